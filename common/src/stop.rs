@@ -1,0 +1,111 @@
+//! Stopping: one signal that every thread can see, and wait on.
+
+use std::io;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+
+/// Whether the program was asked to stop.
+///
+/// It is the receiving end of a channel that never carries anything: dropping
+/// the [`Stopper`] closes it, which wakes every waiter at once. A `select!`
+/// takes [`Stop::channel`].
+#[derive(Clone, Debug)]
+pub struct Stop(Receiver<()>);
+
+/// Keeps the program going for as long as it lives; see [`Stop`].
+#[derive(Debug)]
+pub struct Stopper {
+    _open: Sender<()>,
+}
+
+/// A fresh pair; dropping the [`Stopper`] stops.
+pub fn pair() -> (Stopper, Stop) {
+    let (sender, receiver) = bounded(0);
+    (Stopper { _open: sender }, Stop(receiver))
+}
+
+impl Stop {
+    /// Waits for `duration`, or shorter: true as soon as a stop is asked for.
+    pub fn wait(&self, duration: Duration) -> bool {
+        !matches!(self.0.recv_timeout(duration), Err(RecvTimeoutError::Timeout))
+    }
+
+    /// True once a stop was asked for.
+    pub fn requested(&self) -> bool {
+        !matches!(self.0.try_recv(), Err(TryRecvError::Empty))
+    }
+
+    /// For `select!`: becomes ready, disconnected, when a stop is asked for.
+    pub fn channel(&self) -> &Receiver<()> {
+        &self.0
+    }
+}
+
+/// SIGTERM and SIGINT turned into a [`Stop`], by a thread of its own.
+///
+/// A second signal, while the program drains, ends it at once with the shell's
+/// code for it, as somebody who presses Ctrl-C twice expects.
+#[derive(Debug)]
+pub struct SignalThread {
+    handle: Handle,
+    thread: JoinHandle<()>,
+}
+
+impl SignalThread {
+    /// Starts to listen.
+    ///
+    /// # Errors
+    /// When the handlers can't be set or the thread can't be started.
+    pub fn start() -> io::Result<(Self, Stop)> {
+        let (stopper, stop) = pair();
+        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        let handle = signals.handle();
+        let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            let mut stopper = Some(stopper);
+            for signal in &mut signals {
+                if stopper.take().is_none() {
+                    std::process::exit(128 + signal);
+                }
+                log::info!("signal {signal}: stopping");
+            }
+        })?;
+        Ok((Self { handle, thread }, stop))
+    }
+
+    /// Ends the thread and waits for it.
+    pub fn join(self) {
+        self.handle.close();
+        // A panic of that thread was printed by it; there is nothing to add here.
+        let _ = self.thread.join();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn dropping_the_stopper_wakes_every_waiter_at_once() {
+        let (stopper, stop) = pair();
+        assert!(!stop.requested());
+        assert!(!stop.wait(Duration::from_millis(1)));
+        let waiters: Vec<_> = (0..3)
+            .map(|_| {
+                let stop = stop.clone();
+                std::thread::spawn(move || stop.wait(Duration::from_secs(60)))
+            })
+            .collect();
+        let start = Instant::now();
+        drop(stopper);
+        for waiter in waiters {
+            assert!(waiter.join().unwrap());
+        }
+        assert!(stop.requested());
+        assert!(start.elapsed() < Duration::from_secs(30));
+    }
+}
