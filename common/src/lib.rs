@@ -2,5 +2,8 @@
 //! stopping and waiting, and the way to Kafka and PostgreSQL.
 
 pub mod backoff;
+pub mod domain;
 pub mod pem;
+pub mod phrase;
+pub mod record;
 pub mod stop;

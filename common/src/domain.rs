@@ -1,0 +1,329 @@
+//! The one place that turns a URL into the names of its domain, topic and table.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use url::{Host, Url};
+
+/// What topics begin with unless a setting says otherwise.
+pub const TOPIC_PREFIX: &str = "webactivity-";
+/// What 1.1.0 in fact puts on the wire: its spelling has an `i` too many.
+pub const TOPIC_PREFIX_OF_1_1_0: &str = "webactiviity-";
+
+/// The most bytes of a topic's name (Kafka's own limit).
+const TOPIC_BYTES_MAX: usize = 249;
+/// The most bytes of a table's or index's name (PostgreSQL's NAMEDATALEN − 1).
+const NAME_BYTES_MAX: usize = 63;
+/// Hexadecimal digits of the hash that ends a name which had to be cut.
+const HASH_DIGITS: usize = 16;
+
+/// A site's host name in lower case, an internationalised one in punycode,
+/// without port or user; an IPv6 literal with its colons as hyphens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Domain(String);
+
+impl Domain {
+    /// The domain of a URL.
+    ///
+    /// # Errors
+    /// See [`DomainError`].
+    pub fn of_url(url: &Url) -> Result<Self, DomainError> {
+        let name = match url.host() {
+            None => return Err(DomainError::NoHost),
+            Some(Host::Ipv6(address)) => address.to_string().replace(':', "-"),
+            Some(Host::Ipv4(address)) => address.to_string(),
+            // A dot at the end says that the name is complete; it is the same site.
+            Some(Host::Domain(name)) => name.strip_suffix('.').unwrap_or(name).to_owned(),
+        };
+        Self::checked(name)
+    }
+
+    /// A domain as a person writes it: `Aiven.io`, `bücher.example`, `[::1]`
+    /// or `--1`.
+    ///
+    /// # Errors
+    /// See [`DomainError`].
+    pub fn parse(text: &str) -> Result<Self, DomainError> {
+        // What only an address of another family can look like is already in
+        // our own spelling, which a URL would not take.
+        let has_hyphens_for_colons = text.contains("--") || text.matches('-').count() >= 7;
+        if has_hyphens_for_colons && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
+            return Self::checked(text.to_ascii_lowercase());
+        }
+        if text.contains(['/', '@', '?', '#', '\\']) {
+            return Err(DomainError::NotAHost(text.to_owned()));
+        }
+        let url = Url::parse(&format!("http://{text}"))
+            .map_err(|_| DomainError::NotAHost(text.to_owned()))?;
+        if url.port().is_some() || text.ends_with(":80") {
+            return Err(DomainError::HasPort(text.to_owned()));
+        }
+        Self::of_url(&url)
+    }
+
+    fn checked(name: String) -> Result<Self, DomainError> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if name.is_empty() || !name.bytes().all(fits) {
+            return Err(DomainError::NotAHost(name));
+        }
+        Ok(Self(name.to_ascii_lowercase()))
+    }
+
+    /// The name itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The topic's name.
+    ///
+    /// # Errors
+    /// [`DomainError::TopicTooLong`] above Kafka's 249 bytes.
+    pub fn topic(&self, prefix: &str) -> Result<String, DomainError> {
+        let topic = format!("{prefix}{}", self.0);
+        if topic.len() > TOPIC_BYTES_MAX {
+            return Err(DomainError::TopicTooLong(topic));
+        }
+        Ok(topic)
+    }
+
+    /// The table's name, not quoted, at most 63 bytes.
+    pub fn table(&self) -> String {
+        bounded(&format!("web_activity_{}", self.0.replace('.', "_")))
+    }
+
+    /// The name of the table's index on its URLs, not quoted, at most 63 bytes.
+    pub fn url_index(&self) -> String {
+        bounded(&format!("web_activity_url_index_{}", self.0.replace('.', "_")))
+    }
+
+    /// Every name that the domain takes in PostgreSQL, where tables, indexes
+    /// and sequences share one set of names: the table, its index on URLs, its
+    /// primary key and its sequence.
+    fn relations(&self) -> [String; 4] {
+        let table = self.table();
+        let key = format!("{table}_pkey");
+        let sequence = format!("{table}_id_seq");
+        [table, self.url_index(), key, sequence]
+    }
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A topic's prefix, as a setting gives it.
+///
+/// # Errors
+/// [`DomainError::BadPrefix`] when it is empty, longer than 100 bytes or holds
+/// what a topic's name can't.
+pub fn parse_topic_prefix(text: &str) -> Result<String, DomainError> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if text.is_empty() || text.len() > 100 || !text.bytes().all(fits) {
+        return Err(DomainError::BadPrefix(text.to_owned()));
+    }
+    Ok(text.to_owned())
+}
+
+/// Refuses two domains that would share a table, an index, a key or a sequence.
+///
+/// # Errors
+/// [`DomainError::SharedName`], which names both.
+pub fn refuse_shared_names<'a>(
+    domains: impl IntoIterator<Item = &'a Domain>,
+) -> Result<(), DomainError> {
+    let mut taken: HashMap<String, &Domain> = HashMap::new();
+    for domain in domains {
+        for relation in domain.relations() {
+            match taken.get(&relation) {
+                Some(other) if *other != domain => {
+                    return Err(DomainError::SharedName {
+                        one: (*other).clone(),
+                        other: domain.clone(),
+                        relation,
+                    });
+                }
+                _ => {
+                    taken.insert(relation, domain);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The name as it is when it fits, else cut and ended with a hash of the whole.
+fn bounded(name: &str) -> String {
+    if name.len() <= NAME_BYTES_MAX {
+        return name.to_owned();
+    }
+    // A domain is ASCII, so that a cut between bytes is one between characters.
+    let head = name.get(..NAME_BYTES_MAX - HASH_DIGITS - 1).unwrap_or_default();
+    format!("{head}_{:0HASH_DIGITS$x}", stable_hash(name.as_bytes()))
+}
+
+/// A hash that is the same on every machine and in every version: the first
+/// 64 bits of SHA-256. Names of tables and phases in the schedule hang on it.
+pub fn stable_hash(bytes: &[u8]) -> u64 {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest.as_ref().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+/// Why a text is no domain, or a domain can't be served. Always permanent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DomainError {
+    /// The URL has no host.
+    NoHost,
+    /// Not a host name or address, or with characters that a topic can't have.
+    NotAHost(String),
+    /// A domain is given without its port.
+    HasPort(String),
+    /// The topic's name is above 249 bytes.
+    TopicTooLong(String),
+    /// A topic can't begin so.
+    BadPrefix(String),
+    /// Two domains would write to the same table or index.
+    SharedName {
+        /// The domain that stands first.
+        one: Domain,
+        /// The domain that stands second.
+        other: Domain,
+        /// The name they share.
+        relation: String,
+    },
+}
+
+impl fmt::Display for DomainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoHost => f.write_str("no host name in the url"),
+            Self::NotAHost(text) => write!(
+                f,
+                "{text:?} is no host name: expected letters, digits, dots, hyphens, underscores"
+            ),
+            Self::HasPort(text) => {
+                write!(f, "{text:?} has a port: expected the host name alone")
+            }
+            Self::TopicTooLong(topic) => write!(
+                f,
+                "the topic {topic} would have {} bytes: kafka takes {TOPIC_BYTES_MAX}",
+                topic.len()
+            ),
+            Self::BadPrefix(text) => write!(
+                f,
+                "{text:?} can't begin a topic: expected 1 to 100 letters, digits, '.', '_', '-'"
+            ),
+            Self::SharedName { one, other, relation } => {
+                write!(f, "domains {one} and {other} would share the name {relation} in postgresql")
+            }
+        }
+    }
+}
+
+impl std::error::Error for DomainError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn domain(text: &str) -> Domain {
+        Domain::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_url_gives_its_host_name_and_nothing_else() {
+        for (url, expected) in [
+            ("https://AIVEN.io", "aiven.io"),
+            ("https://user:secret@www.google.com:8443/path?q#f", "www.google.com"),
+            ("http://bücher.example/", "xn--bcher-kva.example"),
+            ("http://complete.example./", "complete.example"),
+            ("http://127.0.0.1:80/", "127.0.0.1"),
+            ("http://[::1]:8080/", "--1"),
+            ("http://[2001:DB8::a]/", "2001-db8--a"),
+            ("http://under_score.example", "under_score.example"),
+        ] {
+            let url = Url::parse(url).unwrap();
+            assert_eq!(Domain::of_url(&url).unwrap().as_str(), expected, "{url}");
+        }
+        let odd = Url::parse("http://a(b.example/").unwrap();
+        assert!(Domain::of_url(&odd).is_err());
+    }
+
+    #[test]
+    fn a_person_may_write_a_domain_in_several_ways() {
+        for (text, expected) in [
+            ("Aiven.io", "aiven.io"),
+            ("bücher.example", "xn--bcher-kva.example"),
+            ("XN--bcher-kva.example", "xn--bcher-kva.example"),
+            ("[::1]", "--1"),
+            ("--1", "--1"),
+            ("2001-db8--A", "2001-db8--a"),
+            ("1-2-3-4-5-6-7-8", "1-2-3-4-5-6-7-8"),
+            ("a--b.example", "a--b.example"),
+        ] {
+            assert_eq!(domain(text).as_str(), expected, "{text}");
+        }
+        for (text, message) in [
+            ("", "\"\" is no host name: expected letters, digits, dots, hyphens, underscores"),
+            (
+                "https://aiven.io",
+                "\"https://aiven.io\" is no host name: expected letters, digits, dots, hyphens, underscores",
+            ),
+            ("aiven.io:443", "\"aiven.io:443\" has a port: expected the host name alone"),
+            ("aiven.io:80", "\"aiven.io:80\" has a port: expected the host name alone"),
+        ] {
+            assert_eq!(Domain::parse(text).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_the_first_version() {
+        let aiven = domain("aiven.io");
+        assert_eq!(aiven.topic(TOPIC_PREFIX).unwrap(), "webactivity-aiven.io");
+        assert_eq!(aiven.table(), "web_activity_aiven_io");
+        assert_eq!(aiven.url_index(), "web_activity_url_index_aiven_io");
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_cut_and_keeps_apart_what_differs() {
+        let long = |end: &str| domain(&format!("{}.{end}", "a".repeat(60)));
+        let table = long("one").table();
+        assert_eq!(table.len(), 63);
+        assert_eq!(table, format!("web_activity_{}_8ac979fe314b584d", "a".repeat(33)));
+        assert_ne!(table, long("two").table());
+        assert_eq!(long("one").url_index().len(), 63);
+        let fits = domain(&"b".repeat(50));
+        assert_eq!(fits.table(), format!("web_activity_{}", "b".repeat(50)));
+        let topic = domain(&format!("{0}.{0}.{0}.{0}", "c".repeat(60))).topic(TOPIC_PREFIX);
+        assert_eq!(
+            topic.unwrap_err().to_string().split("would").last().unwrap(),
+            " have 255 bytes: kafka takes 249"
+        );
+    }
+
+    #[test]
+    fn domains_that_would_share_a_name_are_refused_with_both_named() {
+        let refused = |one: &str, other: &str| {
+            refuse_shared_names(&[domain(one), domain(other)]).map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            refused("a.b", "a_b").unwrap_err(),
+            "domains a.b and a_b would share the name web_activity_a_b in postgresql"
+        );
+        assert_eq!(
+            refused("b.c", "url.index.b.c").unwrap_err(),
+            "domains b.c and url.index.b.c would share the name web_activity_url_index_b_c in postgresql"
+        );
+        assert!(refused("b.c.pkey", "b.c").is_err());
+        assert_eq!(refused("a.b", "a-b"), Ok(()));
+        assert_eq!(refused("a.b", "a.b"), Ok(()));
+    }
+
+    #[test]
+    fn a_prefix_is_checked() {
+        assert_eq!(parse_topic_prefix("webactiviity-").unwrap(), TOPIC_PREFIX_OF_1_1_0);
+        assert!(parse_topic_prefix("").is_err());
+        assert!(parse_topic_prefix("a b").is_err());
+    }
+}

@@ -1,0 +1,175 @@
+use super::*;
+
+/// The vector that the contract with 1.1.0 gives, as that version wrote it.
+const GOLDEN: &[u8] = include_bytes!("../../testdata/record-1.1.0.msgpack");
+
+fn golden() -> Record {
+    Record {
+        from: "sydney".to_owned(),
+        url: "https://aiven.io".to_owned(),
+        timestamp: 1_608_855_561.565_346,
+        status: Status::Responsive,
+        phrase: "forbidden".to_owned(),
+        dns_ms: Some(10),
+        response_ms: Some(300),
+        detail: Some(String::new()),
+        offset: 15,
+    }
+}
+
+#[test]
+fn the_bytes_of_the_first_version_are_read_and_written_alike() {
+    assert_eq!(Record::decode(GOLDEN).unwrap(), golden());
+    assert_eq!(golden().encode(), GOLDEN);
+}
+
+#[test]
+fn every_phrase_makes_the_round_trip() {
+    for (index, phrase) in phrase::all().enumerate() {
+        let record = Record {
+            phrase: phrase.to_owned(),
+            status: if index % 2 == 0 { Status::Responsive } else { Status::Unresponsive },
+            dns_ms: (index % 3 > 0).then_some(i64::MIN + 1),
+            response_ms: (index % 3 > 1).then_some(i64::MAX),
+            detail: (index % 2 > 0).then(|| "<svg\\s+".to_owned()),
+            offset: -1,
+            ..golden()
+        };
+        assert_eq!(Record::decode(&record.encode()).unwrap(), record);
+    }
+}
+
+#[test]
+fn what_1_1_0_writes_in_lower_case_is_written_so() {
+    let record = Record { from: "SYDNEY".into(), url: "https://A.io/Path".into(), ..golden() };
+    let read = Record::decode(&record.encode()).unwrap();
+    assert_eq!((read.from.as_str(), read.url.as_str()), ("sydney", "https://a.io/path"));
+}
+
+type Value = Box<dyn Fn(&mut Vec<u8>)>;
+
+fn text(value: &str) -> Value {
+    let value = value.to_owned();
+    Box::new(move |out| encode::write_str(out, &value).unwrap())
+}
+
+fn raw(bytes: &'static [u8]) -> Value {
+    Box::new(move |out| out.extend_from_slice(bytes))
+}
+
+/// The golden record's keys in reverse order, with `changed` in place of its
+/// namesake, or added.
+fn map(changed: &str, value: Option<Value>) -> Vec<u8> {
+    let mut entries: Vec<(&str, Value)> = vec![
+        ("offset", raw(&[15])),
+        ("detail", text("")),
+        ("response", raw(&[0xcd, 1, 0x2c])),
+        ("dns", raw(&[10])),
+        ("phrase", text("forbidden")),
+        ("status", text("responsive")),
+        ("timestamp", raw(&[0xcb, 0x41, 0xd7, 0xf9, 0x4c, 0x02, 0x64, 0x2e, 0xa1])),
+        ("url", text("https://aiven.io")),
+        ("from", text("sydney")),
+    ];
+    entries.retain(|(key, _)| *key != changed);
+    if let Some(value) = value {
+        entries.insert(entries.len() / 2, (changed, value));
+    }
+    let mut out = Vec::new();
+    encode::write_map_len(&mut out, u32::try_from(entries.len()).unwrap()).unwrap();
+    for (key, value) in entries {
+        encode::write_str(&mut out, key).unwrap();
+        value(&mut out);
+    }
+    out
+}
+
+#[test]
+fn keys_are_read_by_name_and_unknown_ones_are_passed_over() {
+    assert_eq!(Record::decode(&map("", None)).unwrap(), golden());
+    for unknown in [
+        raw(&[0xc0]),
+        raw(&[0x93, 1, 0x91, 0xc0, 0x81, 0xa1, b'k', 0xcb, 0, 0, 0, 0, 0, 0, 0, 0]),
+        raw(&[0xc7, 2, 9, 1, 2]),
+        raw(&[0xd8, 9, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
+        raw(&[0xc4, 1, 255]),
+        raw(&[0xd9, 2, b'o', b'k']),
+    ] {
+        assert_eq!(Record::decode(&map("healthy", Some(unknown))).unwrap(), golden());
+    }
+}
+
+#[test]
+fn a_timestamp_may_be_any_number() {
+    for (bytes, seconds) in [
+        (&[0xce, 0x5f, 0xe5, 0x30, 0x09][..], 1_608_855_561.0),
+        (&[7], 7.0),
+        (&[0xff], -1.0),
+        (&[0xca, 0x40, 0x20, 0, 0], 2.5),
+    ] {
+        let record = Record::decode(&map("timestamp", Some(raw(bytes)))).unwrap();
+        assert_eq!(record.timestamp, seconds);
+    }
+}
+
+#[test]
+fn errors_name_the_key_and_what_was_expected() {
+    let cases: Vec<(Vec<u8>, &str)> = vec![
+        (vec![], "record: ends in the middle of a value"),
+        (vec![0x93], "record: expected map, found FixArray(3)"),
+        (vec![0x81, 1, 1], "record: a key is not text"),
+        (vec![0x81, 0xa1, 255, 1], "record: a key is not text"),
+        (map("from", None), "record: key from is missing"),
+        (map("offset", None), "record: key offset is missing"),
+        (map("url", Some(raw(&[1]))), "record: key url: expected text, found FixPos(1)"),
+        (map("url", Some(raw(&[0xa1, 255]))), "record: key url: text is not utf-8"),
+        (
+            map("timestamp", Some(text("x"))),
+            "record: key timestamp: expected number, found FixStr(1)",
+        ),
+        (map("dns", Some(text("x"))), "record: key dns: expected integer or nil, found FixStr(1)"),
+        (
+            map("detail", Some(raw(&[0xc2]))),
+            "record: key detail: expected text or nil, found False",
+        ),
+        (
+            map("response", Some(raw(&[0xcf, 255, 255, 255, 255, 255, 255, 255, 255]))),
+            "record: key response: number out of range",
+        ),
+        (
+            map("status", Some(text("up"))),
+            "record: key status: expected responsive or unresponsive, found \"up\"",
+        ),
+        (map("more", Some(raw(&[0xc1]))), "record: reserved msgpack marker"),
+        (map("more", Some(raw(&[0x91; 100_000]))), "record: a key is not text"),
+        ([GOLDEN, &[1, 2]].concat(), "record: 2 bytes follow the map"),
+        (
+            [&[0x8a], &GOLDEN[1..], &[0xa3, b'u', b'r', b'l', 0xa0]].concat(),
+            "record: key url is there twice",
+        ),
+    ];
+    for (bytes, expected) in cases {
+        assert_eq!(Record::decode(&bytes).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn every_cut_is_an_error_and_no_flipped_bit_a_panic() {
+    for end in 0..GOLDEN.len() {
+        assert_eq!(Record::decode(&GOLDEN[..end]), Err(DecodeError::Truncated), "cut at {end}");
+    }
+    for bit in 0..GOLDEN.len() * 8 {
+        let mut bytes = GOLDEN.to_vec();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let _ = Record::decode(&bytes);
+    }
+}
+
+#[test]
+fn only_responsive_and_ok_is_healthy() {
+    let record = |status, phrase: &str| Record { status, phrase: phrase.into(), ..golden() };
+    assert!(record(Status::Responsive, "ok").healthy());
+    assert!(record(Status::Responsive, "OK").healthy());
+    assert!(!record(Status::Unresponsive, "ok").healthy());
+    assert!(!record(Status::Responsive, "created").healthy());
+}
