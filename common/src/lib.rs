@@ -3,7 +3,9 @@
 
 pub mod backoff;
 pub mod domain;
+pub mod logger;
 pub mod pem;
 pub mod phrase;
 pub mod record;
+pub mod settings;
 pub mod stop;

@@ -1,0 +1,287 @@
+//! Settings: flags, environment variables and secret files, turned into values
+//! that need no second look, or into one line that says what is wrong.
+//!
+//! As in 1.1.0 a variable wins over its flag; values are trimmed, and an empty
+//! one is the same as none.
+
+pub mod command_line;
+pub mod values;
+
+use std::env::VarError;
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// The most bytes of a file named by a `…_FILE` variable.
+const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Why the program can't start: one line that names the setting, says what is
+/// wrong with it and what was expected. Its exit code is 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageError(String);
+
+impl UsageError {
+    /// An error with this text, which must hold no secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into().replace(['\n', '\r'], " "))
+    }
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// Where a value came from, as error lines name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A flag, with its hyphens.
+    Flag(&'static str),
+    /// An environment variable.
+    Variable(&'static str),
+    /// A file that an environment variable names.
+    File {
+        /// The variable, which ends in `_FILE`.
+        variable: String,
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) | Self::Variable(name) => f.write_str(name),
+            Self::File { variable, path } => write!(f, "{variable} ({})", path.display()),
+        }
+    }
+}
+
+/// One setting's value, trimmed and not empty, and where it came from.
+///
+/// Its `Debug` shows the origin alone, because the value may be a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Given {
+    /// The value.
+    pub value: String,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Given({})", self.origin)
+    }
+}
+
+impl Given {
+    /// Parses the value; an error names the origin, what the parser says and
+    /// what was expected. The parser's error must not repeat a secret.
+    ///
+    /// # Errors
+    /// A [`UsageError`] when `parse` fails.
+    pub fn parse<T, E: fmt::Display>(
+        &self,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<T, UsageError> {
+        parse(&self.value).map_err(|error| self.error(format!("{error}: expected {expected}")))
+    }
+
+    /// An error about this value: `origin: what`.
+    pub fn error(&self, what: impl fmt::Display) -> UsageError {
+        UsageError::new(format!("{}: {what}", self.origin))
+    }
+}
+
+/// One flag as the command line gave it, with the variable that wins over it.
+#[derive(Debug, Clone, Copy)]
+pub struct Name {
+    /// The flag with its hyphens.
+    pub flag: &'static str,
+    /// The variable, and its aliases.
+    pub variables: &'static [&'static str],
+}
+
+type Lookup<'a> = dyn Fn(&str) -> Result<String, VarError> + 'a;
+
+/// The environment that settings are taken from.
+pub struct Environment<'a> {
+    variable: Box<Lookup<'a>>,
+}
+
+impl fmt::Debug for Environment<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Environment")
+    }
+}
+
+impl<'a> Environment<'a> {
+    /// The process's own.
+    pub fn of_process() -> Self {
+        Self { variable: Box::new(|name| std::env::var(name)) }
+    }
+
+    /// These variables and no others.
+    pub fn of(variables: &'a [(&'a str, &'a str)]) -> Self {
+        let find = move |name: &str| {
+            let found = variables.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| (*value).to_owned()).ok_or(VarError::NotPresent)
+        };
+        Self { variable: Box::new(find) }
+    }
+
+    /// A setting: from a variable when one is set, else from the flag.
+    ///
+    /// # Errors
+    /// When a variable is not UTF-8, or two of its names are set to
+    /// different values.
+    pub fn setting(&self, name: Name, flag: Option<String>) -> Result<Option<Given>, UsageError> {
+        let mut found: Option<Given> = None;
+        for variable in name.variables {
+            let Some(value) = self.variable(variable)? else { continue };
+            let given = Given { value, origin: Origin::Variable(variable) };
+            match &found {
+                Some(first) if first.value != given.value => {
+                    return Err(UsageError::new(format!(
+                        "{} and {variable} are both set and differ: expected one",
+                        first.origin
+                    )));
+                }
+                Some(_) => {}
+                None => found = Some(given),
+            }
+        }
+        Ok(found.or_else(|| {
+            let value = flag?.trim().to_owned();
+            (!value.is_empty()).then_some(Given { value, origin: Origin::Flag(name.flag) })
+        }))
+    }
+
+    /// A setting that may hold a secret: as [`Environment::setting`], and in
+    /// front of the flag from the file that `<VARIABLE>_FILE` names, as
+    /// containers give secrets.
+    ///
+    /// # Errors
+    /// Also when both a variable and its `_FILE` are set, or the file can't be
+    /// read, is empty, not UTF-8 or larger than 64 KiB.
+    pub fn secret(&self, name: Name, flag: Option<String>) -> Result<Option<Given>, UsageError> {
+        let mut from_file = None;
+        for variable in name.variables {
+            let file_variable = format!("{variable}_FILE");
+            let Some(path) = self.variable(&file_variable)? else { continue };
+            if self.variable(variable)?.is_some() {
+                return Err(UsageError::new(format!(
+                    "{variable} and {file_variable} are both set: expected one"
+                )));
+            }
+            let path = PathBuf::from(path);
+            let origin = Origin::File { variable: file_variable, path: path.clone() };
+            let value = read_secret(&path)
+                .map_err(|cause| UsageError::new(format!("{origin}: {cause}")))?;
+            from_file = Some(Given { value, origin });
+        }
+        match from_file {
+            Some(given) => Ok(Some(given)),
+            None => self.setting(name, flag),
+        }
+    }
+
+    fn variable(&self, name: &str) -> Result<Option<String>, UsageError> {
+        match (self.variable)(name) {
+            Ok(value) => Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty())),
+            Err(VarError::NotPresent) => Ok(None),
+            Err(VarError::NotUnicode(_)) => {
+                Err(UsageError::new(format!("{name}: not utf-8: expected text")))
+            }
+        }
+    }
+}
+
+/// The trimmed text of a secret's file.
+///
+/// # Errors
+/// When it can't be read, is empty, not UTF-8 or larger than 64 KiB.
+pub fn read_secret(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(SECRET_FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > SECRET_FILE_BYTES_MAX {
+        return Err(std::io::Error::other(format!("larger than {SECRET_FILE_BYTES_MAX} bytes")));
+    }
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(std::io::Error::other("empty: expected the value"));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: Name = Name { flag: "--pgca", variables: &["PGCA", "GPCA"] };
+
+    fn value(variables: &[(&str, &str)], flag: Option<&str>) -> Result<Option<String>, String> {
+        Environment::of(variables)
+            .setting(NAME, flag.map(str::to_owned))
+            .map(|given| given.map(|given| format!("{}={}", given.origin, given.value)))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_variable_wins_and_empty_is_none() {
+        assert_eq!(value(&[], None), Ok(None));
+        assert_eq!(value(&[], Some(" a ")), Ok(Some("--pgca=a".into())));
+        assert_eq!(value(&[("PGCA", " b\n")], Some("a")), Ok(Some("PGCA=b".into())));
+        assert_eq!(value(&[("PGCA", " ")], Some("a")), Ok(Some("--pgca=a".into())));
+        assert_eq!(value(&[("GPCA", "c")], Some("a")), Ok(Some("GPCA=c".into())));
+        assert_eq!(value(&[("PGCA", "c"), ("GPCA", "c")], None), Ok(Some("PGCA=c".into())));
+        assert_eq!(value(&[("PGCA", "")], Some(" ")), Ok(None));
+        assert_eq!(
+            value(&[("PGCA", "b"), ("GPCA", "c")], None),
+            Err("PGCA and GPCA are both set and differ: expected one".into())
+        );
+    }
+
+    #[test]
+    fn an_error_is_one_line_with_origin_and_expectation() {
+        let given = Given { value: "x".into(), origin: Origin::Variable("PERIOD") };
+        let parsed = given.parse("seconds", |_| Err::<(), _>("not a\nnumber"));
+        assert_eq!(parsed.unwrap_err().to_string(), "PERIOD: not a number: expected seconds");
+        assert_eq!(format!("{given:?}"), "Given(PERIOD)");
+    }
+
+    #[test]
+    fn a_secret_may_come_from_a_file() {
+        let folder = std::env::temp_dir().join(format!("settings-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("secret");
+        let path = file.to_str().unwrap();
+        let secret = |variables: &[(&str, &str)]| {
+            Environment::of(variables)
+                .secret(NAME, Some("flag".into()))
+                .map(|given| given.map(|given| given.value))
+                .map_err(|error| error.to_string())
+        };
+        std::fs::write(&file, " s3cret\n").unwrap();
+        assert_eq!(secret(&[("PGCA_FILE", path)]), Ok(Some("s3cret".into())));
+        assert_eq!(secret(&[]), Ok(Some("flag".into())));
+        assert_eq!(
+            secret(&[("PGCA_FILE", path), ("PGCA", "x")]),
+            Err("PGCA and PGCA_FILE are both set: expected one".into())
+        );
+        std::fs::write(&file, "\n").unwrap();
+        assert_eq!(
+            secret(&[("GPCA_FILE", path)]),
+            Err(format!("GPCA_FILE ({path}): empty: expected the value"))
+        );
+        assert_eq!(
+            secret(&[("PGCA_FILE", "/nowhere")]),
+            Err("PGCA_FILE (/nowhere): No such file or directory (os error 2)".into())
+        );
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

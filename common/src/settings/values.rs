@@ -1,0 +1,156 @@
+//! Parsers for the values that both programs share.
+
+use std::time::Duration;
+
+use super::{Environment, Given, Name, UsageError};
+
+/// The most characters of a location: the table's column holds no more.
+pub const LOCATION_CHARS_MAX: usize = 32;
+
+/// A length of time in seconds, a fraction allowed, within `range`.
+///
+/// # Errors
+/// A [`UsageError`] for anything that is no number or lies outside.
+pub fn seconds(
+    given: &Given,
+    range: std::ops::RangeInclusive<Duration>,
+) -> Result<Duration, UsageError> {
+    let expected =
+        format!("{} to {} seconds", range.start().as_secs_f64(), range.end().as_secs_f64());
+    given.parse(&expected, |text| {
+        let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+        match Duration::try_from_secs_f64(seconds) {
+            Ok(duration) if range.contains(&duration) => Ok(duration),
+            _ => Err(format!("{text} is out of range")),
+        }
+    })
+}
+
+/// A whole number within `range`.
+///
+/// # Errors
+/// A [`UsageError`] for anything that is no number or lies outside.
+pub fn whole_number(
+    given: &Given,
+    unit: &str,
+    range: std::ops::RangeInclusive<u64>,
+) -> Result<u64, UsageError> {
+    let expected = format!("{} to {} {unit}", range.start(), range.end());
+    given.parse(&expected, |text| {
+        let number: u64 = text.parse().map_err(|_| format!("{text:?} is no whole number"))?;
+        if range.contains(&number) { Ok(number) } else { Err(format!("{text} is out of range")) }
+    })
+}
+
+/// A switch: its variable's word when there is one, else whether the flag is
+/// given.
+///
+/// # Errors
+/// A [`UsageError`] when the word is neither true nor false.
+pub fn switch(environment: &Environment<'_>, name: Name, flag: bool) -> Result<bool, UsageError> {
+    match environment.setting(name, None)? {
+        None => Ok(flag),
+        Some(given) => {
+            given.parse("true or false", |text| match text.to_ascii_lowercase().as_str() {
+                "true" | "t" | "yes" | "y" | "on" | "1" => Ok(true),
+                "false" | "f" | "no" | "n" | "off" | "0" => Ok(false),
+                _ => Err(format!("{text:?} is no truth value")),
+            })
+        }
+    }
+}
+
+/// The location: as given, else the host's name, which is cut to 32
+/// characters; the flag says whether it was cut.
+///
+/// # Errors
+/// A [`UsageError`] when the one given is longer than 32 characters, or none
+/// is given and the host has no name.
+pub fn location(given: Option<Given>) -> Result<(String, bool), UsageError> {
+    if let Some(given) = given {
+        let location = given.parse("1 to 32 characters", |text| match text.chars().count() {
+            0..=LOCATION_CHARS_MAX => Ok(text.to_lowercase()),
+            count => Err(format!("has {count} characters")),
+        })?;
+        return Ok((location, false));
+    }
+    let host = hostname::get().unwrap_or_default().to_string_lossy().trim().to_lowercase();
+    if host.is_empty() {
+        return Err(UsageError::new(
+            "LOCATION: not given, and the host has no name: expected 1 to 32 characters",
+        ));
+    }
+    let cut: String = host.chars().take(LOCATION_CHARS_MAX).collect();
+    let was_cut = cut != host;
+    Ok((cut, was_cut))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Origin;
+
+    fn given(value: &str) -> Given {
+        Given { value: value.into(), origin: Origin::Flag("--x") }
+    }
+
+    #[test]
+    fn seconds_have_a_range_and_may_have_a_fraction() {
+        let range = Duration::from_millis(100)..=Duration::from_secs(300);
+        assert_eq!(seconds(&given("0.5"), range.clone()), Ok(Duration::from_millis(500)));
+        assert_eq!(seconds(&given("300"), range.clone()), Ok(Duration::from_secs(300)));
+        for (value, message) in [
+            ("ten", "--x: \"ten\" is no number: expected 0.1 to 300 seconds"),
+            ("10s", "--x: \"10s\" is no number: expected 0.1 to 300 seconds"),
+            ("0", "--x: 0 is out of range: expected 0.1 to 300 seconds"),
+            ("301", "--x: 301 is out of range: expected 0.1 to 300 seconds"),
+            ("-1", "--x: -1 is out of range: expected 0.1 to 300 seconds"),
+            ("nan", "--x: nan is out of range: expected 0.1 to 300 seconds"),
+            ("inf", "--x: inf is out of range: expected 0.1 to 300 seconds"),
+        ] {
+            assert_eq!(seconds(&given(value), range.clone()).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn whole_numbers_have_a_range() {
+        assert_eq!(whole_number(&given("8"), "connections", 1..=100), Ok(8));
+        for (value, message) in [
+            ("8.5", "--x: \"8.5\" is no whole number: expected 1 to 100 connections"),
+            ("0", "--x: 0 is out of range: expected 1 to 100 connections"),
+        ] {
+            let error = whole_number(&given(value), "connections", 1..=100).unwrap_err();
+            assert_eq!(error.to_string(), message);
+        }
+    }
+
+    #[test]
+    fn the_variable_of_a_switch_wins_over_its_flag() {
+        const NAME: Name = Name { flag: "--smart", variables: &["SMART"] };
+        for (word, flag, expected) in [
+            (None, true, Ok(true)),
+            (None, false, Ok(false)),
+            (Some("False"), true, Ok(false)),
+            (Some("YES"), false, Ok(true)),
+            (Some("1"), false, Ok(true)),
+            (Some(""), true, Ok(true)),
+            (
+                Some("maybe"),
+                true,
+                Err("SMART: \"maybe\" is no truth value: expected true or false".to_owned()),
+            ),
+        ] {
+            let variables: Vec<_> = word.map(|word| ("SMART", word)).into_iter().collect();
+            let found = switch(&Environment::of(&variables), NAME, flag);
+            assert_eq!(found.map_err(|error| error.to_string()), expected);
+        }
+    }
+
+    #[test]
+    fn a_location_fits_its_column() {
+        assert_eq!(location(Some(given("SYDNEY"))), Ok(("sydney".into(), false)));
+        let long = location(Some(given(&"é".repeat(33)))).unwrap_err();
+        assert_eq!(long.to_string(), "--x: has 33 characters: expected 1 to 32 characters");
+        assert!(!location(None).unwrap().0.is_empty());
+    }
+}
