@@ -1,0 +1,197 @@
+//! The workers: threads that probe, started when first needed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use common::record::Record;
+use common::stop::Stop;
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::probe::Prober;
+use crate::targets::Target;
+
+/// The most workers, so the most sites that may hang at a time before others
+/// have to wait for them.
+pub const WORKERS_MAX: usize = 2_048;
+
+/// A probe's needs are small, and a thousand workers wait at a time.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// A target's result.
+#[derive(Debug)]
+pub struct Probed {
+    /// Whose.
+    pub target: Arc<Target>,
+    /// What goes to Kafka.
+    pub record: Record,
+}
+
+/// Why a target can't be probed now: its last slot is not done with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// It still waits for a worker.
+    Waiting,
+    /// It is still being probed.
+    Running,
+}
+
+const IDLE: u8 = 0;
+const WAITING: u8 = 1;
+const RUNNING: u8 = 2;
+
+/// What all workers share.
+#[derive(Debug)]
+struct Shared {
+    targets: Vec<Arc<Target>>,
+    /// One state a target, so that none is probed twice at once.
+    states: Vec<AtomicU8>,
+    location: String,
+    prober: Prober,
+    idle: AtomicUsize,
+    stop: Stop,
+}
+
+/// The pool. Dropping it closes the queue; [`Pool::finish`] also joins.
+#[derive(Debug)]
+pub struct Pool {
+    shared: Arc<Shared>,
+    queue: Sender<usize>,
+    waiting: Receiver<usize>,
+    results: Sender<Probed>,
+    workers: Vec<JoinHandle<()>>,
+    workers_max: usize,
+}
+
+impl Pool {
+    /// A pool without workers. Its queue has room for every target once, and
+    /// a target is in it once at most, so that it is never full.
+    pub fn new(
+        targets: &[Arc<Target>],
+        location: &str,
+        prober: Prober,
+        results: Sender<Probed>,
+        stop: Stop,
+    ) -> Self {
+        let (queue, waiting) = bounded(targets.len());
+        let shared = Arc::new(Shared {
+            targets: targets.to_vec(),
+            states: targets.iter().map(|_| AtomicU8::new(IDLE)).collect(),
+            location: location.to_owned(),
+            prober,
+            idle: AtomicUsize::new(0),
+            stop,
+        });
+        let workers_max = targets.len().min(WORKERS_MAX);
+        Self { shared, queue, waiting, results, workers: Vec::new(), workers_max }
+    }
+
+    /// The most workers that this pool starts.
+    pub fn workers_max(&self) -> usize {
+        self.workers_max
+    }
+
+    /// Queues a target, and starts a worker when none is idle.
+    ///
+    /// # Errors
+    /// [`Refused`] when the target's last slot is not done with.
+    pub fn offer(&mut self, target: usize) -> Result<(), Refused> {
+        let state = &self.shared.states[target];
+        match state.compare_exchange(IDLE, WAITING, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => {}
+            Err(WAITING) => return Err(Refused::Waiting),
+            Err(_) => return Err(Refused::Running),
+        }
+        // Never full, and never disconnected while the pool holds a receiver.
+        let _ = self.queue.try_send(target);
+        if self.shared.idle.load(Ordering::Acquire) < self.waiting.len() {
+            self.start_worker();
+        }
+        Ok(())
+    }
+
+    fn start_worker(&mut self) {
+        if self.workers.len() >= self.workers_max {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let (waiting, results) = (self.waiting.clone(), self.results.clone());
+        let started = std::thread::Builder::new()
+            .name(format!("worker-{}", self.workers.len()))
+            .stack_size(STACK_BYTES)
+            .spawn(move || shared.work(&waiting, &results));
+        match started {
+            Ok(worker) => self.workers.push(worker),
+            Err(cause) => {
+                // The target stays queued and is taken by a worker that there is.
+                log::error!("worker {} can't be started: {cause}", self.workers.len());
+                self.workers_max = self.workers.len().max(1);
+            }
+        }
+    }
+
+    /// Closes the queue, lets the probes that run end, and joins the workers
+    /// that have ended by `deadline`: the number of those that have not.
+    pub fn finish(self, deadline: Instant) -> usize {
+        let Self { queue, waiting, results, mut workers, .. } = self;
+        drop((queue, waiting, results));
+        loop {
+            let (ended, running): (Vec<_>, Vec<_>) =
+                workers.into_iter().partition(JoinHandle::is_finished);
+            for worker in ended {
+                if worker.join().is_err() {
+                    log::error!("a worker panicked");
+                }
+            }
+            let now = Instant::now();
+            if running.is_empty() || now >= deadline {
+                return running.len();
+            }
+            workers = running;
+            // std has no join with a time-out; a park with one is the nearest to it.
+            std::thread::park_timeout((deadline - now).min(Duration::from_millis(20)));
+        }
+    }
+}
+
+impl Shared {
+    fn work(&self, waiting: &Receiver<usize>, results: &Sender<Probed>) {
+        loop {
+            self.idle.fetch_add(1, Ordering::AcqRel);
+            let taken = waiting.recv();
+            self.idle.fetch_sub(1, Ordering::AcqRel);
+            let Ok(index) = taken else { return };
+            if self.stop.requested() {
+                return;
+            }
+            self.states[index].store(RUNNING, Ordering::Release);
+            let probed = self.probe(&self.targets[index]);
+            self.states[index].store(IDLE, Ordering::Release);
+            if results.send(probed).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn probe(&self, target: &Arc<Target>) -> Probed {
+        let started_at = SystemTime::now();
+        let outcome = self.prober.probe(&target.url, target.check.as_ref());
+        // A clock before 1970 is one that was never set.
+        let timestamp = started_at
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0.0, |since_epoch| since_epoch.as_secs_f64());
+        let record = Record {
+            from: self.location.clone(),
+            url: target.recorded_url.clone(),
+            timestamp,
+            status: outcome.status,
+            phrase: outcome.phrase.to_owned(),
+            dns_ms: outcome.dns_ms.map(i64::from),
+            response_ms: outcome.response_ms.map(i64::from),
+            detail: outcome.detail,
+            offset: -1,
+        };
+        Probed { target: Arc::clone(target), record }
+    }
+}
