@@ -6,6 +6,8 @@ pub mod domain;
 pub mod logger;
 pub mod pem;
 pub mod phrase;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod record;
 pub mod settings;
 pub mod stop;
