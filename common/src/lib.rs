@@ -3,11 +3,13 @@
 
 pub mod backoff;
 pub mod domain;
+pub mod kafka;
 pub mod logger;
 pub mod pem;
 pub mod phrase;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod record;
+pub mod secret;
 pub mod settings;
 pub mod stop;

@@ -1,0 +1,119 @@
+//! Where a broker listens.
+
+use std::fmt;
+
+/// The port of a broker when none is given.
+pub const PORT_DEFAULT: u16 = 9092;
+
+/// Host and port of a broker.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address {
+    /// A name or an IP address; an IPv6 address without its brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
+impl Address {
+    /// A bootstrap list: `host:port`, separated by commas, blanks around each
+    /// allowed, `[v6]:port` for IPv6, [`PORT_DEFAULT`] where no port stands.
+    ///
+    /// # Errors
+    /// A text that names the part that is wrong and what was expected.
+    pub fn parse_list(list: &str) -> Result<Vec<Self>, String> {
+        let addresses: Vec<Self> = list
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(Self::parse)
+            .collect::<Result<_, _>>()?;
+        if addresses.is_empty() {
+            return Err("no broker in it; expected host:port,host:port".to_owned());
+        }
+        Ok(addresses)
+    }
+
+    fn parse(part: &str) -> Result<Self, String> {
+        let expected = || format!("{part:?} is not host:port");
+        let (host, port) = if let Some(rest) = part.strip_prefix('[') {
+            let (host, rest) = rest.split_once(']').ok_or_else(expected)?;
+            host.parse::<std::net::Ipv6Addr>().map_err(|_| expected())?;
+            match rest {
+                "" => (host, None),
+                _ => (host, Some(rest.strip_prefix(':').ok_or_else(expected)?)),
+            }
+        } else if part.matches(':').count() > 1 {
+            if part.parse::<std::net::Ipv6Addr>().is_ok() {
+                return Err(format!("{part:?}: an IPv6 address stands in brackets: [{part}]:port"));
+            }
+            return Err(expected());
+        } else {
+            match part.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (part, None),
+            }
+        };
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':' | '%');
+        if host.is_empty() || !host.chars().all(fits) {
+            return Err(expected());
+        }
+        let port = match port {
+            None => PORT_DEFAULT,
+            Some(port) => match port.parse() {
+                Ok(0) | Err(_) => {
+                    return Err(format!("{part:?}: the port is not a number from 1 to 65535"));
+                }
+                Ok(port) => port,
+            },
+        };
+        Ok(Self { host: host.to_owned(), port })
+    }
+
+    /// Whether it can only be this machine, so that plain text crosses no network.
+    pub fn is_loopback(&self) -> bool {
+        self.host.eq_ignore_ascii_case("localhost")
+            || self.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read_and_shown() {
+        let list = Address::parse_list("a:9093, [::1]:9094,b ,[2001:db8::1]").unwrap();
+        let shown: Vec<_> = list.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["a:9093", "[::1]:9094", "b:9092", "[2001:db8::1]:9092"]);
+        assert!(!list[0].is_loopback());
+        assert!(list[1].is_loopback());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (list, expected) in [
+            ("", "no broker in it; expected host:port,host:port"),
+            (" , ", "no broker in it; expected host:port,host:port"),
+            ("a:b", "\"a:b\": the port is not a number from 1 to 65535"),
+            ("a:0", "\"a:0\": the port is not a number from 1 to 65535"),
+            (":9092", "\":9092\" is not host:port"),
+            ("kafka://a", "\"kafka://a\": the port is not a number from 1 to 65535"),
+            ("a b:1", "\"a b:1\" is not host:port"),
+            ("::1", "\"::1\": an IPv6 address stands in brackets: [::1]:port"),
+            ("[::1", "\"[::1\" is not host:port"),
+            ("[::1]9092", "\"[::1]9092\" is not host:port"),
+        ] {
+            assert_eq!(Address::parse_list(list).unwrap_err(), expected);
+        }
+    }
+}
