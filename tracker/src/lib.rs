@@ -1,2 +1,3 @@
 //! x
+pub mod probe;
 pub mod targets;

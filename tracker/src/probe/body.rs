@@ -1,0 +1,231 @@
+//! An answer's body: read to a bound, decoded as declared, and as text.
+
+use std::borrow::Cow;
+use std::io::{self, BufRead, BufReader, Read};
+
+use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
+use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
+
+use super::http::Source;
+use super::verdict::{Failure, Phase, Reason};
+
+/// Codings on top of each other; more than one is rare, more than this a trap.
+const CODINGS_MAX: usize = 3;
+
+/// How far into a page its own word on its character set is looked for, as the
+/// HTML standard has it.
+const META_BYTES: usize = 1024;
+
+/// Reads a body to its end, or to `bytes_max` decoded bytes (and as many coded
+/// ones), where reading stops and what came counts as the body. The bytes are
+/// given back only if they are wanted.
+///
+/// # Errors
+/// What the connection failed with; a coding that was not asked for; bytes that
+/// are not coded as declared.
+pub(super) fn read(
+    source: &mut Source,
+    codings: Option<&str>,
+    bytes_max: u64,
+    wanted: bool,
+) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let codings = Coding::list(codings.unwrap_or_default())?;
+    let read = read_into(&mut bytes, source, &codings, bytes_max, wanted);
+    match (source.failure(), read) {
+        (Some(failure), _) => Err(failure),
+        (None, Ok(())) => Ok(bytes),
+        (None, Err(cause)) => Err(malformed(format!("broken content encoding: {cause}"))),
+    }
+}
+
+fn read_into(
+    bytes: &mut Vec<u8>,
+    source: &mut Source,
+    codings: &[Coding],
+    bytes_max: u64,
+    wanted: bool,
+) -> io::Result<()> {
+    let mut coded = source.take(bytes_max);
+    let decoded = decode_into(bytes, &mut coded, codings, bytes_max, wanted);
+    match decoded {
+        // What follows a coded stream is passed over, as browsers do; it still
+        // has to arrive.
+        Ok(count) if count < bytes_max => io::copy(&mut coded, &mut io::sink()).map(drop),
+        Ok(_) => Ok(()),
+        // The bound on coded bytes cut the stream; the stream is not broken.
+        Err(_) if coded.limit() == 0 => Ok(()),
+        Err(cause) => Err(cause),
+    }
+}
+
+/// Returns the number of decoded bytes.
+fn decode_into(
+    bytes: &mut Vec<u8>,
+    coded: &mut dyn Read,
+    codings: &[Coding],
+    bytes_max: u64,
+    wanted: bool,
+) -> io::Result<u64> {
+    let mut decoded: Box<dyn Read + '_> = Box::new(coded);
+    for coding in codings.iter().rev() {
+        decoded = coding.decoder(decoded)?;
+    }
+    let mut bounded = decoded.take(bytes_max);
+    match wanted {
+        true => bounded.read_to_end(bytes).map(|count| count as u64),
+        false => io::copy(&mut bounded, &mut io::sink()),
+    }
+}
+
+fn malformed(detail: impl Into<String>) -> Failure {
+    Failure::with(Reason::ResponseMalformed, Phase::Body, detail)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    Gzip,
+    Deflate,
+}
+
+impl Coding {
+    /// Reads a Content-Encoding, in the order in which the codings were applied.
+    fn list(header: &str) -> Result<Vec<Self>, Failure> {
+        let mut codings = Vec::new();
+        for name in header.split(',').map(str::trim) {
+            match name.to_ascii_lowercase().as_str() {
+                "" | "identity" => {}
+                "gzip" | "x-gzip" => codings.push(Self::Gzip),
+                "deflate" => codings.push(Self::Deflate),
+                _ => {
+                    return Err(malformed(format!("content encoding not asked for: {name}")));
+                }
+            }
+        }
+        match codings.len() > CODINGS_MAX {
+            true => Err(malformed(format!("more than {CODINGS_MAX} content encodings"))),
+            false => Ok(codings),
+        }
+    }
+
+    /// An empty body is taken as it is: some servers declare a coding and send
+    /// nothing.
+    fn decoder<'a>(self, coded: Box<dyn Read + 'a>) -> io::Result<Box<dyn Read + 'a>> {
+        let mut coded = BufReader::new(coded);
+        let start = coded.fill_buf()?;
+        let is_zlib = is_zlib(start);
+        Ok(match self {
+            _ if start.is_empty() => Box::new(coded),
+            Self::Gzip => Box::new(GzDecoder::new(coded)),
+            Self::Deflate if is_zlib => Box::new(ZlibDecoder::new(coded)),
+            Self::Deflate => Box::new(DeflateDecoder::new(coded)),
+        })
+    }
+}
+
+/// "deflate" means zlib (RFC 9110, section 8.4.1.2); some servers send it
+/// without zlib's two leading bytes, by which it is told apart (RFC 1950). Of a
+/// single byte nothing can be told, and zlib is what the name means.
+fn is_zlib(start: &[u8]) -> bool {
+    match start {
+        [method, flags, ..] => {
+            method & 0x0f == 8 && u16::from_be_bytes([*method, *flags]) % 31 == 0
+        }
+        _ => true,
+    }
+}
+
+/// The body as text, as browsers find its character set: a byte order mark,
+/// the header's charset, the page's own meta element; else UTF-8, or
+/// windows-1252 when it is not UTF-8. Bytes that the set does not know become
+/// U+FFFD.
+pub(super) fn text<'a>(bytes: &'a [u8], content_type: Option<&str>) -> Cow<'a, str> {
+    let declared = content_type
+        .and_then(|value| parameter(value.as_bytes()))
+        .or_else(|| of_meta(&bytes[..bytes.len().min(META_BYTES)]));
+    let encoding = declared.unwrap_or_else(|| match std::str::from_utf8(bytes) {
+        Ok(_) => UTF_8,
+        // A page that is cut at the bound may end within a character.
+        Err(cause) if cause.error_len().is_none() => UTF_8,
+        Err(_) => WINDOWS_1252,
+    });
+    encoding.decode(bytes).0
+}
+
+/// The set that `charset=` names, in a header's value or a meta element.
+fn parameter(value: &[u8]) -> Option<&'static Encoding> {
+    let at = find(value, b"charset")? + b"charset".len();
+    let rest = value[at..].trim_ascii_start().strip_prefix(b"=")?.trim_ascii_start();
+    let rest = rest.strip_prefix(b"\"").or_else(|| rest.strip_prefix(b"'")).unwrap_or(rest);
+    let ends = |byte: &u8| byte.is_ascii_whitespace() || b"\"';,/>".contains(byte);
+    let label = &rest[..rest.iter().position(ends).unwrap_or(rest.len())];
+    Encoding::for_label(label)
+}
+
+/// A page that could be read so far is in no set of 16 bits, whatever its meta
+/// element says (HTML standard, "prescan").
+fn of_meta(mut start: &[u8]) -> Option<&'static Encoding> {
+    while let Some(at) = find(start, b"<meta") {
+        let element = &start[at + b"<meta".len()..];
+        let end = element.iter().position(|byte| *byte == b'>').unwrap_or(element.len());
+        if let Some(encoding) = parameter(&element[..end]) {
+            return Some(match encoding.is_ascii_compatible() {
+                true => encoding,
+                false => UTF_8,
+            });
+        }
+        start = &element[end..];
+    }
+    None
+}
+
+fn find(bytes: &[u8], word: &[u8]) -> Option<usize> {
+    bytes.windows(word.len()).position(|window| window.eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_character_set_is_found_as_browsers_find_it() {
+        let utf8 = "é".as_bytes();
+        for (bytes, content_type, expected) in [
+            (utf8, None, "é"),
+            (b"\xe9t\xe9.".as_slice(), None, "été."),
+            (utf8, Some("text/html; charset=utf-8"), "é"),
+            (utf8, Some("text/html; Charset = \"ISO-8859-1\""), "Ã©"),
+            (b"\xce\xe9".as_slice(), Some("text/html;charset=windows-1251"), "Ой"),
+            (b"\xef\xbb\xbf\xc3\xa9".as_slice(), Some("text/html;charset=latin1"), "é"),
+            (b"\xff\xfe\xe9\x00".as_slice(), None, "é"),
+            (b"<meta charset=windows-1251>\xce".as_slice(), None, "<meta charset=windows-1251>О"),
+            (
+                b"<META http-equiv=x content='text/html; charset=koi8-r'/>\xcf".as_slice(),
+                None,
+                "<META http-equiv=x content='text/html; charset=koi8-r'/>о",
+            ),
+            (
+                b"<meta name=a><meta charset='utf-16'>\xc3\xa9".as_slice(),
+                None,
+                "<meta name=a><meta charset='utf-16'>é",
+            ),
+            (utf8, Some("text/html; charset=no-such-set"), "é"),
+            (b"caf\xc3".as_slice(), None, "caf\u{fffd}"),
+        ] {
+            assert_eq!(text(bytes, content_type), expected, "{content_type:?}");
+        }
+    }
+
+    #[test]
+    fn a_coding_that_was_not_asked_for_is_named() {
+        assert_eq!(
+            Coding::list("Identity, X-GZIP ,deflate"),
+            Ok(vec![Coding::Gzip, Coding::Deflate])
+        );
+        assert_eq!(
+            Coding::list("br").unwrap_err().detail.as_deref(),
+            Some("content encoding not asked for: br")
+        );
+        assert!(Coding::list("gzip,gzip,gzip,gzip").is_err());
+    }
+}

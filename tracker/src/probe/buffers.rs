@@ -1,0 +1,66 @@
+//! The buffers of one request: small, and the input's grows to its bound.
+
+/// What is read at once: a TLS record's worth.
+const INPUT_BYTES: usize = 16 * 1024;
+
+/// Room for the request beside its target.
+const REQUEST_BYTES: usize = 2 * 1024;
+
+/// A request to be sent, and input that was read and not yet used.
+#[derive(Debug)]
+pub(super) struct IoBuffers {
+    pub(super) output: Vec<u8>,
+    input: Vec<u8>,
+    start: usize,
+    end: usize,
+    bound: usize,
+    /// Whether the last look at the input used any of it; if not, more is
+    /// needed before another look.
+    pub(super) progress: bool,
+}
+
+impl IoBuffers {
+    /// For a request for a target of this length, which after a redirect may be
+    /// long, and an answer of which at most so many bytes are kept unused.
+    pub(super) fn new(target_bytes: usize, bound: usize) -> Self {
+        Self {
+            // The target stands in the request line, its host once more.
+            output: vec![0; 2 * target_bytes + REQUEST_BYTES],
+            input: Vec::new(),
+            start: 0,
+            end: 0,
+            bound,
+            progress: false,
+        }
+    }
+
+    /// What was read and not yet used.
+    pub(super) fn unused(&self) -> &[u8] {
+        &self.input[self.start..self.end]
+    }
+
+    /// Room to read into; empty only when as much is unused as may be.
+    pub(super) fn room(&mut self) -> &mut [u8] {
+        if self.start > 0 {
+            self.input.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.end == self.input.len() {
+            let longer = (2 * self.end).max(INPUT_BYTES).min(self.bound);
+            self.input.resize(longer.max(self.end), 0);
+        }
+        &mut self.input[self.end..]
+    }
+
+    /// So much of the room was filled.
+    pub(super) fn filled(&mut self, bytes: usize) {
+        self.end += bytes;
+    }
+
+    /// So much of the input was used.
+    pub(super) fn used(&mut self, bytes: usize) {
+        self.progress = bytes > 0;
+        self.start += bytes;
+    }
+}

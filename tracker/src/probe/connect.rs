@@ -1,0 +1,165 @@
+//! A TCP connection to whichever address answers first.
+
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::deadline::{self, Deadline};
+use super::verdict::{Failure, Phase, Reason};
+
+/// How long an address may stay silent before the next one is tried beside it
+/// (RFC 8305, section 8).
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+
+/// How many addresses are tried; the rest of a longer answer is left out.
+pub(super) const ADDRESSES_MAX: usize = 16;
+
+/// Connects to the addresses in their order: the next is started when one
+/// fails or is silent for 250 ms, and the first to stand is taken, so that one
+/// black hole among them costs no verdict.
+///
+/// # Errors
+/// A failure that tells what the addresses did; when they differ, the one that
+/// says most about the site (silence, then refusal, then no route).
+pub(super) fn connect(addresses: &[SocketAddr], deadline: Deadline) -> Result<TcpStream, Failure> {
+    let addresses = &addresses[..addresses.len().min(ADDRESSES_MAX)];
+    let mut race = Race { running: Vec::new(), failed: Vec::new() };
+    let mut waiting = addresses.iter().copied();
+    while !deadline.passed() {
+        let next = waiting.next();
+        if next.is_none() && race.running.is_empty() {
+            break;
+        }
+        if let Some(address) = next
+            && let Some(socket) = race.start(address)
+        {
+            return Ok(socket);
+        }
+        let until = match waiting.len() {
+            0 => deadline,
+            _ => deadline.or_after(NEXT_ADDRESS_AFTER),
+        };
+        if let Some(socket) = race.wait(until) {
+            return Ok(socket);
+        }
+    }
+    Err(race.failure(addresses))
+}
+
+struct Race {
+    running: Vec<(SocketAddr, Socket)>,
+    failed: Vec<io::Error>,
+}
+
+impl Race {
+    /// Begins to connect; a socket only when it stands at once, as on loopback.
+    fn start(&mut self, address: SocketAddr) -> Option<TcpStream> {
+        match begin(address) {
+            Ok((socket, true)) => Some(socket.into()),
+            Ok((socket, false)) => {
+                self.running.push((address, socket));
+                None
+            }
+            Err(cause) => {
+                self.failed.push(cause);
+                None
+            }
+        }
+    }
+
+    /// Waits until one stands, one fails, or the time is up.
+    fn wait(&mut self, until: Deadline) -> Option<TcpStream> {
+        if self.running.is_empty() {
+            return None;
+        }
+        let mut polled: Vec<_> =
+            self.running.iter().map(|(_, socket)| PollFd::new(socket, PollFlags::OUT)).collect();
+        if let Err(cause) = deadline::wait(&mut polled, until) {
+            self.failed.push(cause);
+            self.running.clear();
+            return None;
+        }
+        let ready: Vec<_> = polled.iter().map(|one| !one.revents().is_empty()).collect();
+        let mut ready = ready.into_iter();
+        let (done, running) = self.running.drain(..).partition(|_| ready.next() == Some(true));
+        let done: Vec<(SocketAddr, Socket)> = done;
+        self.running = running;
+        for (_, socket) in done {
+            match socket.take_error() {
+                Ok(None) => return Some(socket.into()),
+                Ok(Some(cause)) | Err(cause) => self.failed.push(cause),
+            }
+        }
+        None
+    }
+
+    fn failure(self, addresses: &[SocketAddr]) -> Failure {
+        let mut reason = match self.running.is_empty() && !self.failed.is_empty() {
+            true => Reason::ConnectUnreachable,
+            false => Reason::ConnectTimeout,
+        };
+        let mut text = None;
+        for cause in &self.failed {
+            let this = reason_of(cause);
+            if rank(this) >= rank(reason) {
+                reason = this;
+                text = (this == Reason::ConnectFailed).then(|| cause.to_string());
+            }
+        }
+        let tried: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+        let tried = tried.join(", ");
+        let detail = match text {
+            Some(text) => format!("{text} ({tried})"),
+            None => tried,
+        };
+        Failure::with(reason, Phase::Connect, detail)
+    }
+}
+
+fn begin(address: SocketAddr) -> io::Result<(Socket, bool)> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    // A request is one small write, which must not wait for the handshake's
+    // acknowledgement.
+    SockRef::from(&socket).set_tcp_nodelay(true)?;
+    match socket.connect(&address.into()) {
+        Ok(()) => Ok((socket, true)),
+        // EINPROGRESS has no kind of its own in std.
+        Err(cause) if in_progress(&cause) => Ok((socket, false)),
+        Err(cause) => Err(cause),
+    }
+}
+
+fn in_progress(cause: &io::Error) -> bool {
+    let code = cause.raw_os_error();
+    code == Some(rustix::io::Errno::INPROGRESS.raw_os_error())
+        || cause.kind() == ErrorKind::WouldBlock
+        || cause.kind() == ErrorKind::Interrupted
+}
+
+fn reason_of(cause: &io::Error) -> Reason {
+    match cause.kind() {
+        ErrorKind::ConnectionRefused => Reason::ConnectRefused,
+        ErrorKind::ConnectionReset => Reason::ConnectionReset,
+        ErrorKind::TimedOut => Reason::ConnectTimeout,
+        ErrorKind::NetworkUnreachable
+        | ErrorKind::HostUnreachable
+        // No address of that family on this machine.
+        | ErrorKind::AddrNotAvailable
+        | ErrorKind::Unsupported
+        | ErrorKind::NetworkDown => Reason::ConnectUnreachable,
+        _ => Reason::ConnectFailed,
+    }
+}
+
+fn rank(reason: Reason) -> u8 {
+    match reason {
+        Reason::ConnectUnreachable => 0,
+        Reason::ConnectFailed => 1,
+        Reason::ConnectTimeout => 3,
+        _ => 2,
+    }
+}

@@ -1,0 +1,121 @@
+//! The one deadline of a probe, and waiting for sockets up to it.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// No time-out is longer than this, so that adding it to a time can't overflow.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// The instant at which a probe ends, whatever it is doing then.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// A deadline that far from now; more than a day counts as a day.
+    pub fn after(time: Duration) -> Self {
+        Self(Instant::now() + time.min(LONGEST))
+    }
+
+    /// What is left; zero once it has passed.
+    pub fn remaining(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether nothing is left.
+    pub fn passed(self) -> bool {
+        self.remaining().is_zero()
+    }
+
+    /// This deadline, or the one that far from now if that is earlier.
+    #[must_use]
+    pub fn or_after(self, time: Duration) -> Self {
+        Self(self.0.min(Self::after(time).0))
+    }
+}
+
+/// Waits until one of the sockets is ready; false when the deadline came first.
+///
+/// # Errors
+/// What poll(2) fails with; an interruption is not an error.
+pub(super) fn wait(sockets: &mut [PollFd<'_>], deadline: Deadline) -> io::Result<bool> {
+    loop {
+        // poll(2) rounds up to its own grain, so a wait never ends just short
+        // of the deadline to be begun again.
+        let time = Timespec::try_from(deadline.remaining()).map_err(io::Error::other)?;
+        match poll(sockets, Some(&time)) {
+            Ok(0) if deadline.passed() => return Ok(false),
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return Ok(true),
+            Err(cause) => return Err(cause.into()),
+        }
+    }
+}
+
+/// Waits for one socket.
+///
+/// # Errors
+/// [`ErrorKind::TimedOut`] at the deadline.
+pub(super) fn wait_for(socket: impl AsFd, flags: PollFlags, deadline: Deadline) -> io::Result<()> {
+    match wait(&mut [PollFd::new(&socket, flags)], deadline)? {
+        true => Ok(()),
+        false => Err(ErrorKind::TimedOut.into()),
+    }
+}
+
+/// A connected socket whose every read and write ends at the deadline with
+/// [`ErrorKind::TimedOut`], even when the other side sends a byte at a time.
+#[derive(Debug)]
+pub(super) struct Wire {
+    socket: TcpStream,
+    deadline: Deadline,
+}
+
+impl Wire {
+    /// Takes a connected socket.
+    ///
+    /// # Errors
+    /// When the socket can't be set to non-blocking.
+    pub(super) fn new(socket: TcpStream, deadline: Deadline) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, deadline })
+    }
+
+    fn retry<T>(
+        &self,
+        flags: PollFlags,
+        mut operation: impl FnMut(&TcpStream) -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            if self.deadline.passed() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            match operation(&self.socket) {
+                Err(cause) if cause.kind() == ErrorKind::WouldBlock => {
+                    wait_for(&self.socket, flags, self.deadline)?;
+                }
+                Err(cause) if cause.kind() == ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.retry(PollFlags::IN, |mut socket| socket.read(buffer))
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.retry(PollFlags::OUT, |mut socket| socket.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

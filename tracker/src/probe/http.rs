@@ -1,0 +1,305 @@
+//! HTTP/1.1 over a connection that stands: the one file that names ureq.
+//!
+//! ureq is handed the connection, for one request, and is left without a
+//! resolver, a pool, a proxy, time-outs, redirects or decoding of its own: each
+//! of these is the probe's, which times it and says what failed.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use ureq::config::Config;
+use ureq::http::{HeaderMap, Request, header};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
+use ureq::{Agent, Error};
+use url::Url;
+
+use super::buffers::IoBuffers;
+use super::stream::{Fault, Stream};
+use super::verdict::{Failure, Phase, Reason};
+
+/// The longest head of an answer.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+const USER_AGENT: &str = concat!("websites-availability-tracker/", env!("CARGO_PKG_VERSION"));
+
+/// How every request is made.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    config: Config,
+}
+
+impl Client {
+    pub(super) fn new() -> Self {
+        let config = Agent::config_builder()
+            // ureq's default takes a proxy from the environment.
+            .proxy(None)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .max_response_header_size(HEAD_BYTES_MAX)
+            .user_agent(USER_AGENT)
+            .accept("*/*")
+            .accept_encoding("gzip, deflate")
+            .build();
+        Self { config }
+    }
+
+    /// Sends a GET and reads the answer's head.
+    ///
+    /// # Errors
+    /// What the connection failed with, or a head that is not HTTP.
+    pub(super) fn get(&self, url: &Url, stream: Stream) -> Result<Answer, Failure> {
+        let target = target_of(url);
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let line = Line {
+            buffers: IoBuffers::new(target.len(), HEAD_BYTES_MAX + 1),
+            seen: Arc::clone(&seen),
+            stream,
+        };
+        let mut request = Request::get(&target).header(header::CONNECTION, "close");
+        if let Some(credentials) = credentials(url) {
+            request = request.header(header::AUTHORIZATION, credentials);
+        }
+        let agent =
+            Agent::with_parts(self.config.clone(), HandOver(Mutex::new(Some(line))), NoResolver);
+        let sent = request.body(()).map_err(Error::from).and_then(|request| agent.run(request));
+        let response = sent.map_err(|error| {
+            let mut seen = lock(&seen);
+            let place = match seen.first_byte {
+                None => "before the first byte",
+                Some(_) => "in the head",
+            };
+            seen.failure(&error, Phase::Head, place)
+        })?;
+        let (head, body) = response.into_parts();
+        Ok(Answer {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: Source { reader: Box::new(body.into_reader()), seen, failure: None },
+        })
+    }
+}
+
+/// The head of an answer, and its body still to be read.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    headers: HeaderMap,
+    pub(super) body: Source,
+}
+
+impl Answer {
+    /// Where a browser would go on from here (the redirect statuses of the
+    /// Fetch standard); none for an answer that is final.
+    pub(super) fn location(&self) -> Option<String> {
+        match self.status {
+            301 | 302 | 303 | 307 | 308 => self.header("location"),
+            _ => None,
+        }
+    }
+
+    /// A header's value; several are joined by commas, as HTTP has it.
+    pub(super) fn header(&self, name: &str) -> Option<String> {
+        let values: Vec<_> = self
+            .headers
+            .get_all(name)
+            .iter()
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            .collect();
+        (!values.is_empty()).then(|| values.join(", "))
+    }
+}
+
+/// The body's bytes as they lie on the wire, without HTTP's framing.
+pub(super) struct Source {
+    reader: Box<dyn Read>,
+    seen: Arc<Mutex<Seen>>,
+    failure: Option<Failure>,
+}
+
+impl Source {
+    /// Why reading failed; none when it did not, so that an error of a decoder
+    /// above is the decoder's own.
+    pub(super) fn failure(&mut self) -> Option<Failure> {
+        self.failure.take()
+    }
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer).map_err(|cause| {
+            let failure = lock(&self.seen).failure(&Error::from(cause), Phase::Body, "in the body");
+            self.failure = Some(failure);
+            io::Error::other("the body did not arrive")
+        })
+    }
+}
+
+/// What the connection saw, kept beside it: ureq passes on less.
+#[derive(Debug, Default)]
+struct Seen {
+    fault: Option<Fault>,
+    first_byte: Option<Instant>,
+    ended: bool,
+}
+
+impl Seen {
+    fn failure(&mut self, error: &Error, phase: Phase, place: &str) -> Failure {
+        if let Some(fault) = self.fault.take() {
+            return fault.into_failure(phase, place);
+        }
+        let malformed = |text: String| Failure::with(Reason::ResponseMalformed, phase, text);
+        match error {
+            Error::Protocol(cause) => malformed(cause.to_string()),
+            Error::LargeResponseHeader(..) => {
+                malformed(format!("a head of more than {} KiB", HEAD_BYTES_MAX / 1024))
+            }
+            _ if self.ended => Fault::Closed.into_failure(phase, place),
+            other => Failure::with(Reason::ConnectionFailed, phase, other.to_string()),
+        }
+    }
+}
+
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The URL without what is not sent: credentials and fragment.
+fn target_of(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_fragment(None);
+    // These two fail only for URLs without a host, which are not probed.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.into()
+}
+
+/// Credentials in a URL are meant for HTTP's basic authentication (RFC 7617).
+fn credentials(url: &Url) -> Option<String> {
+    let password = url.password();
+    if url.username().is_empty() && password.is_none() {
+        return None;
+    }
+    let decode = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<_>>();
+    let mut pair = decode(url.username());
+    pair.push(b':');
+    pair.extend(decode(password.unwrap_or_default()));
+    Some(format!("Basic {}", data_encoding::BASE64.encode(&pair)))
+}
+
+/// Gives ureq the one connection that it may use.
+struct HandOver(Mutex<Option<Line>>);
+
+impl fmt::Debug for HandOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HandOver")
+    }
+}
+
+impl Connector for HandOver {
+    type Out = Line;
+
+    fn connect(&self, _: &ConnectionDetails, _: Option<()>) -> Result<Option<Line>, Error> {
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).take())
+    }
+}
+
+/// The connection stands, so there is nothing to resolve.
+#[derive(Debug)]
+struct NoResolver;
+
+impl Resolver for NoResolver {
+    fn resolve(
+        &self,
+        _: &ureq::http::Uri,
+        _: &Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        Ok(self.empty())
+    }
+}
+
+/// The connection as ureq wants it. ureq's own time-outs are not set; the
+/// stream keeps the deadline.
+#[derive(Debug)]
+struct Line {
+    stream: Stream,
+    buffers: IoBuffers,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Line {
+    /// Keeps the cause; what ureq is told only has to make it stop.
+    fn failed(&self, fault: Fault) -> Error {
+        lock(&self.seen).fault = Some(fault);
+        Error::Io(io::Error::other("the connection failed"))
+    }
+}
+
+impl Transport for Line {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), Error> {
+        self.stream.send(&self.buffers.output[..amount]).map_err(|fault| self.failed(fault))
+    }
+
+    fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
+        let count = match self.stream.receive(self.buffers.room()) {
+            Ok(count) => count,
+            Err(fault) => return Err(self.failed(fault)),
+        };
+        self.buffers.filled(count);
+        let mut seen = lock(&self.seen);
+        match count {
+            0 => seen.ended = true,
+            _ => {
+                seen.first_byte.get_or_insert_with(Instant::now);
+            }
+        }
+        Ok(count > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        // Never used for a second request.
+        false
+    }
+
+    fn is_tls(&self) -> bool {
+        self.stream.is_tls()
+    }
+}
+
+impl Buffers for IoBuffers {
+    fn output(&mut self) -> &mut [u8] {
+        &mut self.output
+    }
+
+    fn input(&self) -> &[u8] {
+        self.unused()
+    }
+
+    fn input_append_buf(&mut self) -> &mut [u8] {
+        self.room()
+    }
+
+    fn input_appended(&mut self, amount: usize) {
+        self.filled(amount);
+    }
+
+    fn input_consume(&mut self, amount: usize) {
+        self.used(amount);
+    }
+
+    /// Asked for only to send a body, which a GET has not.
+    fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
+        (&mut [], &mut self.output)
+    }
+
+    fn can_use_input(&self) -> bool {
+        self.progress && !self.unused().is_empty()
+    }
+}

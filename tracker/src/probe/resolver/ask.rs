@@ -1,0 +1,269 @@
+//! Asks the servers for A and AAAA of one name, at once and judged apart.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use hickory_proto::rr::{Name, RecordType};
+use rustix::event::{PollFd, PollFlags};
+
+use super::files::ResolvConf;
+use super::message::{Question, Reply};
+use crate::probe::deadline::{self, Deadline, Wire};
+
+/// How long the second family is waited for once the first has addresses
+/// (RFC 8305, section 3).
+const SECOND_FAMILY_WAIT: Duration = Duration::from_millis(50);
+
+/// The first server's time before the next is asked beside it; doubled with
+/// each round, up to resolv.conf's own time-out.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+/// Larger than any UDP answer that was asked for.
+const UDP_BUFFER_BYTES: usize = 4096;
+
+/// Packets of one wait that are no answer: more is a flood, and the wait ends.
+const STRAYS_MAX: usize = 100;
+
+/// What came of one record type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Settled {
+    Reply(Reply),
+    /// What the last server to answer said instead.
+    Failed(String),
+    Silent,
+}
+
+/// A and AAAA of the name. The servers are asked in turn from `first` on, for
+/// as many rounds as resolv.conf says; one that is silent is still listened to
+/// while the next is asked.
+pub(super) fn ask(
+    conf: &ResolvConf,
+    first: usize,
+    name: &Name,
+    deadline: Deadline,
+) -> [Settled; 2] {
+    let count = conf.servers.len();
+    let mut servers: Vec<_> =
+        (0..count).map(|i| Server::new(conf.servers[(first + i) % count])).collect();
+    let mut asker =
+        Asker { name, answers: [Settled::Silent, Settled::Silent], usable: None, deadline };
+    let tries = conf.attempts * count;
+    for attempt in 0..tries {
+        if asker.done(&servers) || deadline.passed() {
+            break;
+        }
+        let index = attempt % count;
+        asker.send(&mut servers[index]);
+        let until = deadline.or_after(wait_of(conf, attempt, tries, deadline));
+        asker.listen(&mut servers, index, until);
+    }
+    asker.answers
+}
+
+/// Each try gets a fair share of what is left, so that a silent server never
+/// eats the time of the next; the last may take all that resolv.conf gives it.
+fn wait_of(conf: &ResolvConf, attempt: usize, tries: usize, deadline: Deadline) -> Duration {
+    let left = tries - attempt;
+    if left == 1 {
+        return conf.timeout;
+    }
+    let round = u32::try_from(attempt / conf.servers.len()).unwrap_or(u32::MAX);
+    let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(round));
+    let share = deadline.remaining() / u32::try_from(left).unwrap_or(u32::MAX);
+    wait.min(conf.timeout).min(share)
+}
+
+struct Server {
+    address: SocketAddr,
+    edns: bool,
+    socket: Option<UdpSocket>,
+    /// The questions that it was asked and has not answered, by family.
+    asked: [Option<Question>; 2],
+}
+
+impl Server {
+    fn new(address: SocketAddr) -> Self {
+        Self { address, edns: true, socket: None, asked: [None, None] }
+    }
+
+    /// A socket of its own on a random port, connected, so that the kernel
+    /// drops what comes from anybody else and tells of a refusal.
+    fn open(&mut self) -> io::Result<&UdpSocket> {
+        if self.socket.is_none() {
+            let any: SocketAddr = match self.address {
+                SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+                SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+            };
+            let socket = UdpSocket::bind(any)?;
+            socket.set_nonblocking(true)?;
+            socket.connect(self.address)?;
+            self.socket = Some(socket);
+        }
+        self.socket.as_ref().ok_or_else(|| ErrorKind::NotConnected.into())
+    }
+
+    fn waits(&self) -> bool {
+        self.asked.iter().any(Option::is_some)
+    }
+}
+
+const FAMILIES: [RecordType; 2] = [RecordType::AAAA, RecordType::A];
+
+struct Asker<'a> {
+    name: &'a Name,
+    answers: [Settled; 2],
+    /// Until when the second family is waited for, once the first has addresses.
+    usable: Option<Deadline>,
+    deadline: Deadline,
+}
+
+impl Asker<'_> {
+    fn send(&mut self, server: &mut Server) {
+        for (family, kind) in FAMILIES.into_iter().enumerate() {
+            if !matches!(self.answers[family], Settled::Reply(_)) {
+                self.send_one(server, family, kind);
+            }
+        }
+    }
+
+    fn send_one(&mut self, server: &mut Server, family: usize, kind: RecordType) {
+        let question = Question::new(self.name, kind, server.edns);
+        let sent = match (question.encode(), server.open()) {
+            (Some(bytes), Ok(socket)) => socket.send(&bytes).map(drop),
+            (None, _) => Err(io::Error::other("the name can't be written")),
+            (_, Err(cause)) => Err(cause),
+        };
+        match sent {
+            Ok(()) => server.asked[family] = Some(question),
+            Err(cause) => self.failed(server, family, &cause.to_string()),
+        }
+    }
+
+    fn failed(&mut self, server: &mut Server, family: usize, text: &str) {
+        server.asked[family] = None;
+        if !matches!(self.answers[family], Settled::Reply(_)) {
+            self.answers[family] = Settled::Failed(format!("{text} from {}", server.address));
+        }
+    }
+
+    /// Both families are answered; or one has addresses and no server owes the
+    /// other, or that other has had its time.
+    fn done(&self, servers: &[Server]) -> bool {
+        let answered = |settled: &Settled| matches!(settled, Settled::Reply(_));
+        self.answers.iter().all(answered)
+            || self.usable.is_some_and(Deadline::passed)
+            || (self.usable.is_some() && !servers.iter().any(Server::waits))
+    }
+
+    /// Takes answers until all is known, the time is up, or the server asked
+    /// last has nothing more to say.
+    fn listen(&mut self, servers: &mut [Server], last: usize, until: Deadline) {
+        for _ in 0..STRAYS_MAX {
+            if self.done(servers) || !servers[last].waits() {
+                return;
+            }
+            let mut polled = Vec::with_capacity(servers.len());
+            let mut owners = Vec::with_capacity(servers.len());
+            for (index, server) in servers.iter().enumerate() {
+                if let (Some(socket), true) = (&server.socket, server.waits()) {
+                    polled.push(PollFd::new(socket, PollFlags::IN));
+                    owners.push(index);
+                }
+            }
+            let until = self.usable.map_or(until, |usable| earlier(usable, until));
+            if !deadline::wait(&mut polled, until).unwrap_or(false) {
+                return;
+            }
+            let ready: Vec<_> = polled.iter().map(|one| !one.revents().is_empty()).collect();
+            for (index, ready) in owners.into_iter().zip(ready) {
+                if ready {
+                    self.receive(&mut servers[index], until);
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self, server: &mut Server, until: Deadline) {
+        let mut buffer = [0; UDP_BUFFER_BYTES];
+        let received = match &server.socket {
+            Some(socket) => socket.recv(&mut buffer),
+            None => return,
+        };
+        let bytes = match received {
+            Ok(count) => &buffer[..count],
+            Err(cause) if cause.kind() == ErrorKind::WouldBlock => return,
+            Err(cause) => {
+                for family in 0..FAMILIES.len() {
+                    if server.asked[family].is_some() {
+                        self.failed(server, family, &cause.to_string());
+                    }
+                }
+                return;
+            }
+        };
+        for family in 0..FAMILIES.len() {
+            let Some(question) = &server.asked[family] else { continue };
+            let Some(reply) = question.judge(bytes) else { continue };
+            let reply = match reply {
+                Reply::Truncated => over_tcp(server.address, question, until),
+                reply => reply,
+            };
+            self.take(server, family, reply);
+        }
+    }
+
+    fn take(&mut self, server: &mut Server, family: usize, reply: Reply) {
+        match reply {
+            Reply::WithoutEdns => {
+                server.edns = false;
+                self.send_one(server, family, FAMILIES[family]);
+            }
+            Reply::Failed(text) => self.failed(server, family, &text),
+            Reply::Truncated => self.failed(server, family, "a truncated answer"),
+            reply => {
+                server.asked[family] = None;
+                if matches!(reply, Reply::Addresses(_)) {
+                    let limit = self.deadline.or_after(SECOND_FAMILY_WAIT);
+                    self.usable.get_or_insert(limit);
+                }
+                // NXDOMAIN is about the name, so it answers for both families
+                // (RFC 8020), unless the other has addresses already.
+                if reply == Reply::NoSuchName
+                    && !matches!(self.answers[1 - family], Settled::Reply(_))
+                {
+                    self.answers[1 - family] = Settled::Reply(Reply::NoSuchName);
+                }
+                self.answers[family] = Settled::Reply(reply);
+            }
+        }
+    }
+}
+
+fn earlier(one: Deadline, other: Deadline) -> Deadline {
+    one.or_after(other.remaining())
+}
+
+/// The same question by TCP (RFC 7766). A server whose TCP fails has failed.
+fn over_tcp(server: SocketAddr, question: &Question, deadline: Deadline) -> Reply {
+    match exchange(server, question, deadline) {
+        Ok(bytes) => question
+            .judge(&bytes)
+            .unwrap_or_else(|| Reply::Failed("no answer to the question by tcp".to_owned())),
+        Err(cause) => Reply::Failed(format!("tcp: {cause}")),
+    }
+}
+
+fn exchange(server: SocketAddr, question: &Question, deadline: Deadline) -> io::Result<Vec<u8>> {
+    // connect_timeout refuses zero.
+    let time = deadline.remaining().max(Duration::from_millis(1));
+    let mut wire = Wire::new(TcpStream::connect_timeout(&server, time)?, deadline)?;
+    let bytes = question.encode().unwrap_or_default();
+    let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
+    wire.write_all(&[&length.to_be_bytes(), bytes.as_slice()].concat())?;
+    let mut length = [0; 2];
+    wire.read_exact(&mut length)?;
+    let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
+    wire.read_exact(&mut answer)?;
+    Ok(answer)
+}

@@ -1,0 +1,212 @@
+//! resolv.conf and the hosts file, each read again when it changes.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+const DNS_PORT: u16 = 53;
+
+/// As many servers as the C libraries use; the rest of the lines is left out.
+const SERVERS_MAX: usize = 3;
+
+/// As many suffixes as are tried for a short name.
+const SEARCH_MAX: usize = 16;
+
+/// A file that is parsed again when its identity, time or length changes.
+#[derive(Debug)]
+pub(super) struct Watched<T> {
+    path: PathBuf,
+    parse: fn(&str) -> T,
+    newest: Mutex<(Option<Stamp>, Arc<T>)>,
+}
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+struct Stamp {
+    inode: u64,
+    modified: (i64, i64),
+    bytes: u64,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(Self {
+            inode: metadata.ino(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            bytes: metadata.len(),
+        })
+    }
+}
+
+impl<T> Watched<T> {
+    pub(super) fn new(path: PathBuf, parse: fn(&str) -> T) -> Self {
+        Self { path, parse, newest: Mutex::new((None, Arc::new(parse("")))) }
+    }
+
+    /// The file's content as of now. While it can't be read, as during its
+    /// replacement, the last content stands; at first, that of an empty file.
+    pub(super) fn get(&self) -> Arc<T> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        // Taken before the content is read: a change in between is seen at the
+        // next look.
+        let stamp = Stamp::of(&self.path);
+        if stamp.is_some() && stamp != newest.0 {
+            // Neither file has to be UTF-8; what matters of them is ASCII.
+            if let Ok(bytes) = std::fs::read(&self.path) {
+                *newest = (stamp, Arc::new((self.parse)(&String::from_utf8_lossy(&bytes))));
+            }
+        }
+        Arc::clone(&newest.1)
+    }
+}
+
+/// resolv.conf(5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ResolvConf {
+    /// Loopback when the file names none, as in the C libraries.
+    pub(super) servers: Vec<SocketAddr>,
+    pub(super) search: Vec<String>,
+    /// A name with fewer dots is also looked for below the search suffixes.
+    pub(super) ndots: usize,
+    /// The longest wait for one server.
+    pub(super) timeout: Duration,
+    /// Rounds through the servers.
+    pub(super) attempts: usize,
+    /// Whether each lookup begins at the next server.
+    pub(super) rotate: bool,
+}
+
+impl ResolvConf {
+    /// Lines and options that are not known are passed over, and numbers are
+    /// held to the ranges of glibc.
+    pub(super) fn parse(text: &str) -> Self {
+        let mut conf = Self {
+            servers: Vec::new(),
+            search: Vec::new(),
+            ndots: 1,
+            timeout: Duration::from_secs(5),
+            attempts: 2,
+            rotate: false,
+        };
+        for line in text.lines() {
+            if line.starts_with(['#', ';']) {
+                continue;
+            }
+            let mut words = line.split_ascii_whitespace();
+            match words.next() {
+                Some("nameserver") => conf.servers.extend(words.next().and_then(server)),
+                Some("search") => conf.search = words.map(str::to_owned).collect(),
+                Some("domain") => conf.search = words.take(1).map(str::to_owned).collect(),
+                Some("options") => words.for_each(|option| conf.set(option)),
+                _ => {}
+            }
+        }
+        conf.servers.truncate(SERVERS_MAX);
+        conf.search.truncate(SEARCH_MAX);
+        if conf.servers.is_empty() {
+            conf.servers.push((Ipv4Addr::LOCALHOST, DNS_PORT).into());
+        }
+        conf
+    }
+
+    fn set(&mut self, option: &str) {
+        let (name, value) = option.split_once(':').unwrap_or((option, ""));
+        let number = value.parse::<usize>().ok();
+        match (name, number) {
+            ("ndots", Some(number)) => self.ndots = number.min(15),
+            ("timeout", Some(number)) => {
+                self.timeout = Duration::from_secs(number.clamp(1, 30) as u64);
+            }
+            ("attempts", Some(number)) => self.attempts = number.clamp(1, 5),
+            ("rotate", None) => self.rotate = true,
+            _ => {}
+        }
+    }
+}
+
+/// An address, with its interface when it is a link's own (`fe80::1%eth0`).
+fn server(text: &str) -> Option<SocketAddr> {
+    let Some((address, scope)) = text.split_once('%') else {
+        return Some(SocketAddr::new(text.parse().ok()?, DNS_PORT));
+    };
+    let scope = scope.parse().ok().or_else(|| {
+        // The kernel's own word for if_nametoindex(3).
+        let plain = scope.bytes().all(|byte| byte != b'/') && !scope.starts_with('.');
+        let path = plain.then(|| format!("/sys/class/net/{scope}/ifindex"))?;
+        std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    })?;
+    let address: Ipv6Addr = address.parse().ok()?;
+    Some(SocketAddrV6::new(address, DNS_PORT, 0, scope).into())
+}
+
+/// hosts(5): names in lower case and without a final dot.
+#[derive(Debug, Default)]
+pub(super) struct Hosts(HashMap<String, Vec<IpAddr>>);
+
+impl Hosts {
+    pub(super) fn parse(text: &str) -> Self {
+        let mut hosts = HashMap::<String, Vec<IpAddr>>::new();
+        for line in text.lines() {
+            let line = line.split('#').next().unwrap_or_default();
+            let mut words = line.split_ascii_whitespace();
+            let Some(address) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else {
+                continue;
+            };
+            for name in words {
+                let of_name = hosts.entry(canonical(name)).or_default();
+                if !of_name.contains(&address) {
+                    of_name.push(address);
+                }
+            }
+        }
+        Self(hosts)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&[IpAddr]> {
+        self.0.get(&canonical(name)).map(Vec::as_slice)
+    }
+}
+
+fn canonical(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resolv_conf_is_read_as_the_c_libraries_do() {
+        let conf = ResolvConf::parse(
+            "# a comment\n; another\nnameserver 192.0.2.1\nnameserver 2001:db8::1\nnameserver nonsense\n\
+             nameserver fe80::1%7\nnameserver 192.0.2.4\ndomain ignored.example\nsearch a.example b.example\n\
+             options ndots:99 timeout:0 attempts:3 rotate edns0 single-request\nsortlist 1.2.3.4\n",
+        );
+        let servers: Vec<_> = conf.servers.iter().map(SocketAddr::to_string).collect();
+        assert_eq!(servers, ["192.0.2.1:53", "[2001:db8::1]:53", "[fe80::1%7]:53"]);
+        assert_eq!(conf.search, ["a.example", "b.example"]);
+        assert_eq!((conf.ndots, conf.timeout.as_secs(), conf.attempts), (15, 1, 3));
+        assert!(conf.rotate);
+        let empty = ResolvConf::parse("");
+        assert_eq!(empty.servers, ["127.0.0.1:53".parse().unwrap()]);
+        assert_eq!((empty.ndots, empty.timeout.as_secs(), empty.attempts), (1, 5, 2));
+        assert!(!empty.rotate && empty.search.is_empty());
+    }
+
+    #[test]
+    fn a_hosts_file_is_read_by_name_and_alias() {
+        let hosts = Hosts::parse(
+            "127.0.0.1 localhost\n::1 localhost ip6-localhost # six\n192.0.2.7\tWWW.Example.org www\n\
+             192.0.2.7 www\nnonsense www\n#192.0.2.9 off\n",
+        );
+        let get =
+            |name| hosts.get(name).map(|all| all.iter().map(IpAddr::to_string).collect::<Vec<_>>());
+        assert_eq!(get("LOCALHOST").unwrap(), ["127.0.0.1", "::1"]);
+        assert_eq!(get("www.example.org.").unwrap(), ["192.0.2.7"]);
+        assert_eq!(get("www").unwrap(), ["192.0.2.7"]);
+        assert_eq!(get("off"), None);
+    }
+}

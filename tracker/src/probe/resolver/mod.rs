@@ -1,0 +1,215 @@
+//! Names to addresses: a blocking resolver in the process, to a deadline.
+//!
+//! The C library's can't tell "no such name" from "no address", has no
+//! deadline, and musl's fails a good A answer when AAAA fails. What this one
+//! does not do: NSS modules, mDNS, DNSSEC, a cache (each probe measures).
+
+mod ask;
+mod files;
+mod message;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hickory_proto::rr::Name;
+
+use super::deadline::Deadline;
+use super::verdict::{Failure, Phase, Reason};
+use ask::Settled;
+use files::{Hosts, ResolvConf, Watched};
+use message::Reply;
+
+/// How often a server's alias without addresses is asked for in its turn.
+const ALIAS_QUESTIONS_MAX: usize = 8;
+
+/// Where the resolver finds what it works by.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// resolv.conf(5), read again when it changes.
+    pub resolv_conf: PathBuf,
+    /// hosts(5), read again when it changes; it comes before the servers.
+    pub hosts: PathBuf,
+    /// Servers instead of those that resolv.conf names, in its place.
+    pub servers: Option<Vec<SocketAddr>>,
+}
+
+impl Default for Sources {
+    /// The machine's own.
+    fn default() -> Self {
+        Self { resolv_conf: "/etc/resolv.conf".into(), hosts: "/etc/hosts".into(), servers: None }
+    }
+}
+
+/// A resolver, shared by all workers.
+#[derive(Debug)]
+pub struct Resolver {
+    resolv_conf: Watched<ResolvConf>,
+    hosts: Watched<Hosts>,
+    servers: Option<Vec<SocketAddr>>,
+    lookups: AtomicUsize,
+}
+
+impl Resolver {
+    /// A resolver that works by these files; they are read at each use, if
+    /// changed.
+    pub fn new(sources: Sources) -> Self {
+        Self {
+            resolv_conf: Watched::new(sources.resolv_conf, ResolvConf::parse),
+            hosts: Watched::new(sources.hosts, Hosts::parse),
+            servers: sources.servers.filter(|servers| !servers.is_empty()),
+            lookups: AtomicUsize::new(0),
+        }
+    }
+
+    /// The addresses of a host name, IPv6 and IPv4 in turn, at least one.
+    ///
+    /// A name with a dot is asked for as it stands first; a name with fewer
+    /// dots than resolv.conf's `ndots` also below its search suffixes. The
+    /// names of RFC 6761 are answered here: `localhost` is loopback, and
+    /// nothing is `invalid`.
+    ///
+    /// # Errors
+    /// [`Reason::DnsNoSuchDomain`] only on a server's NXDOMAIN (or RFC 6761);
+    /// [`Reason::DnsNoAddress`] when the name exists without an address;
+    /// [`Reason::DnsTimeout`] and [`Reason::DnsServerFailure`] for all else.
+    pub fn resolve(&self, host: &str, deadline: Deadline) -> Result<Vec<IpAddr>, Failure> {
+        if let Some(addresses) = self.hosts.get().get(host) {
+            return Ok(interleave(addresses.to_vec()));
+        }
+        match special(host) {
+            Some(Special::Loopback) => {
+                return Ok(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]);
+            }
+            Some(Special::NoSuchName) => return Err(no_such_domain()),
+            None => {}
+        }
+        let mut conf = ResolvConf::clone(&self.resolv_conf.get());
+        if let Some(servers) = &self.servers {
+            conf.servers.clone_from(servers);
+        }
+        let turn = self.lookups.fetch_add(1, Ordering::Relaxed);
+        let first = if conf.rotate { turn % conf.servers.len() } else { 0 };
+        let mut worst = no_such_domain();
+        for name in candidates(host, &conf) {
+            match look_up(&conf, first, &name, deadline) {
+                Ok(addresses) => return Ok(interleave(addresses)),
+                // Only a name that is surely not there leads on to the next.
+                Err(failure) if failure.reason == Reason::DnsNoSuchDomain => {}
+                Err(failure) if failure.reason == Reason::DnsNoAddress => worst = failure,
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(worst)
+    }
+}
+
+enum Special {
+    Loopback,
+    NoSuchName,
+}
+
+/// RFC 6761, sections 6.3 and 6.4.
+fn special(host: &str) -> Option<Special> {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    match host.rsplit('.').next() {
+        Some(last) if last.eq_ignore_ascii_case("localhost") => Some(Special::Loopback),
+        Some(last) if last.eq_ignore_ascii_case("invalid") => Some(Special::NoSuchName),
+        _ => None,
+    }
+}
+
+/// The names to ask for, in order.
+fn candidates(host: &str, conf: &ResolvConf) -> Vec<String> {
+    let dots = host.matches('.').count();
+    let as_it_stands = format!("{}.", host.strip_suffix('.').unwrap_or(host));
+    if host.ends_with('.') || dots >= conf.ndots {
+        return vec![as_it_stands];
+    }
+    let below = conf
+        .search
+        .iter()
+        .map(|suffix| suffix.trim_matches('.'))
+        .filter(|suffix| !suffix.is_empty())
+        .map(|suffix| format!("{host}.{suffix}."));
+    match dots {
+        0 => below.chain([as_it_stands.clone()]).collect(),
+        _ => [as_it_stands.clone()].into_iter().chain(below).collect(),
+    }
+}
+
+/// Looks one name up, following aliases that the servers leave to us.
+fn look_up(
+    conf: &ResolvConf,
+    first: usize,
+    name: &str,
+    deadline: Deadline,
+) -> Result<Vec<IpAddr>, Failure> {
+    let mut name = Name::from_ascii(name).map_err(|cause| {
+        let text = format!("not a name for dns: {cause}");
+        Failure::with(Reason::DnsServerFailure, Phase::Resolve, text)
+    })?;
+    for _ in 0..ALIAS_QUESTIONS_MAX {
+        let settled = ask::ask(conf, first, &name, deadline);
+        match judge(settled, conf)? {
+            Found::Addresses(addresses) => return Ok(addresses),
+            Found::Alias(alias) => name = alias,
+        }
+    }
+    Err(Failure::with(Reason::DnsServerFailure, Phase::Resolve, "a loop of aliases"))
+}
+
+enum Found {
+    Addresses(Vec<IpAddr>),
+    Alias(Name),
+}
+
+/// Addresses of either family are enough; without any, NXDOMAIN decides, and
+/// "no address" needs both families to say so.
+fn judge(settled: [Settled; 2], conf: &ResolvConf) -> Result<Found, Failure> {
+    let mut addresses = Vec::new();
+    let (mut alias, mut failed, mut silent, mut no_such_name) = (None, None, false, false);
+    for one in settled {
+        match one {
+            Settled::Reply(Reply::Addresses(found)) => addresses.extend(found),
+            Settled::Reply(Reply::Alias(name)) => alias = Some(name),
+            Settled::Reply(Reply::NoSuchName) => no_such_name = true,
+            Settled::Reply(Reply::NoData) => {}
+            Settled::Reply(_) => silent = true,
+            Settled::Failed(text) => failed = Some(text),
+            Settled::Silent => silent = true,
+        }
+    }
+    let fails = |reason, text| Err(Failure::with(reason, Phase::Resolve, text));
+    match (alias, failed) {
+        _ if !addresses.is_empty() => Ok(Found::Addresses(addresses)),
+        _ if no_such_name => Err(no_such_domain()),
+        (_, Some(text)) => fails(Reason::DnsServerFailure, text),
+        _ if silent => fails(Reason::DnsTimeout, format!("no answer from {}", list(conf))),
+        (Some(alias), None) => Ok(Found::Alias(alias)),
+        (None, None) => Err(Failure::new(Reason::DnsNoAddress, Phase::Resolve)),
+    }
+}
+
+fn list(conf: &ResolvConf) -> String {
+    conf.servers.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn no_such_domain() -> Failure {
+    Failure::new(Reason::DnsNoSuchDomain, Phase::Resolve)
+}
+
+/// IPv6 and IPv4 in turn, IPv6 first (RFC 8305, section 4), each family in the
+/// order in which the server gave it.
+fn interleave(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let (six, four): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv6);
+    let (mut six, mut four) = (six.into_iter(), four.into_iter());
+    let mut all = Vec::new();
+    loop {
+        let pair = [six.next(), four.next()];
+        if pair == [None, None] {
+            return all;
+        }
+        all.extend(pair.into_iter().flatten());
+    }
+}
