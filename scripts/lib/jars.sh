@@ -40,8 +40,12 @@ jars_fetch() {
 # fetch PROFILE [OPTION...]: its dependencies, into PROFILE.part. Only a whole one gets its name.
 fetch() {
     rm -rf "$jars/$1.part"
-    mvn -q -B -Dstyle.color=never -f "$scripts/pom.xml" -P "$1" "${@:2}" \
-        dependency:copy-dependencies "-DoutputDirectory=$jars/$1.part" >&2 8<&-
+    mkdir -p "$jars"
+    mvn -B -f "$scripts/pom.xml" -P "$1" "${@:2}" dependency:copy-dependencies \
+        "-DoutputDirectory=$jars/$1.part" >"$jars/maven.log" 2>&1 8<&- || {
+        grep '^\[ERROR\]' "$jars/maven.log" | head -n 10 >&2
+        die "Maven could not fetch it; all it said is in $jars/maven.log"
+    }
 }
 
 postgres_arch() {

@@ -22,8 +22,8 @@ java_command() {
 # kafka_set_up: settings and a formatted log directory for each broker.
 kafka_set_up() {
     local n
+    mkdir -m 700 "$set_dir/kafka" # The settings hold a password.
     for ((n = 1; n <= brokers; n++)); do
-        mkdir -p -m 700 "$set_dir/kafka"
         mkdir "$set_dir/kafka/$n"
         kafka_properties "$n" >"$set_dir/kafka/$n/server.properties"
     done
@@ -155,8 +155,8 @@ kafka_knows() {
 }
 
 broker_failed() {
-    say "broker $1 did not start; the end of $set_dir/kafka/$1/log:"
-    tail -n 25 "$set_dir/kafka/$1/log" | sed 's/^/  /' >&2
+    say "broker $1 did not start:"
+    log_end "$set_dir/kafka/$1/log"
     return 1
 }
 

@@ -130,7 +130,8 @@ postgres_await() {
     local home deadline=$((SECONDS + postgres_start_seconds))
     home=$(postgres_home)
     until postgres_answers; do
-        if not_running "$home/pid" || ((SECONDS >= deadline)); then
+        # With one of its two addresses taken it goes on with the other.
+        if not_running "$home/pid" || ((SECONDS >= deadline)) || grep -q 'could not bind' "$home/log"; then
             postgres_failed
             return 1
         fi
@@ -141,8 +142,8 @@ postgres_await() {
 postgres_failed() {
     local home
     home=$(postgres_home)
-    say "PostgreSQL did not start; the end of $home/log:"
-    tail -n 25 "$home/log" | sed 's/^/  /' >&2
+    say "PostgreSQL did not start:"
+    log_end "$home/log"
     return 1
 }
 

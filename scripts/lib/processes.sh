@@ -52,6 +52,15 @@ stop_process() {
     rm -f "$file"
 }
 
+# log_end FILE: the last errors in it, then how it ends, which after an orderly exit says nothing.
+log_end() {
+    {
+        grep -nE 'ERROR|FATAL|PANIC|could not|Exception' "$1" | grep -v ' INFO ' | tail -n 10
+        printf 'the end of %s:\n' "$1"
+        tail -n 10 "$1"
+    } | cut -c 1-300 | sed 's/^/  /' >&2
+}
+
 port_is_free() {
     ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }

@@ -10,6 +10,8 @@ set_up() {
             die "the set in $set_dir has $brokers broker(s), not $asked_brokers: take it down first"
         [[ $kafka_given == "${KAFKA:-}" && $postgres_given == "${POSTGRES:-}" ]] ||
             die "the set in $set_dir was made for another KAFKA or POSTGRES: take it down first"
+        [[ -n $postgres_given || -d $(postgres_home)/data ]] ||
+            die "PostgreSQL's data is gone from $(postgres_home), cleaned away perhaps: take the set down first"
         set_start
         return
     fi
@@ -50,8 +52,15 @@ set_up() {
 # Runs when `up` ends before its time. A port that somebody else took between the choice and the
 # start is bad luck and no failure: another choice is made, twice at most.
 set_up_failed() {
-    local code=$? attempt=${AVAILABILITY_ATTEMPT:-1}
+    local code=$? attempt=${AVAILABILITY_ATTEMPT:-1} job
     trap '' INT TERM
+    # Children of this shell: brokers, and what formats their directories. PostgreSQL's part of the
+    # work has children of its own, so it is left to end, which takes it a second.
+    for job in $(jobs -pr); do
+        [[ $job == "${postgres_job:-}" ]] && continue
+        kill -s KILL "$job" || true
+        wait "$job" 2>/dev/null || true
+    done
     [[ -z ${postgres_job:-} ]] || wait "$postgres_job" || true
     set_stop
     if ((code < 128 && attempt < 3)) && cat "$set_dir"/kafka/*/log "$set_dir/postgres/log" 2>/dev/null |
@@ -304,8 +313,8 @@ state_of() {
 # broker_command VERB NODE
 broker_command() {
     local verb=$1 n=$2 file pid
-    set_lock
     set_load
+    set_lock
     [[ -z $kafka_given ]] || die "this Kafka is yours: it is neither stopped nor started here"
     [[ $n == [1-9] && $n -le $brokers ]] || usage_error "$verb-broker takes a broker from 1 to $brokers, not '$n'"
     file=$set_dir/kafka/$n/pid
@@ -327,8 +336,8 @@ broker_command() {
 
 # postgres_command VERB
 postgres_command() {
-    set_lock
     set_load
+    set_lock
     [[ -z $postgres_given ]] || die "this PostgreSQL is yours: it is neither stopped nor started here"
     case $1 in
     kill) postgres_crash ;;
