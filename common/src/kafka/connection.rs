@@ -17,7 +17,7 @@ use super::address::Address;
 use super::error::{Error, printable};
 use super::guard::Guard;
 use super::settings::Settings;
-use super::stream::Stream;
+use super::stream::{Stage, Stream};
 use super::versions::{API_VERSIONS_VERSION, Call, Versions, api_name};
 
 /// The most bytes of an answer, records aside.
@@ -43,8 +43,7 @@ pub(super) struct Connection {
     stream: Stream,
     versions: Versions,
     correlation_id: i32,
-    /// Nothing was answered on it yet.
-    fresh: bool,
+    stage: Stage,
     used_at: Instant,
     /// When the SASL session is to be left.
     session_end: Option<Instant>,
@@ -71,7 +70,7 @@ impl Connection {
             stream: Stream::open(settings, address, deadline)?,
             versions: Versions::unknown(),
             correlation_id: 0,
-            fresh: true,
+            stage: Stage::Silent,
             used_at: Instant::now(),
             session_end: None,
         };
@@ -127,7 +126,10 @@ impl Connection {
             api,
             what,
         })?;
-        self.fresh = false;
+        self.stage = match R::KEY {
+            key if key == ApiKey::ApiVersions as i16 => Stage::Greeted,
+            _ => Stage::Working,
+        };
         self.used_at = Instant::now();
         Ok(response)
     }
@@ -188,7 +190,7 @@ impl Connection {
     }
 
     fn failed(&self, api: &'static str, cause: std::io::Error) -> Error {
-        self.stream.failed(&self.address, api, cause, self.fresh)
+        self.stream.failed(&self.address, api, cause, self.stage)
     }
 
     fn agree_on_versions(&mut self, deadline: Instant) -> Result<(), Error> {

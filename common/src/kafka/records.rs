@@ -270,3 +270,6 @@ fn varint(bytes: &mut Bytes) -> Option<i64> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

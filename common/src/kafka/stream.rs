@@ -51,6 +51,17 @@ impl Write for Socket {
     }
 }
 
+/// How far a connection has come, for the guess at why it was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Nothing was answered.
+    Silent,
+    /// The broker has told its versions, which it does to everybody.
+    Greeted,
+    /// It has answered a request that only those who may can make.
+    Working,
+}
+
 /// An open connection before Kafka is spoken on it.
 #[derive(Debug)]
 pub(super) enum Stream {
@@ -89,14 +100,13 @@ impl Stream {
         }
     }
 
-    /// Turns a failed read or write into an error that says what it means;
-    /// `fresh`: nothing was answered on this connection yet.
+    /// Turns a failed read or write into an error that says what it means.
     pub(super) fn failed(
         &self,
         address: &Address,
         api: &'static str,
         cause: io::Error,
-        fresh: bool,
+        stage: Stage,
     ) -> Error {
         let address = address.clone();
         if cause.kind() == io::ErrorKind::TimedOut {
@@ -107,12 +117,13 @@ impl Stream {
         {
             return Error::Tls { address, failure: TlsFailure::new(error.clone(), tls) };
         }
-        let hint = match self {
-            _ if !fresh => None,
-            Self::Plain(_) => Some("before its first answer; is it a TLS port"),
-            Self::Tls { .. } => {
+        let hint = match (self, stage) {
+            (Self::Plain(_), Stage::Silent) => Some("before its first answer; is it a TLS port"),
+            (Self::Tls { .. }, Stage::Silent) => {
                 Some("before its first answer; does it take our client certificate")
             }
+            (_, Stage::Greeted) => Some("when it had told its versions; does it want SASL"),
+            (_, Stage::Working) => None,
         };
         Error::Disconnected { address, cause: Arc::new(cause), hint }
     }
