@@ -113,6 +113,16 @@ impl fmt::Display for Domain {
     }
 }
 
+/// The prefix that a topic may stand under instead of `prefix`: the slip in
+/// 1.1.0 and what its comments say are easily taken for each other.
+pub fn other_prefix(prefix: &str) -> Option<&'static str> {
+    match prefix {
+        TOPIC_PREFIX => Some(TOPIC_PREFIX_OF_1_1_0),
+        TOPIC_PREFIX_OF_1_1_0 => Some(TOPIC_PREFIX),
+        _ => None,
+    }
+}
+
 /// A topic's prefix, as a setting gives it.
 ///
 /// # Errors

@@ -45,6 +45,12 @@ impl Stop {
     }
 }
 
+/// Asks this program to stop, as SIGTERM from outside would.
+pub fn request() {
+    // It can fail for a signal that does not exist, and this one does.
+    let _ = signal_hook::low_level::raise(SIGTERM);
+}
+
 /// SIGTERM and SIGINT turned into a [`Stop`], by a thread of its own.
 ///
 /// A second signal, while the program drains, ends it at once with the shell's

@@ -17,6 +17,9 @@ use crate::workers::{Pool, Refused};
 /// How often skipped slots are logged.
 const SAY_AFTER: Duration = Duration::from_secs(60);
 
+/// The span over which a first round of probes spreads.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+
 /// When to probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rhythm {
@@ -34,16 +37,12 @@ pub enum Rhythm {
 
 /// Hands due targets to the pool until a stop is asked for, or, for
 /// [`Rhythm::Once`], until all were handed over.
-pub fn run(
-    targets: &[Arc<Target>],
-    location: &str,
-    rhythm: Rhythm,
-    pool: &mut Pool,
-    stop: &Stop,
-) {
+pub fn run(targets: &[Arc<Target>], location: &str, rhythm: Rhythm, pool: &mut Pool, stop: &Stop) {
     match rhythm {
         // The pool's queue has room for every target once.
-        Rhythm::Once => (0..targets.len()).for_each(|index| drop(pool.offer(index))),
+        Rhythm::Once => (0..targets.len()).for_each(|index| {
+            let _ = pool.offer(index);
+        }),
         Rhythm::Period { period, look_at_once } => {
             let hashes = targets.iter().map(|target| target.phase_hash(location));
             let mut schedule = Schedule::new(Instant::now(), period, look_at_once, hashes);
@@ -99,10 +98,14 @@ impl Skipped {
             );
         }
         if running > 0 {
-            log::warn!("skipped {running} probes: the last one of the same target was still running (is the time-out above the period?)");
+            log::warn!(
+                "skipped {running} probes: the last one of the same target was still running (is the time-out above the period?)"
+            );
         }
         if late > 0 {
-            log::warn!("skipped {late} probes: this program was not run when they were due (machine suspended or overloaded)");
+            log::warn!(
+                "skipped {late} probes: this program was not run when they were due (machine suspended or overloaded)"
+            );
         }
     }
 }
@@ -136,10 +139,10 @@ impl Schedule {
         let mut due = BinaryHeap::new();
         let mut first = BinaryHeap::new();
         for (target, hash) in hashes.enumerate() {
-            due.push(Reverse((start + share(period, hash), target)));
-            if look_at_once {
-                let spread = period.min(Duration::from_secs(1));
-                first.push(Reverse((start + share(spread, hash), target)));
+            let phase = share(period, hash);
+            due.push(Reverse((start + phase, target)));
+            if look_at_once && phase > FIRST_LOOK {
+                first.push(Reverse((start + share(FIRST_LOOK, hash), target)));
             }
         }
         Self { period, due, first }
@@ -167,7 +170,7 @@ impl Schedule {
 
 /// The part of `span` that `hash` is of all hashes.
 fn share(span: Duration, hash: u64) -> Duration {
-    let nanos = span.as_nanos() * u128::from(hash) >> 64;
+    let nanos = (span.as_nanos() * u128::from(hash)) >> 64;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 

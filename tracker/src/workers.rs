@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use common::record::Record;
 use common::stop::Stop;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
 use crate::probe::Prober;
 use crate::targets::Target;
@@ -62,6 +62,9 @@ pub struct Pool {
     results: Sender<Probed>,
     workers: Vec<JoinHandle<()>>,
     workers_max: usize,
+    /// Held by each worker and never used: the channel ends with the last one.
+    alive: Sender<()>,
+    all_ended: Receiver<()>,
 }
 
 impl Pool {
@@ -84,7 +87,9 @@ impl Pool {
             stop,
         });
         let workers_max = targets.len().min(WORKERS_MAX);
-        Self { shared, queue, waiting, results, workers: Vec::new(), workers_max }
+        let (alive, all_ended) = bounded(0);
+        let workers = Vec::new();
+        Self { shared, queue, waiting, results, workers, workers_max, alive, all_ended }
     }
 
     /// The most workers that this pool starts.
@@ -117,10 +122,14 @@ impl Pool {
         }
         let shared = Arc::clone(&self.shared);
         let (waiting, results) = (self.waiting.clone(), self.results.clone());
+        let alive = self.alive.clone();
         let started = std::thread::Builder::new()
             .name(format!("worker-{}", self.workers.len()))
             .stack_size(STACK_BYTES)
-            .spawn(move || shared.work(&waiting, &results));
+            .spawn(move || {
+                let _alive = alive;
+                shared.work(&waiting, &results);
+            });
         match started {
             Ok(worker) => self.workers.push(worker),
             Err(cause) => {
@@ -131,27 +140,27 @@ impl Pool {
         }
     }
 
-    /// Closes the queue, lets the probes that run end, and joins the workers
-    /// that have ended by `deadline`: the number of those that have not.
-    pub fn finish(self, deadline: Instant) -> usize {
-        let Self { queue, waiting, results, mut workers, .. } = self;
-        drop((queue, waiting, results));
-        loop {
-            let (ended, running): (Vec<_>, Vec<_>) =
-                workers.into_iter().partition(JoinHandle::is_finished);
-            for worker in ended {
-                if worker.join().is_err() {
-                    log::error!("a worker panicked");
-                }
+    /// Closes the queue and waits for the probes that run; once a stop is asked
+    /// for, `grace` at most. Joins the workers that have ended: the number of
+    /// those that have not.
+    pub fn finish(self, stop: &Stop, grace: Duration) -> usize {
+        let Self { queue, waiting, results, workers, alive, all_ended, .. } = self;
+        drop((queue, waiting, results, alive));
+        // Disconnected once the last worker has dropped its sender.
+        let all_ended = select! {
+            recv(all_ended) -> _ => true,
+            recv(stop.channel()) -> _ => {
+                all_ended.recv_timeout(grace) == Err(RecvTimeoutError::Disconnected)
             }
-            let now = Instant::now();
-            if running.is_empty() || now >= deadline {
-                return running.len();
+        };
+        let (ended, running): (Vec<_>, Vec<_>) =
+            workers.into_iter().partition(|worker| all_ended || worker.is_finished());
+        for worker in ended {
+            if worker.join().is_err() {
+                log::error!("a worker panicked");
             }
-            workers = running;
-            // std has no join with a time-out; a park with one is the nearest to it.
-            std::thread::park_timeout((deadline - now).min(Duration::from_millis(20)));
         }
+        running.len()
     }
 }
 

@@ -125,8 +125,15 @@ impl Producer {
     /// the settings' connect and request time-outs together. It does not wait
     /// before it tries again: after a round that left something pending the
     /// caller does, or offers other topics' batches meanwhile.
-    pub fn send(&mut self, batches: Vec<TopicBatch>) -> Vec<(String, Outcome)> {
-        let deadline = self.client.deadline();
+    ///
+    /// With a `deadline` it ends by then, if that is earlier.
+    pub fn send(
+        &mut self,
+        batches: Vec<TopicBatch>,
+        deadline: Option<Instant>,
+    ) -> Vec<(String, Outcome)> {
+        let bound = self.client.deadline();
+        let deadline = deadline.map_or(bound, |deadline| deadline.min(bound));
         let mut round = Round::new(deadline);
         for batch in batches {
             if let Some(outcome) = self.accept(&batch.topic, batch.records) {
@@ -173,6 +180,19 @@ impl Producer {
     /// How many topics have a batch that is not settled.
     pub fn pending(&self) -> usize {
         self.partitions.values().filter(|partition| partition.in_flight.is_some()).count()
+    }
+
+    /// The topics with a batch that is not settled, and its records' number.
+    pub fn pending_records(&self) -> impl Iterator<Item = (String, usize)> {
+        self.partitions.iter().filter_map(|(topic, partition)| {
+            let in_flight = partition.in_flight.as_ref()?;
+            Some((topic.clone(), in_flight.record_count()))
+        })
+    }
+
+    /// The client that it writes through, to ask something else of a broker.
+    pub fn client(&mut self) -> &mut Client {
+        &mut self.client
     }
 
     /// The most bytes of a batch of the topic, to give [`super::take_batch`].

@@ -57,6 +57,12 @@ struct Encoded {
     identity: Identity,
 }
 
+impl InFlight {
+    pub(super) fn record_count(&self) -> usize {
+        self.records.len()
+    }
+}
+
 impl Partition {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self { identity: None, next_sequence: 0, bytes_max, in_flight: None }

@@ -1,0 +1,218 @@
+//! The tracker's flags and variables, and what they come to.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use argh::{ArgsInfo, FromArgs};
+use common::domain;
+use common::kafka::TopicSpec;
+use common::settings::command_line::{self, Command};
+use common::settings::kafka::{self, KafkaFlags};
+use common::settings::{Environment, Name, UsageError, values};
+
+use crate::targets::{self, Target};
+
+/// Probes websites on a fixed schedule and writes every result to Apache Kafka, or, with no Kafka server given, to standard output. Each flag can be given by the environment variable in brackets as well, and the variable wins.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(help_triggers("-h", "--help"), note = "-V, --version prints the version.")]
+struct Options {
+    /// where this tracker runs, 1 to 32 characters; default: the host's name (LOCATION)
+    #[argh(option, short = 'l')]
+    location: Option<String>,
+    /// what to watch: URLs separated by commas, each with an optional regexp for its page behind a space, like 'https://aiven.io <svg\s+,https://www.google.com'; a comma inside a regexp is written \\, (WEBSITES)
+    #[argh(option, short = 'w')]
+    websites: Option<String>,
+    /// seconds in which a probe must end, 0.1 to 300; default 10 (TIMEOUT)
+    #[argh(option, short = 't')]
+    timeout: Option<String>,
+    /// seconds in which every website is probed once, 1 to 86400; default 300 (PERIOD)
+    #[argh(option, short = 'p')]
+    period: Option<String>,
+    /// kafka bootstrap servers, host:port separated by commas (KAFKA)
+    #[argh(option, short = 'k')]
+    kafka: Option<String>,
+    /// CA certificates that sign the Kafka servers', a path or PEM text (CA)
+    #[argh(option, short = 'c')]
+    ca: Option<String>,
+    /// certificate of this client for Kafka, a path or PEM text (CERT)
+    #[argh(option, short = 'e')]
+    cert: Option<String>,
+    /// private key of this client for Kafka, a path or PEM text (KEY)
+    #[argh(option, short = 'y')]
+    key: Option<String>,
+    /// speak TLS to Kafka though no CA, CERT or KEY is given, and trust the system's roots (KAFKA_TLS)
+    #[argh(switch)]
+    kafka_tls: bool,
+    /// PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 (SASL_MECHANISM)
+    #[argh(option)]
+    sasl_mechanism: Option<String>,
+    /// user for Kafka (SASL_USERNAME or SASL_USERNAME_FILE)
+    #[argh(option)]
+    sasl_username: Option<String>,
+    /// password for Kafka (SASL_PASSWORD or SASL_PASSWORD_FILE, which unlike this flag no process list shows)
+    #[argh(option)]
+    sasl_password: Option<String>,
+    /// what topics' names begin with; default webactivity-, version 1.1.0 used webactiviity- (TOPIC_PREFIX)
+    #[argh(option)]
+    topic_prefix: Option<String>,
+    /// copies of a topic that this tracker makes, 1 to 100; default 3, or as many as there are brokers (TOPIC_REPLICATION)
+    #[argh(option)]
+    topic_replication: Option<String>,
+    /// hours that a topic that this tracker makes keeps records, 1 to 876000; default: the broker's own (TOPIC_RETENTION)
+    #[argh(option)]
+    topic_retention: Option<String>,
+    /// most KiB of a page, decoded, that are read for its regexp, 1 to 65536; default 1024 (BODY_MAX)
+    #[argh(option)]
+    body_max: Option<String>,
+    /// probe every website once and end: 0 when all are healthy, else 1
+    #[argh(switch)]
+    once: bool,
+    /// write results to standard output as one JSON object a line
+    #[argh(switch)]
+    json: bool,
+}
+
+/// What to do, every part of it checked.
+#[derive(Debug)]
+pub struct Settings {
+    /// In lower case, at most 32 characters.
+    pub location: String,
+    /// True when the location is the host's name, cut.
+    pub location_cut: bool,
+    /// At least one, no two the same.
+    pub targets: Vec<Arc<Target>>,
+    /// The bound on a whole probe.
+    pub timeout: Duration,
+    /// In which each target is probed once.
+    pub period: Duration,
+    /// The bound on a page's decoded bytes.
+    pub body_bytes_max: u64,
+    /// Where results go.
+    pub sink: Sink,
+    /// Whether to probe once and end.
+    pub once: bool,
+}
+
+/// Where results go.
+#[derive(Debug)]
+pub enum Sink {
+    /// To standard output.
+    Print {
+        /// As JSON.
+        json: bool,
+    },
+    /// To Kafka.
+    Kafka {
+        /// The way to the brokers.
+        settings: Arc<common::kafka::Settings>,
+        /// How topics are made.
+        topics: TopicSpec,
+        /// What topics' names begin with.
+        topic_prefix: String,
+    },
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Reads the command line and the environment; `terminal` is whether standard
+/// output is one.
+///
+/// # Errors
+/// A [`UsageError`] for the first setting that can't be used.
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: &Environment<'_>,
+    terminal: bool,
+) -> Result<Command<Settings>, UsageError> {
+    let program = env!("CARGO_PKG_NAME");
+    match command_line::parse::<Options>(program, env!("CARGO_PKG_VERSION"), arguments)? {
+        Command::Print(text) => Ok(Command::Print(text)),
+        Command::Run(options) => settings(options, environment, terminal).map(Command::Run),
+    }
+}
+
+fn settings(
+    options: Options,
+    environment: &Environment<'_>,
+    terminal: bool,
+) -> Result<Settings, UsageError> {
+    let get = |flag, variables, value| environment.setting(Name { flag, variables }, value);
+    let (location, location_cut) =
+        values::location(get("--location", &["LOCATION"], options.location)?)?;
+    let timeout = get("--timeout", &["TIMEOUT"], options.timeout)?
+        .map(|given| values::seconds(&given, SECOND / 10..=SECOND * 300))
+        .transpose()?
+        .unwrap_or(SECOND * 10);
+    let period = get("--period", &["PERIOD"], options.period)?
+        .map(|given| values::seconds(&given, SECOND..=SECOND * 86_400))
+        .transpose()?
+        .unwrap_or(SECOND * 300);
+    let body_kib_max = get("--body-max", &["BODY_MAX"], options.body_max)?
+        .map(|given| values::whole_number(&given, "KiB", 1..=65_536))
+        .transpose()?
+        .unwrap_or(1_024);
+    let topic_prefix = get("--topic-prefix", &["TOPIC_PREFIX"], options.topic_prefix)?
+        .map(|given| given.parse("a prefix like webactivity-", domain::parse_topic_prefix))
+        .transpose()?
+        .unwrap_or_else(|| domain::TOPIC_PREFIX.to_owned());
+    let targets = get("--websites", &["WEBSITES"], options.websites)?
+        .ok_or_else(|| UsageError::new("WEBSITES: not given: expected URLs, by --websites too"))?
+        .parse("URL [regexp],URL [regexp],...", |text| targets::parse(text, &topic_prefix))?;
+    let replication =
+        get("--topic-replication", &["TOPIC_REPLICATION"], options.topic_replication)?
+            .map(|given| values::whole_number(&given, "copies", 1..=100))
+            .transpose()?;
+    let retention_h = get("--topic-retention", &["TOPIC_RETENTION"], options.topic_retention)?
+        .map(|given| values::whole_number(&given, "hours", 1..=876_000))
+        .transpose()?;
+    let kafka = kafka::settings(
+        environment,
+        program_id(),
+        KafkaFlags {
+            kafka: options.kafka,
+            ca: options.ca,
+            cert: options.cert,
+            key: options.key,
+            kafka_tls: options.kafka_tls,
+            sasl_mechanism: options.sasl_mechanism,
+            sasl_username: options.sasl_username,
+            sasl_password: options.sasl_password,
+        },
+    )?;
+    let sink = match kafka {
+        Some(_) if options.json => {
+            return Err(UsageError::new(
+                "--json: results go to the kafka server given: expected one of the two",
+            ));
+        }
+        Some(settings) => Sink::Kafka {
+            settings: Arc::new(settings),
+            topics: TopicSpec {
+                replication_factor: replication.and_then(|copies| i16::try_from(copies).ok()),
+                retention_ms: retention_h.and_then(|hours| i64::try_from(hours * 3_600_000).ok()),
+            },
+            topic_prefix,
+        },
+        None if terminal || options.once || options.json => Sink::Print { json: options.json },
+        None => {
+            return Err(UsageError::new(
+                "KAFKA: no kafka server was given: expected host:port, or --once or --json to print results",
+            ));
+        }
+    };
+    Ok(Settings {
+        location,
+        location_cut,
+        targets: targets.into_iter().map(Arc::new).collect(),
+        timeout,
+        period,
+        body_bytes_max: body_kib_max * 1024,
+        sink,
+        once: options.once,
+    })
+}
+
+fn program_id() -> &'static str {
+    concat!("websites-availability-", env!("CARGO_PKG_NAME"))
+}
