@@ -35,6 +35,7 @@ impl Backoff {
 /// and once when it ends, however often it is seen.
 #[derive(Debug)]
 pub struct Outage {
+    grace: Duration,
     since: Option<Instant>,
     said: Option<Instant>,
 }
@@ -42,39 +43,36 @@ pub struct Outage {
 /// How often a lasting outage is said again.
 const SAY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-impl Default for Outage {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Outage {
-    /// All is well.
-    pub const fn new() -> Self {
-        Self { since: None, said: None }
+    /// All is well. Of an outage shorter than `grace` nothing is said: a topic
+    /// just made, or a leader that moves, is gone in a moment and is no news.
+    pub const fn new(grace: Duration) -> Self {
+        Self { grace, since: None, said: None }
     }
 
-    /// A failure was seen: its length so far when it is to be said now
-    /// (zero at its start), none when it was said within the last minute.
+    /// A failure was seen: the outage's length so far when it is to be said now.
     pub fn failed(&mut self) -> Option<Duration> {
         self.failed_at(Instant::now())
     }
 
     fn failed_at(&mut self, now: Instant) -> Option<Duration> {
-        let since = *self.since.get_or_insert(now);
-        match self.said {
-            Some(said) if now.duration_since(said) < SAY_AGAIN_AFTER => None,
-            _ => {
-                self.said = Some(now);
-                Some(now.duration_since(since))
-            }
+        let length = now.duration_since(*self.since.get_or_insert(now));
+        let is_early = match self.said {
+            None => length < self.grace,
+            Some(said) => now.duration_since(said) < SAY_AGAIN_AFTER,
+        };
+        if is_early {
+            return None;
         }
+        self.said = Some(now);
+        Some(length)
     }
 
-    /// A success was seen: the outage's length when one ends with it.
+    /// A success was seen: the length of the outage that ends with it, when it
+    /// was said.
     pub fn succeeded(&mut self) -> Option<Duration> {
-        self.said = None;
-        self.since.take().map(|since| since.elapsed())
+        let since = self.since.take()?;
+        self.said.take().map(|_| since.elapsed())
     }
 }
 
@@ -96,17 +94,27 @@ mod tests {
 
     #[test]
     fn an_outage_is_said_at_its_start_once_a_minute_and_at_its_end() {
-        let mut outage = Outage::new();
+        let mut outage = Outage::new(Duration::ZERO);
         let start = Instant::now();
+        let after = Duration::from_secs;
         assert_eq!(outage.failed_at(start), Some(Duration::ZERO));
-        assert_eq!(outage.failed_at(start + Duration::from_secs(59)), None);
-        assert_eq!(
-            outage.failed_at(start + Duration::from_secs(60)),
-            Some(Duration::from_secs(60))
-        );
-        assert_eq!(outage.failed_at(start + Duration::from_secs(61)), None);
+        assert_eq!(outage.failed_at(start + after(59)), None);
+        assert_eq!(outage.failed_at(start + after(60)), Some(after(60)));
+        assert_eq!(outage.failed_at(start + after(61)), None);
         assert!(outage.succeeded().is_some());
         assert_eq!(outage.succeeded(), None);
         assert_eq!(outage.failed_at(start), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn an_outage_within_its_grace_is_not_said_at_all() {
+        let mut outage = Outage::new(Duration::from_secs(2));
+        let start = Instant::now();
+        assert_eq!(outage.failed_at(start), None);
+        assert_eq!(outage.succeeded(), None);
+        assert_eq!(outage.failed_at(start), None);
+        let now = start + Duration::from_secs(2);
+        assert_eq!(outage.failed_at(now), Some(Duration::from_secs(2)));
+        assert!(outage.succeeded().is_some());
     }
 }

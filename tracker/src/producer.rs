@@ -25,6 +25,8 @@ const ROUND_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The delays after a round that left something unsettled.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_CAP: Duration = Duration::from_secs(5);
+/// Shorter outages are not logged.
+const OUTAGE_GRACE: Duration = Duration::from_secs(2);
 /// How often losses are logged.
 const SAY_AFTER: Duration = Duration::from_secs(60);
 
@@ -64,7 +66,7 @@ impl Producer {
             topics: HashMap::new(),
             account: Account::default(),
             lost: Lost::default(),
-            outage: Outage::new(),
+            outage: Outage::new(OUTAGE_GRACE),
             backoff: Backoff::new(RETRY_FIRST, RETRY_CAP),
             retry_at: None,
         }
@@ -234,13 +236,11 @@ impl Producer {
         }
         self.retry_at = Some(Instant::now() + self.backoff.next_delay());
         if let Some(length) = self.outage.failed() {
+            let in_flight: usize = self.kafka.pending_records().map(|(_, records)| records).sum();
             log::warn!(
-                "kafka does not take results{}; {} wait: {topic}: {reason}",
-                match length.as_secs() {
-                    0 => String::new(),
-                    seconds => format!(" for {seconds} s"),
-                },
-                self.spool.len(),
+                "kafka does not take results for {} s, {} wait: {topic}: {reason}",
+                length.as_secs(),
+                self.spool.len() + in_flight,
             );
         }
     }
