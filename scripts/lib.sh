@@ -90,3 +90,17 @@ wait_until() {
         sleep 0.1
     done
 }
+
+# need_rust [COMPONENT...]: cargo, and those of its parts that rustup can add.
+need_rust() {
+    local component
+    # Where rustup puts it, for a shell that was open before.
+    have cargo || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+    have cargo || die "there is no cargo: install Rust by https://rustup.rs first"
+    for component; do
+        "cargo-$component" --version >/dev/null 2>&1 && continue
+        have rustup || die "this Rust has no $component, and there is no rustup to add it"
+        say "adding $component to Rust (rustup component add)"
+        rustup component add "${component/fmt/rustfmt}" >&2
+    done
+}

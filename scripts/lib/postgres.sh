@@ -48,7 +48,8 @@ postgres_remove() {
     return 0
 }
 
-# postgres_set_up: a data directory with the two roles that reach it in one way only.
+# postgres_set_up: a data directory with three roles that reach it in one way only: with TLS,
+# without, and by the certificate of client.crt, whose name is the role's.
 postgres_set_up() {
     local home data programs
     postgres_place
@@ -70,7 +71,8 @@ postgres_set_up() {
     postgres_hba >"$data/pg_hba.conf"
     install -m 600 "$set_dir/certs/postgres.key" "$data/server.key"
     install -m 644 "$set_dir/certs/postgres.crt" "$data/server.crt"
-    ((EUID != 0)) || chown nobody "$data/server.key" "$data/server.crt"
+    install -m 644 "$set_dir/certs/ca.crt" "$data/root.crt"
+    ((EUID != 0)) || chown nobody "$data"/{server.key,server.crt,root.crt}
     # The distribution has no psql; a server for one session takes the statements.
     postgres_roles | as_postgres "$programs/bin/postgres" --single -j -D "$data" postgres >>"$home/log" 2>&1 || {
         postgres_failed
@@ -93,6 +95,7 @@ unix_socket_directories = ''
 max_connections = 200
 shared_buffers = 32MB
 ssl = on
+ssl_ca_file = 'root.crt'
 log_line_prefix = '%m [%p] %u@%d '
 EOF
 }
@@ -104,6 +107,8 @@ hostssl    all       tls_only    127.0.0.0/8  scram-sha-256
 host       all       tls_only    127.0.0.0/8  reject
 hostnossl  all       plain_only  127.0.0.0/8  scram-sha-256
 host       all       plain_only  127.0.0.0/8  reject
+hostssl    all       client      127.0.0.0/8  cert
+host       all       client      127.0.0.0/8  reject
 host       all       all         127.0.0.0/8  scram-sha-256
 EOF
 }
@@ -111,11 +116,14 @@ EOF
 # With -j a statement ends at a semicolon and an empty line.
 postgres_roles() {
     local role password
-    for role in tls_only plain_only; do
-        if [[ $role == tls_only ]]; then password=$tls_only_password; else password=$plain_only_password; fi
-        printf "CREATE ROLE %s LOGIN PASSWORD '%s';\n\nCREATE DATABASE %s OWNER %s;\n\n" \
-            "$role" "$password" "$role" "$role"
-    done
+    while read -r role password; do
+        printf 'CREATE ROLE %s LOGIN%s;\n\nCREATE DATABASE %s OWNER %s;\n\n' \
+            "$role" "${password:+ PASSWORD '$password'}" "$role" "$role"
+    done <<EOF
+tls_only $tls_only_password
+plain_only $plain_only_password
+client
+EOF
 }
 
 postgres_launch() {

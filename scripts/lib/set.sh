@@ -246,11 +246,13 @@ set_variables() {
         variable POSTGRES_TLS_ONLY_PASSWORD "$tls_only_password"
         variable POSTGRES_PLAIN_ONLY_USER plain_only
         variable POSTGRES_PLAIN_ONLY_PASSWORD "$plain_only_password"
+        variable POSTGRES_CERT_USER client
     else
         variable POSTGRES "$postgres_given"
         variable PGCA "${PGCA:-}"
         passed_on POSTGRES_HOST POSTGRES_OTHER_HOST POSTGRES_PORT POSTGRES_PASSWORD \
-            POSTGRES_TLS_ONLY_USER POSTGRES_TLS_ONLY_PASSWORD POSTGRES_PLAIN_ONLY_USER POSTGRES_PLAIN_ONLY_PASSWORD
+            POSTGRES_TLS_ONLY_USER POSTGRES_TLS_ONLY_PASSWORD POSTGRES_PLAIN_ONLY_USER POSTGRES_PLAIN_ONLY_PASSWORD \
+            POSTGRES_CERT_USER
     fi
 }
 

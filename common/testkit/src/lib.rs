@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What the tests and the demonstration need.
+
+pub mod services;

@@ -1,0 +1,68 @@
+//! Databases for tests, by a connection that shares nothing with `common`.
+
+use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
+use postgres::{Client, Config, NoTls};
+use postgres_openssl::MakeTlsConnector;
+
+use super::{Services, ServicesError, fresh_name};
+
+/// Connects to `uri` as its sslmode says: `disable` without TLS, the verify
+/// modes with the CA of the services, all others with TLS and no questions.
+///
+/// # Errors
+/// [`ServicesError::Postgres`] when the URI is none or the server refuses.
+pub fn connect(services: &Services, uri: &str) -> Result<Client, ServicesError> {
+    // The crate refuses the verify modes, so it never gets to see the parameter.
+    let (base, query) = uri.split_once('?').unwrap_or((uri, ""));
+    let (modes, rest): (Vec<_>, Vec<_>) =
+        query.split('&').filter(|p| !p.is_empty()).partition(|p| p.starts_with("sslmode="));
+    let mode = modes.last().map_or("require", |parameter| &parameter["sslmode=".len()..]);
+    let config: Config =
+        format!("{base}?{}", rest.join("&")).parse().map_err(ServicesError::Postgres)?;
+    let client = if mode == "disable" {
+        config.connect(NoTls)
+    } else {
+        config.connect(connector(services, mode).map_err(ServicesError::Ca)?)
+    };
+    client.map_err(ServicesError::Postgres)
+}
+
+fn connector(
+    services: &Services,
+    mode: &str,
+) -> Result<MakeTlsConnector, openssl::error::ErrorStack> {
+    let mut builder = SslConnector::builder(SslMethod::tls_client())?;
+    if mode.starts_with("verify-") {
+        builder.set_ca_file(&services.postgres_ca)?;
+    } else {
+        builder.set_verify(SslVerifyMode::NONE);
+    }
+    let mut connector = MakeTlsConnector::new(builder.build());
+    let verify_hostname = mode == "verify-full";
+    connector.set_callback(move |connection, _| {
+        connection.set_verify_hostname(verify_hostname);
+        Ok(())
+    });
+    Ok(connector)
+}
+
+/// Makes an empty database with a name of its own and returns its URI, which is
+/// the superuser's but for the name.
+///
+/// # Errors
+/// As [`connect`], which it uses.
+pub fn fresh_database(services: &Services) -> Result<String, ServicesError> {
+    let name = fresh_name("test").replace('-', "_");
+    let mut client = connect(services, &services.postgres_uri)?;
+    client.batch_execute(&format!("create database {name}")).map_err(ServicesError::Postgres)?;
+    Ok(with_database(&services.postgres_uri, &name))
+}
+
+/// Replaces the path of a URI.
+pub(super) fn with_database(uri: &str, name: &str) -> String {
+    let (base, query) = uri.split_once('?').unwrap_or((uri, ""));
+    let authority = base.find("://").map_or(0, |at| at + 3);
+    let end = base[authority..].find('/').map_or(base.len(), |at| authority + at);
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{}/{name}{mark}{query}", &base[..end])
+}
