@@ -1,3 +1,7 @@
-//! What the tests and the demonstration need.
+//! What the tests and the demonstration need: real services, sites and name
+//! servers that fail on purpose, and the certificates for them.
 
+pub mod certificates;
+pub mod dns;
 pub mod services;
+pub mod sites;

@@ -116,10 +116,36 @@ impl Coding {
         let is_zlib = is_zlib(start);
         Ok(match self {
             _ if start.is_empty() => Box::new(coded),
-            Self::Gzip => Box::new(GzDecoder::new(coded)),
+            Self::Gzip => Box::new(Gzip(Some(GzDecoder::new(coded)))),
             Self::Deflate if is_zlib => Box::new(ZlibDecoder::new(coded)),
             Self::Deflate => Box::new(DeflateDecoder::new(coded)),
         })
+    }
+}
+
+/// The members of a gzip file one after the other (RFC 1952, section 2.2). What
+/// follows the last and does not begin like another is passed over, as browsers
+/// do; flate2's own decoder of several fails on it.
+struct Gzip<R>(Option<GzDecoder<R>>);
+
+/// The first of the two bytes that a member begins with. Of the second nothing
+/// may be there yet.
+const GZIP_START: u8 = 0x1f;
+
+impl<R: BufRead> Read for Gzip<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(mut member) = self.0.take() {
+            let count = member.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                self.0 = Some(member);
+                return Ok(count);
+            }
+            let mut rest = member.into_inner();
+            if rest.fill_buf()?.first() == Some(&GZIP_START) {
+                self.0 = Some(GzDecoder::new(rest));
+            }
+        }
+        Ok(0)
     }
 }
 

@@ -15,6 +15,10 @@ use crate::probe::deadline::{self, Deadline, Wire};
 /// (RFC 8305, section 3).
 const SECOND_FAMILY_WAIT: Duration = Duration::from_millis(50);
 
+/// The same once the first has NXDOMAIN. That is about the name (RFC 8020), but
+/// broken servers say it of AAAA alone (RFC 4074, section 4.2).
+const SECOND_OPINION_WAIT: Duration = Duration::from_secs(1);
+
 /// The first server's time before the next is asked beside it; doubled with
 /// each round, up to resolv.conf's own time-out.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -47,7 +51,7 @@ pub(super) fn ask(
     let mut servers: Vec<_> =
         (0..count).map(|i| Server::new(conf.servers[(first + i) % count])).collect();
     let mut asker =
-        Asker { name, answers: [Settled::Silent, Settled::Silent], usable: None, deadline };
+        Asker { name, answers: [Settled::Silent, Settled::Silent], enough: None, deadline };
     let tries = conf.attempts * count;
     for attempt in 0..tries {
         if asker.done(&servers) || deadline.passed() {
@@ -113,8 +117,8 @@ const FAMILIES: [RecordType; 2] = [RecordType::AAAA, RecordType::A];
 struct Asker<'a> {
     name: &'a Name,
     answers: [Settled; 2],
-    /// Until when the second family is waited for, once the first has addresses.
-    usable: Option<Deadline>,
+    /// Until when the second family is waited for, once the first has decided.
+    enough: Option<Deadline>,
     deadline: Deadline,
 }
 
@@ -147,13 +151,13 @@ impl Asker<'_> {
         }
     }
 
-    /// Both families are answered; or one has addresses and no server owes the
+    /// Both families are answered; or one has decided and no server owes the
     /// other, or that other has had its time.
     fn done(&self, servers: &[Server]) -> bool {
         let answered = |settled: &Settled| matches!(settled, Settled::Reply(_));
         self.answers.iter().all(answered)
-            || self.usable.is_some_and(Deadline::passed)
-            || (self.usable.is_some() && !servers.iter().any(Server::waits))
+            || self.enough.is_some_and(Deadline::passed)
+            || (self.enough.is_some() && !servers.iter().any(Server::waits))
     }
 
     /// Takes answers until all is known, the time is up, or the server asked
@@ -171,7 +175,7 @@ impl Asker<'_> {
                     owners.push(index);
                 }
             }
-            let until = self.usable.map_or(until, |usable| earlier(usable, until));
+            let until = self.enough.map_or(until, |enough| earlier(enough, until));
             if !deadline::wait(&mut polled, until).unwrap_or(false) {
                 return;
             }
@@ -223,16 +227,14 @@ impl Asker<'_> {
             Reply::Truncated => self.failed(server, family, "a truncated answer"),
             reply => {
                 server.asked[family] = None;
-                if matches!(reply, Reply::Addresses(_)) {
-                    let limit = self.deadline.or_after(SECOND_FAMILY_WAIT);
-                    self.usable.get_or_insert(limit);
-                }
-                // NXDOMAIN is about the name, so it answers for both families
-                // (RFC 8020), unless the other has addresses already.
-                if reply == Reply::NoSuchName
-                    && !matches!(self.answers[1 - family], Settled::Reply(_))
-                {
-                    self.answers[1 - family] = Settled::Reply(Reply::NoSuchName);
+                let wait = match reply {
+                    Reply::Addresses(_) => Some(SECOND_FAMILY_WAIT),
+                    Reply::NoSuchName => Some(SECOND_OPINION_WAIT),
+                    _ => None,
+                };
+                if let Some(wait) = wait {
+                    let limit = self.enough.unwrap_or(self.deadline);
+                    self.enough = Some(limit.or_after(wait));
                 }
                 self.answers[family] = Settled::Reply(reply);
             }

@@ -1,0 +1,102 @@
+//! Certificates, good and bad, made when they are needed.
+
+use std::io;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// What is wrong with a certificate's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validity {
+    /// Nothing.
+    Now,
+    /// It ended in the year 2001.
+    Over,
+    /// It begins in the year 2199.
+    NotYet,
+}
+
+/// A certificate authority that lives as long as its test.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: rcgen::Certificate,
+}
+
+impl Authority {
+    /// An authority of that common name.
+    ///
+    /// # Errors
+    /// When the key or the certificate can't be made.
+    pub fn new(common_name: &str) -> io::Result<Self> {
+        let mut params = params(&[], common_name, Validity::Now)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().map_err(io::Error::other)?;
+        let certificate = params.self_signed(&key).map_err(io::Error::other)?;
+        Ok(Self { issuer: Issuer::new(params, key), certificate })
+    }
+
+    /// The certificate to trust.
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        self.certificate.der().clone()
+    }
+
+    /// The certificate to trust, as a file holds it.
+    pub fn pem(&self) -> String {
+        self.certificate.pem()
+    }
+
+    /// A server's TLS settings with a certificate for these host names and
+    /// addresses.
+    ///
+    /// # Errors
+    /// When the key or the certificate can't be made.
+    pub fn server(&self, names: &[&str], validity: Validity) -> io::Result<Arc<ServerConfig>> {
+        let key = KeyPair::generate().map_err(io::Error::other)?;
+        let certificate = params(names, "site", validity)?
+            .signed_by(&key, &self.issuer)
+            .map_err(io::Error::other)?;
+        server_config(certificate.der().clone(), &key)
+    }
+}
+
+/// A server's TLS settings with a certificate that nobody but itself signed.
+///
+/// # Errors
+/// When the key or the certificate can't be made.
+pub fn self_signed(names: &[&str]) -> io::Result<Arc<ServerConfig>> {
+    let key = KeyPair::generate().map_err(io::Error::other)?;
+    let certificate =
+        params(names, "site", Validity::Now)?.self_signed(&key).map_err(io::Error::other)?;
+    server_config(certificate.der().clone(), &key)
+}
+
+fn params(names: &[&str], common_name: &str, validity: Validity) -> io::Result<CertificateParams> {
+    let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    let (first, last) = match validity {
+        Validity::Now => (2000, 2999),
+        Validity::Over => (2000, 2001),
+        Validity::NotYet => (2199, 2999),
+    };
+    params.not_before = rcgen::date_time_ymd(first, 1, 1);
+    params.not_after = rcgen::date_time_ymd(last, 1, 1);
+    Ok(params)
+}
+
+fn server_config(
+    certificate: CertificateDer<'static>,
+    key: &KeyPair,
+) -> io::Result<Arc<ServerConfig>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(io::Error::other)?;
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .map_err(io::Error::other)?;
+    Ok(Arc::new(config))
+}

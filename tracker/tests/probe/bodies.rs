@@ -1,0 +1,119 @@
+use common::phrase;
+use testkit::sites::{Site, Step, chunked, deflate_raw, deflate_zlib, gzip, head_of, with_length};
+use tracker::probe::Limits;
+
+use crate::{Seen, answered, broken, limits, probe, probe_within};
+
+fn see(bytes: Vec<u8>, check: &str) -> Seen {
+    let site = Site::sends(bytes).unwrap();
+    probe(&format!("http://127.0.0.1:{}/", site.port()), Some(check)).into()
+}
+
+fn coded(coding: &str, body: &[u8]) -> Vec<u8> {
+    with_length(200, &[&format!("Content-Encoding: {coding}")], body)
+}
+
+#[test]
+fn a_body_is_decoded_as_its_answer_declares() {
+    let text = "a page ".repeat(10_000) + "and its end";
+    let text = text.as_bytes();
+    for (bytes, case) in [
+        (with_length(200, &[], text), "by length"),
+        (chunked(&[&text[..7], &text[7..40_000], &text[40_000..]]), "in chunks"),
+        ([head_of(200, &[]), text.to_vec()].concat(), "to the end"),
+        (coded("gzip", &gzip(text)), "gzip"),
+        (coded("X-GZip", &gzip(text)), "x-gzip"),
+        (coded("deflate", &deflate_zlib(text)), "zlib"),
+        (coded("deflate", &deflate_raw(text)), "raw deflate"),
+        (coded("identity", text), "identity"),
+        (coded("deflate, gzip", &gzip(&deflate_zlib(text))), "one on the other"),
+        (coded("gzip", &[gzip(text), b"and more".to_vec()].concat()), "with a tail"),
+        (coded("gzip", &[gzip(&text[..9]), gzip(&text[9..])].concat()), "in members"),
+    ] {
+        assert_eq!(see(bytes, "^a page .* and its end$"), answered("ok", None), "{case}");
+    }
+}
+
+#[test]
+fn a_coded_body_may_be_empty() {
+    for coding in ["gzip", "deflate"] {
+        assert_eq!(see(coded(coding, b""), "^$"), answered("ok", None), "{coding}");
+    }
+}
+
+#[test]
+fn a_body_that_is_not_coded_as_declared_is_never_ok() {
+    let invalid = phrase::INVALID_RESPONSE;
+    let whole = gzip(&b"some text".repeat(1000));
+    let mut flipped = whole.clone();
+    let middle = flipped.len() - 6;
+    flipped[middle] ^= 1;
+    for (bytes, detail) in [
+        (coded("gzip", b"plain text"), "broken content encoding: invalid gzip header"),
+        (
+            coded("gzip", &whole[..whole.len() - 10]),
+            "broken content encoding: incomplete deflate stream",
+        ),
+        (
+            coded("gzip", &flipped),
+            "broken content encoding: corrupt gzip stream does not have a matching checksum",
+        ),
+        (coded("br", b"\x8b\x01"), "content encoding not asked for: br"),
+    ] {
+        let site = Site::sends(bytes).unwrap();
+        for check in [Some(""), None] {
+            let url = format!("http://127.0.0.1:{}/", site.port());
+            let seen = Seen::from(probe(&url, check));
+            assert_eq!(seen, broken(invalid, detail), "{check:?}");
+        }
+    }
+}
+
+#[test]
+fn a_coded_body_that_is_cut_short_by_the_site_is_the_connection_s_fault() {
+    let mut bytes = coded("gzip", &gzip(&b"some text".repeat(1000)));
+    bytes.truncate(bytes.len() - 10);
+    assert_eq!(see(bytes, ""), broken(phrase::CONNECTION_CLOSED, "in the body"));
+}
+
+#[test]
+fn the_text_is_read_in_its_own_character_set() {
+    for (content_type, body, check) in [
+        ("text/html; charset=iso-8859-1", b"caf\xe9".as_slice(), "^café$"),
+        ("text/html; charset=utf-8", "café".as_bytes(), "^café$"),
+        ("text/html", "café".as_bytes(), "^café$"),
+        ("text/html", b"<meta charset='windows-1251'>\xcc\xee\xf1\xea\xe2\xe0", "Москва$"),
+        ("text/html; charset=shift_jis", b"\x93\xfa\x96\x7b", "^日本$"),
+    ] {
+        let bytes = with_length(200, &[&format!("Content-Type: {content_type}")], body);
+        assert_eq!(see(bytes, check), answered("ok", None), "{content_type}");
+    }
+}
+
+#[test]
+fn reading_stops_at_the_bound_and_the_check_sees_no_further() {
+    let small = Limits { body_bytes_max: 1000, ..limits() };
+    let body = [vec![b'a'; 990], b"in sight".to_vec(), b"; out of sight".to_vec()].concat();
+    let packed = gzip(&body);
+    // Neither ever ends, so only the bound ends the probe.
+    let endless =
+        |bytes: Vec<u8>| Site::raw(vec![Step::ReadRequest, Step::Send(bytes), Step::Hang]).unwrap();
+    let plain = endless([head_of(200, &[]), body].concat());
+    let coded = endless([head_of(200, &["Content-Encoding: gzip"]), packed].concat());
+    for (site, case) in [(plain, "plain"), (coded, "gzip")] {
+        let see = |check| {
+            let url = format!("http://127.0.0.1:{}/", site.port());
+            Seen::from(probe_within(small, &url, check))
+        };
+        assert_eq!(see(Some("in sight")), answered("ok", None), "{case}");
+        assert_eq!(see(None), answered("ok", None), "{case}");
+        let missing = answered(phrase::PAGE_CONTENT_NOT_EXPECTED, Some("out of"));
+        assert_eq!(see(Some("out of")), missing, "{case}");
+    }
+}
+
+#[test]
+fn a_bomb_is_read_to_the_bound_only() {
+    let bomb = gzip(&vec![0; 50 * 1024 * 1024]);
+    assert_eq!(see(coded("gzip", &bomb), "^\0+$"), answered("ok", None));
+}
