@@ -1,0 +1,397 @@
+//! The thread of one domain: fetch, decode, one transaction, group offset.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::backoff::{Backoff, Outage};
+use common::domain::{Domain, TOPIC_PREFIX, TOPIC_PREFIX_OF_1_1_0};
+use common::kafka::{
+    Client, Error as KafkaError, FetchLimits, FetchPosition, Fetched, LogEnd, TopicMetadata,
+};
+use common::stop::Stop;
+
+use crate::database::{Database, WorkError};
+use crate::failure::Failure;
+use crate::group::GroupOffset;
+use crate::offsets::{Partition, count_table, read_position, store_start};
+use crate::outage::SharedOutage;
+use crate::position::{self, LogRange, Position};
+use crate::rows::Labels;
+use crate::schema;
+use crate::smart::Memory;
+use crate::sql::TableSql;
+use crate::write::{Writer, Written};
+
+/// How long a fetch waits at the broker for a record. It is also how long a
+/// stop may have to wait for it.
+const FETCH_WAIT_MS: u32 = 3_000;
+/// The bytes read from each partition at once.
+const FETCH_BYTES: u32 = 1024 * 1024;
+/// The most records written in one transaction.
+const BATCH_RECORDS_MAX: usize = 2_000;
+/// How often a topic is looked at for partitions that were added.
+const TOPIC_LOOK_EVERY: Duration = Duration::from_secs(30);
+/// The first and the longest wait between two tries.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_LONGEST: Duration = Duration::from_secs(10);
+
+/// What all domains' threads share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Connections to PostgreSQL.
+    pub database: Database,
+    /// The way to Kafka.
+    pub kafka: Arc<common::kafka::Settings>,
+    /// Whether Kafka can be reached.
+    pub kafka_outage: SharedOutage,
+    /// What topics begin with.
+    pub topic_prefix: String,
+    /// The consumer group that dashboards look at, and how committing goes.
+    pub group: GroupOffset,
+    /// Whether healthy records are merged.
+    pub smart: bool,
+}
+
+/// What a thread did in its life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// New rows.
+    pub inserted: u64,
+    /// Records merged into rows.
+    pub merged: u64,
+    /// Records in quarantine.
+    pub quarantined: u64,
+}
+
+impl Counts {
+    /// Adds what became of a batch.
+    fn add(&mut self, written: Written) {
+        self.inserted += written.inserted as u64;
+        self.merged += written.merged as u64;
+        self.quarantined += written.quarantined as u64;
+    }
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.inserted += other.inserted;
+        self.merged += other.merged;
+        self.quarantined += other.quarantined;
+    }
+}
+
+/// One domain's thread.
+#[derive(Debug)]
+pub struct DomainThread<'a> {
+    domain: &'a Domain,
+    topic: String,
+    shared: &'a Shared,
+    stop: &'a Stop,
+    client: Client,
+    table: TableSql,
+    memory: Option<Memory>,
+    counts: Counts,
+    /// Whether the table of 1.1.0 was counted since the start.
+    counted: bool,
+    missing: Missing,
+    trouble: Trouble,
+}
+
+/// A topic that is not there yet, and what was said of it.
+#[derive(Debug, Default)]
+struct Missing {
+    said: bool,
+}
+
+/// What goes wrong for this domain alone or for all, and for how long.
+#[derive(Debug)]
+struct Trouble {
+    own: Outage,
+    backoff: Backoff,
+    kafka: bool,
+    postgres: bool,
+}
+
+/// The topic as it is now, and where each of its partitions is read.
+struct Session {
+    labels: Labels,
+    partitions: Vec<(Partition, Position)>,
+    looked: Instant,
+}
+
+impl<'a> DomainThread<'a> {
+    /// For this domain, whose topic has this name. Connects to nothing yet.
+    pub fn new(domain: &'a Domain, topic: String, shared: &'a Shared, stop: &'a Stop) -> Self {
+        Self {
+            domain,
+            topic,
+            shared,
+            stop,
+            client: Client::new(Arc::clone(&shared.kafka)),
+            table: TableSql::new(domain),
+            memory: shared.smart.then(Memory::default),
+            counts: Counts::default(),
+            counted: false,
+            missing: Missing::default(),
+            trouble: Trouble {
+                own: Outage::new(),
+                backoff: Backoff::new(RETRY_FIRST, RETRY_LONGEST),
+                kafka: false,
+                postgres: false,
+            },
+        }
+    }
+
+    /// Records until a stop is asked for, whatever fails in between.
+    pub fn run(mut self) -> Counts {
+        while !self.stop.requested() {
+            match self.record() {
+                Ok(()) | Err(Failure::Work(WorkError::Stopped)) => {}
+                Err(failure) => {
+                    self.say(&failure);
+                    let delay = self.trouble.backoff.next_delay();
+                    self.stop.wait(delay);
+                }
+            }
+        }
+        self.counts
+    }
+
+    /// From nothing known to the first failure. A position is read from the
+    /// database at each start, as after a failure nobody else knows it.
+    fn record(&mut self) -> Result<(), Failure> {
+        let labels = schema::ensure(&self.shared.database, self.stop, self.domain)?;
+        let topic = self.find_topic()?;
+        let mut session = Session { labels, partitions: Vec::new(), looked: Instant::now() };
+        self.add_partitions(&mut session, &topic)?;
+        while !self.stop.requested() {
+            if session.looked.elapsed() >= TOPIC_LOOK_EVERY {
+                let topic = self.find_topic()?;
+                self.add_partitions(&mut session, &topic)?;
+            }
+            self.fetch_and_write(&mut session)?;
+            self.well();
+        }
+        Ok(())
+    }
+
+    fn find_topic(&mut self) -> Result<TopicMetadata, Failure> {
+        let found = self.client.topics(std::slice::from_ref(&self.topic))?;
+        let found = found.into_iter().find(|topic| topic.name == self.topic);
+        let Some(topic) = found.filter(|topic| !topic.is_missing()) else {
+            self.look_for_other_spelling();
+            return Err(Failure::TopicMissing(self.topic.clone()));
+        };
+        match topic.error {
+            Some(code) => Err(Failure::Topic { topic: topic.name, code }),
+            None if topic.partitions.is_empty() => Err(Failure::TopicMissing(topic.name)),
+            None => Ok(topic),
+        }
+    }
+
+    /// One line, once, when the topic is there as the other version writes it.
+    fn look_for_other_spelling(&mut self) {
+        if self.missing.said {
+            return;
+        }
+        for prefix in [TOPIC_PREFIX, TOPIC_PREFIX_OF_1_1_0] {
+            let Ok(other) = self.domain.topic(prefix) else { continue };
+            if other == self.topic {
+                continue;
+            }
+            let there = self.client.topics(std::slice::from_ref(&other));
+            if there.is_ok_and(|found| found.iter().any(|topic| topic.error.is_none())) {
+                log::warn!(
+                    "{}: topic {} is not there, but {other} is: expected --topic-prefix {prefix} (TOPIC_PREFIX)?",
+                    self.domain,
+                    self.topic
+                );
+            }
+        }
+    }
+
+    fn add_partitions(
+        &mut self,
+        session: &mut Session,
+        topic: &TopicMetadata,
+    ) -> Result<(), Failure> {
+        session.looked = Instant::now();
+        for metadata in &topic.partitions {
+            let known = session.partitions.iter();
+            if known.clone().any(|(known, _)| known.number == metadata.index) {
+                continue;
+            }
+            let partition = Partition { topic: self.topic.clone(), number: metadata.index };
+            let position = self.start_position(&partition, topic)?;
+            session.partitions.push((partition, position));
+        }
+        self.counted = true;
+        Ok(())
+    }
+
+    fn start_position(
+        &mut self,
+        partition: &Partition,
+        topic: &TopicMetadata,
+    ) -> Result<Position, Failure> {
+        let (database, stop) = (&self.shared.database, self.stop);
+        let stored = read_position(database, stop, partition)?;
+        let start =
+            self.client.list_offset(&partition.topic, partition.number, LogEnd::Earliest)?;
+        let end = self.client.list_offset(&partition.topic, partition.number, LogEnd::Latest)?;
+        let is_same = stored.is_some_and(|stored| stored.topic_id == topic.id);
+        let is_first_versions = self.shared.topic_prefix == TOPIC_PREFIX_OF_1_1_0;
+        let table =
+            if is_first_versions && topic.partitions.len() == 1 && !(is_same && self.counted) {
+                let after_id = stored.map_or(0, |stored| stored.counted_after_id);
+                Some(count_table(database, stop, &self.table, after_id)?)
+            } else {
+                None
+            };
+        let found = position::start(stored, topic.id, LogRange { start, end }, table);
+        if stored != Some(found.position) {
+            store_start(database, stop, partition, stored, &found)?;
+        }
+        let Partition { topic, number } = partition;
+        match &found.note {
+            Some(note) => log::warn!("{}: {topic}/{number}: {note}", self.domain),
+            None if self.counted => {}
+            None => log::info!(
+                "{}: {topic}/{number}: starting at offset {} of {end}",
+                self.domain,
+                found.position.next_offset
+            ),
+        }
+        Ok(found.position)
+    }
+
+    fn fetch_and_write(&mut self, session: &mut Session) -> Result<(), Failure> {
+        let wanted: Vec<_> = session
+            .partitions
+            .iter()
+            .map(|(partition, position)| FetchPosition {
+                topic: &partition.topic,
+                topic_id: position.topic_id,
+                partition: partition.number,
+                offset: position.next_offset,
+            })
+            .collect();
+        let limits =
+            FetchLimits { max_wait_ms: FETCH_WAIT_MS, min_bytes: 1, max_bytes: FETCH_BYTES };
+        let fetched = self.client.fetch_partitions(&wanted, &limits);
+        let mut first_failure = None;
+        for ((partition, position), fetched) in session.partitions.iter_mut().zip(fetched) {
+            let result = match fetched {
+                Ok(fetched) => self.write(&session.labels, partition, position, &fetched),
+                Err(KafkaError::OffsetOutOfRange { log_start, log_end, .. }) => {
+                    let log = LogRange { start: log_start, end: log_end };
+                    self.pass_hole(partition, position, log)
+                }
+                Err(error) => Err(error.into()),
+            };
+            if let Err(failure) = result {
+                // The other partitions were read as well; they go first.
+                first_failure.get_or_insert(failure);
+            }
+        }
+        first_failure.map_or(Ok(()), Err)
+    }
+
+    fn write(
+        &mut self,
+        labels: &Labels,
+        partition: &Partition,
+        position: &mut Position,
+        fetched: &Fetched,
+    ) -> Result<(), Failure> {
+        if fetched.next_offset == position.next_offset {
+            return Ok(());
+        }
+        let mut rest = fetched.records.as_slice();
+        loop {
+            let (records, tail) = rest.split_at(rest.len().min(BATCH_RECORDS_MAX));
+            rest = tail;
+            // The last batch also passes what is in the log for others to read.
+            let next_offset = match records.last() {
+                Some(last) if !rest.is_empty() => last.offset + 1,
+                _ => fetched.next_offset,
+            };
+            let to = Position { next_offset, ..*position };
+            let mut writer = Writer {
+                database: &self.shared.database,
+                stop: self.stop,
+                table: &self.table,
+                labels,
+                memory: self.memory.as_mut(),
+            };
+            self.counts.add(writer.write(partition, *position, to, records)?);
+            *position = to;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        self.shared.group.commit(&mut self.client, partition, position.next_offset);
+        Ok(())
+    }
+
+    /// The offset is not in the log: what is lost goes down as a gap, in the
+    /// same transaction as the new position.
+    fn pass_hole(
+        &mut self,
+        partition: &Partition,
+        position: &mut Position,
+        log: LogRange,
+    ) -> Result<(), Failure> {
+        let found = position::after_hole(*position, log);
+        if found.gaps.is_empty() {
+            return Ok(());
+        }
+        store_start(&self.shared.database, self.stop, partition, Some(*position), &found)?;
+        if let Some(note) = &found.note {
+            log::warn!("{}: {}/{}: {note}", self.domain, partition.topic, partition.number);
+        }
+        *position = found.position;
+        Ok(())
+    }
+
+    fn say(&mut self, failure: &Failure) {
+        let domain = self.domain.as_str();
+        match failure {
+            Failure::Work(WorkError::Postgres(error)) if error.is_connection_lost() => {
+                self.trouble.postgres = true;
+                self.shared.database.failed(domain, error);
+            }
+            Failure::Kafka(error) if error.is_retryable() => {
+                self.trouble.kafka = true;
+                self.shared.kafka_outage.failed(domain, error);
+            }
+            Failure::TopicMissing(topic) => {
+                if !std::mem::replace(&mut self.missing.said, true) {
+                    log::info!("{domain}: topic {topic} is not there yet: waiting for it");
+                }
+            }
+            failure => {
+                if let Some(length) = self.trouble.own.failed() {
+                    let seconds = length.as_secs();
+                    let since =
+                        if seconds > 0 { format!(", for {seconds} s") } else { String::new() };
+                    log::warn!("{domain}: {failure}; trying again{since}");
+                }
+            }
+        }
+    }
+
+    fn well(&mut self) {
+        self.trouble.backoff.reset();
+        self.missing.said = false;
+        if std::mem::take(&mut self.trouble.postgres) {
+            self.shared.database.succeeded(self.domain.as_str());
+        }
+        if std::mem::take(&mut self.trouble.kafka) {
+            self.shared.kafka_outage.succeeded(self.domain.as_str());
+        }
+        if let Some(length) = self.trouble.own.succeeded() {
+            log::info!("{}: well again after {:.1} s", self.domain, length.as_secs_f64());
+        }
+    }
+}

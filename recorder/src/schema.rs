@@ -1,0 +1,111 @@
+//! What must be in the database, what of it is missing, and making that.
+
+use std::time::Duration;
+
+use common::domain::{Domain, stable_hash};
+
+use crate::database::{Database, Transaction, WorkError};
+use crate::rows::Labels;
+use crate::sql;
+use common::stop::Stop;
+
+/// The longest that making the schema may take: an index on a large table of
+/// 1.1.0, if somebody dropped it, takes minutes.
+const MAKE_TIMEOUT: Duration = Duration::from_secs(660);
+/// The longest that looking at it may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Makes what is missing for a domain and returns the labels of the enums.
+///
+/// When nothing is missing only the catalog is read, so that rights to read
+/// and write are enough. Else one recorder at a time makes it, under an
+/// advisory lock.
+///
+/// # Errors
+/// See [`WorkError`].
+pub fn ensure(database: &Database, stop: &Stop, domain: &Domain) -> Result<Labels, WorkError> {
+    let found =
+        database.transaction(stop, LOOK_TIMEOUT, |transaction| look(transaction, domain))?;
+    if found.missing.is_empty() {
+        return Ok(found.labels);
+    }
+    database.transaction(stop, MAKE_TIMEOUT, |transaction| {
+        transaction.batch(sql::SCHEMA_BOUNDS)?;
+        transaction.execute(sql::ADVISORY_LOCK, &[&lock_key("availability schema")])?;
+        // Another recorder may have made it while this one waited.
+        for statement in look(transaction, domain)?.missing {
+            transaction.batch(&statement)?;
+        }
+        Ok(())
+    })?;
+    log::info!("{domain}: made {} parts of the schema", found.missing.len());
+    let found =
+        database.transaction(stop, LOOK_TIMEOUT, |transaction| look(transaction, domain))?;
+    Ok(found.labels)
+}
+
+/// The key of an advisory lock: what it is for, so that nobody else's is hit.
+pub fn lock_key(purpose: &str) -> i64 {
+    i64::from_be_bytes(stable_hash(purpose.as_bytes()).to_be_bytes())
+}
+
+/// The whole schema for these domains as a script that changes nothing that is
+/// there already, for those who run it themselves.
+pub fn script(domains: &[Domain]) -> String {
+    let mut script = String::from("begin;\n");
+    let types = [sql::STATUS_TYPE, sql::PHRASE_TYPE];
+    for name in types {
+        script.push_str(&format!("{};\n", sql::create_type(name)));
+    }
+    for name in types {
+        for label in sql::labels(name) {
+            script.push_str(&format!("{};\n", sql::add_label(name, label)));
+        }
+    }
+    for name in [sql::OFFSET_TABLE, sql::GAP_TABLE, sql::QUARANTINE_TABLE] {
+        script.push_str(&format!("{};\n", sql::create_own_table(name)));
+    }
+    for domain in domains {
+        script.push_str(&format!("{};\n", sql::create_domain_table(domain)));
+        script.push_str(&format!("{};\n", sql::create_url_index(domain)));
+    }
+    script.push_str("commit;\n");
+    script
+}
+
+struct Found {
+    labels: Labels,
+    missing: Vec<String>,
+}
+
+fn look(transaction: &mut Transaction<'_>, domain: &Domain) -> Result<Found, WorkError> {
+    let mut missing = Vec::new();
+    let mut found_labels = Vec::new();
+    for name in [sql::STATUS_TYPE, sql::PHRASE_TYPE] {
+        let rows = transaction.query(sql::LABELS, &[&name])?;
+        let there = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+        if there.is_empty() {
+            missing.push(sql::create_type(name));
+        } else {
+            let has = |label: &&str| there.iter().any(|found| found.to_lowercase() == **label);
+            let lacking = sql::labels(name).into_iter().filter(|label| !has(label));
+            missing.extend(lacking.map(|label| sql::add_label(name, label)));
+        }
+        found_labels.push(there);
+    }
+    let relations = [
+        (sql::OFFSET_TABLE.to_owned(), sql::create_own_table(sql::OFFSET_TABLE)),
+        (sql::GAP_TABLE.to_owned(), sql::create_own_table(sql::GAP_TABLE)),
+        (sql::QUARANTINE_TABLE.to_owned(), sql::create_own_table(sql::QUARANTINE_TABLE)),
+        (domain.table(), sql::create_domain_table(domain)),
+        (domain.url_index(), sql::create_url_index(domain)),
+    ];
+    let names: Vec<&str> = relations.iter().map(|(name, _)| name.as_str()).collect();
+    let rows = transaction.query(sql::RELATIONS, &[&names])?;
+    let there = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    let absent = relations.into_iter().filter(|(name, _)| !there.contains(name));
+    missing.extend(absent.map(|(_, statement)| statement));
+    let phrases = found_labels.pop().unwrap_or_default();
+    let statuses = found_labels.pop().unwrap_or_default();
+    Ok(Found { labels: Labels::new(statuses, phrases), missing })
+}

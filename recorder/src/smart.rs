@@ -1,0 +1,156 @@
+//! Smart mode within a transaction: what is known of each target, looked up
+//! where it must be, and kept from batch to batch where that is safe.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::database::{Transaction, WorkError};
+use crate::merge::{Change, Known, Place, RowRef, Timeline};
+use crate::rows::Row;
+use crate::schema::lock_key;
+use crate::sql::TableSql;
+
+/// The most rows of a target that are looked at for a late record; before
+/// these it is inserted without being merged.
+const NEWEST_ROWS_MAX: i64 = 1000;
+/// The most targets that are remembered from batch to batch.
+const TARGETS_MAX: usize = 10_000;
+
+/// Location and URL.
+type Target = (String, String);
+
+/// The newest row of each target, as the last transaction left it.
+#[derive(Debug, Default)]
+pub struct Memory {
+    newest: HashMap<Target, Known>,
+    /// The table's highest `id` then: when it is another now, somebody else
+    /// wrote, and nothing remembered counts.
+    last_id: i64,
+}
+
+/// A batch in smart mode, as it is to be written.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// New rows, with the records merged into them.
+    pub inserts: Vec<Row>,
+    /// Where rows of the table move, by `id`.
+    pub merges: BTreeMap<i64, Place>,
+    /// Records that are no row of their own.
+    pub merged: usize,
+    newest: HashMap<Target, Known>,
+    last_id: i64,
+}
+
+/// Decides on every row of a batch.
+///
+/// # Errors
+/// See [`WorkError`].
+pub fn plan(
+    transaction: &mut Transaction<'_>,
+    sql: &TableSql,
+    memory: &Memory,
+    rows: Vec<Row>,
+) -> Result<Plan, WorkError> {
+    // Other partitions of the topic, and a topic of the other spelling, have
+    // positions of their own and so do not exclude each other.
+    transaction.execute(crate::sql::ADVISORY_LOCK, &[&lock_key(&sql.name)])?;
+    let found = transaction.query(&sql.last_id, &[])?;
+    let last_id = found.first().map_or(Ok(0), |row| row.try_get(0))?;
+    let remembered = (last_id == memory.last_id).then_some(&memory.newest);
+
+    let mut oldest: HashMap<Target, Place> = HashMap::new();
+    for row in &rows {
+        let place = place_of(row);
+        let oldest = oldest.entry(target_of(row)).or_insert(place);
+        *oldest = place.min(*oldest);
+    }
+    let mut timelines = HashMap::with_capacity(oldest.len());
+    for (target, place) in oldest {
+        let known = remembered.and_then(|newest| newest.get(&target));
+        let timeline = match known.filter(|known| known.place < place) {
+            Some(known) => Timeline::new(vec![*known], false),
+            None => look_up(transaction, sql, &target, place)?,
+        };
+        timelines.insert(target, timeline);
+    }
+
+    let mut plan = Plan { last_id, ..Plan::default() };
+    for row in rows {
+        let timeline = timelines.entry(target_of(&row)).or_default();
+        plan.add(timeline, row);
+    }
+    plan.newest = timelines
+        .into_iter()
+        .filter_map(|(target, timeline)| Some((target, *timeline.newest()?)))
+        .collect();
+    Ok(plan)
+}
+
+impl Plan {
+    /// Normal mode: every record is a row.
+    pub fn without_merging(inserts: Vec<Row>) -> Self {
+        Self { inserts, ..Self::default() }
+    }
+
+    fn add(&mut self, timeline: &mut Timeline, row: Row) {
+        match timeline.add(place_of(&row), row.healthy, RowRef::New(self.inserts.len())) {
+            Change::Insert => self.inserts.push(row),
+            Change::Merge(RowRef::Stored(id), place) => {
+                self.merged += 1;
+                self.merges.insert(id, place);
+            }
+            Change::Merge(RowRef::New(index), place) => {
+                self.merged += 1;
+                if let Some(new) = self.inserts.get_mut(index) {
+                    new.event_time = place.event_time;
+                    new.topic_offset = place.topic_offset;
+                }
+            }
+        }
+    }
+}
+
+impl Memory {
+    /// Takes over what a plan left, once its transaction is committed; `ids`
+    /// are those of its inserts, by offset.
+    pub fn keep(&mut self, plan: Plan, ids: &HashMap<i64, i64>) {
+        if plan.last_id != self.last_id || self.newest.len() > TARGETS_MAX {
+            self.newest.clear();
+        }
+        self.last_id = ids.values().copied().max().unwrap_or(0).max(plan.last_id);
+        for (target, mut known) in plan.newest {
+            if let RowRef::New(index) = known.row {
+                let id = plan.inserts.get(index).and_then(|row| ids.get(&row.topic_offset));
+                let Some(id) = id else { continue };
+                known.row = RowRef::Stored(*id);
+            }
+            self.newest.insert(target, known);
+        }
+    }
+}
+
+fn look_up(
+    transaction: &mut Transaction<'_>,
+    sql: &TableSql,
+    (test_from, url): &Target,
+    oldest: Place,
+) -> Result<Timeline, WorkError> {
+    let found =
+        transaction.query(&sql.newest, &[test_from, url, &oldest.event_time, &NEWEST_ROWS_MAX])?;
+    let reaches_back = (found.len() as i64) < NEWEST_ROWS_MAX;
+    let known = found
+        .iter()
+        .map(|row| {
+            let place = Place { event_time: row.try_get(1)?, topic_offset: row.try_get(2)? };
+            Ok(Known { row: RowRef::Stored(row.try_get(0)?), place, healthy: row.try_get(3)? })
+        })
+        .collect::<Result<Vec<_>, postgres::Error>>()?;
+    Ok(Timeline::new(known, reaches_back))
+}
+
+fn target_of(row: &Row) -> Target {
+    (row.test_from.clone(), row.url.clone())
+}
+
+fn place_of(row: &Row) -> Place {
+    Place { event_time: row.event_time, topic_offset: row.topic_offset }
+}

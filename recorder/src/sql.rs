@@ -1,0 +1,232 @@
+//! All the SQL there is: what the schema is made of, and every statement.
+//!
+//! Values are parameters throughout; names are quoted, as are the labels of
+//! enums, which no parameter can stand for.
+
+use common::domain::Domain;
+use common::phrase;
+use common::record::Status;
+
+/// The tables of all domains, and the names of the two enums.
+pub const OFFSET_TABLE: &str = "availability_offset";
+/// Records that were never read.
+pub const GAP_TABLE: &str = "availability_gap";
+/// Records that can't be rows.
+pub const QUARANTINE_TABLE: &str = "availability_quarantine";
+/// The enum of 1.1.0 for `status`.
+pub const STATUS_TYPE: &str = "response_status";
+/// The enum of 1.1.0 for `phrase`.
+pub const PHRASE_TYPE: &str = "phrase_status";
+
+/// Run on each new connection: bounds within the server, for statements, for
+/// locks, and for a transaction whose recorder was stopped in the middle of it
+/// and holds its locks. (A connection's own bound is longer.)
+pub const SESSION: &str = "set statement_timeout = '20s'; \
+    set lock_timeout = '10s'; \
+    set idle_in_transaction_session_timeout = '10s'; \
+    set client_min_messages = 'warning'";
+
+/// Run within the transaction that makes the schema: another recorder, or
+/// whoever reads a table, makes it fail soon and be tried again.
+pub const SCHEMA_BOUNDS: &str =
+    "set local lock_timeout = '2s'; set local statement_timeout = '10min'";
+/// Run within the transaction that counts a table of 1.1.0, row by row.
+pub const COUNT_BOUNDS: &str = "set local statement_timeout = '10min'";
+
+/// Held while the schema is made or one table is merged into. $1: the key.
+pub const ADVISORY_LOCK: &str = "select pg_catalog.pg_advisory_xact_lock($1::bigint)";
+
+/// Which of the relations $1 are there, by the search path as all statements.
+pub const RELATIONS: &str = "select name from pg_catalog.unnest($1::text[]) as name \
+    where pg_catalog.to_regclass(pg_catalog.quote_ident(name)) is not null";
+
+/// The labels of the enum $1; none when it is not there.
+pub const LABELS: &str = "select enumlabel::text from pg_catalog.pg_enum \
+    where enumtypid = pg_catalog.to_regtype($1::text) order by enumsortorder";
+
+/// The position in topic $1, partition $2.
+pub const POSITION: &str = r#"select "topic_id", "next_offset", "counted_after_id"
+    from "availability_offset" where "topic" = $1 and "partition" = $2"#;
+
+/// The first position: $1 topic, $2 partition, $3 id, $4 next offset, $5 see
+/// the table. No row when another recorder was faster.
+pub const POSITION_INSERT: &str = r#"insert into "availability_offset"
+    ("topic", "partition", "topic_id", "next_offset", "counted_after_id")
+    values ($1, $2, $3, $4, $5) on conflict ("topic", "partition") do nothing"#;
+
+/// Compare and set: $1 topic, $2 partition; from $3 id and $4 next offset to
+/// $5, $6 and $7. No row when another recorder was faster.
+pub const POSITION_MOVE: &str = r#"update "availability_offset"
+    set "topic_id" = $5, "next_offset" = $6, "counted_after_id" = $7,
+        "updated_at" = pg_catalog.now()
+    where "topic" = $1 and "partition" = $2 and "topic_id" = $3 and "next_offset" = $4"#;
+
+/// $1 topic, $2 partition, $3 id, $4 first offset, $5 the offset after the
+/// last or null, $6 reason.
+pub const GAP_INSERT: &str = r#"insert into "availability_gap"
+    ("topic", "partition", "topic_id", "from_offset", "to_offset", "reason")
+    values ($1, $2, $3, $4, $5, $6)"#;
+
+/// $1 topic, $2 partition, $3 id, and as arrays $4 offsets, $5 bytes, $6 reasons.
+pub const QUARANTINE_INSERT: &str = r#"insert into "availability_quarantine"
+    ("topic", "partition", "topic_id", "offset", "bytes", "reason")
+    select $1, $2, $3, * from pg_catalog.unnest($4::bigint[], $5::bytea[], $6::text[])
+    on conflict ("topic_id", "partition", "offset") do nothing"#;
+
+/// The statements on one domain's table.
+#[derive(Debug, Clone)]
+pub struct TableSql {
+    /// The table's name, not quoted.
+    pub name: String,
+    /// Adds rows given as arrays, in their order, and returns the `id` of each
+    /// with its offset: $1 offset, $2 from, $3 url, $4 time, $5 status,
+    /// $6 phrase, $7 dns, $8 response, $9 detail.
+    pub insert: String,
+    /// Moves rows forward, given as arrays: $1 id, $2 time, $3 offset.
+    pub merge: String,
+    /// The newest rows of a target, back to the one before a time, newest
+    /// first: $1 from, $2 url, $3 time, $4 the most rows.
+    pub newest: String,
+    /// The highest `id`, 0 when there is no row.
+    pub last_id: String,
+    /// The highest offset of the rows with an `id` above $1, none when there
+    /// is no such row, and the highest `id`, 0 when there is no row.
+    pub count: String,
+}
+
+impl TableSql {
+    /// For this domain.
+    pub fn new(domain: &Domain) -> Self {
+        let table = quoted(&domain.table());
+        Self {
+            name: domain.table(),
+            insert: format!(
+                r#"insert into {table} ("topic_offset", "test_from", "url", "event_time", "status",
+                    "phrase", "dns", "response", "detail")
+                select o, f, u, e, s::"{STATUS_TYPE}", p::"{PHRASE_TYPE}", d, r, x
+                from pg_catalog.unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[],
+                    $5::text[], $6::text[], $7::integer[], $8::integer[], $9::text[])
+                    with ordinality as new(o, f, u, e, s, p, d, r, x, nr)
+                order by nr returning "id"::bigint, "topic_offset""#
+            ),
+            merge: format!(
+                r#"update {table} as old set "created_at" = pg_catalog.now(),
+                    "event_time" = greatest(old."event_time", new.e),
+                    "topic_offset" = greatest(old."topic_offset", new.o)
+                from pg_catalog.unnest($1::bigint[], $2::bigint[], $3::bigint[]) as new(i, e, o)
+                where old."id" = new.i"#
+            ),
+            newest: format!(
+                r#"select "id"::bigint, "event_time", "topic_offset",
+                    lower("status"::text) = 'responsive' and lower("phrase"::text) = 'ok' as healthy
+                from {table}
+                where "test_from" = $1 and "url" = $2 and "topic_offset" is not null
+                    and "status" is not null and "phrase" is not null
+                    and "event_time" >= coalesce(
+                        (select max("event_time") from {table} where "test_from" = $1
+                            and "url" = $2 and "event_time" < $3), $3)
+                order by "event_time" desc, "topic_offset" desc limit $4"#
+            ),
+            last_id: format!(r#"select coalesce(max("id"), 0)::bigint from {table}"#),
+            count: format!(
+                r#"select max("topic_offset") filter (where "id" > $1),
+                    coalesce(max("id"), 0)::bigint from {table}"#
+            ),
+        }
+    }
+}
+
+/// The statement that makes an enum with all of its labels, if it is not there.
+pub fn create_type(name: &str) -> String {
+    let labels: Vec<_> = labels(name).into_iter().map(literal).collect();
+    format!(
+        "do $do$ begin if pg_catalog.to_regtype({}) is null then \
+         create type {} as enum ({}); end if; end $do$",
+        literal(name),
+        quoted(name),
+        labels.join(", ")
+    )
+}
+
+/// The statement that adds a label, if the enum has it in no spelling.
+pub fn add_label(name: &str, label: &str) -> String {
+    format!(
+        "do $do$ begin if not exists (select from pg_catalog.pg_enum \
+         where enumtypid = pg_catalog.to_regtype({0}) and lower(enumlabel) = {2}) then \
+         alter type {1} add value {2}; end if; end $do$",
+        literal(name),
+        quoted(name),
+        literal(label)
+    )
+}
+
+/// The labels that an enum must have, in the order of the README of 1.1.0.
+pub fn labels(name: &str) -> Vec<&'static str> {
+    match name {
+        STATUS_TYPE => [Status::Responsive, Status::Unresponsive].map(Status::as_str).to_vec(),
+        _ => phrase::all().collect(),
+    }
+}
+
+/// The statement that makes one of the tables for all domains.
+pub fn create_own_table(name: &str) -> String {
+    let columns = match name {
+        OFFSET_TABLE => {
+            // Rows up to `counted_after_id` are of an earlier topic of the name.
+            r#""topic" text not null, "partition" integer not null, "topic_id" uuid not null,
+            "next_offset" bigint not null, "counted_after_id" bigint not null default 0,
+            "updated_at" timestamp with time zone not null default current_timestamp,
+            primary key ("topic", "partition")"#
+        }
+        GAP_TABLE => {
+            // The records from `from_offset` up to and without `to_offset`,
+            // which is null when nobody can know it.
+            r#""id" bigserial primary key, "topic" text not null, "topic_id" uuid not null,
+            "partition" integer not null, "from_offset" bigint not null, "to_offset" bigint,
+            "reason" text not null,
+            "at" timestamp with time zone not null default current_timestamp"#
+        }
+        _ => {
+            r#""id" bigserial primary key, "topic" text not null, "topic_id" uuid not null,
+            "partition" integer not null, "offset" bigint not null, "bytes" bytea,
+            "reason" text not null,
+            "at" timestamp with time zone not null default current_timestamp,
+            unique ("topic_id", "partition", "offset")"#
+        }
+    };
+    one_line(&format!("create table if not exists {} ({columns})", quoted(name)))
+}
+
+/// The statement that makes a domain's table: that of 1.1.0 with an `id` of 64
+/// bits, as 32 are spent after 149 days of 10,000 records a minute.
+pub fn create_domain_table(domain: &Domain) -> String {
+    one_line(&format!(
+        r#"create table if not exists {} ("id" bigserial primary key,
+        "created_at" timestamp with time zone default current_timestamp,
+        "topic_offset" bigint default -1, "test_from" varchar(32) not null,
+        "url" varchar(256) not null, "event_time" bigint, "status" "{STATUS_TYPE}",
+        "phrase" "{PHRASE_TYPE}", "dns" integer default -1, "response" integer default -1,
+        "detail" varchar(128))"#,
+        quoted(&domain.table())
+    ))
+}
+
+/// The statement that makes the index on a domain's URLs.
+pub fn create_url_index(domain: &Domain) -> String {
+    let (index, table) = (quoted(&domain.url_index()), quoted(&domain.table()));
+    format!(r#"create index if not exists {index} on {table} ("url")"#)
+}
+
+/// A name that means itself, whatever is in it.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text that means itself, whatever is in it.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn one_line(statement: &str) -> String {
+    statement.split_whitespace().collect::<Vec<_>>().join(" ")
+}

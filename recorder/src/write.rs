@@ -1,0 +1,227 @@
+//! One batch of one partition written in one transaction: the new position,
+//! the rows, and what goes to quarantine.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use common::kafka::FetchedRecord;
+use common::postgres::PostgresError;
+use common::stop::Stop;
+
+use crate::database::{Database, Transaction, WorkError};
+use crate::offsets::{Partition, move_position};
+use crate::position::Position;
+use crate::rows::{Labels, Rejected, Row};
+use crate::smart::{self, Memory, Plan};
+use crate::sql::{self, TableSql};
+
+/// How long a batch may take, from its first statement to the commit's answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes that can't be a row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quarantined {
+    /// Their offset.
+    pub offset: i64,
+    /// The record's value; none when it had none.
+    pub bytes: Option<Vec<u8>>,
+    /// Why.
+    pub reason: Rejected,
+}
+
+/// What of a partition is written together.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Batch {
+    /// In the order of their offsets.
+    pub rows: Vec<Row>,
+    /// In the order of their offsets.
+    pub quarantined: Vec<Quarantined>,
+}
+
+impl Batch {
+    /// From the records of a fetch; those that the database `refused`, by
+    /// offset with its words, go to quarantine like those that are no rows.
+    pub fn new(records: &[FetchedRecord], labels: &Labels, refused: &HashMap<i64, String>) -> Self {
+        let mut batch = Self::default();
+        for record in records {
+            let row = match refused.get(&record.offset) {
+                Some(words) => Err(Rejected::Database(words.clone())),
+                None => Row::new(record.offset, record.value.as_deref(), labels),
+            };
+            match row {
+                Ok(row) => batch.rows.push(row),
+                Err(reason) => batch.quarantined.push(Quarantined {
+                    offset: record.offset,
+                    bytes: record.value.as_ref().map(|value| value.to_vec()),
+                    reason,
+                }),
+            }
+        }
+        batch
+    }
+}
+
+/// What became of a batch's records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// New rows.
+    pub inserted: usize,
+    /// Records merged into rows.
+    pub merged: usize,
+    /// Records in quarantine.
+    pub quarantined: usize,
+}
+
+/// Who writes where: the same for all batches of a domain.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    /// The connections.
+    pub database: &'a Database,
+    /// Ends waiting for a connection.
+    pub stop: &'a Stop,
+    /// The domain's table.
+    pub table: &'a TableSql,
+    /// The labels of its enums.
+    pub labels: &'a Labels,
+    /// What smart mode remembers; none in normal mode.
+    pub memory: Option<&'a mut Memory>,
+}
+
+impl Writer<'_> {
+    /// Writes records and moves the position.
+    ///
+    /// When the database refuses a row, which its text alone can't foretell (a
+    /// character that its encoding lacks, a constraint that somebody added),
+    /// the refused rows go to quarantine and the others are written.
+    ///
+    /// # Errors
+    /// See [`WorkError`]; after any, the position is to be read back before
+    /// anything else, and what smart mode remembered is forgotten.
+    pub fn write(
+        &mut self,
+        partition: &Partition,
+        from: Position,
+        to: Position,
+        records: &[FetchedRecord],
+    ) -> Result<Written, WorkError> {
+        let labels = self.labels;
+        let batch = |refused: &HashMap<i64, String>| Batch::new(records, labels, refused);
+        let mut result = self.try_write(partition, from, to, batch(&HashMap::new()));
+        if let Err(WorkError::Postgres(PostgresError::Data(_))) = result {
+            let refused = self.refused(batch(&HashMap::new()).rows)?;
+            result = self.try_write(partition, from, to, batch(&refused));
+        }
+        if result.is_err()
+            && let Some(memory) = &mut self.memory
+        {
+            **memory = Memory::default();
+        }
+        result
+    }
+
+    fn try_write(
+        &mut self,
+        partition: &Partition,
+        from: Position,
+        to: Position,
+        batch: Batch,
+    ) -> Result<Written, WorkError> {
+        let (table, memory) = (self.table, self.memory.as_deref());
+        let quarantined = batch.quarantined.len();
+        let work = |transaction: &mut Transaction<'_>| {
+            // First of all: it excludes every other recorder until the end.
+            move_position(transaction, partition, Some(from), to)?;
+            quarantine(transaction, partition, to, &batch.quarantined)?;
+            let plan = match memory {
+                Some(memory) => smart::plan(transaction, table, memory, batch.rows)?,
+                None => Plan::without_merging(batch.rows),
+            };
+            merge(transaction, table, &plan)?;
+            let ids = insert(transaction, table, &plan.inserts)?;
+            Ok((plan, ids))
+        };
+        let (plan, ids) = self.database.transaction(self.stop, WRITE_TIMEOUT, work)?;
+        let written = Written { inserted: plan.inserts.len(), merged: plan.merged, quarantined };
+        if let Some(memory) = &mut self.memory {
+            memory.keep(plan, &ids);
+        }
+        Ok(written)
+    }
+
+    /// The rows that the database refuses, by offset with its words: each is
+    /// tried by itself and undone.
+    fn refused(&self, rows: Vec<Row>) -> Result<HashMap<i64, String>, WorkError> {
+        self.database.transaction(self.stop, WRITE_TIMEOUT, |transaction| {
+            let mut refused = HashMap::new();
+            for row in rows {
+                let one = std::slice::from_ref(&row);
+                match transaction.probe(|nested| insert(nested, self.table, one))? {
+                    Ok(_) => {}
+                    Err(error @ PostgresError::Data(_)) => {
+                        refused.insert(row.topic_offset, error.to_string());
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Ok(refused)
+        })
+    }
+}
+
+fn insert(
+    transaction: &mut Transaction<'_>,
+    table: &TableSql,
+    rows: &[Row],
+) -> Result<HashMap<i64, i64>, PostgresError> {
+    if rows.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let offsets: Vec<i64> = rows.iter().map(|row| row.topic_offset).collect();
+    let froms: Vec<&str> = rows.iter().map(|row| row.test_from.as_str()).collect();
+    let urls: Vec<&str> = rows.iter().map(|row| row.url.as_str()).collect();
+    let times: Vec<i64> = rows.iter().map(|row| row.event_time).collect();
+    let statuses: Vec<&str> = rows.iter().map(|row| row.status.as_str()).collect();
+    let phrases: Vec<&str> = rows.iter().map(|row| row.phrase.as_str()).collect();
+    let dns: Vec<i32> = rows.iter().map(|row| row.dns).collect();
+    let responses: Vec<i32> = rows.iter().map(|row| row.response).collect();
+    let details: Vec<Option<&str>> = rows.iter().map(|row| row.detail.as_deref()).collect();
+    let inserted = transaction.query(
+        &table.insert,
+        &[&offsets, &froms, &urls, &times, &statuses, &phrases, &dns, &responses, &details],
+    )?;
+    let ids = inserted.iter().map(|row| Ok((row.try_get(1)?, row.try_get(0)?)));
+    Ok(ids.collect::<Result<_, postgres::Error>>()?)
+}
+
+fn merge(
+    transaction: &mut Transaction<'_>,
+    table: &TableSql,
+    plan: &Plan,
+) -> Result<(), WorkError> {
+    if plan.merges.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<i64> = plan.merges.keys().copied().collect();
+    let times: Vec<i64> = plan.merges.values().map(|place| place.event_time).collect();
+    let offsets: Vec<i64> = plan.merges.values().map(|place| place.topic_offset).collect();
+    let merged = transaction.execute(&table.merge, &[&ids, &times, &offsets])?;
+    if merged == ids.len() as u64 { Ok(()) } else { Err(WorkError::RowGone) }
+}
+
+fn quarantine(
+    transaction: &mut Transaction<'_>,
+    Partition { topic, number }: &Partition,
+    position: Position,
+    quarantined: &[Quarantined],
+) -> Result<(), WorkError> {
+    if quarantined.is_empty() {
+        return Ok(());
+    }
+    let offsets: Vec<i64> = quarantined.iter().map(|record| record.offset).collect();
+    let bytes: Vec<Option<&[u8]>> = quarantined.iter().map(|r| r.bytes.as_deref()).collect();
+    let reasons: Vec<String> = quarantined.iter().map(|r| r.reason.reason()).collect();
+    transaction.execute(
+        sql::QUARANTINE_INSERT,
+        &[topic, number, &position.topic_id, &offsets, &bytes, &reasons],
+    )?;
+    Ok(())
+}
