@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::backoff::{Backoff, Outage};
-use common::domain::{Domain, TOPIC_PREFIX, TOPIC_PREFIX_OF_1_1_0};
+use common::domain::{Domain, TOPIC_PREFIX_OF_1_1_0, other_prefix};
 use common::kafka::{
     Client, Error as KafkaError, FetchLimits, FetchPosition, Fetched, LogEnd, TopicMetadata,
 };
@@ -82,11 +82,11 @@ impl std::ops::AddAssign for Counts {
 
 /// One domain's thread.
 #[derive(Debug)]
-pub struct DomainThread<'a> {
-    domain: &'a Domain,
+pub struct DomainThread {
+    domain: Domain,
     topic: String,
-    shared: &'a Shared,
-    stop: &'a Stop,
+    shared: Arc<Shared>,
+    stop: Stop,
     client: Client,
     table: TableSql,
     memory: Option<Memory>,
@@ -119,17 +119,17 @@ struct Session {
     looked: Instant,
 }
 
-impl<'a> DomainThread<'a> {
+impl DomainThread {
     /// For this domain, whose topic has this name. Connects to nothing yet.
-    pub fn new(domain: &'a Domain, topic: String, shared: &'a Shared, stop: &'a Stop) -> Self {
+    pub fn new(domain: Domain, topic: String, shared: Arc<Shared>, stop: Stop) -> Self {
         Self {
+            client: Client::new(Arc::clone(&shared.kafka)),
+            table: TableSql::new(&domain),
+            memory: shared.smart.then(Memory::default),
             domain,
             topic,
             shared,
             stop,
-            client: Client::new(Arc::clone(&shared.kafka)),
-            table: TableSql::new(domain),
-            memory: shared.smart.then(Memory::default),
             counts: Counts::default(),
             counted: false,
             missing: Missing::default(),
@@ -160,7 +160,7 @@ impl<'a> DomainThread<'a> {
     /// From nothing known to the first failure. A position is read from the
     /// database at each start, as after a failure nobody else knows it.
     fn record(&mut self) -> Result<(), Failure> {
-        let labels = schema::ensure(&self.shared.database, self.stop, self.domain)?;
+        let labels = schema::ensure(&self.shared.database, &self.stop, &self.domain)?;
         let topic = self.find_topic()?;
         let mut session = Session { labels, partitions: Vec::new(), looked: Instant::now() };
         self.add_partitions(&mut session, &topic)?;
@@ -194,19 +194,15 @@ impl<'a> DomainThread<'a> {
         if self.missing.said {
             return;
         }
-        for prefix in [TOPIC_PREFIX, TOPIC_PREFIX_OF_1_1_0] {
-            let Ok(other) = self.domain.topic(prefix) else { continue };
-            if other == self.topic {
-                continue;
-            }
-            let there = self.client.topics(std::slice::from_ref(&other));
-            if there.is_ok_and(|found| found.iter().any(|topic| topic.error.is_none())) {
-                log::warn!(
-                    "{}: topic {} is not there, but {other} is: expected --topic-prefix {prefix} (TOPIC_PREFIX)?",
-                    self.domain,
-                    self.topic
-                );
-            }
+        let Some(prefix) = other_prefix(&self.shared.topic_prefix) else { return };
+        let Ok(other) = self.domain.topic(prefix) else { return };
+        let there = self.client.topics(std::slice::from_ref(&other));
+        if there.is_ok_and(|found| found.iter().any(|topic| topic.error.is_none())) {
+            log::warn!(
+                "{}: topic {} is not there, but {other} is: expected --topic-prefix {prefix} (TOPIC_PREFIX)?",
+                self.domain,
+                self.topic
+            );
         }
     }
 
@@ -234,7 +230,7 @@ impl<'a> DomainThread<'a> {
         partition: &Partition,
         topic: &TopicMetadata,
     ) -> Result<Position, Failure> {
-        let (database, stop) = (&self.shared.database, self.stop);
+        let (database, stop) = (&self.shared.database, &self.stop);
         let stored = read_position(database, stop, partition)?;
         let start =
             self.client.list_offset(&partition.topic, partition.number, LogEnd::Earliest)?;
@@ -319,7 +315,7 @@ impl<'a> DomainThread<'a> {
             let to = Position { next_offset, ..*position };
             let mut writer = Writer {
                 database: &self.shared.database,
-                stop: self.stop,
+                stop: &self.stop,
                 table: &self.table,
                 labels,
                 memory: self.memory.as_mut(),
@@ -346,7 +342,7 @@ impl<'a> DomainThread<'a> {
         if found.gaps.is_empty() {
             return Ok(());
         }
-        store_start(&self.shared.database, self.stop, partition, Some(*position), &found)?;
+        store_start(&self.shared.database, &self.stop, partition, Some(*position), &found)?;
         if let Some(note) = &found.note {
             log::warn!("{}: {}/{}: {note}", self.domain, partition.topic, partition.number);
         }

@@ -1,3 +1,21 @@
-//! Placeholder.
+//! `recorder`: see the library of this crate.
 
-fn main() {}
+use std::process::ExitCode;
+
+use common::settings::Environment;
+use common::settings::command_line::Command;
+use recorder::schema;
+use recorder::settings::{self, Action};
+
+fn main() -> ExitCode {
+    common::logger::start();
+    let arguments = std::env::args_os().skip(1);
+    match settings::parse(arguments, &Environment::of_process()) {
+        Ok(Command::Run(Action::Record(settings))) => recorder::run(*settings),
+        Ok(Command::Run(Action::PrintSchema(domains))) => {
+            common::logger::print(&schema::script(&domains))
+        }
+        Ok(Command::Print(text)) => common::logger::print(&text),
+        Err(error) => common::logger::usage(env!("CARGO_PKG_NAME"), &error),
+    }
+}

@@ -1,0 +1,109 @@
+use super::*;
+use common::postgres::SslMode;
+
+const GIVEN: [(&str, &str); 3] = [
+    ("DOMAIN", "www.google.com,aiven.io "),
+    ("KAFKA", "127.0.0.1:9092"),
+    ("POSTGRES", "postgres://u:hunter2@127.0.0.1:20274/web?sslmode=require"),
+];
+
+fn parse_with(
+    variables: &[(&str, &str)],
+    arguments: &[&str],
+) -> Result<Command<Action>, UsageError> {
+    let mut all = variables.to_vec();
+    all.extend(GIVEN.iter().filter(|(name, _)| !variables.iter().any(|(key, _)| key == name)));
+    parse(arguments.iter().map(OsString::from), &Environment::of(&all))
+}
+
+fn settings_with(variables: &[(&str, &str)], arguments: &[&str]) -> Result<Settings, String> {
+    match parse_with(variables, arguments) {
+        Ok(Command::Run(Action::Record(settings))) => Ok(*settings),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[test]
+fn the_environment_file_of_the_readme_is_enough() {
+    let settings = settings_with(&[], &[]).unwrap();
+    let topics: Vec<_> = settings.domains.iter().map(|(_, topic)| topic.as_str()).collect();
+    assert_eq!(topics, ["webactivity-www.google.com", "webactivity-aiven.io"]);
+    assert_eq!(settings.postgres.uri.ssl_mode(), SslMode::Require);
+    assert_eq!(settings.postgres_connections, 8);
+    assert_eq!(settings.group, "websites-availability");
+    assert!(!settings.smart && settings.postgres.ca.is_none());
+    assert!(!format!("{settings:?}").contains("hunter2"));
+}
+
+#[test]
+fn every_setting_arrives() {
+    let settings = settings_with(
+        &[("SMART", "true"), ("TOPIC_PREFIX", "webactiviity-"), ("DOMAIN", "A.b,a.b,,c")],
+        &["--group=dash", "--postgres-connections", "3"],
+    )
+    .unwrap();
+    let topics: Vec<_> = settings.domains.iter().map(|(_, topic)| topic.as_str()).collect();
+    assert_eq!(topics, ["webactiviity-a.b", "webactiviity-c"]);
+    assert_eq!((settings.group.as_str(), settings.postgres_connections), ("dash", 3));
+    assert!(settings.smart);
+    assert!(settings_with(&[], &["-s"]).unwrap().smart);
+    assert!(!settings_with(&[("SMART", "0")], &["-s"]).unwrap().smart);
+}
+
+#[test]
+fn errors_are_one_line_with_their_origin_and_no_secret() {
+    for (variables, arguments, expected) in [
+        (&[("DOMAIN", "")][..], &[][..], "DOMAIN: not given: expected domains, by --domain too"),
+        (&[("DOMAIN", " , ")], &[], "DOMAIN: no domain in it: expected domain,domain,..."),
+        (
+            &[("DOMAIN", "")],
+            &["-d", "a.b,a_b"],
+            "--domain: domains a.b and a_b would share the name web_activity_a_b in postgresql: \
+             expected domain,domain,...",
+        ),
+        (&[("KAFKA", "")], &[], "KAFKA: not given: expected host:port, by --kafka too"),
+        (
+            &[("POSTGRES", "")],
+            &[],
+            "POSTGRES: not given: expected postgres://user:password@host:port/database, by --postgres too",
+        ),
+        (
+            &[("POSTGRES", "hunter2")],
+            &[],
+            "POSTGRES: not a postgresql uri: expected postgres://user:password@host:port/database?sslmode=…",
+        ),
+        (
+            &[("GPCA", "/nowhere/ca.pem")],
+            &[],
+            "GPCA: /nowhere/ca.pem: No such file or directory (os error 2)",
+        ),
+        (
+            &[("POSTGRES", "postgres://u@h/d?sslmode=require&sslrootcert=/nowhere/root.pem")],
+            &[],
+            "POSTGRES: /nowhere/root.pem: No such file or directory (os error 2)",
+        ),
+        (
+            &[],
+            &["--postgres-connections=0"],
+            "--postgres-connections: 0 is out of range: expected 1 to 100 connections",
+        ),
+        (
+            &[("TOPIC_PREFIX", "a b")],
+            &[],
+            "TOPIC_PREFIX: \"a b\" can't begin a topic: expected 1 to 100 letters, digits, '.', '_', '-': expected a prefix like webactivity-",
+        ),
+        (&[], &["hunter2"], "unknown action: expected schema or none"),
+    ] {
+        assert_eq!(settings_with(variables, arguments).unwrap_err(), expected);
+    }
+}
+
+#[test]
+fn the_schema_needs_no_server() {
+    let only_domains = [("KAFKA", ""), ("POSTGRES", "")];
+    match parse_with(&only_domains, &["schema"]) {
+        Ok(Command::Run(Action::PrintSchema(domains))) => assert_eq!(domains.len(), 2),
+        other => panic!("{other:?}"),
+    }
+}
