@@ -14,7 +14,7 @@ use crate::database::{Database, WorkError};
 use crate::failure::Failure;
 use crate::group::GroupOffset;
 use crate::offsets::{Partition, count_table, read_position, store_start};
-use crate::outage::SharedOutage;
+use crate::outage::{GRACE, SharedOutage};
 use crate::position::{self, LogRange, Position};
 use crate::rows::Labels;
 use crate::schema;
@@ -134,7 +134,7 @@ impl DomainThread {
             counted: false,
             missing: Missing::default(),
             trouble: Trouble {
-                own: Outage::new(),
+                own: Outage::new(GRACE),
                 backoff: Backoff::new(RETRY_FIRST, RETRY_LONGEST),
                 kafka: false,
                 postgres: false,
@@ -368,10 +368,7 @@ impl DomainThread {
             }
             failure => {
                 if let Some(length) = self.trouble.own.failed() {
-                    let seconds = length.as_secs();
-                    let since =
-                        if seconds > 0 { format!(", for {seconds} s") } else { String::new() };
-                    log::warn!("{domain}: {failure}; trying again{since}");
+                    log::warn!("{domain}: {failure}; trying again for {} s", length.as_secs());
                 }
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use common::backoff::Outage;
 
@@ -14,7 +15,11 @@ pub struct SharedOutage {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+/// Shorter outages are no news: a connection that a restart of the server
+/// closed, a leader that moved.
+pub const GRACE: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
 struct State {
     outage: Outage,
     missing_it: HashSet<String>,
@@ -23,22 +28,23 @@ struct State {
 impl SharedOutage {
     /// Nobody misses it.
     pub fn new(what: &'static str) -> Self {
-        Self { what, state: Mutex::default() }
+        let state = State { outage: Outage::new(GRACE), missing_it: HashSet::new() };
+        Self { what, state: Mutex::new(state) }
     }
 
-    /// `who` misses it; logged at the start and once a minute.
+    /// `who` misses it; logged when it lasts, and then once a minute.
     pub fn failed(&self, who: &str, error: &dyn fmt::Display) {
         let mut state = self.state();
         if !state.missing_it.contains(who) {
             state.missing_it.insert(who.to_owned());
         }
         if let Some(length) = state.outage.failed() {
-            let (what, seconds) = (self.what, length.as_secs());
-            match (seconds, state.missing_it.len()) {
-                (0, _) => log::warn!("{what}: {error}; trying again ({who})"),
-                (_, 1) => log::warn!("{what}: {error}; for {seconds} s ({who})"),
-                (_, count) => log::warn!("{what}: {error}; for {seconds} s, {count} domains wait"),
-            }
+            let (what, count) = (self.what, state.missing_it.len());
+            let seconds = length.as_secs();
+            log::warn!(
+                "{what}: {error}; trying again for {seconds} s ({})",
+                Waiting { who, count }
+            );
         }
     }
 
@@ -55,5 +61,20 @@ impl SharedOutage {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who waits: by name, or how many.
+struct Waiting<'a> {
+    who: &'a str,
+    count: usize,
+}
+
+impl fmt::Display for Waiting<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.count {
+            0 | 1 => f.write_str(self.who),
+            count => write!(f, "{count} domains"),
+        }
     }
 }
