@@ -1,8 +1,9 @@
 //! Stopping: one signal that every thread can see, and wait on.
 
 use std::io;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -51,6 +52,30 @@ pub fn request() {
     let _ = signal_hook::low_level::raise(SIGTERM);
 }
 
+/// When what is under way at a stop must be over, for waits that a channel
+/// can't wake, such as those for a server.
+#[derive(Clone, Debug)]
+pub struct Cutoff {
+    stop: Stop,
+    grace: Duration,
+    at: Arc<OnceLock<Instant>>,
+}
+
+impl Cutoff {
+    /// The longest that such a wait may go without asking for the cutoff.
+    pub const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+    /// `grace` after the stop was asked for, as far as anybody saw it.
+    pub fn new(stop: Stop, grace: Duration) -> Self {
+        Self { stop, grace, at: Arc::default() }
+    }
+
+    /// The time, once a stop was asked for.
+    pub fn at(&self) -> Option<Instant> {
+        self.stop.requested().then(|| *self.at.get_or_init(|| Instant::now() + self.grace))
+    }
+}
+
 /// SIGTERM and SIGINT turned into a [`Stop`], by a thread of its own.
 ///
 /// A second signal, while the program drains, ends it at once with the shell's
@@ -93,7 +118,6 @@ impl SignalThread {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
 
     #[test]
     fn dropping_the_stopper_wakes_every_waiter_at_once() {
@@ -113,5 +137,16 @@ mod tests {
         }
         assert!(stop.requested());
         assert!(start.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn the_cutoff_is_set_when_the_stop_is_first_seen() {
+        let (stopper, stop) = pair();
+        let cutoff = Cutoff::new(stop, Duration::from_secs(5));
+        assert_eq!(cutoff.at(), None);
+        drop(stopper);
+        let at = cutoff.at().unwrap();
+        assert!(at > Instant::now() && at <= Instant::now() + Duration::from_secs(5));
+        assert_eq!(cutoff.clone().at(), Some(at));
     }
 }

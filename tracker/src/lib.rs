@@ -20,14 +20,16 @@ pub mod workers;
 
 use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::stop::{self, SignalThread};
-use crossbeam_channel::{Receiver, bounded};
+use common::stop::{self, Cutoff, SignalThread};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use output::Format;
 use probe::{Limits, Prober};
+use producer::Producer;
 use settings::{Settings, Sink};
 use ticker::Rhythm;
 use workers::{Pool, Probed};
@@ -37,12 +39,17 @@ use workers::{Pool, Probed};
 /// wait, and the ticker counts the slots that are skipped for it.
 const RESULTS_MAX: usize = 65_536;
 
-/// How long probes that run may go on after a stop is asked for.
+/// How long after a stop all must be over: the program ends within 8 s, as
+/// Docker kills after 10.
+const STOP_ALL: Duration = Duration::from_secs(7);
+/// How much of that probes that still run may take.
 const STOP_PROBES: Duration = Duration::from_secs(3);
-/// How long what they and others found may then take to be delivered: with
-/// [`STOP_PROBES`] below the 8 s in which the program ends, as Docker kills
-/// after 10.
-const STOP_SINK: Duration = Duration::from_secs(4);
+/// What threads may take to notice that all is over.
+const STOP_SLACK: Duration = Duration::from_millis(500);
+
+/// The bound on a connection to a broker with TLS and SASL. It is below
+/// [`STOP_ALL`], as a connect is the one wait that a stop can't cut short.
+const CONNECT_TIMEOUT_MS: u64 = 5_000;
 
 /// What became of all results.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -90,12 +97,14 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         Sink::Kafka { .. } => Rhythm::Period { period, look_at_once: false },
     };
 
+    let cutoff = Cutoff::new(stop.clone(), STOP_ALL);
     let (results_in, results_out) = bounded(RESULTS_MAX);
-    // Closed when no more results will come, though a probe that was given up
-    // still holds a sender.
-    let (more, no_more) = bounded::<()>(0);
+    // Says that no more results will come, though a probe that was given up
+    // still holds a sender, and by when all must be over.
+    let (say_no_more, no_more) = bounded(1);
     let url_chars = targets.iter().map(|target| target.recorded_url.chars().count()).max();
-    let sink = start_sink(sink, results_out, no_more, url_chars.unwrap_or(0))?;
+    let (account_in, account_out) = bounded(1);
+    let sink = start_sink(sink, &cutoff, results_out, no_more, url_chars.unwrap_or(0), account_in)?;
 
     let mut pool = Pool::new(&targets, &location, prober, results_in, stop.clone());
     let ticker = {
@@ -113,42 +122,64 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         },
         Err(_) => log::error!("the ticker panicked"),
     }
-    drop(more);
-    let account = sink.join().unwrap_or_else(|_| Err(io::Error::other("the sink panicked")));
+    let deadline = cutoff.at().unwrap_or_else(|| Instant::now() + STOP_ALL);
+    let _ = say_no_more.send(deadline);
+    let account = match account_out.recv_deadline(deadline + STOP_SLACK) {
+        Ok(account) => {
+            let _ = sink.join();
+            account
+        }
+        Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the sink panicked")),
+        // Only a look-up of a broker's name can hold it that long.
+        Err(RecvTimeoutError::Timeout) => {
+            Err(io::Error::other("kafka: still waiting at the end: results are lost"))
+        }
+    };
     signals.join();
     account
 }
 
-/// Starts the thread that takes the results.
+/// Starts the thread that takes the results and in the end gives its account.
 fn start_sink(
     sink: Sink,
+    cutoff: &Cutoff,
     results: Receiver<Probed>,
-    no_more: Receiver<()>,
+    no_more: Receiver<Instant>,
     url_chars: usize,
-) -> io::Result<JoinHandle<io::Result<Account>>> {
-    match sink {
-        Sink::Kafka { settings, topics, topic_prefix } => {
-            let producer = producer::Producer::new(settings, topics, topic_prefix);
-            Builder::new()
-                .name("producer".to_owned())
-                .spawn(move || Ok(producer.run(&results, &no_more, STOP_SINK)))
+    account: Sender<io::Result<Account>>,
+) -> io::Result<JoinHandle<()>> {
+    let (name, run): (_, Box<dyn FnOnce() -> io::Result<Account> + Send>) = match sink {
+        Sink::Kafka { mut settings, topics, topic_prefix } => {
+            settings.cutoff = Some(cutoff.clone());
+            settings.connect_timeout_ms = CONNECT_TIMEOUT_MS;
+            let producer = Producer::new(Arc::new(*settings), topics, topic_prefix);
+            ("producer", Box::new(move || Ok(producer.run(&results, &no_more))))
         }
         Sink::Print { json } => {
             let format = if json { Format::Json } else { Format::Lines { url_chars } };
-            Builder::new().name("output".to_owned()).spawn(move || {
-                let written = output::run(&results, &no_more, format, &mut io::stdout().lock());
-                match written {
-                    Ok(unhealthy) => Ok(Account { unhealthy, lost: 0 }),
-                    Err(cause) => {
-                        // Nobody reads any more, so that there is nothing left to do.
-                        stop::request();
-                        match cause.kind() {
-                            io::ErrorKind::BrokenPipe => Ok(Account { unhealthy: 0, lost: 1 }),
-                            _ => Err(cause),
-                        }
-                    }
-                }
-            })
+            ("output", Box::new(move || print(&results, &no_more, format)))
+        }
+    };
+    Builder::new().name(name.to_owned()).spawn(move || {
+        // There is room for it, and nobody may listen any more.
+        let _ = account.try_send(run());
+    })
+}
+
+fn print(
+    results: &Receiver<Probed>,
+    no_more: &Receiver<Instant>,
+    format: Format,
+) -> io::Result<Account> {
+    match output::run(results, no_more, format, &mut io::stdout().lock()) {
+        Ok(unhealthy) => Ok(Account { unhealthy, lost: 0 }),
+        Err(cause) => {
+            // Nobody reads any more, so that there is nothing left to do.
+            stop::request();
+            match cause.kind() {
+                io::ErrorKind::BrokenPipe => Ok(Account { unhealthy: 0, lost: 1 }),
+                _ => Err(cause),
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Results on standard output, for a person or for another program.
 
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::record::Record;
 use crossbeam_channel::{Receiver, select_biased};
@@ -20,15 +20,15 @@ pub enum Format {
     Json,
 }
 
-/// Writes results until they end, or `no_more` will come and what was there is
-/// written: how many were not healthy.
+/// Writes results until they end, or `no_more` says that no more will come, and
+/// then what is left: how many were not healthy.
 ///
 /// # Errors
 /// When standard output can't be written: a reader that has gone away ends the
 /// program, as it ends any other.
 pub fn run(
     results: &Receiver<Probed>,
-    no_more: &Receiver<()>,
+    no_more: &Receiver<Instant>,
     format: Format,
     out: &mut impl Write,
 ) -> io::Result<usize> {

@@ -30,6 +30,14 @@ const OUTAGE_GRACE: Duration = Duration::from_secs(2);
 /// How often losses are logged.
 const SAY_AFTER: Duration = Duration::from_secs(60);
 
+/// Why the thread goes on.
+enum Wake {
+    /// There is something to write.
+    Work,
+    /// No more results will come, and all must be over by then.
+    NoMore(Instant),
+}
+
 /// The thread's own state.
 #[derive(Debug)]
 pub struct Producer {
@@ -72,19 +80,18 @@ impl Producer {
         }
     }
 
-    /// Writes results until they end, or `no_more` will come, and then what
-    /// still waits, for `drain` at most: what became of all.
-    pub fn run(
-        mut self,
-        results: &Receiver<Probed>,
-        no_more: &Receiver<()>,
-        drain: Duration,
-    ) -> Account {
-        while self.wait_for_results(results, no_more) {
+    /// Writes results until they end, or `no_more` says that no more will come
+    /// and by when all must be over, and then what still waits: what became of
+    /// all.
+    pub fn run(mut self, results: &Receiver<Probed>, no_more: &Receiver<Instant>) -> Account {
+        let deadline = loop {
+            match self.wait_for_results(results, no_more) {
+                Wake::Work => {}
+                Wake::NoMore(deadline) => break deadline,
+            }
             self.round(None);
             self.lost.say(Some(SAY_AFTER));
-        }
-        let deadline = Instant::now() + drain;
+        };
         while let Ok(probed) = results.try_recv() {
             self.take(probed);
         }
@@ -102,24 +109,31 @@ impl Producer {
     }
 
     /// Waits for a result, or until it is time for a round, and takes every
-    /// result that is there: false when no more will come.
-    fn wait_for_results(&mut self, results: &Receiver<Probed>, no_more: &Receiver<()>) -> bool {
+    /// result that is there.
+    fn wait_for_results(
+        &mut self,
+        results: &Receiver<Probed>,
+        no_more: &Receiver<Instant>,
+    ) -> Wake {
         let round_due = match (self.has_work(), self.retry_at) {
             (false, _) => never(),
             (true, at) => crossbeam_channel::at(at.unwrap_or_else(Instant::now)),
         };
         select_biased! {
+            recv(no_more) -> deadline => {
+                return Wake::NoMore(deadline.unwrap_or_else(|_| Instant::now()));
+            }
             recv(results) -> probed => match probed {
                 Ok(probed) => self.take(probed),
-                Err(_) => return false,
+                // All workers have ended, and the word to end is on its way.
+                Err(_) => return Wake::NoMore(no_more.recv().unwrap_or_else(|_| Instant::now())),
             },
-            recv(no_more) -> _ => return false,
             recv(round_due) -> _ => {}
         }
         for probed in results.try_iter().take(results.len()) {
             self.take(probed);
         }
-        true
+        Wake::Work
     }
 
     fn has_work(&self) -> bool {

@@ -105,7 +105,7 @@ pub enum Sink {
     /// To Kafka.
     Kafka {
         /// The way to the brokers.
-        settings: Arc<common::kafka::Settings>,
+        settings: Box<common::kafka::Settings>,
         /// How topics are made.
         topics: TopicSpec,
         /// What topics' names begin with.
@@ -187,7 +187,7 @@ fn settings(
             ));
         }
         Some(settings) => Sink::Kafka {
-            settings: Arc::new(settings),
+            settings: Box::new(settings),
             topics: TopicSpec {
                 replication_factor: replication.and_then(|copies| i16::try_from(copies).ok()),
                 retention_ms: retention_h.and_then(|hours| i64::try_from(hours * 3_600_000).ok()),

@@ -4,6 +4,7 @@ use super::address::Address;
 use super::error::Error;
 use super::sasl::Sasl;
 use super::tls::{Security, TlsCache};
+use crate::stop::Cutoff;
 
 /// The default of [`Settings::connect_timeout_ms`].
 pub const CONNECT_TIMEOUT_MS: u64 = 10_000;
@@ -26,6 +27,8 @@ pub struct Settings {
     /// The most time for a request from its first byte to the answer's last,
     /// in milliseconds, on top of what a fetch may wait for records.
     pub request_timeout_ms: u64,
+    /// When waits end early because the program stops.
+    pub cutoff: Option<Cutoff>,
     pub(super) tls: TlsCache,
 }
 
@@ -39,6 +42,7 @@ impl Settings {
             client_id: "websites-availability".to_owned(),
             connect_timeout_ms: CONNECT_TIMEOUT_MS,
             request_timeout_ms: REQUEST_TIMEOUT_MS,
+            cutoff: None,
             tls: TlsCache::default(),
         }
     }

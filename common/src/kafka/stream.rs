@@ -12,38 +12,57 @@ use super::address::Address;
 use super::error::Error;
 use super::settings::Settings;
 use super::tls::{Security, Tls, TlsFailure};
+use crate::stop::Cutoff;
 
 /// A socket whose every read and write ends at one deadline, however many of
-/// them a request takes.
+/// them a request takes, or at the program's cutoff.
 #[derive(Debug)]
 pub(super) struct Socket {
     tcp: TcpStream,
     deadline: Instant,
+    cutoff: Option<Cutoff>,
 }
 
 impl Socket {
-    fn left(&self) -> io::Result<Duration> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    /// Reads or writes in waits that are short enough to see the cutoff.
+    fn wait(
+        &mut self,
+        mut attempt: impl FnMut(&mut TcpStream, Duration) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        loop {
+            let cutoff = self.cutoff.as_ref().and_then(Cutoff::at);
+            let deadline = cutoff.map_or(self.deadline, |cutoff| cutoff.min(self.deadline));
+            let mut left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            if self.cutoff.is_some() {
+                left = left.min(Cutoff::LOOK_EVERY);
+            }
+            match attempt(&mut self.tcp, left) {
+                // So a socket's time-out shows on Unix.
+                Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+        }
     }
-}
-
-/// A socket's time-out shows as `WouldBlock` on Unix.
-fn timed_out(cause: io::Error) -> io::Error {
-    if cause.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { cause }
 }
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.tcp.set_read_timeout(Some(self.left()?))?;
-        self.tcp.read(buffer).map_err(timed_out)
+        self.wait(|tcp, left| {
+            tcp.set_read_timeout(Some(left))?;
+            tcp.read(buffer)
+        })
     }
 }
 
 impl Write for Socket {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.tcp.set_write_timeout(Some(self.left()?))?;
-        self.tcp.write(buffer).map_err(timed_out)
+        self.wait(|tcp, left| {
+            tcp.set_write_timeout(Some(left))?;
+            tcp.write(buffer)
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -85,7 +104,7 @@ impl Stream {
         };
         let tcp = connect(address, deadline)
             .map_err(|cause| Error::Connect { address: address.clone(), cause: Arc::new(cause) })?;
-        let socket = Socket { tcp, deadline };
+        let socket = Socket { tcp, deadline, cutoff: settings.cutoff.clone() };
         match tls {
             None => Ok(Self::Plain(socket)),
             Some(tls) => shake_hands(address, socket, tls),

@@ -1,0 +1,85 @@
+//! Both programs as child processes, each with its log in a file.
+
+use std::error::Error;
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// The last lines of a log that are shown when its program ends too early.
+const LOG_LINES: usize = 10;
+
+/// What runs.
+pub(super) struct Programs<'a> {
+    programs: &'a Path,
+    folder: &'a Path,
+    running: Vec<(&'static str, Child)>,
+}
+
+impl<'a> Programs<'a> {
+    /// Programs from one folder, logs into another.
+    pub(super) fn new(programs: &'a Path, folder: &'a Path) -> Self {
+        Self { programs, folder, running: Vec::new() }
+    }
+
+    /// Starts a program with these variables and no others of its own.
+    pub(super) fn start(
+        &mut self,
+        name: &'static str,
+        variables: &[(&'static str, String)],
+    ) -> Result<(), Box<dyn Error>> {
+        let log = File::create(self.log(name))?;
+        let child = Command::new(self.programs.join(name))
+            .env_clear()
+            .envs(variables.iter().map(|(variable, value)| (variable, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            // Ctrl-C reaches the whole group of a terminal; these are stopped
+            // by us, in order, and a second signal would cut their drain short.
+            .process_group(0)
+            .spawn()
+            .map_err(|cause| format!("{}: {cause}", self.programs.join(name).display()))?;
+        self.running.push((name, child));
+        Ok(())
+    }
+
+    /// What to say when a program has ended by itself.
+    pub(super) fn ended(&mut self) -> Option<String> {
+        let status = |child: &mut Child| child.try_wait().ok().flatten();
+        let mut running = self.running.iter_mut();
+        let (name, status) =
+            running.find_map(|(name, child)| status(child).map(|status| (*name, status)))?;
+        let log = std::fs::read_to_string(self.log(name)).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+        Some(format!("{name} ended with {status}:\n{tail}"))
+    }
+
+    /// Stops all, the tracker first, so that what it delivers is recorded.
+    pub(super) fn stop(&mut self) {
+        while let Some((name, mut child)) = self.running.pop() {
+            if matches!(child.try_wait(), Ok(Some(_))) {
+                continue;
+            }
+            let stopped = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+            if !stopped.is_ok_and(|status| status.success()) {
+                log::warn!("{name} could not be asked to stop and is killed");
+                let _ = child.kill();
+            }
+            if let Err(cause) = child.wait() {
+                log::warn!("{name}: {cause}");
+            }
+        }
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.log"))
+    }
+}
+
+impl Drop for Programs<'_> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,83 @@
+//! The rows of all domains, read as they come.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::time::Duration;
+
+use common::domain::Domain;
+use common::pem::Pem;
+use common::postgres::{Connection, PostgresSettings, PostgresUri};
+
+use crate::services::Services;
+
+/// The bound on one look.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A row of a domain's table.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) time: String,
+    pub(super) url: String,
+    pub(super) status: String,
+    pub(super) phrase: String,
+    pub(super) dns: i32,
+    pub(super) response: i32,
+    pub(super) detail: Option<String>,
+}
+
+/// A reader of rows that were not seen before.
+pub(super) struct Rows {
+    connection: Connection,
+    /// Each domain's table and the highest id that was read of it.
+    tables: Vec<(String, i64)>,
+}
+
+impl Rows {
+    /// Connects; the tables need not be there yet.
+    pub(super) fn connect(
+        services: &Services,
+        database: &str,
+        domains: &BTreeSet<Domain>,
+    ) -> Result<Self, Box<dyn Error>> {
+        let settings = PostgresSettings {
+            uri: PostgresUri::parse(database)?,
+            ca: Some(Pem::File(services.cert("ca.crt"))),
+            application_name: "demo".to_owned(),
+        };
+        let connection = settings.connect()?;
+        let tables = domains.iter().map(|domain| (domain.table(), 0)).collect();
+        Ok(Self { connection, tables })
+    }
+
+    /// The new rows of every table, oldest first.
+    pub(super) fn read(&mut self) -> Result<Vec<Row>, Box<dyn Error>> {
+        let client = self.connection.within(READ_TIMEOUT);
+        let mut rows = Vec::new();
+        for (table, last_id) in &mut self.tables {
+            let there: bool = client
+                .query_one("select to_regclass($1) is not null", &[&format!("\"{table}\"")])?
+                .get(0);
+            if !there {
+                continue;
+            }
+            let query = format!(
+                "select id::bigint, to_char(to_timestamp(event_time), 'HH24:MI:SS'), url, \
+                 status::text, phrase::text, dns, response, detail from \"{table}\" \
+                 where id > $1 order by id limit 1000"
+            );
+            for row in client.query(query.as_str(), &[&*last_id])? {
+                *last_id = row.get(0);
+                rows.push(Row {
+                    time: row.get(1),
+                    url: row.get(2),
+                    status: row.get(3),
+                    phrase: row.get(4),
+                    dns: row.get(5),
+                    response: row.get(6),
+                    detail: row.get(7),
+                });
+            }
+        }
+        Ok(rows)
+    }
+}

@@ -1,0 +1,138 @@
+//! One of our programs as a child process, and what it logs.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, unbounded};
+
+/// A program that runs; dropping it kills it.
+pub struct Program {
+    child: Child,
+    lines: Receiver<String>,
+    log: Arc<Mutex<Vec<String>>>,
+    stdout: Option<JoinHandle<String>>,
+}
+
+/// What is left of a program that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its standard output.
+    pub stdout: String,
+    /// The lines of its standard error.
+    pub log: Vec<String>,
+}
+
+impl Program {
+    /// Starts `program` with these arguments and these variables alone.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn start(
+        program: impl AsRef<Path>,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> io::Result<Self> {
+        let mut command = Command::new(program.as_ref());
+        command.args(arguments).env_clear().envs(variables.iter().copied());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let (give, lines) = unbounded();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        if let Some(stderr) = child.stderr.take() {
+            let log = Arc::clone(&log);
+            std::thread::spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    log.lock().unwrap_or_else(PoisonError::into_inner).push(line.clone());
+                    let _ = give.send(line);
+                }
+            });
+        }
+        let stdout = child.stdout.take().map(|mut stdout| {
+            std::thread::spawn(move || {
+                let mut text = String::new();
+                let _ = stdout.read_to_string(&mut text);
+                text
+            })
+        });
+        Ok(Self { child, lines, log, stdout })
+    }
+
+    /// Waits for a line of the log that holds `text`, from where the last wait
+    /// ended: that line.
+    ///
+    /// # Errors
+    /// The whole log, when no such line comes within `timeout` or the program
+    /// ends before.
+    pub fn wait_for_line(&self, text: &str, timeout: Duration) -> Result<String, String> {
+        let deadline = Instant::now() + timeout;
+        while let Ok(line) = self.lines.recv_deadline(deadline) {
+            if line.contains(text) {
+                return Ok(line);
+            }
+        }
+        Err(format!(
+            "no line with {text:?} within {timeout:?}; the log:\n{}",
+            self.log().join("\n")
+        ))
+    }
+
+    /// The log so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends a signal, such as `TERM`, `KILL` or `STOP`.
+    pub fn signal(&self, name: &str) {
+        let sent =
+            Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        debug_assert!(sent.is_ok_and(|status| status.success()), "kill -{name}");
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// The log, when it does not end within `timeout`.
+    pub fn wait(mut self, timeout: Duration) -> Result<Ended, String> {
+        let deadline = Instant::now() + timeout;
+        // The log ends when the program does, unless it has closed its standard error.
+        while self.lines.recv_deadline(deadline).is_ok() {}
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => {
+                    let stdout = self.stdout.take().and_then(|thread| thread.join().ok());
+                    return Ok(Ended {
+                        status,
+                        stdout: stdout.unwrap_or_default(),
+                        log: self.log(),
+                    });
+                }
+                _ if Instant::now() < deadline => {
+                    std::thread::park_timeout(Duration::from_millis(5))
+                }
+                _ => return Err(format!("still runs; the log:\n{}", self.log().join("\n"))),
+            }
+        }
+    }
+
+    /// Ends it by TERM and waits.
+    ///
+    /// # Errors
+    /// As [`Program::wait`].
+    pub fn stop(self, timeout: Duration) -> Result<Ended, String> {
+        self.signal("TERM");
+        self.wait(timeout)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,197 @@
+//! To a real Kafka, over TLS with client certificates.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use common::kafka::{Address, Client, FetchLimits, FetchPosition, Security, Settings, TopicSpec};
+use common::record::Record;
+use testkit::forward::Forwarder;
+use testkit::program::Program;
+use testkit::services::{Services, fresh_name, shared};
+
+use crate::{PATIENCE, hello_site, run, tracker};
+
+/// The tracker's variables for Kafka over TLS, with topics of the test's own.
+struct Kafka {
+    services: Services,
+    prefix: String,
+    certificates: [String; 3],
+}
+
+impl Kafka {
+    fn new() -> Self {
+        let services = shared().expect("services");
+        let path = |name: &str| services.cert(name).display().to_string();
+        let certificates = [path("ca.crt"), path("client.crt"), path("client.key")];
+        Self { services, prefix: fresh_name("t") + "-", certificates }
+    }
+
+    fn variables(&self) -> Vec<(&str, &str)> {
+        let [ca, cert, key] = self.certificates.each_ref().map(String::as_str);
+        vec![
+            ("KAFKA", &self.services.kafka_tls),
+            ("CA", ca),
+            ("CERT", cert),
+            ("KEY", key),
+            ("TOPIC_PREFIX", &self.prefix),
+            ("LOCATION", "oslo"),
+        ]
+    }
+
+    fn client(&self) -> Client {
+        let bootstrap = Address::parse_list(&self.services.kafka_plain).unwrap();
+        Client::new(Arc::new(Settings::new(bootstrap, Security::Plain)))
+    }
+
+    /// The records of a topic, when it is there.
+    fn records(&self, topic: &str) -> Vec<Record> {
+        let mut client = self.client();
+        let found = client.topics(&[topic.to_owned()]).unwrap();
+        let Some(id) = found.first().filter(|found| found.error.is_none()).map(|found| found.id)
+        else {
+            return Vec::new();
+        };
+        let position = FetchPosition { topic, topic_id: id, partition: 0, offset: 0 };
+        let limits = FetchLimits { max_wait_ms: 100, min_bytes: 1, max_bytes: 1 << 20 };
+        let fetched = client.fetch(&position, &limits).unwrap();
+        let values = fetched.records.iter().map(|record| record.value.as_deref().unwrap());
+        values.map(|value| Record::decode(value).unwrap()).collect()
+    }
+
+    fn wait_for_records(&self, topic: &str, count: usize) -> Vec<Record> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let records = self.records(topic);
+            if records.len() >= count {
+                return records;
+            }
+            assert!(Instant::now() < deadline, "{} of {count} records", records.len());
+        }
+    }
+}
+
+#[test]
+fn results_arrive_in_the_topics_of_their_domains() {
+    let kafka = Kafka::new();
+    let site = hello_site();
+    let websites = format!("{site} x{{2\\,}},HTTP://Nothing.INVALID/Path");
+    let ended = run(&["--once", "-w", &websites], &kafka.variables());
+    assert_eq!(ended.status.code(), Some(1), "{:?}", ended.log);
+
+    let record = &kafka.records(&format!("{}127.0.0.1", kafka.prefix))[0];
+    assert_eq!((record.from.as_str(), record.url.as_str()), ("oslo", site.as_str()));
+    assert_eq!(record.phrase, "page content not expected");
+    assert_eq!(record.detail.as_deref(), Some("x{2,}"));
+    assert_eq!(record.offset, -1);
+    assert!(record.response_ms.is_some() && record.dns_ms.is_some());
+
+    let records = kafka.records(&format!("{}nothing.invalid", kafka.prefix));
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].url, "http://nothing.invalid/path");
+    assert_eq!((records[0].dns_ms, records[0].response_ms), (None, None));
+}
+
+#[test]
+fn results_from_before_kafka_was_there_are_delivered() {
+    let kafka = Kafka::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let real = kafka.services.kafka_plain.split(',').next().unwrap().parse().unwrap();
+    // The port stays ours, and nothing answers on it yet.
+    let site = hello_site();
+    let address_text = address.to_string();
+    let variables = [
+        ("KAFKA", address_text.as_str()),
+        ("TOPIC_PREFIX", &kafka.prefix),
+        ("WEBSITES", &site),
+        ("PERIOD", "1"),
+    ];
+    drop(listener);
+    let tracker = tracker(&[], &variables);
+    tracker.wait_for_line("kafka does not take results", PATIENCE).unwrap();
+    let _forwarder = Forwarder::start(TcpListener::bind(address).unwrap(), real).unwrap();
+    let forwarded_at =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    tracker.wait_for_line("kafka takes results again", PATIENCE).unwrap();
+    let records = kafka.wait_for_records(&format!("{}127.0.0.1", kafka.prefix), 3);
+    assert!(records[0].timestamp < forwarded_at, "{} from before", records[0].timestamp);
+    assert!(records.is_sorted_by(|one, next| one.timestamp < next.timestamp));
+    assert_eq!(tracker.stop(PATIENCE).unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn a_stop_ends_it_within_eight_seconds_and_counts_what_is_lost() {
+    let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hanging_url = format!("http://{}/", hanging.local_addr().unwrap());
+    // Connections to it are accepted by the system and never answered.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_address = silent.local_addr().unwrap().to_string();
+    let websites = format!("{},{hanging_url}", hello_site());
+    let tracker =
+        tracker(&["-p", "1", "-t", "30"], &[("KAFKA", &silent_address), ("WEBSITES", &websites)]);
+    // Both a probe and a request to Kafka hang once these have come.
+    let _probe = hanging.accept().unwrap();
+    let _request = silent.accept().unwrap();
+    let start = Instant::now();
+    let ended = tracker.stop(PATIENCE).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    let lost = ended.log.iter().filter(|line| line.contains("not delivered before the end"));
+    assert_eq!(lost.count(), 1, "{:?}", ended.log);
+    assert_eq!(ended.status.code(), Some(0));
+}
+
+#[test]
+fn a_refusal_by_tls_is_one_clear_line() {
+    let kafka = Kafka::new();
+    let site = hello_site();
+    let path = |name: &str| kafka.services.cert(name).display().to_string();
+    for (ca, certificate, expected) in [
+        (
+            "ca.crt",
+            "foreign-client",
+            "the broker refused our client certificate, which a CA that it trusts must have signed",
+        ),
+        ("ca.crt", "expired-client", "our client certificate expired"),
+        ("foreign-ca.crt", "client", "unknown issuer"),
+    ] {
+        let certificates =
+            [path(ca), path(&format!("{certificate}.crt")), path(&format!("{certificate}.key"))];
+        let mut variables = kafka.variables();
+        for (name, value) in &mut variables {
+            match *name {
+                "CA" => *value = &certificates[0],
+                "CERT" => *value = &certificates[1],
+                "KEY" => *value = &certificates[2],
+                _ => {}
+            }
+        }
+        let tracker: Program = tracker(&["-p", "1", "-w", &site], &variables);
+        let line = tracker.wait_for_line("kafka does not take results", PATIENCE).unwrap();
+        assert!(line.contains(expected), "{line}");
+        let log = tracker.log();
+        let lines = log.iter().filter(|line| line.contains("WARN") || line.contains("ERROR"));
+        assert_eq!(lines.count(), 1, "{log:?}");
+    }
+}
+
+#[test]
+fn the_other_spelling_of_a_topic_is_named() {
+    let kafka = Kafka::new();
+    let domain = fresh_name("other") + ".invalid";
+    let spec = TopicSpec::default();
+    kafka.client().create_topic(&format!("webactiviity-{domain}"), &spec).unwrap();
+    let websites = format!("http://{domain}/");
+    let mut variables = kafka.variables();
+    variables.retain(|(name, _)| *name != "TOPIC_PREFIX");
+    let ended = run(&["--once", "-w", &websites], &variables);
+    let expected = format!(
+        "topic webactivity-{domain} is not there and will be made, though webactiviity-{domain} is: set TOPIC_PREFIX=webactiviity- to write to that"
+    );
+    assert_eq!(
+        ended.log.iter().filter(|line| line.contains(&expected)).count(),
+        1,
+        "{:?}",
+        ended.log
+    );
+}

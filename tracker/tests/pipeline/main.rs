@@ -1,0 +1,39 @@
+//! The whole tracker, as a program: its settings, its output, and its way to a
+//! real Kafka.
+
+#![cfg(test)]
+
+mod delivery;
+mod output;
+mod usage;
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::time::Duration;
+
+use testkit::program::{Ended, Program};
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn tracker(arguments: &[&str], variables: &[(&str, &str)]) -> Program {
+    Program::start(env!("CARGO_BIN_EXE_tracker"), arguments, variables).unwrap()
+}
+
+fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
+    tracker(arguments, variables).wait(PATIENCE).unwrap()
+}
+
+/// A site that says hello for as long as the test runs: its URL.
+fn hello_site() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut head = [0; 2048];
+            let _ = stream.read(&mut head);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello");
+        }
+    });
+    url
+}

@@ -1,0 +1,46 @@
+//! Without Kafka: a tool to look with.
+
+use std::time::Instant;
+
+use crate::{PATIENCE, hello_site, run, tracker};
+
+#[test]
+fn once_probes_each_target_and_says_whether_all_are_healthy() {
+    let site = hello_site();
+    let good = run(&["--once", "-w", &format!("{site} h.llo")], &[("LOCATION", "Oslo")]);
+    assert_eq!((good.status.code(), good.log.as_slice()), (Some(0), &[][..]));
+    assert_eq!(good.stdout.lines().count(), 1);
+    assert!(good.stdout.contains(&format!("up   {site} ok")), "{}", good.stdout);
+
+    let websites = format!("{site},{site} bye,http://nothing.invalid/");
+    let bad = run(&["--once", "--json"], &[("LOCATION", "Oslo"), ("WEBSITES", &websites)]);
+    assert_eq!(bad.status.code(), Some(1));
+    let mut lines: Vec<serde_json::Value> =
+        bad.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    lines.sort_by_key(|line| line["phrase"].to_string());
+    let of = |line: &serde_json::Value| {
+        ["from", "url", "status", "phrase", "detail"].map(|key| line[key].clone())
+    };
+    let expected = serde_json::json!([
+        ["oslo", "http://nothing.invalid/", "unresponsive", "domain not exist", null],
+        ["oslo", site, "responsive", "ok", null],
+        ["oslo", site, "responsive", "page content not expected", "bye"],
+    ]);
+    assert_eq!(serde_json::json!(lines.iter().map(of).collect::<Vec<_>>()), expected);
+}
+
+#[test]
+fn it_runs_on_its_period_until_it_is_stopped() {
+    let start = Instant::now();
+    let tracker = tracker(&["--json", "-p", "1", "-w", &hello_site()], &[]);
+    tracker.wait_for_line("1 targets, each once in 1s", PATIENCE).unwrap();
+    // The next signal must find probes done, so wait for what takes three periods.
+    while start.elapsed().as_secs() < 3 {
+        std::thread::park_timeout(std::time::Duration::from_secs(3) - start.elapsed());
+    }
+    let ended = tracker.stop(PATIENCE).unwrap();
+    assert_eq!(ended.status.code(), Some(0));
+    let count = ended.stdout.lines().count();
+    let elapsed_s = usize::try_from(start.elapsed().as_secs()).unwrap();
+    assert!((2..=elapsed_s + 1).contains(&count), "{count} results in {elapsed_s} s");
+}

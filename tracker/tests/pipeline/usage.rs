@@ -1,0 +1,121 @@
+//! Settings that can't be used: exit code 2 and one line.
+
+use crate::run;
+
+const SITE: (&str, &str) = ("WEBSITES", "http://127.0.0.1:1/");
+
+#[test]
+fn what_is_wrong_where_it_came_from_and_what_was_expected() {
+    let kafka = ("KAFKA", "localhost:1");
+    let secret = ("SASL_PASSWORD", "s3cret");
+    for (arguments, variables, expected) in [
+        (&[][..], &[][..], "WEBSITES: not given: expected URLs, by --websites too"),
+        (
+            &["--once"],
+            &[("WEBSITES", "aiven.io")],
+            "WEBSITES: entry 1 (aiven.io): relative URL without a base (a comma inside a regexp is written \\,): expected URL [regexp],URL [regexp],...",
+        ),
+        (
+            &["-w", "http://a.io (?<!x)", "--once"],
+            &[],
+            "--websites: entry 1 (http://a.io): regexp: look-around, including look-ahead and look-behind, is not supported: expected URL [regexp],URL [regexp],...",
+        ),
+        (
+            &["--once", "-p", "fast"],
+            &[SITE],
+            "--period: \"fast\" is no number: expected 1 to 86400 seconds",
+        ),
+        (
+            &["--once"],
+            &[SITE, ("TIMEOUT", "0")],
+            "TIMEOUT: 0 is out of range: expected 0.1 to 300 seconds",
+        ),
+        (&["--perod", "1"], &[SITE], "there is no flag --perod: expected --period?"),
+        (
+            &[],
+            &[SITE],
+            "KAFKA: no kafka server was given: expected host:port, or --once or --json to print results",
+        ),
+        (
+            &["--json"],
+            &[SITE, kafka],
+            "--json: results go to the kafka server given: expected one of the two",
+        ),
+        (
+            &[],
+            &[SITE, ("KAFKA", "localhost:x")],
+            "KAFKA: \"localhost:x\": the port is not a number from 1 to 65535: expected host:port,host:port,...",
+        ),
+        (
+            &[],
+            &[SITE, kafka, ("CA", "/nowhere/ca.pem")],
+            "CA: /nowhere/ca.pem: No such file or directory (os error 2): expected CA certificates in PEM",
+        ),
+        (
+            &[],
+            &[SITE, kafka, ("CA", "-----BEGIN X-----")],
+            "CA: the PEM text given: broken PEM: expected CA certificates in PEM",
+        ),
+        (
+            &[],
+            &[SITE, kafka, ("CERT", "/nowhere")],
+            "CERT: a certificate without key: expected KEY too",
+        ),
+        (
+            &[],
+            &[SITE, kafka, secret],
+            "SASL_PASSWORD: sasl takes three settings: expected SASL_MECHANISM and SASL_USERNAME too",
+        ),
+        (
+            &["--sasl-username", "user", "--sasl-mechanism", "plain"],
+            &[SITE, ("KAFKA", "kafka.example:9092"), secret],
+            "KAFKA: a password would go to kafka.example:9092 in plain text: expected CA, CERT and KEY, or --kafka-tls",
+        ),
+        (
+            &["-l", "123456789012345678901234567890123"],
+            &[SITE],
+            "--location: has 33 characters: expected 1 to 32 characters",
+        ),
+        (
+            &[],
+            &[SITE, ("TOPIC_PREFIX", "a b")],
+            "TOPIC_PREFIX: \"a b\" can't begin a topic: expected 1 to 100 letters, digits, '.', '_', '-': expected a prefix like webactivity-",
+        ),
+    ] {
+        let ended = run(arguments, variables);
+        assert_eq!(ended.log, [format!("tracker: {expected}")], "{arguments:?} {variables:?}");
+        assert_eq!(ended.status.code(), Some(2), "{expected}");
+        assert_eq!(ended.stdout, "");
+    }
+}
+
+#[test]
+fn help_goes_to_standard_output_and_names_every_variable() {
+    let ended = run(&["-h"], &[]);
+    assert_eq!(ended.status.code(), Some(0));
+    for variable in [
+        "LOCATION",
+        "WEBSITES",
+        "TIMEOUT",
+        "PERIOD",
+        "KAFKA",
+        "CA",
+        "CERT",
+        "KEY",
+        "KAFKA_TLS",
+        "SASL_MECHANISM",
+        "SASL_USERNAME",
+        "SASL_PASSWORD",
+        "TOPIC_PREFIX",
+        "TOPIC_REPLICATION",
+        "TOPIC_RETENTION",
+        "BODY_MAX",
+    ] {
+        let named = ended.stdout.contains(&format!("({variable}"));
+        assert!(named, "{variable} is not in the help:\n{}", ended.stdout);
+    }
+    assert_eq!(
+        run(&["--version"], &[]).stdout,
+        concat!("tracker ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+}
