@@ -75,9 +75,10 @@ install_wanted() {
         as_root=(sudo -n)
     fi
     # The lists of a new machine are empty or old, and an old list names versions that are gone.
-    "${as_root[@]}" apt-get update -qq >&2
+    say "installing ${packages[*]}"
+    "${as_root[@]}" apt-get update -qq >/dev/null
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends "${packages[@]}" >&2
+        apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
 }
 
 # Waits for a condition: wait_until SECONDS COMMAND... is true as soon as COMMAND is, false when

@@ -43,7 +43,7 @@ fetch() {
     mkdir -p "$jars"
     mvn -B -f "$scripts/pom.xml" -P "$1" "${@:2}" dependency:copy-dependencies \
         "-DoutputDirectory=$jars/$1.part" >"$jars/maven.log" 2>&1 8<&- || {
-        grep '^\[ERROR\]' "$jars/maven.log" | head -n 10 >&2
+        grep -E '^\[(ERROR|WARNING)\] .' "$jars/maven.log" | cut -c 1-400 | head -n 8 >&2
         die "Maven could not fetch it; all it said is in $jars/maven.log"
     }
 }

@@ -115,10 +115,11 @@ EOF
 
 # With -j a statement ends at a semicolon and an empty line.
 postgres_roles() {
-    local role password
+    local role password login
     while read -r role password; do
-        printf 'CREATE ROLE %s LOGIN%s;\n\nCREATE DATABASE %s OWNER %s;\n\n' \
-            "$role" "${password:+ PASSWORD '$password'}" "$role" "$role"
+        login=LOGIN
+        [[ -z $password ]] || login="LOGIN PASSWORD '$password'"
+        printf 'CREATE ROLE %s %s;\n\nCREATE DATABASE %s OWNER %s;\n\n' "$role" "$login" "$role" "$role"
     done <<EOF
 tls_only $tls_only_password
 plain_only $plain_only_password
