@@ -1,5 +1,7 @@
 //! sslmode × CA × server: each cell of the table in README on the real server.
 
+#![cfg(test)]
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;

@@ -3,6 +3,8 @@
 //!
 //! Run by scripts/test, which builds them and says where they are.
 
+#![cfg(test)]
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, chown};
