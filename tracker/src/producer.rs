@@ -183,6 +183,8 @@ impl Producer {
             }
         }
         match unsettled {
+            // With nothing settled either, the answers are still to come.
+            None if delivered == 0 && self.kafka.pending() > 0 => {}
             None => self.well(),
             Some((topic, reason)) => self.unwell(&topic, &reason, delivered > 0),
         }

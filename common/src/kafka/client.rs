@@ -110,9 +110,14 @@ impl Client {
 
     /// When a call that begins now must be over.
     pub(super) fn deadline(&self) -> Instant {
+        self.deadline_after(Duration::ZERO)
+    }
+
+    /// As [`Client::deadline`], for a call that is meant to take some time.
+    pub(super) fn deadline_after(&self, wait: Duration) -> Instant {
         let settings = &self.settings;
-        Instant::now()
-            + Duration::from_millis(settings.connect_timeout_ms + settings.request_timeout_ms)
+        let work = Duration::from_millis(settings.connect_timeout_ms + settings.request_timeout_ms);
+        Instant::now() + wait + work
     }
 
     /// A request that any broker can answer, asked of one after the other.

@@ -110,6 +110,12 @@ impl Connection {
         Ok(Sent { correlation_id: self.correlation_id, version })
     }
 
+    /// Whether the answer has begun to arrive, or the connection has ended, after
+    /// waiting for it for at most `wait`.
+    pub(super) fn has_answer(&mut self, wait: Duration) -> bool {
+        self.stream.has_bytes(wait)
+    }
+
     /// Reads the answer to `sent`.
     pub(super) fn read<R: Call>(
         &mut self,

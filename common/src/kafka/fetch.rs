@@ -113,7 +113,7 @@ impl Client {
         positions: &[FetchPosition<'_>],
         limits: &FetchLimits,
     ) -> Vec<Result<Fetched, Error>> {
-        let deadline = self.deadline() + Duration::from_millis(limits.max_wait_ms.into());
+        let deadline = self.deadline_after(Duration::from_millis(limits.max_wait_ms.into()));
         let mut results: Vec<Option<Result<Fetched, Error>>> =
             positions.iter().map(|_| None).collect();
         let mut leaders: BTreeMap<Address, Vec<usize>> = BTreeMap::new();

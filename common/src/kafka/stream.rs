@@ -119,6 +119,17 @@ impl Stream {
         }
     }
 
+    /// Whether a read would find something, be it the end, within `wait`.
+    pub(super) fn has_bytes(&mut self, wait: Duration) -> bool {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Tls { stream, .. } => &mut stream.sock,
+        };
+        let peeked =
+            socket.tcp.set_read_timeout(Some(wait)).and_then(|()| socket.tcp.peek(&mut [0]));
+        !peeked.is_err_and(|cause| timed_out(cause).kind() == io::ErrorKind::TimedOut)
+    }
+
     /// Turns a failed read or write into an error that says what it means.
     pub(super) fn failed(
         &self,

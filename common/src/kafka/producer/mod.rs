@@ -3,10 +3,11 @@
 //! The caller owns the queues. It offers at most one batch a topic, calls
 //! [`Producer::send`] until the batch is settled, and then offers the next.
 
+mod exchange;
 mod partition;
 mod round;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +19,7 @@ use super::batch::{BATCH_HEADER_LEN, Identity, ProduceRecord};
 use super::client::Client;
 use super::error::Error;
 use super::settings::Settings;
+use exchange::Writer;
 use partition::Partition;
 use round::Round;
 
@@ -100,6 +102,7 @@ pub struct Producer {
     partitions: HashMap<String, Partition>,
     /// The ids that topics had when they were last seen, to tell one made again.
     topic_ids: HashMap<String, Uuid>,
+    writers: BTreeMap<Address, Writer>,
     /// Brokers that could not be reached, until when they are left alone.
     resting: HashMap<Address, Instant>,
 }
@@ -113,20 +116,25 @@ impl Producer {
             identity: None,
             partitions: HashMap::new(),
             topic_ids: HashMap::new(),
+            writers: BTreeMap::new(),
             resting: HashMap::new(),
         }
     }
 
     /// One round: takes the batches, writes them and all that is still in flight
-    /// with one request at a time to each leading broker, reads the answers, and
-    /// says what became of every topic that had something in flight.
+    /// with one request at a time to each leading broker, takes the answers, and
+    /// says what became of them.
     ///
-    /// It makes missing topics, follows leaders that have moved, and ends within
-    /// the settings' connect and request time-outs together. It does not wait
-    /// before it tries again: after a round that left something pending the
-    /// caller does, or offers other topics' batches meanwhile.
+    /// It makes missing topics and follows leaders that have moved. It waits for
+    /// answers only as long as they come; a topic whose broker keeps silent is left
+    /// out of the outcomes, stays pending, and is looked after by the next rounds
+    /// until its request's time is over. To connect or to ask for leaders can take
+    /// up to the settings' connect and request time-outs together, or up to
+    /// `deadline` if that is earlier.
     ///
-    /// With a `deadline` it ends by then, if that is earlier.
+    /// It does not wait before it tries again: after a round that left something
+    /// pending the caller does, or offers other topics' batches meanwhile. With
+    /// nothing to offer it is called with no batches.
     pub fn send(
         &mut self,
         batches: Vec<TopicBatch>,
@@ -142,16 +150,17 @@ impl Producer {
         }
         self.run(&mut round);
         let mut outcomes = round.outcomes;
-        for (topic, partition) in &self.partitions {
-            if partition.in_flight.is_some() {
-                let reason = round
-                    .reasons
-                    .remove(topic)
-                    .unwrap_or_else(|| Error::NoLeader { topic: topic.clone(), partition: 0 });
-                outcomes.push((topic.clone(), Outcome::Pending { reason }));
-            }
-        }
+        let in_flight = |topic: &String| {
+            self.partitions.get(topic).is_some_and(|partition| partition.in_flight.is_some())
+        };
+        let pending = round.reasons.into_iter().filter(|(topic, _)| in_flight(topic));
+        outcomes.extend(pending.map(|(topic, reason)| (topic, Outcome::Pending { reason })));
         outcomes
+    }
+
+    /// The topics that wait for a broker's answer.
+    fn waiting(&self) -> HashSet<String> {
+        self.writers.values().flat_map(Writer::topics).cloned().collect()
     }
 
     fn accept(&mut self, topic: &str, records: Vec<ProduceRecord>) -> Option<Outcome> {
@@ -190,7 +199,7 @@ impl Producer {
         })
     }
 
-    /// The client that it writes through, to ask something else of a broker.
+    /// The client that it asks for topics and leaders with, to ask something else.
     pub fn client(&mut self) -> &mut Client {
         &mut self.client
     }
