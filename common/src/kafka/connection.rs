@@ -299,3 +299,6 @@ fn foresee<R: Call>(body: &[u8]) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
