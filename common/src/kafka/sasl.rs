@@ -227,8 +227,8 @@ mod tests {
              p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
         );
         scram.verify(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=").unwrap();
-        let other = scram.verify(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G5=").unwrap_err();
-        assert!(other.starts_with("the broker"), "{other}");
+        let other = scram.verify(b"v=7rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=").unwrap_err();
+        assert_eq!(other, "the broker does not know the password it checks");
         assert_eq!(scram.verify(b"e=other-error").unwrap_err(), "refused: other-error");
     }
 
