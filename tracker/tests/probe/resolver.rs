@@ -50,7 +50,7 @@ fn both_families_are_asked_for_and_given_in_turn() {
 
 #[test]
 fn one_good_family_is_enough_and_does_not_wait_for_the_other() {
-    let late = || Does::Late(Duration::from_secs(2), Box::new(addresses(&["192.0.2.9"])));
+    let late = || Does::Late(Duration::from_secs(1), Box::new(addresses(&["192.0.2.9"])));
     for bad in [
         Does::ServerFailure,
         Does::Refused,
@@ -68,7 +68,7 @@ fn one_good_family_is_enough_and_does_not_wait_for_the_other() {
             let result = resolve(vec![server.address()], "site.example", AMPLE);
             let took = begun.elapsed();
             assert_eq!(result, found(&[expected]), "{bad:?}");
-            assert!(took < Duration::from_secs(1), "{bad:?}: {took:?}");
+            assert!(took < Duration::from_millis(900), "{bad:?}: {took:?}");
         }
     }
     // Broken servers say NXDOMAIN of AAAA alone.
@@ -98,12 +98,14 @@ fn a_failure_says_which_server_said_what() {
     let server = both(Does::ServerFailure, Does::ServerFailure);
     let failure = resolve(vec![server.address()], "site.example", AMPLE).unwrap_err();
     assert_eq!(failure.detail, Some(format!("SERVFAIL from {}", server.address())));
-    // Nobody listens there.
+    // Nobody listens there, which the kernel says at once.
     let nobody = "127.0.0.1:1".parse().unwrap();
+    let begun = Instant::now();
     let failure = resolve(vec![nobody], "site.example", AMPLE).unwrap_err();
     assert_eq!(failure.reason, Reason::DnsServerFailure);
     let detail = failure.detail.unwrap();
     assert!(detail.ends_with("from 127.0.0.1:1"), "{detail}");
+    assert!(begun.elapsed() < Duration::from_millis(900));
 }
 
 #[test]

@@ -140,7 +140,20 @@ impl Asker<'_> {
         };
         match sent {
             Ok(()) => server.asked[family] = Some(question),
-            Err(cause) => self.failed(server, family, &cause.to_string()),
+            Err(cause) => {
+                self.failed(server, family, &cause.to_string());
+                self.failed_all(server, &cause);
+            }
+        }
+    }
+
+    /// The kernel tells of a refusal once, for all questions on a socket, and
+    /// maybe when the next one is sent.
+    fn failed_all(&mut self, server: &mut Server, cause: &io::Error) {
+        for family in 0..FAMILIES.len() {
+            if server.asked[family].is_some() {
+                self.failed(server, family, &cause.to_string());
+            }
         }
     }
 
@@ -197,14 +210,7 @@ impl Asker<'_> {
         let bytes = match received {
             Ok(count) => &buffer[..count],
             Err(cause) if cause.kind() == ErrorKind::WouldBlock => return,
-            Err(cause) => {
-                for family in 0..FAMILIES.len() {
-                    if server.asked[family].is_some() {
-                        self.failed(server, family, &cause.to_string());
-                    }
-                }
-                return;
-            }
+            Err(cause) => return self.failed_all(server, &cause),
         };
         for family in 0..FAMILIES.len() {
             let Some(question) = &server.asked[family] else { continue };
