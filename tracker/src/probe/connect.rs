@@ -163,3 +163,58 @@ fn rank(reason: Reason) -> u8 {
         _ => 2,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Instant;
+
+    use testkit::sites::{BlackHole, Refusing, Site};
+
+    use super::*;
+
+    fn here(port: u16) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, port).into()
+    }
+
+    #[test]
+    fn the_first_address_to_answer_is_taken() {
+        let (held, refusing) = (BlackHole::new().unwrap(), Refusing::new().unwrap());
+        let (silent, refused) = (here(held.port().unwrap()), here(refusing.port().unwrap()));
+        let unreachable = SocketAddr::from(([127, 255, 255, 255], 81));
+        let site = Site::raw(vec![]).unwrap();
+        for (others, least, most) in [
+            (vec![], 0, 200),
+            (vec![refused, unreachable], 0, 200),
+            (vec![silent], 250, 950),
+            (vec![silent, refused, silent], 500, 950),
+        ] {
+            let addresses = [others.as_slice(), &[site.address()]].concat();
+            let begun = Instant::now();
+            let socket = connect(&addresses, Deadline::after(Duration::from_secs(10))).unwrap();
+            let took = begun.elapsed().as_millis();
+            assert_eq!(socket.peer_addr().unwrap(), site.address());
+            assert!((least..most).contains(&took), "{addresses:?} took {took} ms");
+        }
+    }
+
+    #[test]
+    fn the_failure_is_the_one_that_says_most() {
+        let (hole, refusing) = (BlackHole::new().unwrap(), Refusing::new().unwrap());
+        let (silent, refused) = (here(hole.port().unwrap()), here(refusing.port().unwrap()));
+        let unreachable = SocketAddr::from(([127, 255, 255, 255], 81));
+        for (addresses, expected) in [
+            (vec![unreachable], Reason::ConnectUnreachable),
+            (vec![refused, unreachable], Reason::ConnectRefused),
+            (vec![unreachable, refused], Reason::ConnectRefused),
+            (vec![silent, refused], Reason::ConnectTimeout),
+            (vec![refused, silent], Reason::ConnectTimeout),
+            (vec![silent, unreachable], Reason::ConnectTimeout),
+        ] {
+            let deadline = Deadline::after(Duration::from_millis(400));
+            let failure = connect(&addresses, deadline).unwrap_err();
+            let all: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+            assert_eq!((failure.reason, failure.detail), (expected, Some(all.join(", "))));
+        }
+    }
+}

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use common::phrase;
 use testkit::certificates::{Authority, Validity, self_signed};
+use testkit::dns::{DnsServer, Does, Kind};
 use testkit::sites::{
     BlackHole, Refusing, Site, Step, answer, demo, head_of, page, redirect, with_length,
 };
@@ -322,6 +323,38 @@ fn a_machine_without_roots_says_so() {
     let seen = Seen::from(probe(&format!("https://127.0.0.1:{}/", site.port()), None));
     let detail = "no root certificates on this machine";
     assert_eq!(seen, broken(phrase::SSL_ERROR, detail));
+}
+
+#[test]
+fn the_times_are_those_of_dns_and_of_the_response_apart_and_summed_over_redirects() {
+    let wait = Duration::from_millis(150);
+    let late = |does| Does::Late(wait * 2, Box::new(does));
+    let address = Does::Addresses(vec!["127.0.0.1".parse().unwrap()]);
+    let server = DnsServer::start(&[
+        ("slow.example", Kind::A, late(address)),
+        ("slow.example", Kind::Aaaa, Does::NoData),
+    ])
+    .unwrap();
+    let site = Site::http(move |path| {
+        let bytes = if path == "/" { redirect(302, "/next") } else { page("end") };
+        vec![
+            Step::Wait(wait),
+            Step::Send(bytes[..10].to_vec()),
+            Step::Drip(bytes[10..].to_vec(), Duration::ZERO),
+        ]
+    })
+    .unwrap();
+    let sources = sources(vec![server.address()]);
+    let prober = Prober::with(limits(), sources, &Roots::These(vec![])).unwrap();
+    let url = format!("http://slow.example:{}/", site.port());
+    let outcome = prober.probe(&url.parse().unwrap(), None);
+    let (dns, response) = (outcome.dns_ms.unwrap(), outcome.response_ms.unwrap());
+    // Two lookups of 300 ms, two answers of 150 ms.
+    assert!((600..1600).contains(&dns), "{outcome:?}");
+    assert!((300..590).contains(&response), "{outcome:?}");
+    let outcome = probe(&format!("http://127.0.0.1:{}/next", site.port()), None);
+    assert_eq!(outcome.dns_ms, Some(0));
+    assert!((150..590).contains(&outcome.response_ms.unwrap()), "{outcome:?}");
 }
 
 #[test]
