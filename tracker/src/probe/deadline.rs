@@ -119,3 +119,33 @@ impl Write for Wire {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn what_is_always_ready_ends_at_the_deadline_too() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut far = listener.accept().unwrap().0;
+        far.write_all(b"ready").unwrap();
+        let mut wire = Wire::new(near, Deadline::after(Duration::from_secs(10))).unwrap();
+        let mut buffer = [0; 1];
+        assert_eq!(wire.read(&mut buffer).unwrap(), 1);
+        wire.deadline = Deadline::after(Duration::ZERO);
+        assert_eq!(wire.read(&mut buffer).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(wire.write(b"x").unwrap_err().kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_deadline_is_only_ever_brought_forward() {
+        let long = Deadline::after(Duration::MAX);
+        assert!(long.remaining() <= LONGEST);
+        let short = long.or_after(Duration::from_secs(1));
+        assert!(short.remaining() <= Duration::from_secs(1));
+        assert!(short.or_after(Duration::MAX).remaining() <= Duration::from_secs(1));
+    }
+}
