@@ -115,8 +115,16 @@ struct Trouble {
 /// The topic as it is now, and where each of its partitions is read.
 struct Session {
     labels: Labels,
-    partitions: Vec<(Partition, Position)>,
+    readings: Vec<Reading>,
     looked: Instant,
+}
+
+/// One partition: its position as the database has it, and what Kafka's group
+/// has of it as far as is known.
+struct Reading {
+    partition: Partition,
+    position: Position,
+    committed: Option<i64>,
 }
 
 impl DomainThread {
@@ -162,7 +170,7 @@ impl DomainThread {
     fn record(&mut self) -> Result<(), Failure> {
         let labels = schema::ensure(&self.shared.database, &self.stop, &self.domain)?;
         let topic = self.find_topic()?;
-        let mut session = Session { labels, partitions: Vec::new(), looked: Instant::now() };
+        let mut session = Session { labels, readings: Vec::new(), looked: Instant::now() };
         self.add_partitions(&mut session, &topic)?;
         while !self.stop.requested() {
             if session.looked.elapsed() >= TOPIC_LOOK_EVERY {
@@ -213,13 +221,12 @@ impl DomainThread {
     ) -> Result<(), Failure> {
         session.looked = Instant::now();
         for metadata in &topic.partitions {
-            let known = session.partitions.iter();
-            if known.clone().any(|(known, _)| known.number == metadata.index) {
+            if session.readings.iter().any(|known| known.partition.number == metadata.index) {
                 continue;
             }
             let partition = Partition { topic: self.topic.clone(), number: metadata.index };
             let position = self.start_position(&partition, topic)?;
-            session.partitions.push((partition, position));
+            session.readings.push(Reading { partition, position, committed: None });
         }
         self.counted = true;
         Ok(())
@@ -263,9 +270,9 @@ impl DomainThread {
 
     fn fetch_and_write(&mut self, session: &mut Session) -> Result<(), Failure> {
         let wanted: Vec<_> = session
-            .partitions
+            .readings
             .iter()
-            .map(|(partition, position)| FetchPosition {
+            .map(|Reading { partition, position, .. }| FetchPosition {
                 topic: &partition.topic,
                 topic_id: position.topic_id,
                 partition: partition.number,
@@ -276,7 +283,8 @@ impl DomainThread {
             FetchLimits { max_wait_ms: FETCH_WAIT_MS, min_bytes: 1, max_bytes: FETCH_BYTES };
         let fetched = self.client.fetch_partitions(&wanted, &limits);
         let mut first_failure = None;
-        for ((partition, position), fetched) in session.partitions.iter_mut().zip(fetched) {
+        for (reading, fetched) in session.readings.iter_mut().zip(fetched) {
+            let Reading { partition, position, committed } = reading;
             let result = match fetched {
                 Ok(fetched) => self.write(&session.labels, partition, position, &fetched),
                 Err(KafkaError::OffsetOutOfRange { log_start, log_end, .. }) => {
@@ -288,6 +296,13 @@ impl DomainThread {
             if let Err(failure) = result {
                 // The other partitions were read as well; they go first.
                 first_failure.get_or_insert(failure);
+                continue;
+            }
+            let next_offset = position.next_offset;
+            if *committed != Some(next_offset)
+                && self.shared.group.commit(&mut self.client, partition, next_offset)
+            {
+                *committed = Some(next_offset);
             }
         }
         first_failure.map_or(Ok(()), Err)
@@ -326,7 +341,6 @@ impl DomainThread {
                 break;
             }
         }
-        self.shared.group.commit(&mut self.client, partition, position.next_offset);
         Ok(())
     }
 

@@ -55,6 +55,7 @@ pub fn run(settings: Settings) -> ExitCode {
 }
 
 fn record(settings: Settings) -> io::Result<()> {
+    let (signals, stop) = SignalThread::start()?;
     if let Some(warning) = settings.postgres.warning() {
         log::warn!("{warning}");
     }
@@ -64,7 +65,6 @@ fn record(settings: Settings) -> io::Result<()> {
         settings.postgres.uri,
         if settings.smart { ", smart mode" } else { "" }
     );
-    let (signals, stop) = SignalThread::start()?;
     let connections = settings.postgres_connections.min(settings.domains.len());
     let shared = Arc::new(Shared {
         database: Database::new(settings.postgres, connections),

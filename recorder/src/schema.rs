@@ -29,16 +29,19 @@ pub fn ensure(database: &Database, stop: &Stop, domain: &Domain) -> Result<Label
     if found.missing.is_empty() {
         return Ok(found.labels);
     }
-    database.transaction(stop, MAKE_TIMEOUT, |transaction| {
+    let made = database.transaction(stop, MAKE_TIMEOUT, |transaction| {
         transaction.batch(sql::SCHEMA_BOUNDS)?;
         transaction.execute(sql::ADVISORY_LOCK, &[&lock_key("availability schema")])?;
         // Another recorder may have made it while this one waited.
-        for statement in look(transaction, domain)?.missing {
-            transaction.batch(&statement)?;
+        let missing = look(transaction, domain)?.missing;
+        for statement in &missing {
+            transaction.batch(statement)?;
         }
-        Ok(())
+        Ok(missing.len())
     })?;
-    log::info!("{domain}: made {} parts of the schema", found.missing.len());
+    if made > 0 {
+        log::info!("{domain}: made {made} parts of the schema");
+    }
     let found =
         database.transaction(stop, LOOK_TIMEOUT, |transaction| look(transaction, domain))?;
     Ok(found.labels)

@@ -37,7 +37,7 @@ pub const COUNT_BOUNDS: &str = "set local statement_timeout = '10min'";
 pub const ADVISORY_LOCK: &str = "select pg_catalog.pg_advisory_xact_lock($1::bigint)";
 
 /// Which of the relations $1 are there, by the search path as all statements.
-pub const RELATIONS: &str = "select name from pg_catalog.unnest($1::text[]) as name \
+pub const RELATIONS: &str = "select name from unnest($1::text[]) as name \
     where pg_catalog.to_regclass(pg_catalog.quote_ident(name)) is not null";
 
 /// The labels of the enum $1; none when it is not there.
@@ -70,7 +70,7 @@ pub const GAP_INSERT: &str = r#"insert into "availability_gap"
 /// $1 topic, $2 partition, $3 id, and as arrays $4 offsets, $5 bytes, $6 reasons.
 pub const QUARANTINE_INSERT: &str = r#"insert into "availability_quarantine"
     ("topic", "partition", "topic_id", "offset", "bytes", "reason")
-    select $1, $2, $3, * from pg_catalog.unnest($4::bigint[], $5::bytea[], $6::text[])
+    select $1, $2, $3, * from unnest($4::bigint[], $5::bytea[], $6::text[])
     on conflict ("topic_id", "partition", "offset") do nothing"#;
 
 /// The statements on one domain's table.
@@ -104,7 +104,7 @@ impl TableSql {
                 r#"insert into {table} ("topic_offset", "test_from", "url", "event_time", "status",
                     "phrase", "dns", "response", "detail")
                 select o, f, u, e, s::"{STATUS_TYPE}", p::"{PHRASE_TYPE}", d, r, x
-                from pg_catalog.unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[],
+                from unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[],
                     $5::text[], $6::text[], $7::integer[], $8::integer[], $9::text[])
                     with ordinality as new(o, f, u, e, s, p, d, r, x, nr)
                 order by nr returning "id"::bigint, "topic_offset""#
@@ -113,7 +113,7 @@ impl TableSql {
                 r#"update {table} as old set "created_at" = pg_catalog.now(),
                     "event_time" = greatest(old."event_time", new.e),
                     "topic_offset" = greatest(old."topic_offset", new.o)
-                from pg_catalog.unnest($1::bigint[], $2::bigint[], $3::bigint[]) as new(i, e, o)
+                from unnest($1::bigint[], $2::bigint[], $3::bigint[]) as new(i, e, o)
                 where old."id" = new.i"#
             ),
             newest: format!(
@@ -129,7 +129,7 @@ impl TableSql {
             ),
             last_id: format!(r#"select coalesce(max("id"), 0)::bigint from {table}"#),
             count: format!(
-                r#"select max("topic_offset") filter (where "id" > $1),
+                r#"select max("topic_offset") filter (where "id" > $1::bigint),
                     coalesce(max("id"), 0)::bigint from {table}"#
             ),
         }

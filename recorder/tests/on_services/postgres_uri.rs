@@ -167,7 +167,7 @@ fn with_the_services_ca_as_root() {
 fn the_machines_roots_count_without_a_ca() {
     let services = shared().unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "with_the_services_ca_as_root", "--ignored"])
+        .args(["--exact", "postgres_uri::with_the_services_ca_as_root", "--ignored"])
         .env("SSL_CERT_FILE", &services.postgres_ca)
         .output()
         .unwrap();

@@ -1,0 +1,6 @@
+//! The recorder, and its way to PostgreSQL, on the real services.
+
+mod outages;
+mod postgres_uri;
+mod recording;
+mod support;

@@ -1,0 +1,203 @@
+//! What is lost on the way, and comes back.
+
+use testkit::services::{Services, connect, shared};
+
+use crate::support::{Recorder, World, eventually, ok};
+
+/// KILL between the commit in PostgreSQL and that of the group in Kafka.
+///
+/// The commit is made to wait by a trigger that runs within it, the broker is
+/// killed meanwhile, and then the commit goes on: now the rows are there and
+/// the group's offset can't be.
+#[test]
+fn killed_between_the_two_commits() {
+    let services = Services::start(1).unwrap();
+    let mut world = World::new(&services);
+    world.produce([ok(0), ok(1)]);
+    let recorder = world.recorder();
+    world.expect_position(2);
+    let group = |world: &World| {
+        // A cluster just made has no coordinator yet.
+        world.client().committed_offset("websites-availability", &world.topic, 0).ok().flatten()
+    };
+    eventually("first group offset", || (group(&world) == Some(2)).then_some(()));
+    world
+        .database
+        .batch_execute(
+            "create function wait() returns trigger language plpgsql as \
+             'begin perform pg_advisory_xact_lock_shared(4711); return null; end';
+             create constraint trigger wait after update on availability_offset \
+             deferrable initially deferred for each row execute function wait();",
+        )
+        .unwrap();
+    let mut gate = connect(&services, &world.uri).unwrap();
+    gate.execute("select pg_advisory_lock(4711)", &[]).unwrap();
+    world.produce([ok(2), ok(3), ok(4)]);
+    let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
+    world.expect(waiting, 1);
+    services.kill_broker(1).unwrap();
+    gate.execute("select pg_advisory_unlock(4711)", &[]).unwrap();
+    world.expect_position(5);
+    recorder.kill();
+    services.start_broker(1).unwrap();
+    assert_eq!(eventually("group offset", || group(&world)), 2, "the group was not committed");
+    let recorder = world.recorder();
+    world.produce([ok(5)]);
+    world.expect_position(6);
+    assert_eq!(world.offsets(), [0, 1, 2, 3, 4, 5]);
+    eventually("group offset", || (group(&world) == Some(6)).then_some(()));
+    recorder.stop();
+}
+
+/// Both away at the start, one by one when they are needed, and back.
+#[test]
+fn kafka_and_postgresql_away_at_start_and_later() {
+    let services = Services::start(1).unwrap();
+    let mut world = World::new(&services);
+    world.produce([ok(0)]);
+    services.stop_postgres().unwrap();
+    services.kill_broker(1).unwrap();
+    let recorder = world.recorder();
+    recorder.expect_log("WARN  recorder::outage] postgresql: localhost:");
+    let other = world.recorder();
+    other.expect_log("recording 1 domains");
+    let (status, took, log) = other.stop();
+    assert!(status.success() && took.as_secs() < 8, "{status} {took:?} {log}");
+    services.start_postgres().unwrap();
+    recorder.expect_log("postgresql: well again after");
+    recorder.expect_log("WARN  recorder::outage] kafka: ");
+    services.start_broker(1).unwrap();
+    world.database = connect(&services, &world.uri).unwrap();
+    world.expect_position(1);
+    recorder.expect_log("kafka: well again after");
+
+    // Later: what is written meanwhile waits in Kafka.
+    services.kill_postgres().unwrap();
+    world.produce([ok(1), ok(2)]);
+    eventually("second outage", || {
+        (recorder.log().matches("WARN  recorder::outage] postgresql: ").count() == 2).then_some(())
+    });
+    services.start_postgres().unwrap();
+    world.database = connect(&services, &world.uri).unwrap();
+    world.expect_position(3);
+    services.kill_broker(1).unwrap();
+    eventually("second outage", || {
+        (recorder.log().matches("WARN  recorder::outage] kafka: ").count() == 2).then_some(())
+    });
+    services.start_broker(1).unwrap();
+    world.produce([ok(3)]);
+    world.expect_position(4);
+    assert_eq!(world.offsets(), [0, 1, 2, 3]);
+    let (_, took, log) = recorder.stop();
+    assert!(took.as_secs() < 8, "{took:?}");
+    // An outage is one line at its start and one at its end.
+    assert_eq!(log.matches("WARN").count(), 4, "{log}");
+    assert_eq!(log.matches("well again").count(), 4, "{log}");
+}
+
+/// Stopping while the broker takes connections and answers nothing.
+#[test]
+fn a_stop_is_not_held_up_by_a_broker_that_hangs() {
+    let services = Services::start(1).unwrap();
+    let mut world = World::new(&services);
+    world.produce([ok(0)]);
+    let recorder = world.recorder();
+    world.expect_position(1);
+    services.pause_broker(1).unwrap();
+    recorder.expect_log("starting at offset");
+    let (status, took, _) = recorder.stop();
+    services.resume_broker(1).unwrap();
+    assert!(status.success() && took.as_secs() < 8, "{status} {took:?}");
+}
+
+#[test]
+fn what_retention_took_is_a_gap() {
+    let mut world = World::new(&shared().unwrap());
+    world.produce([ok(0), ok(1)]);
+    let recorder = world.recorder();
+    world.expect_position(2);
+    recorder.stop();
+    world.produce((2..7).map(ok));
+    // What retention does when its time has come.
+    world.delete_records(7);
+    world.produce([ok(7)]);
+    let recorder = world.recorder();
+    world.expect_position(8);
+    assert_eq!(world.offsets(), [0, 1, 7]);
+    let sql = "select from_offset, to_offset, reason from availability_gap";
+    let gap = world.database.query_one(sql, &[]).unwrap();
+    assert_eq!((gap.get::<_, i64>(0), gap.get::<_, Option<i64>>(1)), (2, Some(7)));
+    assert!(gap.get::<_, &str>(2).starts_with("retention passed"));
+    recorder.stop();
+}
+
+/// A wrong password is said and tried again: the right one may come by then.
+#[test]
+fn a_wrong_password_is_said_and_may_be_put_right() {
+    let services = shared().unwrap();
+    let mut world = World::new(&services);
+    let role = testkit::services::fresh_name("role").replace('-', "_");
+    let name = world.uri.split('?').next().unwrap().rsplit('/').next().unwrap().to_owned();
+    let make = format!(
+        "create role {role} login password 'another'; alter database {name} owner to {role}"
+    );
+    world.database.batch_execute(&make).unwrap();
+    world.produce([ok(0)]);
+    let (host, port) = (&services.postgres_host, services.postgres_port);
+    let uri = format!("postgres://{role}:hunter2@{host}:{port}/{name}?sslmode=verify-full");
+    let recorder = world.recorder_with(&[("POSTGRES", &uri)]);
+    recorder.expect_log("password authentication failed");
+    world.database.batch_execute(&format!("alter role {role} password 'hunter2'")).unwrap();
+    world.expect_position(1);
+    let (_, _, log) = recorder.stop();
+    assert!(!log.contains("hunter2"), "{log}");
+}
+
+/// Several domains need no more connections than they may have.
+#[test]
+fn domains_share_few_connections() {
+    let services = shared().unwrap();
+    let mut worlds: Vec<_> = (0..6).map(|_| World::new(&services)).collect();
+    for world in &mut worlds {
+        world.produce([ok(0)]);
+    }
+    let names: Vec<_> = worlds.iter().map(|world| world.domain.to_string()).collect();
+    let ca = services.postgres_ca.display().to_string();
+    let uri = worlds[0].uri.clone();
+    let recorder = Recorder::start(&[
+        ("DOMAIN", &names.join(",")),
+        ("KAFKA", &services.kafka_plain),
+        ("POSTGRES", &uri),
+        ("PGCA", &ca),
+        ("POSTGRES_CONNECTIONS", "2"),
+    ]);
+    let recorded = "select count(*) from availability_offset where next_offset = 1";
+    worlds[0].expect(recorded, 6);
+    let sessions = "select count(*) from pg_stat_activity \
+                    where datname = current_database() and application_name like 'recorder-%'";
+    assert_eq!(worlds[0].number(sessions), Some(2));
+    let (status, took, log) = recorder.stop();
+    assert!(status.success() && took.as_secs() < 8, "{status} {took:?}");
+    assert!(log.contains("recorded 6 rows"), "{log}");
+}
+
+#[test]
+fn every_partition_is_read_whole() {
+    let mut world = World::new(&shared().unwrap());
+    world.client().create_topic_with(&world.topic, 3, 1, &[]).unwrap();
+    for (partition, seconds) in [(0, 0..5), (1, 100..103), (2, 200..207)] {
+        world.produce_to(partition, seconds.map(ok));
+    }
+    let recorder = world.recorder();
+    let topic = world.topic.clone();
+    let positions =
+        format!("select sum(next_offset)::bigint from availability_offset where topic = '{topic}'");
+    world.expect(&positions, 15);
+    world.produce_to(1, [ok(103)]);
+    world.expect(&positions, 16);
+    let table = world.table();
+    let distinct = format!("select count(distinct event_time) from {table}");
+    assert_eq!(world.number(&distinct), Some(16));
+    assert_eq!(world.offsets().len(), 16);
+    recorder.stop();
+}

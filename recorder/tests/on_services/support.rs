@@ -1,0 +1,335 @@
+//! A domain with its topic and database, and recorders that run on it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use common::domain::{Domain, TOPIC_PREFIX};
+use common::kafka::{
+    Address, Client, Outcome, ProduceRecord, Producer, ProducerOptions, Security, Settings,
+    TopicBatch,
+};
+use common::record::{Record, Status};
+use kafka_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsTopic,
+};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{
+    ApiKey, DeleteRecordsRequest, DeleteRecordsResponse, ProduceRequest, ProduceResponse,
+    RequestHeader, ResponseHeader, TopicName,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+use kafka_protocol::records::{
+    Compression, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+};
+use testkit::services::{Services, connect, fresh_database, fresh_name};
+
+/// How long anything that must happen may take on a slow machine.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// Waits until `found` gives something.
+pub(crate) fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + SOON;
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {SOON:?}");
+        thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// A domain, its topic, an empty database.
+pub(crate) struct World {
+    pub(crate) services: Services,
+    pub(crate) domain: Domain,
+    pub(crate) topic: String,
+    pub(crate) prefix: String,
+    pub(crate) uri: String,
+    pub(crate) database: postgres::Client,
+    pub(crate) kafka: Arc<Settings>,
+    producer: Producer,
+}
+
+impl World {
+    pub(crate) fn new(services: &Services) -> Self {
+        Self::with_prefix(services, TOPIC_PREFIX)
+    }
+
+    pub(crate) fn with_prefix(services: &Services, prefix: &str) -> Self {
+        let domain = Domain::parse(&format!("{}.example", fresh_name("d"))).unwrap();
+        let uri = fresh_database(services).unwrap();
+        let database = connect(services, &uri).unwrap();
+        let addresses = Address::parse_list(&services.kafka_plain).unwrap();
+        let kafka = Arc::new(Settings::new(addresses, Security::Plain));
+        Self {
+            topic: domain.topic(prefix).unwrap(),
+            prefix: prefix.to_owned(),
+            services: services.clone(),
+            domain,
+            uri,
+            database,
+            producer: Producer::new(Arc::clone(&kafka), ProducerOptions::default()),
+            kafka,
+        }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(Arc::clone(&self.kafka))
+    }
+
+    /// Writes values, in order, to partition 0 of the topic, which is made.
+    pub(crate) fn produce<V: Into<Vec<u8>>>(&mut self, values: impl IntoIterator<Item = V>) {
+        let record = |value: V| ProduceRecord {
+            timestamp_ms: now_ms(),
+            value: value.into().into(),
+            headers: Vec::new(),
+        };
+        let records: Vec<_> = values.into_iter().map(record).collect();
+        let count = records.len();
+        let mut batches = vec![TopicBatch { topic: self.topic.clone(), records }];
+        eventually("delivery", || {
+            let outcomes = self.producer.send(std::mem::take(&mut batches), None);
+            let delivered = |outcome: &Outcome| matches!(outcome, Outcome::Delivered { records, .. } if *records == count);
+            outcomes.iter().any(|(_, outcome)| delivered(outcome)).then_some(())
+        });
+    }
+
+    /// Writes values to a partition that no tracker writes to; the topic is there.
+    pub(crate) fn produce_to(&self, partition: i32, values: impl IntoIterator<Item = Vec<u8>>) {
+        let record = |(index, value): (usize, Vec<u8>)| kafka_protocol::records::Record {
+            transactional: false,
+            control: false,
+            delete_horizon: false,
+            partition_leader_epoch: -1,
+            producer_id: -1,
+            producer_epoch: -1,
+            timestamp_type: TimestampType::Creation,
+            offset: index as i64,
+            sequence: index as i32,
+            timestamp: now_ms(),
+            key: None,
+            value: Some(value.into()),
+            headers: Default::default(),
+        };
+        let records: Vec<_> = values.into_iter().enumerate().map(record).collect();
+        let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+        let mut batch = BytesMut::new();
+        RecordBatchEncoder::encode(&mut batch, &records, &options).unwrap();
+        let data = PartitionProduceData::default()
+            .with_index(partition)
+            .with_records(Some(batch.freeze()));
+        let topic = TopicProduceData::default()
+            .with_name(TopicName(StrBytes::from_string(self.topic.clone())))
+            .with_partition_data(vec![data]);
+        let request = ProduceRequest::default()
+            .with_acks(-1)
+            .with_timeout_ms(10_000)
+            .with_topic_data(vec![topic]);
+        // A topic just made has no leader for a moment.
+        eventually("delivery", || {
+            let response: ProduceResponse = self.ask(ApiKey::Produce, &request, 9);
+            (response.responses[0].partition_responses[0].error_code == 0).then_some(())
+        });
+    }
+
+    /// Removes the records of partition 0 that are below an offset.
+    pub(crate) fn delete_records(&self, below: i64) {
+        let partition =
+            DeleteRecordsPartition::default().with_partition_index(0).with_offset(below);
+        let topic = DeleteRecordsTopic::default()
+            .with_name(TopicName(StrBytes::from_string(self.topic.clone())))
+            .with_partitions(vec![partition]);
+        let request =
+            DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
+        let response: DeleteRecordsResponse = self.ask(ApiKey::DeleteRecords, &request, 2);
+        assert_eq!(response.topics[0].partitions[0].error_code, 0);
+    }
+
+    /// Sends a request that is not of our client's, and reads the answer.
+    fn ask<Q, A>(&self, key: ApiKey, request: &Q, version: i16) -> A
+    where
+        Q: Encodable + HeaderVersion,
+        A: Decodable + HeaderVersion,
+    {
+        let mut bytes = BytesMut::new();
+        let header = RequestHeader::default()
+            .with_request_api_key(key as i16)
+            .with_request_api_version(version)
+            .with_correlation_id(1);
+        header.encode(&mut bytes, Q::header_version(version)).unwrap();
+        request.encode(&mut bytes, version).unwrap();
+        let mut stream = TcpStream::connect(&self.services.kafka_plain).unwrap();
+        stream.write_all(&(bytes.len() as u32).to_be_bytes()).unwrap();
+        stream.write_all(&bytes).unwrap();
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).unwrap();
+        let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+        stream.read_exact(&mut answer).unwrap();
+        let mut answer = Bytes::from(answer);
+        ResponseHeader::decode(&mut answer, A::header_version(version)).unwrap();
+        A::decode(&mut answer, version).unwrap()
+    }
+
+    pub(crate) fn table(&self) -> String {
+        format!("\"{}\"", self.domain.table())
+    }
+
+    /// A number that a query returns; none while its table is not there.
+    pub(crate) fn number(&mut self, sql: &str) -> Option<i64> {
+        self.database.query_one(sql, &[]).ok()?.get(0)
+    }
+
+    /// Waits until a query returns this number.
+    pub(crate) fn expect(&mut self, sql: &str, expected: i64) {
+        let mut last = None;
+        let deadline = Instant::now() + SOON;
+        while Instant::now() < deadline {
+            last = self.number(sql);
+            if last == Some(expected) {
+                return;
+            }
+            thread::park_timeout(Duration::from_millis(20));
+        }
+        panic!("{sql}: expected {expected}, found {last:?}");
+    }
+
+    /// Waits until the next offset of partition 0 is stored.
+    pub(crate) fn expect_position(&mut self, next_offset: i64) {
+        let topic = self.topic.clone();
+        let sql = format!(
+            "select next_offset from availability_offset where topic = '{topic}' and partition = 0"
+        );
+        self.expect(&sql, next_offset);
+    }
+
+    /// The offsets of the domain's rows, in order of `id`.
+    pub(crate) fn offsets(&mut self) -> Vec<i64> {
+        let sql = format!("select topic_offset from {} order by id", self.table());
+        self.database.query(&sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+    }
+
+    /// Rows as `time offset phrase`, in order of events.
+    pub(crate) fn history(&mut self) -> Vec<String> {
+        let sql = format!(
+            "select event_time || ' ' || topic_offset || ' ' || phrase from {} \
+             order by event_time, topic_offset",
+            self.table()
+        );
+        self.database.query(&sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+    }
+
+    /// A recorder of the domain.
+    pub(crate) fn recorder(&self) -> Recorder {
+        self.recorder_with(&[])
+    }
+
+    /// A recorder of the domain with more, or other, variables.
+    pub(crate) fn recorder_with(&self, variables: &[(&str, &str)]) -> Recorder {
+        let ca = self.services.postgres_ca.display().to_string();
+        let mut all = vec![
+            ("DOMAIN", self.domain.as_str()),
+            ("KAFKA", self.services.kafka_plain.as_str()),
+            ("POSTGRES", self.uri.as_str()),
+            ("PGCA", ca.as_str()),
+            ("TOPIC_PREFIX", self.prefix.as_str()),
+            ("RUST_LOG", "warn,recorder=info,common=info"),
+        ];
+        all.extend(variables);
+        Recorder::start(&all)
+    }
+}
+
+/// A process; killed when dropped.
+pub(crate) struct Recorder {
+    child: Child,
+    log: Arc<Mutex<String>>,
+}
+
+impl Recorder {
+    pub(crate) fn start(variables: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_recorder"))
+            .env_clear()
+            .envs(variables.iter().copied())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let kept = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                eprintln!("recorder: {line}");
+                let mut kept = kept.lock().unwrap();
+                kept.push_str(&line);
+                kept.push('\n');
+            }
+        });
+        Self { child, log }
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits until the log holds a text.
+    pub(crate) fn expect_log(&self, text: &str) {
+        eventually(text, || self.log().contains(text).then_some(()));
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and how it ended.
+    pub(crate) fn stop(mut self) -> (ExitStatus, Duration, String) {
+        let start = Instant::now();
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        let status = eventually("end", || self.child.try_wait().unwrap());
+        (status, start.elapsed(), self.log())
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn now_ms() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.unwrap().as_millis() as i64
+}
+
+/// A healthy result at a second.
+pub(crate) fn ok(second: i64) -> Vec<u8> {
+    result(second, "sydney", "https://a.example/", "ok")
+}
+
+/// A failure at a second.
+pub(crate) fn failed(second: i64) -> Vec<u8> {
+    result(second, "sydney", "https://a.example/", "forbidden")
+}
+
+/// A result.
+pub(crate) fn result(second: i64, from: &str, url: &str, phrase: &str) -> Vec<u8> {
+    Record {
+        from: from.into(),
+        url: url.into(),
+        timestamp: second as f64 + 0.5,
+        status: Status::Responsive,
+        phrase: phrase.into(),
+        dns_ms: Some(3),
+        response_ms: Some(40),
+        detail: None,
+        offset: -1,
+    }
+    .encode()
+}
