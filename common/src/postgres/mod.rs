@@ -2,7 +2,7 @@
 //!
 //! The crate `postgres` knows three of libpq's six `sslmode`s and waits for
 //! ever for a server that has stopped answering. So the URI is taken apart
-//! here ([`uri`]), TLS is negotiated here ([`stream`], [`tls`]), and every use
+//! here (`uri`), TLS is negotiated here (`stream`, `tls`), and every use
 //! of a connection names how long it may take ([`Connection::within`]).
 
 mod connect;
