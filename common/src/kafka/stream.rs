@@ -127,7 +127,7 @@ impl Stream {
         };
         let peeked =
             socket.tcp.set_read_timeout(Some(wait)).and_then(|()| socket.tcp.peek(&mut [0]));
-        !peeked.is_err_and(|cause| timed_out(cause).kind() == io::ErrorKind::TimedOut)
+        !peeked.is_err_and(|cause| cause.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Turns a failed read or write into an error that says what it means.

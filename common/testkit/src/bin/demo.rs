@@ -1,7 +1,9 @@
 //! The demonstration behind `scripts/quickstart`: local sites that fail on
 //! purpose, both programs on real services, and the rows as they arrive.
 //!
-//! usage: demo PROGRAMS_DIR LOGS_DIR [--once] [URL [REGEXP]]...
+//! ```text
+//! usage: demo PROGRAMS_DIR LOGS_DIR [--once] ['URL [REGEXP]']...
+//! ```
 
 use std::process::ExitCode;
 
