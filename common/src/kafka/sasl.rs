@@ -73,6 +73,10 @@ impl Sasl {
             let what = "user and password must not be empty or hold a NUL".to_owned();
             return Err(Error::Request { api: "SASL", what });
         }
+        if self.mechanism != Mechanism::Plain && !self.username.is_ascii() {
+            let what = "Kafka takes only ASCII in a user name by SCRAM".to_owned();
+            return Err(Error::Request { api: "SASL", what });
+        }
         Ok(())
     }
 
@@ -259,6 +263,9 @@ mod tests {
         sasl.username = "a=b,c".to_owned();
         assert_eq!(Scram::new(&sasl, SHA_512, "x".to_owned()).first(), b"n,,n=a=3Db=2Cc,r=x");
         assert!(!format!("{sasl:?}").contains("pencil"));
+        sasl.check().unwrap();
+        sasl.username = "\u{fc}".to_owned();
+        assert!(sasl.check().is_err());
         assert_eq!("scram-sha-512".parse(), Ok(Mechanism::ScramSha512));
         assert!("GSSAPI".parse::<Mechanism>().is_err());
     }

@@ -35,6 +35,9 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// How long one broker's answer is waited for before another's is looked for.
 const TURN: Duration = Duration::from_millis(2);
 
+/// How long the reading of an answer that has begun may take in any case.
+const GRACE: Duration = Duration::from_millis(500);
+
 /// A connection that only Produce goes over, so that nothing else waits behind
 /// what a broker takes to replicate, and the request on it, if one is.
 #[derive(Debug)]
@@ -162,12 +165,16 @@ impl Producer {
     fn look(&mut self, leader: &Address, round: &mut Round) -> bool {
         let Some(mut writer) = self.writers.remove(leader) else { return false };
         let Some(waiting) = writer.waiting.take() else { return false };
-        if !writer.connection.has_answer(TURN) && Instant::now() < waiting.deadline {
+        let there = writer.connection.has_answer(TURN);
+        if !there && Instant::now() < waiting.deadline {
             writer.waiting = Some(waiting);
             self.writers.insert(leader.clone(), writer);
             return false;
         }
-        match writer.connection.read::<ProduceRequest>(waiting.sent, waiting.deadline) {
+        // An answer that came while nobody looked is read however late that is.
+        let grace = if there { GRACE } else { Duration::ZERO };
+        let deadline = waiting.deadline.max(Instant::now() + grace);
+        match writer.connection.read::<ProduceRequest>(waiting.sent, deadline) {
             Ok(response) => {
                 self.writers.insert(leader.clone(), writer);
                 self.settle(waiting.topics, &response, round);
