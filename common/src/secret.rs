@@ -1,26 +1,51 @@
 //! A value that no log, error or `Debug` may show.
 
 use std::fmt;
+use std::path::PathBuf;
+
+use crate::settings::{self, Given, Origin};
 
 /// A password or the like: `Debug` and `Display` print `***`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret {
+    value: String,
+    /// Where it can be read again.
+    file: Option<PathBuf>,
+}
 
 impl Secret {
     /// Keeps `value` out of sight.
     pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
+        Self { value: value.into(), file: None }
     }
 
     /// The value itself, for the one place that has to send it.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.value
+    }
+
+    /// The secret as it is now: one that came from a file is read again.
+    ///
+    /// # Errors
+    /// See [`settings::read_secret`].
+    pub fn renewed(&self) -> std::io::Result<Self> {
+        match &self.file {
+            None => Ok(self.clone()),
+            Some(file) => {
+                Ok(Self { value: settings::read_secret(file)?, file: Some(file.clone()) })
+            }
+        }
     }
 }
 
-impl From<String> for Secret {
-    fn from(value: String) -> Self {
-        Self(value)
+/// A setting's value, and the file behind it if there is one.
+impl From<Given> for Secret {
+    fn from(given: Given) -> Self {
+        let file = match given.origin {
+            Origin::File { path, .. } => Some(path),
+            Origin::Flag(_) | Origin::Variable(_) => None,
+        };
+        Self { value: given.value, file }
     }
 }
 
@@ -45,5 +70,18 @@ mod tests {
         let secret = Secret::new("hunter2");
         assert_eq!(format!("{secret} {secret:?}"), "*** ***");
         assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn one_from_a_file_is_read_again() {
+        let path = std::env::temp_dir().join(format!("secret-{}", std::process::id()));
+        let origin = Origin::File { variable: "SASL_PASSWORD_FILE".into(), path: path.clone() };
+        let secret = Secret::from(Given { value: "old".into(), origin });
+        std::fs::write(&path, "new\n").unwrap();
+        assert_eq!(secret.expose(), "old");
+        assert_eq!(secret.renewed().unwrap().expose(), "new");
+        std::fs::remove_file(&path).unwrap();
+        assert!(secret.renewed().is_err());
+        assert_eq!(Secret::new("fixed").renewed().unwrap().expose(), "fixed");
     }
 }

@@ -212,6 +212,7 @@ impl Connection {
     fn authenticate(&mut self, sasl: &super::sasl::Sasl, deadline: Instant) -> Result<(), Error> {
         let address = self.address.clone();
         let refused = |what: String| Error::Sasl { address: address.clone(), what };
+        let sasl = sasl.renewed().map_err(refused)?;
         let name = sasl.mechanism.name();
         let request =
             SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(name));

@@ -80,6 +80,12 @@ impl Sasl {
         Ok(())
     }
 
+    /// With the password as it is now, where it stands in a file.
+    pub(super) fn renewed(&self) -> Result<Self, String> {
+        let password = self.password.renewed().map_err(|cause| format!("password: {cause}"))?;
+        Ok(Self { password, ..self.clone() })
+    }
+
     /// The one message of PLAIN.
     pub(super) fn plain(&self) -> Vec<u8> {
         format!("\0{}\0{}", self.username, self.password.expose()).into_bytes()

@@ -114,7 +114,7 @@ fn sasl(
             mechanism: mechanism
                 .parse("PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", Mechanism::from_str)?,
             username: username.value,
-            password: Secret::from(password.value),
+            password: Secret::from(password),
         })),
         (mechanism, username, password) => {
             let missing: Vec<_> = [

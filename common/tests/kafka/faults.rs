@@ -224,7 +224,7 @@ fn a_sasl_session_is_left_before_its_end() {
     settings.sasl = Some(Sasl {
         mechanism: Mechanism::Plain,
         username: "u".to_owned(),
-        password: "p".to_owned().into(),
+        password: common::secret::Secret::new("p"),
     });
     let mut client = Client::new(Arc::new(settings));
     client.topics(&[]).unwrap();
