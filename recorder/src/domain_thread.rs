@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::backoff::{Backoff, Outage};
-use common::domain::{Domain, TOPIC_PREFIX_OF_1_1_0, other_prefix};
+use common::domain::{Domain, TOPIC_PREFIX, TOPIC_PREFIX_OF_1_1_0, other_prefix};
 use common::kafka::{
-    Client, Error as KafkaError, FetchLimits, FetchPosition, Fetched, LogEnd, TopicMetadata,
+    Client, Error as KafkaError, FetchLimits, FetchPosition, Fetched, FetchedRecord, LogEnd,
+    TopicMetadata,
 };
 use common::stop::Stop;
 
@@ -27,13 +28,18 @@ use crate::write::{Writer, Written};
 const FETCH_WAIT_MS: u32 = 3_000;
 /// The bytes read from each partition at once.
 const FETCH_BYTES: u32 = 1024 * 1024;
-/// The most records written in one transaction.
+/// The most records, and bytes of values unless a single one has more, that
+/// are written in one transaction.
 const BATCH_RECORDS_MAX: usize = 2_000;
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How often a topic is looked at for partitions that were added.
 const TOPIC_LOOK_EVERY: Duration = Duration::from_secs(30);
 /// The first and the longest wait between two tries.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_LONGEST: Duration = Duration::from_secs(10);
+
+/// For whoever lacks a right to complete the schema.
+const HINT: &str = " (`recorder schema` prints what must be there)";
 
 /// What all domains' threads share.
 #[derive(Debug)]
@@ -107,6 +113,8 @@ struct Missing {
 #[derive(Debug)]
 struct Trouble {
     own: Outage,
+    /// Never over: two recorders take turns, each well for a moment.
+    fenced: Outage,
     backoff: Backoff,
     kafka: bool,
     postgres: bool,
@@ -143,6 +151,7 @@ impl DomainThread {
             missing: Missing::default(),
             trouble: Trouble {
                 own: Outage::new(GRACE),
+                fenced: Outage::new(Duration::ZERO),
                 backoff: Backoff::new(RETRY_FIRST, RETRY_LONGEST),
                 kafka: false,
                 postgres: false,
@@ -243,14 +252,13 @@ impl DomainThread {
             self.client.list_offset(&partition.topic, partition.number, LogEnd::Earliest)?;
         let end = self.client.list_offset(&partition.topic, partition.number, LogEnd::Latest)?;
         let is_same = stored.is_some_and(|stored| stored.topic_id == topic.id);
-        let is_first_versions = self.shared.topic_prefix == TOPIC_PREFIX_OF_1_1_0;
-        let table =
-            if is_first_versions && topic.partitions.len() == 1 && !(is_same && self.counted) {
-                let after_id = stored.map_or(0, |stored| stored.counted_after_id);
-                Some(count_table(database, stop, &self.table, after_id)?)
-            } else {
-                None
-            };
+        let may_count = topic.partitions.len() == 1 && !(is_same && self.counted);
+        let table = if may_count && self.table_counts()? {
+            let after_id = stored.map_or(0, |stored| stored.counted_after_id);
+            Some(count_table(database, stop, &self.table, after_id)?)
+        } else {
+            None
+        };
         let found = position::start(stored, topic.id, LogRange { start, end }, table);
         if stored != Some(found.position) {
             store_start(database, stop, partition, stored, &found)?;
@@ -266,6 +274,18 @@ impl DomainThread {
             ),
         }
         Ok(found.position)
+    }
+
+    /// Whether the table is a record of this topic's offsets: only where 1.1.0
+    /// may have written it, and nothing came from the topic of today's spelling.
+    fn table_counts(&self) -> Result<bool, Failure> {
+        if self.shared.topic_prefix != TOPIC_PREFIX_OF_1_1_0 {
+            return Ok(false);
+        }
+        let Ok(topic) = self.domain.topic(TOPIC_PREFIX) else { return Ok(true) };
+        let other = Partition { topic, number: 0 };
+        let stored = read_position(&self.shared.database, &self.stop, &other)?;
+        Ok(stored.is_none())
     }
 
     fn fetch_and_write(&mut self, session: &mut Session) -> Result<(), Failure> {
@@ -320,7 +340,7 @@ impl DomainThread {
         }
         let mut rest = fetched.records.as_slice();
         loop {
-            let (records, tail) = rest.split_at(rest.len().min(BATCH_RECORDS_MAX));
+            let (records, tail) = rest.split_at(batch_len(rest));
             rest = tail;
             // The last batch also passes what is in the log for others to read.
             let next_offset = match records.last() {
@@ -380,9 +400,18 @@ impl DomainThread {
                     log::info!("{domain}: topic {topic} is not there yet: waiting for it");
                 }
             }
+            Failure::Work(WorkError::Fenced) => {
+                if self.trouble.fenced.failed().is_some() {
+                    log::warn!(
+                        "{domain}: another recorder is at work on it; each record is written once"
+                    );
+                }
+            }
             failure => {
                 if let Some(length) = self.trouble.own.failed() {
-                    log::warn!("{domain}: {failure}; trying again for {} s", length.as_secs());
+                    let hint = if failure.is_denied() { HINT } else { "" };
+                    let seconds = length.as_secs();
+                    log::warn!("{domain}: {failure}{hint}; trying again for {seconds} s");
                 }
             }
         }
@@ -401,4 +430,15 @@ impl DomainThread {
             log::info!("{}: well again after {:.1} s", self.domain, length.as_secs_f64());
         }
     }
+}
+
+/// How many of these records one transaction takes: at least one.
+fn batch_len(records: &[FetchedRecord]) -> usize {
+    let mut bytes = 0;
+    let fits = |record: &&FetchedRecord| {
+        bytes += record.value.as_ref().map_or(0, |value| value.len());
+        bytes <= BATCH_BYTES_MAX
+    };
+    let count = records.iter().take(BATCH_RECORDS_MAX).take_while(fits).count();
+    count.max(1).min(records.len())
 }

@@ -55,7 +55,11 @@ pub fn lock_key(purpose: &str) -> i64 {
 /// The whole schema for these domains as a script that changes nothing that is
 /// there already, for those who run it themselves.
 pub fn script(domains: &[Domain]) -> String {
-    let mut script = String::from("begin;\n");
+    let mut script = String::from(
+        "-- A recorder that may not make these needs of them: select, insert and update on the\n\
+         -- tables, usage on their sequences. PostgreSQL 12 or newer.\n\
+         begin;\n",
+    );
     let types = [sql::STATUS_TYPE, sql::PHRASE_TYPE];
     for name in types {
         script.push_str(&format!("{};\n", sql::create_type(name)));

@@ -17,7 +17,9 @@ const GROUP: &str = "websites-availability";
 const CONNECTIONS: u64 = 8;
 /// The longest that a connection to a broker may take to be made, and a
 /// request to be answered, in milliseconds: shorter than the client's own
-/// bounds, because a domain that waits can't stop.
+/// bounds, because a domain that waits can't stop. (Kafka's `cutoff` would end
+/// such a wait, at the price of looking for it several times a second in each
+/// of a thousand threads; they are left behind at a stop instead.)
 const KAFKA_CONNECT_TIMEOUT_MS: u64 = 5_000;
 const KAFKA_REQUEST_TIMEOUT_MS: u64 = 10_000;
 

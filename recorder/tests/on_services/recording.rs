@@ -100,11 +100,14 @@ fn two_recorders_write_each_record_once() {
     }
     world.expect_position(401);
     assert_eq!(world.offsets(), (0..401).collect::<Vec<_>>());
+    let mut said = 0;
     for recorder in recorders {
-        let (status, took, _) = recorder.stop();
+        let (status, took, log) = recorder.stop();
+        said += log.matches("another recorder is at work on it").count();
         assert!(status.success() && took.as_secs() < 8, "{status} {took:?}");
     }
     assert_eq!(world.offsets().len(), 401);
+    assert!((1..=2).contains(&said), "said by who lost, and not at each time: {said}");
 }
 
 /// Goes red when `start_position` does not count the table.
@@ -127,6 +130,25 @@ fn a_table_is_taken_over_from_1_1_0_handed_back_and_taken_over_again() {
     assert_eq!(world.offsets(), (0..50).collect::<Vec<_>>());
     // What we left is what it would start from.
     recorded_by_1_1_0(&mut world, 50..51);
+    let recorder = world.recorder();
+    world.produce([ok(50), ok(51)]);
+    world.expect_position(52);
+    recorder.stop();
+    assert_eq!(world.offsets(), (0..52).collect::<Vec<_>>());
+    // Trackers of today write to another topic, the table to the same: what
+    // it holds of that one says nothing of this one.
+    world.produce((52..90).map(ok));
+    let old_topic = world.topic.clone();
+    world.topic = world.domain.topic("webactivity-").unwrap();
+    world.produce((0..70).map(ok));
+    let today = world.recorder_with(&[("TOPIC_PREFIX", "webactivity-")]);
+    world.expect_position(70);
+    today.stop();
+    world.topic = old_topic;
+    let recorder = world.recorder();
+    world.expect_position(90);
+    recorder.stop();
+    assert_eq!(world.offsets().len(), 90 + 70);
 }
 
 #[test]
@@ -186,7 +208,9 @@ fn rights_to_read_and_write_are_enough_when_the_schema_is_there() {
     let bare_uri = format!("postgres://{role}:hunter2@{host}:{port}/{name}?sslmode=verify-full");
     bare.produce([ok(1)]);
     let recorder = bare.recorder_with(&[("POSTGRES", &bare_uri)]);
-    recorder.expect_log("permission denied for schema public (42501)");
+    recorder.expect_log(
+        "permission denied for schema public (42501) (`recorder schema` prints what must be there)",
+    );
     bare.database.batch_execute(&format!("grant create on schema public to {role}")).unwrap();
     bare.expect_position(1);
     recorder.stop();
