@@ -1,18 +1,27 @@
 //! What is lost on the way, and comes back.
 
-use testkit::services::{Services, connect, shared};
+use testkit::services::{OwnSet, Services, connect, shared};
 
 use crate::support::{Recorder, World, eventually, ok};
+
+/// What breaks services takes a set of its own, which takes a while to start,
+/// so that these share one.
+#[test]
+fn services_broken_on_purpose() {
+    let services = Services::start(1).unwrap();
+    killed_between_the_two_commits(&services);
+    kafka_and_postgresql_away_at_start_and_later(&services);
+    a_stop_is_not_held_up_by_a_broker_that_hangs(&services);
+    crate::postgres_uri::a_server_without_tls(&services);
+}
 
 /// KILL between the commit in PostgreSQL and that of the group in Kafka.
 ///
 /// The commit is made to wait by a trigger that runs within it, the broker is
 /// killed meanwhile, and then the commit goes on: now the rows are there and
 /// the group's offset can't be.
-#[test]
-fn killed_between_the_two_commits() {
-    let services = Services::start(1).unwrap();
-    let mut world = World::new(&services);
+fn killed_between_the_two_commits(services: &OwnSet) {
+    let mut world = World::new(services);
     world.produce([ok(0), ok(1)]);
     let recorder = world.recorder();
     world.expect_position(2);
@@ -30,7 +39,7 @@ fn killed_between_the_two_commits() {
              deferrable initially deferred for each row execute function wait();",
         )
         .unwrap();
-    let mut gate = connect(&services, &world.uri).unwrap();
+    let mut gate = connect(services, &world.uri).unwrap();
     gate.execute("select pg_advisory_lock(4711)", &[]).unwrap();
     world.produce([ok(2), ok(3), ok(4)]);
     let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
@@ -50,10 +59,8 @@ fn killed_between_the_two_commits() {
 }
 
 /// Both away at the start, one by one when they are needed, and back.
-#[test]
-fn kafka_and_postgresql_away_at_start_and_later() {
-    let services = Services::start(1).unwrap();
-    let mut world = World::new(&services);
+fn kafka_and_postgresql_away_at_start_and_later(services: &OwnSet) {
+    let mut world = World::new(services);
     world.produce([ok(0)]);
     services.stop_postgres().unwrap();
     services.kill_broker(1).unwrap();
@@ -67,7 +74,7 @@ fn kafka_and_postgresql_away_at_start_and_later() {
     recorder.expect_log("postgresql: well again after");
     recorder.expect_log("WARN  recorder::outage] kafka: ");
     services.start_broker(1).unwrap();
-    world.database = connect(&services, &world.uri).unwrap();
+    world.database = connect(services, &world.uri).unwrap();
     world.expect_position(1);
     recorder.expect_log("kafka: well again after");
 
@@ -78,7 +85,7 @@ fn kafka_and_postgresql_away_at_start_and_later() {
         (recorder.log().matches("WARN  recorder::outage] postgresql: ").count() == 2).then_some(())
     });
     services.start_postgres().unwrap();
-    world.database = connect(&services, &world.uri).unwrap();
+    world.database = connect(services, &world.uri).unwrap();
     world.expect_position(3);
     services.kill_broker(1).unwrap();
     eventually("second outage", || {
@@ -96,10 +103,8 @@ fn kafka_and_postgresql_away_at_start_and_later() {
 }
 
 /// Stopping while the broker takes connections and answers nothing.
-#[test]
-fn a_stop_is_not_held_up_by_a_broker_that_hangs() {
-    let services = Services::start(1).unwrap();
-    let mut world = World::new(&services);
+fn a_stop_is_not_held_up_by_a_broker_that_hangs(services: &OwnSet) {
+    let mut world = World::new(services);
     world.produce([ok(0)]);
     let recorder = world.recorder();
     world.expect_position(1);

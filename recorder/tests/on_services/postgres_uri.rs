@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::pem::Pem;
 use common::postgres::{PostgresSettings, PostgresUri};
-use testkit::services::{Services, shared};
+use testkit::services::{OwnSet, Services, shared};
 
 const MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
@@ -126,14 +126,13 @@ fn a_role_that_must_come_plain() {
     check(&services, "plain only", |mode| services.role_uri(&services.plain_only, mode), table);
 }
 
-#[test]
-fn a_server_without_tls() {
-    let services = Services::start(1).unwrap();
-    let mut admin = testkit::services::connect(&services, &services.postgres_uri).unwrap();
+/// Turns TLS off for good, so the set must be of use to nobody else.
+pub(crate) fn a_server_without_tls(services: &OwnSet) {
+    let mut admin = testkit::services::connect(services, &services.postgres_uri).unwrap();
     admin.execute("alter system set ssl = off", &[]).unwrap();
     admin.execute("select pg_reload_conf()", &[]).unwrap();
     // The postmaster takes the new setting when it comes to it.
-    let plain = superuser(&services, &services.postgres_host, "sslmode=require");
+    let plain = superuser(services, &services.postgres_host, "sslmode=require");
     let deadline = Instant::now() + Duration::from_secs(20);
     while outcome(&plain, None).is_ok() && Instant::now() < deadline {
         thread::yield_now();
@@ -146,7 +145,7 @@ fn a_server_without_tls() {
         [NO_TLS, NO_TLS, NO_TLS],
         [NO_TLS, NO_TLS, NO_TLS],
     ];
-    check(&services, "no TLS", |mode| superuser(&services, &services.postgres_host, mode), table);
+    check(services, "no TLS", |mode| superuser(services, &services.postgres_host, mode), table);
 }
 
 /// Run by `the_machines_roots_count_without_a_ca` in a process of its own,
