@@ -98,10 +98,15 @@ impl Spool {
         }
     }
 
-    /// The topics with results that wait.
+    /// The topics with results that wait, the one with the oldest first.
     pub fn topics(&self) -> Vec<Arc<str>> {
-        let waiting = self.topics.iter().filter(|(_, queue)| !queue.is_empty());
-        waiting.map(|(topic, _)| Arc::clone(topic)).collect()
+        let waiting = self.topics.iter().filter_map(|(topic, queue)| {
+            let oldest = queue.front()?;
+            Some((oldest.arrival, Arc::clone(topic)))
+        });
+        let mut topics: Vec<_> = waiting.collect();
+        topics.sort_unstable();
+        topics.into_iter().map(|(_, topic)| topic).collect()
     }
 
     /// Takes the oldest results of a topic, at most `count_max` of them and
@@ -164,7 +169,9 @@ mod tests {
         for value in 0..6 {
             push(&mut spool, if value % 2 == 0 { "a" } else { "b" }, value);
         }
+        assert_eq!(spool.topics(), [Arc::from("a"), Arc::from("b")]);
         assert_eq!(values(&spool.take("a", 2, usize::MAX)), [0, 2]);
+        assert_eq!(spool.topics(), [Arc::from("b"), Arc::from("a")]);
         assert_eq!(values(&spool.take("b", 9, 1)), [1], "at least one, however large");
         assert_eq!(values(&spool.take("b", 9, 2 * record(0).bytes_max())), [3, 5]);
         assert!(spool.take("c", 9, 9).is_empty());
