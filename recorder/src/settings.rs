@@ -220,7 +220,7 @@ fn postgres(
     let ca = environment.setting(Name { flag: "--pgca", variables: &["PGCA", "GPCA"] }, ca)?;
     let settings = PostgresSettings {
         // Not `Given::parse`: these errors say themselves what was expected.
-        uri: PostgresUri::parse(&uri.value).map_err(|error| uri.error(error))?,
+        uri: PostgresUri::from_secret(uri.clone().into()).map_err(|error| uri.error(error))?,
         ca: ca.as_ref().map(|given| Pem::from_setting(&given.value)),
         application_name: program_id().to_owned(),
     };

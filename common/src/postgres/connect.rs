@@ -9,7 +9,7 @@ use postgres::config::{SslMode as CrateSslMode, SslNegotiation};
 use super::error::PostgresError;
 use super::stream::{Deadline, Negotiation, Negotiator};
 use super::tls::{self, Roots, TlsError, Verification};
-use super::uri::{Address, PostgresUri, SslMode};
+use super::uri::{Address, PostgresUri, SslMode, UriError};
 use crate::pem::Pem;
 
 /// How long closing a connection may take: its farewell is a courtesy.
@@ -71,6 +71,11 @@ impl PostgresSettings {
     /// # Errors
     /// [`ConnectError`], with one line for each address and way that failed.
     pub fn connect(&self) -> Result<Connection, ConnectError> {
+        let uri = self.uri.renewed().map_err(ConnectError::Uri)?;
+        Self { uri, ..self.clone() }.connect_as_read()
+    }
+
+    fn connect_as_read(&self) -> Result<Connection, ConnectError> {
         let mode = self.uri.ssl_mode();
         let ways: &[bool] = match mode {
             SslMode::Disable => &[false],
@@ -219,6 +224,8 @@ pub struct Attempt {
 /// Why there is no connection.
 #[derive(Debug)]
 pub enum ConnectError {
+    /// The URI came from a file, which holds none any more.
+    Uri(UriError),
     /// TLS could not even be tried.
     Tls(TlsError),
     /// Each try, in order; never empty.
@@ -231,7 +238,7 @@ impl ConnectError {
     /// program runs, so it is worth trying again either way.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Tls(_) => false,
+            Self::Uri(_) | Self::Tls(_) => false,
             Self::Server(attempts) => {
                 attempts.last().is_some_and(|attempt| attempt.cause.is_retryable())
             }
@@ -242,6 +249,7 @@ impl ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Uri(cause) => write!(f, "{cause}"),
             Self::Tls(cause) => write!(f, "postgresql: {cause}"),
             Self::Server(attempts) => {
                 f.write_str("postgresql ")?;
@@ -259,6 +267,7 @@ impl fmt::Display for ConnectError {
 impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            Self::Uri(cause) => Some(cause),
             Self::Tls(cause) => Some(cause),
             Self::Server(attempts) => attempts.last().map(|attempt| &attempt.cause as _),
         }

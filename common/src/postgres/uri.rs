@@ -10,6 +10,7 @@ use postgres::config::{Host, LoadBalanceHosts};
 
 use super::parameters::Parameters;
 use crate::pem::Pem;
+use crate::secret::Secret;
 
 /// libpq's six ways to use TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +104,8 @@ pub struct PostgresUri {
     pub(super) in_random_order: bool,
     /// All the rest, without an address.
     pub(super) session: postgres::Config,
+    /// Where it can be read again.
+    source: Option<Secret>,
 }
 
 /// How long a connection may take that a URI sets no `connect_timeout` for.
@@ -118,7 +121,7 @@ impl PostgresUri {
     /// Reads a URI or a `key=value` string.
     ///
     /// # Errors
-    /// [`UriError`], always permanent, never with a value in it.
+    /// [`UriError`], never with a value in it.
     pub fn parse(text: &str) -> Result<Self, UriError> {
         let parameters = Parameters::split(text.trim())?;
         let parsed: postgres::Config = parameters.passed.parse().map_err(UriError::from_crate)?;
@@ -126,7 +129,31 @@ impl PostgresUri {
         let tls = read_taken(&parameters.taken, &mut session)?;
         let addresses = addresses_of(&parsed)?;
         let in_random_order = parsed.get_load_balance_hosts() == LoadBalanceHosts::Random;
-        Ok(Self { tls, addresses, in_random_order, session })
+        Ok(Self { tls, addresses, in_random_order, session, source: None })
+    }
+
+    /// Reads a setting's value, which [`PostgresUri::renewed`] reads again when
+    /// it came from a file.
+    ///
+    /// # Errors
+    /// As [`PostgresUri::parse`].
+    pub fn from_secret(secret: Secret) -> Result<Self, UriError> {
+        Ok(Self { source: Some(secret.clone()), ..Self::parse(secret.expose())? })
+    }
+
+    /// The URI as it is now: one that came from a file may have a new password.
+    ///
+    /// # Errors
+    /// [`UriError::Read`], or that of a URI that is none any more.
+    pub fn renewed(&self) -> Result<Self, UriError> {
+        match &self.source {
+            None => Ok(self.clone()),
+            Some(source) => {
+                let renewed =
+                    source.renewed().map_err(|cause| UriError::Read(cause.to_string()))?;
+                Self::from_secret(renewed)
+            }
+        }
     }
 
     /// How TLS is used.
@@ -304,7 +331,7 @@ fn bad(option: &'static str, expected: &'static str) -> UriError {
     UriError::Value { option, expected }
 }
 
-/// Why a text is no PostgreSQL URI. Always permanent; no value is shown, as a
+/// Why a text is no PostgreSQL URI. Permanent at start; no value is shown, as a
 /// slip may have put the password anywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UriError {
@@ -325,6 +352,8 @@ pub enum UriError {
     },
     /// As [`UriError::Value`], said by the crate.
     ValueOf(String),
+    /// The file that it came from can't be read again.
+    Read(String),
 }
 
 impl UriError {
@@ -357,6 +386,7 @@ impl fmt::Display for UriError {
             Self::Value { option, expected } => {
                 write!(f, "postgresql uri: {option}: expected {expected}")
             }
+            Self::Read(cause) => write!(f, "postgresql uri: its file: {cause}"),
             Self::ValueOf(option) => write!(f, "postgresql uri: {option}: value not understood"),
         }
     }

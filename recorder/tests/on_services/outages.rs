@@ -136,7 +136,8 @@ fn what_retention_took_is_a_gap() {
     recorder.stop();
 }
 
-/// A wrong password is said and tried again: the right one may come by then.
+/// A wrong password is said and tried again, on either side: the role may get
+/// another, or the file that the URI came from.
 #[test]
 fn a_wrong_password_is_said_and_may_be_put_right() {
     let services = shared().unwrap();
@@ -149,13 +150,26 @@ fn a_wrong_password_is_said_and_may_be_put_right() {
     world.database.batch_execute(&make).unwrap();
     world.produce([ok(0)]);
     let (host, port) = (&services.postgres_host, services.postgres_port);
-    let uri = format!("postgres://{role}:hunter2@{host}:{port}/{name}?sslmode=verify-full");
-    let recorder = world.recorder_with(&[("POSTGRES", &uri)]);
+    let uri = |password: &str| {
+        format!("postgres://{role}:{password}@{host}:{port}/{name}?sslmode=verify-full\n")
+    };
+    let file = std::env::temp_dir().join(testkit::services::fresh_name("uri"));
+    std::fs::write(&file, uri("hunter2")).unwrap();
+    let path = file.display().to_string();
+    let recorder = world.recorder_with(&[("POSTGRES", ""), ("POSTGRES_FILE", &path)]);
     recorder.expect_log("password authentication failed");
-    world.database.batch_execute(&format!("alter role {role} password 'hunter2'")).unwrap();
+    std::fs::write(&file, uri("another")).unwrap();
     world.expect_position(1);
+    recorder.stop();
+    std::fs::write(&file, uri("hunter3")).unwrap();
+    let recorder = world.recorder_with(&[("POSTGRES", ""), ("POSTGRES_FILE", &path)]);
+    recorder.expect_log("password authentication failed");
+    world.database.batch_execute(&format!("alter role {role} password 'hunter3'")).unwrap();
+    world.produce([ok(1)]);
+    world.expect_position(2);
     let (_, _, log) = recorder.stop();
-    assert!(!log.contains("hunter2"), "{log}");
+    assert!(!log.contains("hunter"), "{log}");
+    std::fs::remove_file(&file).unwrap();
 }
 
 /// Several domains need no more connections than they may have.
