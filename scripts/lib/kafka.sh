@@ -14,9 +14,41 @@ java_command() {
     java=$(java_17) || die "found no Java 17 or newer"
     java_command=("$java" "${kafka_jvm[@]}" -cp "$classpath"
         -Dorg.slf4j.simpleLogger.showDateTime=true '-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS')
+    class_archive "$java"
+    if [[ -f $archive && -z ${KAFKA_HOME:-} ]]; then java_command+=("-XX:SharedArchiveFile=$archive"); fi
     if [[ -n ${KAFKA_HOME:-} && -f $KAFKA_HOME/config/log4j2.yaml ]]; then
         java_command+=("-Dkafka.logs.dir=$set_dir/kafka" "-Dlog4j2.configurationFile=$KAFKA_HOME/config/log4j2.yaml")
     fi
+}
+
+# class_archive: what java_command adds once there is one: the classes that a broker loads, parsed and
+# laid out, which halves the time and the work of a start. It holds for this Java and these jars alone.
+class_archive() {
+    local java
+    java=$(realpath "$1")
+    archive=$jars/classes-$(printf '%s %s' "$java" "$(stat -c %Y "$java")" | sha256sum | head -c 12).jsa
+}
+
+# kafka_archive_classes: runs broker 1, the only one, once for the archive, which is written when it ends
+# in good order. Some seconds, once; a broker that fails here will say so at its real start.
+kafka_archive_classes() {
+    ((brokers == 1)) && [[ -z ${KAFKA_HOME:-} ]] || return 0
+    java_command
+    [[ ! -f $archive ]] || return 0
+    say "preparing a quicker start of Apache Kafka, once"
+    local part=$archive.$$ file=$set_dir/kafka/1/pid pid
+    launch "$file" "$set_dir/kafka/1/log" "${java_command[@]}" "-XX:ArchiveClassesAtExit=$part" \
+        kafka.Kafka "$set_dir/kafka/1/server.properties" || return 0
+    wait_until "$kafka_start_seconds" kafka_knows_or_ended 1 || true
+    if pid=$(running_pid "$file"); then kill -s TERM "$pid" || true; fi
+    # One that had to be killed may have left half an archive.
+    if wait_until 60 not_running "$file" && [[ -f $part ]]; then mv "$part" "$archive"; fi
+    stop_process "$file" 10
+    rm -f "$part"
+}
+
+kafka_knows_or_ended() {
+    not_running "$set_dir/kafka/$1/pid" || kafka_knows "$1" 1
 }
 
 # kafka_set_up: settings and a formatted log directory for each broker.

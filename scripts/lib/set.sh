@@ -36,6 +36,7 @@ set_up() {
     if [[ -z $kafka_given ]]; then
         say "starting Apache Kafka, $brokers broker(s), plain on port(s) ${plain_ports[*]:1}, TLS on ${tls_ports[*]:1}"
         kafka_set_up
+        kafka_archive_classes
         kafka_start
     fi
     [[ -z $postgres_job ]] || wait "$postgres_job"
