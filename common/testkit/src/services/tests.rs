@@ -121,21 +121,17 @@ fn fresh_databases_are_empty_and_apart() {
 }
 
 #[test]
-fn a_set_of_its_own_is_broken_mended_and_removed() {
-    let set = Services::start(3).expect("three brokers");
-    assert_eq!(set.brokers, 3);
+fn a_set_of_its_own_is_broken_on_purpose_mended_and_removed() {
+    let set = Services::start(1).expect("services");
+    assert_eq!(set.brokers, 1);
     assert_ne!(set.kafka_plain, shared().expect("services").kafka_plain);
 
-    set.kill_broker(2).expect("kill-broker");
-    assert!(
-        accepts(&set.kafka_plain, 1)
-            && !accepts(&set.kafka_plain, 2)
-            && accepts(&set.kafka_plain, 3)
-    );
-    set.start_broker(2).expect("start-broker");
-    assert!(accepts(&set.kafka_plain, 2));
-    let error = set.start_broker(2).unwrap_err().to_string();
-    assert!(error.ends_with("broker 2 runs already"), "{error}");
+    set.kill_broker(1).expect("kill-broker");
+    assert!(!accepts(&set.kafka_plain, 1));
+    set.start_broker(1).expect("start-broker");
+    assert!(accepts(&set.kafka_plain, 1));
+    let error = set.start_broker(1).unwrap_err().to_string();
+    assert!(error.ends_with("broker 1 runs already"), "{error}");
 
     let uri = set.postgres_uri.clone();
     let mut client = connect(&set, &uri).expect("connection");
@@ -149,5 +145,5 @@ fn a_set_of_its_own_is_broken_mended_and_removed() {
     let (dir, plain) = (set.dir.clone(), set.kafka_plain.clone());
     drop(set);
     assert!(!dir.exists());
-    assert!((1..=3).all(|broker| !accepts(&plain, broker)));
+    assert!(!accepts(&plain, 1));
 }
