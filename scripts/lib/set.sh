@@ -159,7 +159,7 @@ set_stop() {
         # In good order a broker that has lost the others would wait for them.
         [[ ! -f $file ]] || stop_process "$file" 10 KILL
     done
-    [[ ! -f $set_dir/postgres/pid ]] || postgres_stop
+    [[ ! -f $set_dir/postgres/pid ]] || postgres_crash
     release_ports
 }
 
