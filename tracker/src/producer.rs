@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use common::backoff::{Backoff, Outage};
 use common::domain;
-use common::kafka::{self, Error, Outcome, ProduceRecord, ProducerOptions, TopicBatch, TopicSpec};
+use common::kafka::{
+    self, BATCH_HEADER_LEN, Error, Outcome, ProduceRecord, ProducerOptions, TopicBatch, TopicSpec,
+};
 use crossbeam_channel::{Receiver, never, select_biased};
 
 use crate::Account;
@@ -230,7 +232,8 @@ impl Producer {
             if self.kafka.is_pending(&topic) {
                 continue;
             }
-            let bytes_max = self.kafka.batch_bytes_max(&topic);
+            // A batch that is one byte too large would come back, and be taken again.
+            let bytes_max = self.kafka.batch_bytes_max(&topic).saturating_sub(BATCH_HEADER_LEN);
             let records = self.spool.take(&topic, BATCH_RECORDS_MAX, bytes_max);
             bytes += records.iter().map(ProduceRecord::bytes_max).sum::<usize>();
             batches.push(TopicBatch { topic: topic.to_string(), records });
@@ -318,4 +321,36 @@ impl Lost {
 /// the ends of the range.
 fn milliseconds(timestamp_s: f64) -> i64 {
     (timestamp_s * 1_000.0) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::kafka::{Address, BATCH_BYTES_MAX, Security, Settings};
+
+    #[test]
+    fn a_backlog_of_any_size_gives_batches_that_kafka_takes() {
+        let address = Address { host: "127.0.0.1".to_owned(), port: 1 };
+        let settings = Arc::new(Settings::new(vec![address], Security::Plain));
+        for value_len in 150..400 {
+            let record = ProduceRecord {
+                timestamp_ms: 0,
+                value: vec![b'v'; value_len].into(),
+                headers: Vec::new(),
+            };
+            let mut producer =
+                Producer::new(Arc::clone(&settings), TopicSpec::default(), String::new());
+            let topic = Arc::from("t");
+            for _ in 0..=BATCH_BYTES_MAX / record.bytes_max() {
+                producer.spool.push(&topic, record.clone(), |_| panic!());
+            }
+            let batches = producer.batches();
+            // No time for a connection: what is taken stays pending.
+            let outcomes = producer.kafka.send(batches, Some(Instant::now()));
+            assert!(
+                matches!(&outcomes[..], [(_, Outcome::Pending { .. })]),
+                "values of {value_len} bytes"
+            );
+        }
+    }
 }

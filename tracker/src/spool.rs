@@ -110,7 +110,8 @@ impl Spool {
     }
 
     /// Takes the oldest results of a topic, at most `count_max` of them and
-    /// `bytes_max` bytes, but at least one.
+    /// `bytes_max` bytes of records (a batch's header not among them), but at
+    /// least one.
     pub fn take(&mut self, topic: &str, count_max: usize, bytes_max: usize) -> Vec<ProduceRecord> {
         let Some(queue) = self.topics.get_mut(topic) else { return Vec::new() };
         let mut bytes = 0;

@@ -16,7 +16,7 @@ pub struct ProduceRecord {
 }
 
 /// The bytes of a batch before its first record.
-pub(super) const BATCH_HEADER_LEN: usize = 61;
+pub const BATCH_HEADER_LEN: usize = 61;
 
 /// The most bytes that a record's own numbers can take: length 5, attributes 1,
 /// timestamp 10, offset 5, key 1, value's length 5, count of headers 5.

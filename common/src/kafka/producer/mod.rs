@@ -204,7 +204,8 @@ impl Producer {
         &mut self.client
     }
 
-    /// The most bytes of a batch of the topic, to give [`super::take_batch`].
+    /// The most bytes of a batch of the topic, its header included, to give
+    /// [`super::take_batch`].
     pub fn batch_bytes_max(&self, topic: &str) -> usize {
         self.partitions
             .get(topic)
