@@ -135,6 +135,34 @@ fn a_topic_that_is_refused_loses_its_batch_and_no_other() {
 }
 
 #[test]
+fn a_refusal_after_a_lost_answer_does_not_begin_again_under_the_same_id() {
+    let broker = broker(|n, request| match n {
+        0 => Reply::Close,
+        1 => Reply::Answer(request.produced(29)),
+        _ => Reply::Answer(request.produced(0)),
+    });
+    let mut producer = producer(&broker);
+    assert!(matches!(
+        one(producer.send(vec![batch("t", &["a"])], None)),
+        Outcome::Pending { .. }
+    ));
+    let outcome = one(producer.send(vec![], None));
+    assert!(matches!(outcome, Outcome::Lost { maybe_delivered: true, .. }), "{outcome:?}");
+    assert!(matches!(
+        one(producer.send(vec![batch("t", &["b"])], None)),
+        Outcome::Delivered { .. }
+    ));
+    // Else a broker that has the first one takes this for the same once more, and
+    // what is said to be delivered is nowhere.
+    let batches = broker.batches("t");
+    let (first, last) = (identity(&batches[0]), identity(&batches[2]));
+    assert_eq!((first.1, last.1), (0, 0));
+    assert_ne!(first.0, last.0);
+    drop(producer);
+    broker.stop();
+}
+
+#[test]
 fn a_request_ends_in_time_whatever_the_broker_does() {
     for silent in [true, false] {
         let broker =

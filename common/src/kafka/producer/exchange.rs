@@ -217,11 +217,11 @@ impl Producer {
             self.client.cluster.forget(&topic);
         }
         let Some(partition) = self.partitions.get_mut(&topic) else { return };
-        let (outcome, refused) = partition.refused(&error);
-        if refused.is_some() && refused == self.identity {
+        let (outcome, spent) = partition.refused(&error);
+        if outcome.is_none() && spent.is_some() && spent == self.identity {
             log::warn!("topic {topic}: {error}; it goes on under a new producer id");
-            self.identity = None;
         }
+        self.leave(spent);
         match outcome {
             Some(outcome) => round.outcomes.push((topic, outcome)),
             None => {

@@ -35,6 +35,8 @@ use super::Outcome;
 pub(super) struct Partition {
     /// As whom the next batch is written; none: as whom the producer is by then.
     identity: Option<Identity>,
+    /// As whom it can't go on, until that is told: nobody may begin as that again.
+    spent: Option<Identity>,
     /// The number of the next record.
     next_sequence: i32,
     /// The most bytes of a batch; less than the producer's when the topic takes less.
@@ -46,15 +48,10 @@ pub(super) struct Partition {
 #[derive(Debug)]
 pub(super) struct InFlight {
     records: Vec<ProduceRecord>,
-    encoded: Option<Encoded>,
+    /// The bytes, once they were made.
+    encoded: Option<Bytes>,
     /// It was written, and may be in the log.
     maybe_appended: bool,
-}
-
-#[derive(Debug)]
-struct Encoded {
-    bytes: Bytes,
-    identity: Identity,
 }
 
 impl InFlight {
@@ -65,7 +62,7 @@ impl InFlight {
 
 impl Partition {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { identity: None, next_sequence: 0, bytes_max, in_flight: None }
+        Self { identity: None, spent: None, next_sequence: 0, bytes_max, in_flight: None }
     }
 
     /// Takes a batch; it must be free, and the batch not empty.
@@ -83,7 +80,7 @@ impl Partition {
     pub(super) fn bytes(&mut self, current: Option<Identity>) -> Option<Bytes> {
         let in_flight = self.in_flight.as_mut()?;
         if let Some(encoded) = &in_flight.encoded {
-            return Some(encoded.bytes.clone());
+            return Some(encoded.clone());
         }
         if self.identity.is_none() {
             self.identity = current;
@@ -91,7 +88,7 @@ impl Partition {
         }
         let identity = self.identity?;
         let bytes = encode_batch(&in_flight.records, identity, self.next_sequence);
-        in_flight.encoded = Some(Encoded { bytes: bytes.clone(), identity });
+        in_flight.encoded = Some(bytes.clone());
         Some(bytes)
     }
 
@@ -113,41 +110,48 @@ impl Partition {
     }
 
     /// What an error before the batch was written makes of it: most leave it where
-    /// it is (certificates can be renewed, brokers come back), some end it.
-    pub(super) fn not_written(&mut self, error: &Error) -> Option<Outcome> {
-        match error {
+    /// it is (certificates can be renewed, brokers come back), some end it. Also the
+    /// identity that is spent by it, if one is.
+    pub(super) fn not_written(&mut self, error: &Error) -> (Option<Outcome>, Option<Identity>) {
+        let outcome = match error {
             Error::Broker { code, .. } if verdict(*code) == Verdict::Permanent => self.lost(error),
             _ => None,
-        }
+        };
+        (outcome, self.spent.take())
     }
 
     /// What an error after the batch was written makes of it. None: it stays in
-    /// flight, for a reason that is the error; the identity that the broker
-    /// refused, if it did.
+    /// flight, for a reason that is the error; the identity that is spent by it, if
+    /// one is.
     pub(super) fn refused(&mut self, error: &Error) -> (Option<Outcome>, Option<Identity>) {
         let verdict = match error {
             Error::Broker { code, .. } => verdict(*code),
             _ => Verdict::Unknown,
         };
-        match verdict {
-            Verdict::Duplicate => (self.delivered(None), None),
-            Verdict::ProducerState => (None, self.start_again()),
+        let outcome = match verdict {
+            Verdict::Duplicate => self.delivered(None),
+            Verdict::ProducerState => {
+                self.start_again();
+                None
+            }
             // A leader that steps down in the middle says the same as one that never
             // led, with the batch in its log and perhaps in the new leader's.
             Verdict::Metadata | Verdict::Unknown => {
                 self.unknown();
-                (None, None)
+                None
             }
-            Verdict::Again => (None, None),
-            Verdict::TooLarge => (self.too_large(error), None),
-            Verdict::Permanent => (self.lost(error), None),
-        }
+            Verdict::Again => None,
+            Verdict::TooLarge => self.too_large(error),
+            Verdict::Permanent => self.lost(error),
+        };
+        (outcome, self.spent.take())
     }
 
-    fn start_again(&mut self) -> Option<Identity> {
-        self.identity = None;
-        let encoded = self.in_flight.as_mut()?.encoded.take()?;
-        Some(encoded.identity)
+    fn start_again(&mut self) {
+        self.spent = self.identity.take();
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.encoded = None;
+        }
     }
 
     fn too_large(&mut self, error: &Error) -> Option<Outcome> {
@@ -155,7 +159,7 @@ impl Partition {
         if in_flight.records.len() <= 1 {
             return self.lost(error);
         }
-        let size = in_flight.encoded.as_ref().map_or(self.bytes_max, |it| it.bytes.len());
+        let size = in_flight.encoded.as_ref().map_or(self.bytes_max, Bytes::len);
         self.bytes_max = (size / 2).max(BATCH_HEADER_LEN);
         let in_flight = self.give_up()?;
         Some(Outcome::TooLarge { records: in_flight.records, bytes_max: self.bytes_max })
@@ -174,7 +178,7 @@ impl Partition {
     fn give_up(&mut self) -> Option<InFlight> {
         let in_flight = self.in_flight.take()?;
         if in_flight.maybe_appended {
-            self.identity = None;
+            self.spent = self.identity.take();
         }
         Some(in_flight)
     }
@@ -266,14 +270,16 @@ mod tests {
     #[test]
     fn a_refusal_leaves_its_numbers_to_the_next_batch_or_a_new_id_when_in_doubt() {
         let (mut partition, _) = in_flight(2);
-        let (outcome, _) = partition.refused(&error(E::TopicAuthorizationFailed));
+        let (outcome, spent) = partition.refused(&error(E::TopicAuthorizationFailed));
         assert!(matches!(outcome, Some(Outcome::Lost { records: 2, maybe_delivered: false, .. })));
+        assert_eq!(spent, None);
         partition.accept(records(1));
         assert_eq!(written(&partition.bytes(Some(SECOND)).unwrap()), (1, 0));
 
         partition.unknown();
-        let (outcome, _) = partition.refused(&error(E::TopicAuthorizationFailed));
+        let (outcome, spent) = partition.refused(&error(E::TopicAuthorizationFailed));
         assert!(matches!(outcome, Some(Outcome::Lost { records: 1, maybe_delivered: true, .. })));
+        assert_eq!(spent, Some(FIRST));
         partition.accept(records(1));
         assert_eq!(written(&partition.bytes(Some(SECOND)).unwrap()), (2, 0));
     }

@@ -206,13 +206,23 @@ impl Producer {
     pub(super) fn not_written(&mut self, topics: Vec<String>, error: &Error, round: &mut Round) {
         for topic in topics {
             self.client.cluster.forget(&topic);
-            let partition = self.partitions.get_mut(&topic);
-            match partition.and_then(|partition| partition.not_written(error)) {
+            let Some(partition) = self.partitions.get_mut(&topic) else { continue };
+            let (outcome, spent) = partition.not_written(error);
+            self.leave(spent);
+            match outcome {
                 Some(outcome) => round.outcomes.push((topic, outcome)),
                 None => {
                     round.reasons.insert(topic, error.clone());
                 }
             }
+        }
+    }
+
+    /// Sees to it that no topic begins as who could not go on: the broker may have
+    /// numbers of it for the topic that are not ours to know.
+    pub(super) fn leave(&mut self, spent: Option<Identity>) {
+        if spent.is_some() && spent == self.identity {
+            self.identity = None;
         }
     }
 }
