@@ -1,6 +1,7 @@
 //! Records read from an offset on, and where a log begins and ends.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kafka_protocol::ResponseError;
@@ -132,18 +133,21 @@ impl Client {
                 Err(error) => self.fail_all(&indexes, positions, &error, &mut results),
             }
         }
+        let mut answers = Vec::new();
         for (leader, indexes, written) in sent {
             match self.read_fetch(&leader, written, deadline) {
-                Ok(mut response) => {
-                    for index in indexes {
-                        let found = take_partition(&mut response, &positions[index]);
-                        results[index] = Some(match found {
-                            Some(data) => self.judge(&positions[index], data, deadline),
-                            None => Err(unanswered("Fetch", positions[index].topic)),
-                        });
-                    }
-                }
+                Ok(response) => answers.push((indexes, response)),
                 Err(error) => self.fail_all(&indexes, positions, &error, &mut results),
+            }
+        }
+        // To judge can mean to ask any of the brokers, so none may still owe an answer.
+        for (indexes, mut response) in answers {
+            for index in indexes {
+                let found = take_partition(&mut response, &positions[index]);
+                results[index] = Some(match found {
+                    Some(data) => self.judge(&positions[index], data, deadline),
+                    None => Err(unanswered("Fetch", positions[index].topic)),
+                });
             }
         }
         let unanswered = |index: usize| Err(unanswered("Fetch", positions[index].topic));
@@ -194,12 +198,14 @@ impl Client {
         sent: Sent,
         deadline: Instant,
     ) -> Result<FetchResponse, Error> {
-        let (connection, _) = self.connection(leader, deadline)?;
-        let response = connection.read::<FetchRequest>(sent, deadline);
-        if response.is_err() {
-            self.connections.remove(leader);
-        }
-        let response = response?;
+        // The very connection that it was written on, though by now its session may
+        // be near its end: on another one no answer would come.
+        let Some(mut connection) = self.connections.remove(leader) else {
+            let cause = Arc::new(std::io::ErrorKind::NotConnected.into());
+            return Err(Error::Disconnected { address: leader.clone(), cause, hint: None });
+        };
+        let response = connection.read::<FetchRequest>(sent, deadline)?;
+        self.connections.insert(leader.clone(), connection);
         Error::from_code("Fetch", leader, response.error_code, None)?;
         Ok(response)
     }

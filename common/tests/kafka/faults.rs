@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::kafka::*;
-use kafka_protocol::messages::ApiKey;
+use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::{ApiKey, FetchResponse};
 
-use crate::scripted::{Broker, Reply, Request, api_versions, identity};
+use crate::scripted::{Broker, Reply, Request, api_versions, encoded, identity};
 use crate::support::batch;
 
 /// A broker that is good at all but Produce, where `reply` decides by how many
@@ -25,6 +26,12 @@ fn broker(mut reply: impl FnMut(usize, &Request) -> Reply + Send + 'static) -> B
 
 fn producer(broker: &Broker) -> Producer {
     Producer::new(Arc::new(broker.settings()), ProducerOptions::default())
+}
+
+/// Where nobody listens any more.
+fn dead() -> Address {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    Address { host: "127.0.0.1".to_owned(), port: gone.local_addr().unwrap().port() }
 }
 
 fn one(outcomes: Vec<(String, Outcome)>) -> Outcome {
@@ -142,10 +149,7 @@ fn a_refusal_after_a_lost_answer_does_not_begin_again_under_the_same_id() {
         _ => Reply::Answer(request.produced(0)),
     });
     let mut producer = producer(&broker);
-    assert!(matches!(
-        one(producer.send(vec![batch("t", &["a"])], None)),
-        Outcome::Pending { .. }
-    ));
+    assert!(matches!(one(producer.send(vec![batch("t", &["a"])], None)), Outcome::Pending { .. }));
     let outcome = one(producer.send(vec![], None));
     assert!(matches!(outcome, Outcome::Lost { maybe_delivered: true, .. }), "{outcome:?}");
     assert!(matches!(
@@ -264,6 +268,61 @@ fn a_sasl_session_is_left_before_its_end() {
     broker.stop();
 }
 
+/// Fetch of one empty partition, or with an error.
+fn fetched(request: &Request, code: i16) -> Vec<u8> {
+    let data = PartitionData::default().with_error_code(code);
+    let topic = FetchableTopicResponse::default()
+        .with_topic_id(Uuid::from_u128(7))
+        .with_partitions(vec![data]);
+    encoded(&FetchResponse::default().with_responses(vec![topic]), request)
+}
+
+#[test]
+fn a_refused_partition_leaves_the_answers_of_other_brokers_alone() {
+    // What is refused and what is good stands on either broker in turn, as the
+    // order in which brokers are asked is that of their ports.
+    for refused_is_bootstrap in [true, false] {
+        let code = |refused: bool| if refused { 100 } else { 0 };
+        let other = Broker::start(move |request| {
+            Reply::Answer(match request.key {
+                ApiKey::Fetch => fetched(request, code(!refused_is_bootstrap)),
+                _ => request.good_answer(),
+            })
+        });
+        let other_port = other.port;
+        let bootstrap = Broker::start(move |request| {
+            Reply::Answer(match request.key {
+                ApiKey::Fetch => fetched(request, code(refused_is_bootstrap)),
+                ApiKey::Metadata => request.metadata(&|topic| {
+                    if topic == "other" { other_port } else { request.port }
+                }),
+                _ => request.good_answer(),
+            })
+        });
+        // One that is gone comes first, so that the turn moves on.
+        for gone in [0, 1] {
+            let mut settings = bootstrap.settings();
+            settings.bootstrap.splice(0..0, std::iter::repeat_n(dead(), gone));
+            let mut client = Client::new(Arc::new(settings));
+            let positions = ["mine", "other"].map(|topic| FetchPosition {
+                topic,
+                topic_id: Uuid::from_u128(7),
+                partition: 0,
+                offset: 0,
+            });
+            let start = Instant::now();
+            let results = client.fetch_partitions(&positions, &FetchLimits::default());
+            let [mine, theirs] = <[_; 2]>::try_from(results).unwrap();
+            let (good, bad) = if refused_is_bootstrap { (theirs, mine) } else { (mine, theirs) };
+            assert!(good.is_ok(), "{good:?}");
+            assert!(matches!(bad, Err(Error::Broker { api: "Fetch", .. })), "{bad:?}");
+            assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        }
+        other.stop();
+        bootstrap.stop();
+    }
+}
+
 #[test]
 fn a_broker_that_takes_connections_and_says_nothing_ends_in_time() {
     let broker = Broker::start(|_| Reply::Silence);
@@ -344,12 +403,9 @@ fn a_broker_too_old_is_said_to_be_so() {
 
 #[test]
 fn the_next_bootstrap_broker_is_asked_when_one_is_gone() {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let dead = Address { host: "127.0.0.1".to_owned(), port: gone.local_addr().unwrap().port() };
-    drop(gone);
     let broker = broker(|_, request| Reply::Answer(request.produced(0)));
     let mut settings = broker.settings();
-    settings.bootstrap.insert(0, dead);
+    settings.bootstrap.insert(0, dead());
     let mut client = Client::new(Arc::new(settings));
     client.topics(&[]).unwrap();
     drop(client);
