@@ -89,8 +89,8 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Resolves, connects and shakes hands, all before `deadline` but for the
-    /// resolving, which the C library bounds.
+    /// Resolves, connects and shakes hands, all before `deadline` and the cutoff
+    /// as it is when that begins, but for the resolving, which the C library bounds.
     pub(super) fn open(
         settings: &Settings,
         address: &Address,
@@ -102,7 +102,9 @@ impl Stream {
                 Some(settings.tls.get(roots.as_ref(), identity.as_ref())?)
             }
         };
-        let tcp = connect(address, deadline)
+        let cutoff = settings.cutoff.as_ref().and_then(Cutoff::at);
+        let until = cutoff.map_or(deadline, |cutoff| cutoff.min(deadline));
+        let tcp = connect(address, until)
             .map_err(|cause| Error::Connect { address: address.clone(), cause: Arc::new(cause) })?;
         let socket = Socket { tcp, deadline, cutoff: settings.cutoff.clone() };
         match tls {
