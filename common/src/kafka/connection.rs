@@ -18,6 +18,7 @@ use super::error::{Error, printable};
 use super::guard::Guard;
 use super::settings::Settings;
 use super::stream::{Stage, Stream};
+use super::tls::Security;
 use super::versions::{API_VERSIONS_VERSION, Call, Versions, api_name};
 
 /// The most bytes of an answer, records aside.
@@ -64,6 +65,12 @@ impl Connection {
         address: &Address,
         deadline: Instant,
     ) -> Result<Self, Error> {
+        // Brokers tell of others, and not every one of those need be this machine.
+        if settings.sasl.is_some() && settings.security == Security::Plain && !address.is_loopback()
+        {
+            let what = "a password would go there in plain text; expected TLS".to_owned();
+            return Err(Error::Sasl { address: address.clone(), what });
+        }
         let mut connection = Self {
             address: address.clone(),
             client_id: StrBytes::from_string(settings.client_id.clone()),

@@ -324,6 +324,39 @@ fn a_refused_partition_leaves_the_answers_of_other_brokers_alone() {
 }
 
 #[test]
+fn a_password_goes_in_plain_text_to_no_machine_that_a_broker_tells_of() {
+    let broker = Broker::start(|request| match request.key {
+        ApiKey::SaslHandshake => Reply::Answer(vec![0; 6]),
+        ApiKey::SaslAuthenticate => Reply::Answer(vec![0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        _ => Reply::Answer(request.good_answer_of("kafka.invalid")),
+    });
+    let mut settings = broker.settings();
+    settings.sasl = Some(Sasl {
+        mechanism: Mechanism::Plain,
+        username: "u".to_owned(),
+        password: common::secret::Secret::new("p"),
+    });
+    let mut producer = Producer::new(Arc::new(settings), ProducerOptions::default());
+    let outcome = one(producer.send(vec![batch("t", &["a"])], None));
+    let Outcome::Pending { reason } = outcome else { panic!("{outcome:?}") };
+    assert!(reason.to_string().ends_with("in plain text; expected TLS"), "{reason}");
+    drop(producer);
+    broker.stop();
+}
+
+#[test]
+fn no_connection_is_begun_after_the_cutoff() {
+    let broker = broker(|_, request| Reply::Answer(request.produced(0)));
+    let (stopper, stop) = common::stop::pair();
+    let mut settings = broker.settings();
+    settings.cutoff = Some(common::stop::Cutoff::new(stop, Duration::ZERO));
+    drop(stopper);
+    let error = Client::new(Arc::new(settings)).topics(&[]).unwrap_err();
+    assert!(matches!(error, Error::Connect { .. }), "{error}");
+    broker.stop();
+}
+
+#[test]
 fn a_broker_that_takes_connections_and_says_nothing_ends_in_time() {
     let broker = Broker::start(|_| Reply::Silence);
     let mut settings = broker.settings();

@@ -177,9 +177,21 @@ impl Request {
         }
     }
 
+    /// The same of a broker that tells of itself as of another host.
+    pub(crate) fn good_answer_of(&self, host: &'static str) -> Vec<u8> {
+        match self.key {
+            ApiKey::Metadata => self.metadata_of(host, &|_| self.port),
+            _ => self.good_answer(),
+        }
+    }
+
     /// Every topic asked for, led by the broker at the port that `leader` gives;
     /// a broker's id is its port.
     pub(crate) fn metadata(&self, leader: &dyn Fn(&str) -> u16) -> Vec<u8> {
+        self.metadata_of("127.0.0.1", leader)
+    }
+
+    fn metadata_of(&self, host: &'static str, leader: &dyn Fn(&str) -> u16) -> Vec<u8> {
         let mut body = self.body.clone();
         let request = MetadataRequest::decode(&mut body, self.version).unwrap();
         let mut ports = vec![self.port];
@@ -199,7 +211,7 @@ impl Request {
         let brokers = ports.into_iter().map(|port| {
             MetadataResponseBroker::default()
                 .with_node_id(BrokerId(port.into()))
-                .with_host(StrBytes::from_static_str("127.0.0.1"))
+                .with_host(StrBytes::from_static_str(host))
                 .with_port(port.into())
         });
         let response =
