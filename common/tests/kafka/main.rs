@@ -2,6 +2,8 @@
 //! one can't be made to do.
 
 #[cfg(test)]
+mod absent;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod leaders;

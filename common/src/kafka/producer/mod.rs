@@ -21,7 +21,7 @@ use super::error::Error;
 use super::settings::Settings;
 use exchange::Writer;
 use partition::Partition;
-use round::Round;
+use round::{Absent, Round};
 
 /// How a producer makes topics and batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +102,7 @@ pub struct Producer {
     partitions: HashMap<String, Partition>,
     /// The ids that topics had when they were last seen, to tell one made again.
     topic_ids: HashMap<String, Uuid>,
+    absent: Absent,
     writers: BTreeMap<Address, Writer>,
     /// Brokers that could not be reached, until when they are left alone.
     resting: HashMap<Address, Instant>,
@@ -116,6 +117,7 @@ impl Producer {
             identity: None,
             partitions: HashMap::new(),
             topic_ids: HashMap::new(),
+            absent: Absent::none(),
             writers: BTreeMap::new(),
             resting: HashMap::new(),
         }

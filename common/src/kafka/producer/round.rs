@@ -1,9 +1,10 @@
 //! One round of a producer up to the writing: who it is, where the topics are.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{InitProducerIdRequest, ProducerId};
 use uuid::Uuid;
 
@@ -14,6 +15,7 @@ use super::super::client::known;
 use super::super::error::Error;
 use super::super::metadata::TopicMetadata;
 use super::{Outcome, Producer};
+use crate::backoff::Backoff;
 
 /// The only partition that is written, so that a topic keeps its order.
 pub(super) const PARTITION: i32 = 0;
@@ -31,6 +33,35 @@ pub(super) struct Round {
 impl Round {
     pub(super) fn new(deadline: Instant) -> Self {
         Self { deadline, outcomes: Vec::new(), reasons: HashMap::new() }
+    }
+}
+
+/// The delays between two looks for topics that are not there or have no leader.
+const ABSENT_FIRST: Duration = Duration::from_millis(50);
+const ABSENT_CAP: Duration = Duration::from_secs(1);
+
+/// Topics that were looked for in vain, why, and when they are looked for again:
+/// rounds follow each other as fast as other topics have something to write.
+#[derive(Debug)]
+pub(super) struct Absent {
+    reasons: HashMap<String, Error>,
+    until: Instant,
+    backoff: Backoff,
+}
+
+impl Absent {
+    pub(super) fn none() -> Self {
+        let backoff = Backoff::new(ABSENT_FIRST, ABSENT_CAP);
+        Self { reasons: HashMap::new(), until: Instant::now(), backoff }
+    }
+
+    /// After a look that began at `now`.
+    fn pace(&mut self, now: Instant) {
+        if self.reasons.is_empty() {
+            self.backoff.reset();
+        } else if now >= self.until {
+            self.until = Instant::now() + self.backoff.next_delay();
+        }
     }
 }
 
@@ -97,19 +128,45 @@ impl Producer {
             })
             .map(|(topic, _)| topic.clone())
             .collect();
+        let now = Instant::now();
+        let (absent, wanted): (Vec<_>, Vec<_>) = wanted
+            .into_iter()
+            .partition(|topic| now < self.absent.until && self.absent.reasons.contains_key(topic));
+        for topic in absent {
+            let reason = self.absent.reasons.get(&topic).cloned();
+            round.reasons.extend(reason.map(|reason| (topic, reason)));
+        }
         if wanted.is_empty() {
             return;
         }
-        let missing = self.look_up(&wanted, round);
+        self.find_or_make(&wanted, round);
+        for topic in wanted {
+            let is_in_flight = self.is_pending(&topic);
+            match self.client.cluster.leader(&topic, PARTITION) {
+                Err(error) if is_in_flight => {
+                    let reason = round.reasons.get(&topic).cloned().unwrap_or(error);
+                    self.absent.reasons.insert(topic, reason);
+                }
+                _ => drop(self.absent.reasons.remove(&topic)),
+            }
+        }
+        self.absent.pace(now);
+    }
+
+    fn find_or_make(&mut self, wanted: &[String], round: &mut Round) {
+        let missing = self.look_up(wanted, round);
         if missing.is_empty() {
             return;
         }
         match self.client.create_topics(&missing, &self.options.topic_spec, round.deadline) {
             Ok(created) => {
-                for (topic, result) in created {
-                    self.judge_creation(topic, result, round);
+                let there: Vec<String> = created
+                    .into_iter()
+                    .filter_map(|(topic, result)| self.judge_creation(topic, result, round))
+                    .collect();
+                if !there.is_empty() {
+                    self.look_up(&there, round);
                 }
-                self.look_up(&missing, round);
             }
             Err(error) => {
                 for topic in missing {
@@ -152,12 +209,15 @@ impl Producer {
         }
     }
 
+    /// The topic when it is there now. A refusal to make it ends no batch: who may
+    /// do it can still do so, and a broker that is behind the others can have missed
+    /// a topic that is there. A name that no topic can have is no hope.
     fn judge_creation(
         &mut self,
         topic: String,
         result: Result<Creation, Error>,
         round: &mut Round,
-    ) {
+    ) -> Option<String> {
         match result {
             Ok(Creation::Created) if self.topic_ids.contains_key(&topic) => {
                 log::warn!("topic {topic}: was gone, made again");
@@ -166,8 +226,17 @@ impl Producer {
             }
             Ok(Creation::Created) => log::info!("topic {topic}: created"),
             Ok(Creation::Exists) => {}
-            Err(error) => self.not_written(vec![topic], &error, round),
+            Err(error) => {
+                match error {
+                    Error::Broker { code: ResponseError::InvalidTopicException, .. } => {
+                        self.not_written(vec![topic], &error, round);
+                    }
+                    error => drop(round.reasons.insert(topic, error)),
+                }
+                return None;
+            }
         }
+        Some(topic)
     }
 
     /// What is in flight, by the broker that must take it.
