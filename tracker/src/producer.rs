@@ -54,6 +54,8 @@ pub struct Producer {
     account: Account,
     lost: Lost,
     outage: Outage,
+    /// Topics whose batch Kafka has not taken, until it is settled.
+    stuck: HashSet<String>,
     backoff: Backoff,
     /// No round before this.
     retry_at: Option<Instant>,
@@ -77,6 +79,7 @@ impl Producer {
             account: Account::default(),
             lost: Lost::default(),
             outage: Outage::new(OUTAGE_GRACE),
+            stuck: HashSet::new(),
             backoff: Backoff::new(RETRY_FIRST, RETRY_CAP),
             retry_at: None,
         }
@@ -172,9 +175,13 @@ impl Producer {
         let mut unsettled = None;
         let mut delivered = 0;
         for (topic, outcome) in self.kafka.send(batches, deadline) {
+            self.stuck.remove(&topic);
             match outcome {
                 Outcome::Delivered { records, .. } => delivered += records,
-                Outcome::Pending { reason } => unsettled = Some((topic, reason)),
+                Outcome::Pending { reason } => {
+                    self.stuck.insert(topic.clone());
+                    unsettled = Some((topic, reason));
+                }
                 Outcome::TooLarge { records, .. } | Outcome::Busy { records } => {
                     let topic = Arc::from(topic);
                     self.spool.put_back(&topic, records);
@@ -187,6 +194,9 @@ impl Producer {
         match unsettled {
             // With nothing settled either, the answers are still to come.
             None if delivered == 0 && self.kafka.pending() > 0 => {}
+            // What went wrong is written again, and how that ends is still open,
+            // however well it goes for other topics.
+            None if !self.stuck.is_empty() => self.backoff.reset(),
             None => self.well(),
             Some((topic, reason)) => self.unwell(&topic, &reason, delivered > 0),
         }
