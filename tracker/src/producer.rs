@@ -274,9 +274,11 @@ impl Producer {
         }
     }
 
-    /// A batch was refused for good, so the topic's other results would be too.
+    /// A batch was refused for good, so the topic's other results would be too,
+    /// unless it was for what some of its records are.
     fn refused(&mut self, topic: &str, records: usize, cause: &Error, maybe_delivered: bool) {
-        let records = records + self.spool.discard(topic);
+        let others = if cause.is_of_records() { 0 } else { self.spool.discard(topic) };
+        let records = records + others;
         self.account.lost += records;
         let doubt = if maybe_delivered { " (may have been delivered earlier)" } else { "" };
         self.lost.add(topic, &format!("{cause}{doubt}"), records);

@@ -171,6 +171,15 @@ impl Error {
         }
     }
 
+    /// Whether it is about the records of a batch, so that others can be taken.
+    pub fn is_of_records(&self) -> bool {
+        use ResponseError as E;
+        let Self::Broker { code, .. } = self else { return false };
+        let of_records =
+            [E::InvalidTimestamp, E::InvalidRecord, E::MessageTooLarge, E::RecordListTooLarge];
+        of_records.contains(code)
+    }
+
     /// Whether the connection that it happened on is gone.
     pub(crate) fn is_transport(&self) -> bool {
         matches!(

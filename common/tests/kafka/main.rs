@@ -10,6 +10,8 @@ mod leaders;
 #[cfg(test)]
 mod positions;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod round_trip;
 #[cfg(test)]
 mod scripted;

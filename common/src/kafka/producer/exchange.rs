@@ -1,6 +1,6 @@
 //! One round of a producer from the writing on: requests out, answers in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::ProduceRequest;
@@ -199,7 +199,14 @@ impl Producer {
                     let outcome = partition.and_then(|it| it.delivered(base_offset));
                     round.outcomes.extend(outcome.map(|outcome| (topic, outcome)));
                 }
-                Err(error) => self.refuse(topic, error, round),
+                Err(error) => {
+                    let places = answer.map(refused_places).unwrap_or_default();
+                    let partition = self.partitions.get_mut(&topic);
+                    match partition.and_then(|it| it.without(&places, &error)) {
+                        Some(outcome) => round.outcomes.push((topic, outcome)),
+                        None => self.refuse(topic, error, round),
+                    }
+                }
             }
         }
     }
@@ -259,6 +266,12 @@ fn next_request(queue: &mut Queue, timeout_ms: i32) -> (ProduceRequest, Vec<Stri
         .with_timeout_ms(timeout_ms)
         .with_topic_data(data);
     (request, topics)
+}
+
+/// The records that a broker names as the reason for its refusal of their batch.
+fn refused_places(answer: &PartitionProduceResponse) -> HashSet<usize> {
+    let places = answer.record_errors.iter().map(|it| usize::try_from(it.batch_index));
+    places.filter_map(Result::ok).collect()
 }
 
 fn judge(topic: &str, answer: &PartitionProduceResponse) -> Result<Option<i64>, Error> {

@@ -72,7 +72,8 @@ pub enum Outcome {
         /// The most bytes of this topic's batches from now on.
         bytes_max: usize,
     },
-    /// It is refused for good.
+    /// It is refused for good, or some of its records are; the others then stay
+    /// pending ([`Producer::is_pending`]).
     Lost {
         /// How many records.
         records: usize,

@@ -24,6 +24,8 @@
 //! records were deleted in between. Nothing that a producer can see tells this
 //! from a batch that was never appended.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 
 use super::super::batch::{BATCH_HEADER_LEN, Identity, ProduceRecord, encode_batch};
@@ -163,6 +165,23 @@ impl Partition {
         self.bytes_max = (size / 2).max(BATCH_HEADER_LEN);
         let in_flight = self.give_up()?;
         Some(Outcome::TooLarge { records: in_flight.records, bytes_max: self.bytes_max })
+    }
+
+    /// Gives up the records that the broker names as the ones that it refuses, by
+    /// their places in the batch; the others go under the same numbers, which the
+    /// broker has not taken. None when that can't be done: the batch is in doubt, or
+    /// it is all of it, or none.
+    pub(super) fn without(&mut self, places: &HashSet<usize>, error: &Error) -> Option<Outcome> {
+        let in_flight = self.in_flight.as_mut().filter(|it| !it.maybe_appended)?;
+        let count = in_flight.records.len();
+        let lost = places.iter().filter(|place| **place < count).count();
+        if lost == 0 || lost == count {
+            return None;
+        }
+        let mut place = 0..count;
+        in_flight.records.retain(|_| place.next().is_some_and(|place| !places.contains(&place)));
+        in_flight.encoded = None;
+        Some(Outcome::Lost { records: lost, cause: error.clone(), maybe_delivered: false })
     }
 
     /// Gives the batch up for good, whatever the broker may have of it.
