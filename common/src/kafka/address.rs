@@ -34,6 +34,10 @@ impl Address {
     }
 
     fn parse(part: &str) -> Result<Self, String> {
+        if part.contains('@') {
+            // It is not shown: what stands before the sign can be a password.
+            return Err("a part of it holds user or password; expected host:port".to_owned());
+        }
         let expected = || format!("{part:?} is not host:port");
         let (host, port) = if let Some(rest) = part.strip_prefix('[') {
             let (host, rest) = rest.split_once(']').ok_or_else(expected)?;
@@ -108,6 +112,7 @@ mod tests {
             ("a:0", "\"a:0\": the port is not a number from 1 to 65535"),
             (":9092", "\":9092\" is not host:port"),
             ("kafka://a", "\"kafka://a\": the port is not a number from 1 to 65535"),
+            ("a:1,u:secret@b:1", "a part of it holds user or password; expected host:port"),
             ("a b:1", "\"a b:1\" is not host:port"),
             ("::1", "\"::1\": an IPv6 address stands in brackets: [::1]:port"),
             ("[::1", "\"[::1\" is not host:port"),
