@@ -166,11 +166,12 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The URL without what is not sent: credentials and fragment.
-fn target_of(url: &Url) -> String {
+/// The URL without what is not sent in a request's target, and so may be shown:
+/// credentials and fragment.
+pub(super) fn target_of(url: &Url) -> String {
     let mut url = url.clone();
     url.set_fragment(None);
-    // These two fail only for URLs without a host, which are not probed.
+    // These two fail only for URLs without a host, which have neither.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.into()

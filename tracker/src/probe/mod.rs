@@ -139,7 +139,8 @@ impl Prober {
                 Err(failure) => return Err(failure.at_host(url.host_str().unwrap_or_default())),
             }
         }
-        let detail = format!("more than {}, last to {url}", self.limits.redirects_max);
+        let last = http::target_of(&url);
+        let detail = format!("more than {}, last to {last}", self.limits.redirects_max);
         Err(Failure::with(Reason::TooManyRedirects, Phase::Body, detail))
     }
 
@@ -232,7 +233,9 @@ enum Hop {
 fn next(from: &Url, location: &str) -> Result<Url, Failure> {
     let refused = |detail: &str| Failure::with(Reason::RedirectRefused, Phase::Body, detail);
     match from.join(location) {
-        Ok(url) if !matches!(url.scheme(), "http" | "https") => Err(refused(url.as_str())),
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+            Err(refused(&http::target_of(&url)))
+        }
         Ok(url) => Ok(url),
         Err(cause) => Err(refused(&format!("{cause}: {location}"))),
     }

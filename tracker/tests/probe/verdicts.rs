@@ -122,6 +122,7 @@ fn redirects_are_followed_as_browsers_do() {
             "/307" => redirect(307, "?end"),
             "/nowhere" => answer(302),
             "/ftp" => redirect(302, "ftp://127.0.0.1/file"),
+            "/ftp-user" => redirect(302, "ftp://user:s3cret@127.0.0.1/file"),
             "/bad" => redirect(302, "http://[::1/"),
             "/loop" => redirect(302, "/loop"),
             _ => page("end"),
@@ -138,6 +139,11 @@ fn redirects_are_followed_as_browsers_do() {
     assert_eq!(see("/ftp"), broken(phrase::INVALID_REDIRECT, "ftp://127.0.0.1/file"));
     assert_eq!(see("/bad"), broken(phrase::INVALID_REDIRECT, "invalid IPv6 address: http://[::1/"));
     let looped = format!("more than 10, last to http://127.0.0.1:{}/loop", site.port());
+    // Credentials stay with a relative redirect, and out of what is told of it.
+    let with_secret = format!("http://user:s3cret@127.0.0.1:{}/loop", site.port());
+    let seen = Seen::from(probe(&with_secret, None));
+    assert_eq!(seen, broken(phrase::TOO_MANY_REDIRECTS, &looped));
+    assert_eq!(see("/ftp-user"), broken(phrase::INVALID_REDIRECT, "ftp://127.0.0.1/file"));
     let before = site.connections();
     assert_eq!(see("/loop"), broken(phrase::TOO_MANY_REDIRECTS, &looped));
     assert_eq!(site.connections() - before, 11);
