@@ -11,7 +11,9 @@ use url::Url;
 pub const URL_CHARS_MAX: usize = 256;
 
 /// One thing to probe: a URL, and a regexp that its page must match.
-#[derive(Debug, Clone)]
+///
+/// Its `Debug` leaves out the URL that is asked for, which may hold a password.
+#[derive(Clone)]
 pub struct Target {
     /// What is asked for, its name in punycode, user and password included.
     pub url: Url,
@@ -24,6 +26,13 @@ pub struct Target {
     pub domain: Domain,
     /// The topic that its records go to.
     pub topic: String,
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let check = self.check.as_ref().map(Regex::as_str);
+        write!(f, "Target({:?}, {check:?}, {:?})", self.recorded_url, self.topic)
+    }
 }
 
 impl Target {
@@ -52,7 +61,7 @@ pub fn parse(list: &str, topic_prefix: &str) -> Result<Vec<Target>, TargetsError
             Some((url, check)) => (url, Some(check.trim())),
             None => (entry.as_str(), None),
         };
-        let at = |fault| TargetsError { entry: index + 1, url: without_secret(url), fault };
+        let at = |fault| TargetsError { entry: index + 1, url: shown(url, &fault), fault };
         let target = target(url, check, topic_prefix).map_err(at)?;
         if !seen.insert((target.url.clone(), check.map(str::to_owned))) {
             return Err(at(Fault::Twice));
@@ -113,11 +122,33 @@ fn target(text: &str, check: Option<&str>, topic_prefix: &str) -> Result<Target,
 
 /// The URL as written, less user and password.
 fn without_secret(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (lead, rest) = authority(text);
     let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
     match rest[..end].rfind('@') {
-        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
+        Some(at) => format!("{lead}{}", &rest[at + 1..]),
         None => text.to_owned(),
+    }
+}
+
+/// Splits a URL behind its scheme and however many slashes follow, none
+/// included: the URL standard takes what comes then for user and host all the
+/// same.
+fn authority(text: &str) -> (&str, &str) {
+    let Some((_, rest)) = text.split_once(':') else { return ("", text) };
+    let rest = rest.trim_start_matches(['/', '\\']);
+    text.split_at(text.len() - rest.len())
+}
+
+/// What an error shows of an entry. Of one that is no URL nobody can tell where
+/// a password in it ends, so all that may be part of one is left out.
+fn shown(text: &str, fault: &Fault) -> String {
+    let Fault::NotAUrl(cause) = fault else { return without_secret(text) };
+    let (lead, rest) = authority(text);
+    match (rest.rsplit_once('@'), rest.split_once(':'), cause) {
+        (Some((_, behind)), _, _) => format!("{lead}{behind}"),
+        // A port that is none may be the password's part in front of a comma or space.
+        (None, Some((host, _)), url::ParseError::InvalidPort) => format!("{lead}{host}:..."),
+        _ => text.to_owned(),
     }
 }
 
@@ -239,6 +270,30 @@ mod tests {
         assert_eq!(target.url.as_str(), asked);
         assert_eq!(target.recorded_url, "https://bücher.example:8443/a%20b?q=1#top");
         assert_eq!(target.topic, "webactiviity-xn--bcher-kva.example");
+    }
+
+    #[test]
+    fn a_password_is_not_shown_however_the_url_is_written() {
+        for (list, expected) in [
+            ("http:u:s3cret@a.io/x", "http:a.io/x"),
+            ("http:/u:s3cret@a.io/x", "http:/a.io/x"),
+            (r"https:///u:s3c@ret@a.io\x@y", r"https:///a.io\x@y"),
+            ("http://a.io/x@y", "http://a.io/x@y"),
+        ] {
+            let target = parse(list, domain::TOPIC_PREFIX).unwrap().remove(0);
+            assert_eq!((target.url.host_str(), &*target.recorded_url), (Some("a.io"), expected));
+            assert!(!format!("{target:?}").contains("s3c"), "{target:?}");
+        }
+        for list in [
+            "u:s3cret@a.io",
+            "//u:s3cret@a.io",
+            "http://u:s3cret/x@a.io",
+            "http://u:s3cret,x@a.io",
+            "http://u:s3cret x@a.io",
+        ] {
+            let error = parse(list, domain::TOPIC_PREFIX).unwrap_err().to_string();
+            assert!(error.starts_with("entry 1 (") && !error.contains("s3cret"), "{error}");
+        }
     }
 
     #[test]
