@@ -51,29 +51,42 @@ fn both_families_are_asked_for_and_given_in_turn() {
 #[test]
 fn one_good_family_is_enough_and_does_not_wait_for_the_other() {
     let late = || Does::Late(Duration::from_secs(1), Box::new(addresses(&["192.0.2.9"])));
-    for bad in [
-        Does::ServerFailure,
-        Does::Refused,
-        Does::NoData,
-        Does::Silent,
-        Does::Garbage,
-        Does::NoSuchName,
-        late(),
-    ] {
-        for (a, aaaa, expected) in
-            [(addresses(&[V4]), bad.clone(), V4), (bad.clone(), addresses(&[V6]), V6)]
-        {
-            let server = both(a, aaaa);
-            let begun = Instant::now();
-            let result = resolve(vec![server.address()], "site.example", AMPLE);
-            let took = begun.elapsed();
-            assert_eq!(result, found(&[expected]), "{bad:?}");
-            assert!(took < Duration::from_millis(900), "{bad:?}: {took:?}");
-        }
+    let answered = [Does::ServerFailure, Does::Refused, Does::NoData, Does::NoSuchName];
+    let (a, aaaa) = (addresses(&[V4]), addresses(&[V6]));
+    let mut cases = Vec::new();
+    for bad in answered {
+        cases.push((a.clone(), bad.clone(), V4));
+        cases.push((bad, aaaa.clone(), V6));
+    }
+    for bad in [Does::Silent, Does::Garbage, late()] {
+        cases.push((a.clone(), bad, V4));
+    }
+    for (a, aaaa, expected) in cases {
+        let shown = format!("{a:?} {aaaa:?}");
+        let server = both(a, aaaa);
+        let begun = Instant::now();
+        let result = resolve(vec![server.address()], "site.example", AMPLE);
+        let took = begun.elapsed();
+        assert_eq!(result, found(&[expected]), "{shown}");
+        assert!(took < Duration::from_millis(900), "{shown}: {took:?}");
     }
     // Broken servers say NXDOMAIN of AAAA alone.
     let slow = Does::Late(Duration::from_millis(200), Box::new(addresses(&[V4])));
     assert_eq!(ask(slow, Does::NoSuchName), found(&[V4]));
+}
+
+#[test]
+fn an_a_record_that_is_late_or_lost_is_waited_for() {
+    let late = Does::Late(Duration::from_millis(400), Box::new(addresses(&[V4])));
+    assert_eq!(ask(late, addresses(&[V6])), found(&[V6, V4]));
+    let lossy = both(Does::Silent, addresses(&[V6]));
+    let good = both(addresses(&[V4]), addresses(&[V6]));
+    let result = resolve(vec![lossy.address(), good.address()], "site.example", AMPLE);
+    assert_eq!(result, found(&[V6, V4]));
+    // A server that never answers it costs some time, and no verdict.
+    let begun = Instant::now();
+    assert_eq!(ask(Does::Silent, addresses(&[V6])), found(&[V6]));
+    assert!(begun.elapsed() < Duration::from_secs(4));
 }
 
 #[test]

@@ -11,9 +11,14 @@ use super::files::ResolvConf;
 use super::message::{Question, Reply};
 use crate::probe::deadline::{self, Deadline, Wire};
 
-/// How long the second family is waited for once the first has addresses
-/// (RFC 8305, section 3).
-const SECOND_FAMILY_WAIT: Duration = Duration::from_millis(50);
+/// How long AAAA is waited for once A has addresses (RFC 8305, section 3):
+/// broken servers leave AAAA unanswered.
+const AAAA_WAIT: Duration = Duration::from_millis(50);
+
+/// How long A is waited for once AAAA has addresses: long enough to ask again
+/// for an answer that was lost, because without A a machine that has no way out
+/// by IPv6 would find every site unreachable. No server leaves A unanswered.
+const A_WAIT: Duration = Duration::from_secs(2);
 
 /// The same once the first has NXDOMAIN. That is about the name (RFC 8020), but
 /// broken servers say it of AAAA alone (RFC 4074, section 4.2).
@@ -234,7 +239,11 @@ impl Asker<'_> {
             reply => {
                 server.asked[family] = None;
                 let wait = match reply {
-                    Reply::Addresses(_) => Some(SECOND_FAMILY_WAIT),
+                    Reply::Addresses(_) => Some(match FAMILIES[family] {
+                        // Half of what is left is for the site.
+                        RecordType::AAAA => A_WAIT.min(self.deadline.remaining() / 2),
+                        _ => AAAA_WAIT,
+                    }),
                     Reply::NoSuchName => Some(SECOND_OPINION_WAIT),
                     _ => None,
                 };
