@@ -236,9 +236,25 @@ fn next(from: &Url, location: &str) -> Result<Url, Failure> {
         Ok(url) if !matches!(url.scheme(), "http" | "https") => {
             Err(refused(&http::target_of(&url)))
         }
-        Ok(url) => Ok(url),
+        Ok(mut url) => {
+            let has_none = url.username().is_empty() && url.password().is_none();
+            if has_none && is_same_site(from, &url) {
+                // These two fail only for URLs without a host.
+                let _ = url.set_username(from.username());
+                let _ = url.set_password(from.password());
+            }
+            Ok(url)
+        }
         Err(cause) => Err(refused(&format!("{cause}: {location}"))),
     }
+}
+
+/// Whether credentials for one are meant for the other as well: the same host
+/// and port, or the same host's change from http to https.
+fn is_same_site(one: &Url, other: &Url) -> bool {
+    let ports = [one, other].map(|url| (url.scheme(), url.port_or_known_default()));
+    let is_upgrade = ports == [("http", Some(80)), ("https", Some(443))];
+    one.origin() == other.origin() || (is_upgrade && one.host() == other.host())
 }
 
 /// The name that the certificate must hold; a name's final dot is not part of
@@ -251,4 +267,26 @@ fn server_name(url: &Url) -> Option<ServerName<'static>> {
             ServerName::try_from(name.strip_suffix('.').unwrap_or(name).to_owned()).ok()?
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_go_on_to_the_same_site_alone() {
+        for (from, location, expected) in [
+            ("http://u:p%20@a.io/", "/x", "http://u:p%20@a.io/x"),
+            ("http://u:p%20@a.io/", "http://A.io:80/x", "http://u:p%20@a.io/x"),
+            ("http://u@a.io/", "https://a.io/", "https://u@a.io/"),
+            ("http://u:p@a.io/", "http://v:q@a.io/", "http://v:q@a.io/"),
+            ("http://u:p@a.io/", "http://a.io:81/", "http://a.io:81/"),
+            ("http://u:p@a.io/", "//b.a.io/", "http://b.a.io/"),
+            ("https://u:p@a.io/", "http://a.io/", "http://a.io/"),
+            ("http://a.io/", "/x", "http://a.io/x"),
+        ] {
+            let url = next(&from.parse().unwrap(), location).unwrap();
+            assert_eq!(url.as_str(), expected, "{from} to {location}");
+        }
+    }
 }
