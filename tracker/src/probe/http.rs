@@ -92,12 +92,14 @@ pub(super) struct Answer {
 
 impl Answer {
     /// Where a browser would go on from here (the redirect statuses of the
-    /// Fetch standard); none for an answer that is final.
+    /// Fetch standard); none for an answer that is final. A URL may hold commas,
+    /// so that several are no list; some proxies send it twice.
     pub(super) fn location(&self) -> Option<String> {
-        match self.status {
-            301 | 302 | 303 | 307 | 308 => self.header("location"),
-            _ => None,
-        }
+        let value = match self.status {
+            301 | 302 | 303 | 307 | 308 => self.headers.get(header::LOCATION)?,
+            _ => return None,
+        };
+        Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
     }
 
     /// A header's value; several are joined by commas, as HTTP has it.

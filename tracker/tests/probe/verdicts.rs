@@ -120,12 +120,14 @@ fn redirects_are_followed_as_browsers_do() {
             "/302" => redirect(302, "/end"),
             "/303" => redirect(303, "./end#part"),
             "/307" => redirect(307, "?end"),
+            "/twice" => with_length(302, &["Location: /end", "Location: /end"], b""),
             "/nowhere" => answer(302),
             "/ftp" => redirect(302, "ftp://127.0.0.1/file"),
             "/ftp-user" => redirect(302, "ftp://user:s3cret@127.0.0.1/file"),
             "/bad" => redirect(302, "http://[::1/"),
             "/loop" => redirect(302, "/loop"),
-            _ => page("end"),
+            "/end" | "/307?end" => page("end"),
+            _ => answer(404),
         };
         vec![Step::Send(step)]
     })
@@ -135,6 +137,7 @@ fn redirects_are_followed_as_browsers_do() {
     assert_eq!(see("/302"), answered("ok", None));
     assert_eq!(see("/303"), answered("ok", None));
     assert_eq!(see("/307"), answered("ok", None));
+    assert_eq!(see("/twice"), answered("ok", None));
     assert_eq!(see("/nowhere"), answered("found", None));
     assert_eq!(see("/ftp"), broken(phrase::INVALID_REDIRECT, "ftp://127.0.0.1/file"));
     assert_eq!(see("/bad"), broken(phrase::INVALID_REDIRECT, "invalid IPv6 address: http://[::1/"));
