@@ -3,7 +3,7 @@
 /// What is read at once: a TLS record's worth.
 const INPUT_BYTES: usize = 16 * 1024;
 
-/// Room for the request beside its target.
+/// Room for the request beside its target and credentials.
 const REQUEST_BYTES: usize = 2 * 1024;
 
 /// A request to be sent, and input that was read and not yet used.
@@ -20,12 +20,13 @@ pub(super) struct IoBuffers {
 }
 
 impl IoBuffers {
-    /// For a request for a target of this length, which after a redirect may be
-    /// long, and an answer of which at most so many bytes are kept unused.
-    pub(super) fn new(target_bytes: usize, bound: usize) -> Self {
+    /// For a request whose target, which after a redirect may be long, and
+    /// credentials, which may be a token, have this length; and an answer of
+    /// which at most so many bytes are kept unused.
+    pub(super) fn new(long_bytes: usize, bound: usize) -> Self {
         Self {
             // The target stands in the request line, its host once more.
-            output: vec![0; 2 * target_bytes + REQUEST_BYTES],
+            output: vec![0; 2 * long_bytes + REQUEST_BYTES],
             input: Vec::new(),
             start: 0,
             end: 0,

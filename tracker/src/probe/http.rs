@@ -54,13 +54,15 @@ impl Client {
     pub(super) fn get(&self, url: &Url, stream: Stream) -> Result<Answer, Failure> {
         let target = target_of(url);
         let seen = Arc::new(Mutex::new(Seen::default()));
+        let credentials = credentials(url);
+        let long_bytes = target.len() + credentials.as_ref().map_or(0, String::len);
         let line = Line {
-            buffers: IoBuffers::new(target.len(), HEAD_BYTES_MAX + 1),
+            buffers: IoBuffers::new(long_bytes, HEAD_BYTES_MAX + 1),
             seen: Arc::clone(&seen),
             stream,
         };
         let mut request = Request::get(&target).header(header::CONNECTION, "close");
-        if let Some(credentials) = credentials(url) {
+        if let Some(credentials) = credentials {
             request = request.header(header::AUTHORIZATION, credentials);
         }
         let agent =

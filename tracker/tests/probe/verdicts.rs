@@ -95,6 +95,9 @@ fn a_request_says_who_asks_and_for_what() {
         assert!(lines.contains(&line), "{line} is not in {lines:?}");
     }
     assert_eq!(lines.iter().filter(|line| line.starts_with("host:")).count(), 1);
+    // A token is a long password.
+    let seen = Seen::from(probe(&format!("http://u:{}@127.0.0.1:{port}/", "x".repeat(6000)), None));
+    assert_eq!(seen, answered("ok", None));
 }
 
 #[test]
