@@ -12,6 +12,10 @@ use super::verdict::{Failure, Phase, Reason};
 /// Codings on top of each other; more than one is rare, more than this a trap.
 const CODINGS_MAX: usize = 3;
 
+/// The registered codings beside those that are asked for.
+const REGISTERED: [&str; 8] =
+    ["aes128gcm", "br", "compress", "dcb", "dcz", "exi", "pack200-gzip", "zstd"];
+
 /// How far into a page its own word on its character set is looked for, as the
 /// HTML standard has it.
 const META_BYTES: usize = 1024;
@@ -30,7 +34,12 @@ pub(super) fn read(
     wanted: bool,
 ) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
-    let codings = Coding::list(codings.unwrap_or_default())?;
+    let codings = match Coding::list(codings.unwrap_or_default()) {
+        Ok(codings) => codings,
+        // Of nothing, as with 204 and 304, no coding makes anything else.
+        Err(_) if matches!(source.read(&mut [0]), Ok(0)) => return Ok(bytes),
+        Err(failure) => return Err(source.failure().unwrap_or(failure)),
+    };
     let read = read_into(&mut bytes, source, &codings, bytes_max, wanted);
     match (source.failure(), read) {
         (Some(failure), _) => Err(failure),
@@ -97,9 +106,12 @@ impl Coding {
                 "" | "identity" => {}
                 "gzip" | "x-gzip" => codings.push(Self::Gzip),
                 "deflate" => codings.push(Self::Deflate),
-                _ => {
+                other if REGISTERED.contains(&other) => {
                     return Err(malformed(format!("content encoding not asked for: {name}")));
                 }
+                // "utf-8", "none" and the like of sites set up wrongly change
+                // nothing, and browsers pass them over.
+                _ => {}
             }
         }
         match codings.len() > CODINGS_MAX {
@@ -245,7 +257,7 @@ mod tests {
     #[test]
     fn a_coding_that_was_not_asked_for_is_named() {
         assert_eq!(
-            Coding::list("Identity, X-GZIP ,deflate"),
+            Coding::list("Identity, X-GZIP ,UTF-8,deflate"),
             Ok(vec![Coding::Gzip, Coding::Deflate])
         );
         assert_eq!(

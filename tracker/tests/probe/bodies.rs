@@ -26,6 +26,7 @@ fn a_body_is_decoded_as_its_answer_declares() {
         (coded("deflate", &deflate_zlib(text)), "zlib"),
         (coded("deflate", &deflate_raw(text)), "raw deflate"),
         (coded("identity", text), "identity"),
+        (coded("UTF-8", text), "no coding at all"),
         (coded("deflate, gzip", &gzip(&deflate_zlib(text))), "one on the other"),
         (coded("gzip", &[gzip(text), b"and more".to_vec()].concat()), "with a tail"),
         (coded("gzip", &[gzip(&text[..9]), gzip(&text[9..])].concat()), "in members"),
@@ -36,9 +37,11 @@ fn a_body_is_decoded_as_its_answer_declares() {
 
 #[test]
 fn a_coded_body_may_be_empty() {
-    for coding in ["gzip", "deflate"] {
+    for coding in ["gzip", "deflate", "br"] {
         assert_eq!(see(coded(coding, b""), "^$"), answered("ok", None), "{coding}");
     }
+    let bodiless = head_of(304, &["Content-Encoding: br"]);
+    assert_eq!(see(bodiless, "^$"), answered("not modified", None));
 }
 
 #[test]
