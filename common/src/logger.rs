@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use env_logger::Env;
+use log::LevelFilter;
 
 use crate::settings::UsageError;
 
@@ -11,10 +12,17 @@ use crate::settings::UsageError;
 /// libraries only what is wrong.
 const DEFAULT_FILTER: &str = "warn,common=info,recorder=info,tracker=info,testkit=info";
 
+/// Where bytes of requests are traced, a site's password among them.
+const NEVER_TRACED: &str = "ureq_proto::util";
+
 /// Sets up the log of the process; a second call changes nothing.
 pub fn start() {
     let environment = Env::default().default_filter_or(DEFAULT_FILTER);
-    let _ = env_logger::Builder::from_env(environment).format_timestamp_millis().try_init();
+    let _ = env_logger::Builder::from_env(environment)
+        // The longest name counts, and of one name the last word.
+        .filter_module(NEVER_TRACED, LevelFilter::Debug)
+        .format_timestamp_millis()
+        .try_init();
 }
 
 /// Ends well after help or a version was asked for: its text goes to standard

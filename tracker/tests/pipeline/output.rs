@@ -30,6 +30,21 @@ fn once_probes_each_target_and_says_whether_all_are_healthy() {
 }
 
 #[test]
+fn no_level_of_the_log_shows_a_password() {
+    let site = hello_site().replace("//", "//user:s3cret@");
+    for level in ["trace", "ureq_proto=trace", "ureq_proto::util=trace"] {
+        let ended = run(&["--once", "-w", &site], &[("RUST_LOG", level)]);
+        let log = ended.log.join("\n").to_lowercase();
+        assert!(level != "trace" || log.contains("ureq::run] get http://127"), "{log}");
+        // The last is where the bytes on the wire are dumped, cut anywhere.
+        for secret in ["s3cret", "basic dxnlcjpz", "ureq_proto::util]"] {
+            assert!(!log.contains(secret), "{level}: {log}");
+        }
+        assert_eq!(ended.status.code(), Some(0));
+    }
+}
+
+#[test]
 fn it_runs_on_its_period_until_it_is_stopped() {
     let start = Instant::now();
     let tracker = tracker(&["--json", "-p", "1", "-w", &hello_site()], &[]);
