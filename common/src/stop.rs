@@ -15,34 +15,47 @@ use signal_hook::iterator::{Handle, Signals};
 /// the [`Stopper`] closes it, which wakes every waiter at once. A `select!`
 /// takes [`Stop::channel`].
 #[derive(Clone, Debug)]
-pub struct Stop(Receiver<()>);
+pub struct Stop {
+    open: Receiver<()>,
+    asked_at: Arc<OnceLock<Instant>>,
+}
 
 /// Keeps the program going for as long as it lives; see [`Stop`].
 #[derive(Debug)]
 pub struct Stopper {
     _open: Sender<()>,
+    asked_at: Arc<OnceLock<Instant>>,
+}
+
+impl Drop for Stopper {
+    /// The channel is closed after this, so that whoever sees the stop finds
+    /// its time.
+    fn drop(&mut self) {
+        let _ = self.asked_at.set(Instant::now());
+    }
 }
 
 /// A fresh pair; dropping the [`Stopper`] stops.
 pub fn pair() -> (Stopper, Stop) {
     let (sender, receiver) = bounded(0);
-    (Stopper { _open: sender }, Stop(receiver))
+    let asked_at = Arc::default();
+    (Stopper { _open: sender, asked_at: Arc::clone(&asked_at) }, Stop { open: receiver, asked_at })
 }
 
 impl Stop {
     /// Waits for `duration`, or shorter: true as soon as a stop is asked for.
     pub fn wait(&self, duration: Duration) -> bool {
-        !matches!(self.0.recv_timeout(duration), Err(RecvTimeoutError::Timeout))
+        !matches!(self.open.recv_timeout(duration), Err(RecvTimeoutError::Timeout))
     }
 
     /// True once a stop was asked for.
     pub fn requested(&self) -> bool {
-        !matches!(self.0.try_recv(), Err(TryRecvError::Empty))
+        !matches!(self.open.try_recv(), Err(TryRecvError::Empty))
     }
 
     /// For `select!`: becomes ready, disconnected, when a stop is asked for.
     pub fn channel(&self) -> &Receiver<()> {
-        &self.0
+        &self.open
     }
 }
 
@@ -58,21 +71,20 @@ pub fn request() {
 pub struct Cutoff {
     stop: Stop,
     grace: Duration,
-    at: Arc<OnceLock<Instant>>,
 }
 
 impl Cutoff {
     /// The longest that such a wait may go without asking for the cutoff.
     pub const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-    /// `grace` after the stop was asked for, as far as anybody saw it.
+    /// `grace` after the stop was asked for, whoever looks and when.
     pub fn new(stop: Stop, grace: Duration) -> Self {
-        Self { stop, grace, at: Arc::default() }
+        Self { stop, grace }
     }
 
     /// The time, once a stop was asked for.
     pub fn at(&self) -> Option<Instant> {
-        self.stop.requested().then(|| *self.at.get_or_init(|| Instant::now() + self.grace))
+        self.stop.asked_at.get().map(|asked_at| *asked_at + self.grace)
     }
 }
 
@@ -140,13 +152,15 @@ mod tests {
     }
 
     #[test]
-    fn the_cutoff_is_set_when_the_stop_is_first_seen() {
+    fn the_cutoff_counts_from_the_stop_and_not_from_the_first_look() {
         let (stopper, stop) = pair();
         let cutoff = Cutoff::new(stop, Duration::from_secs(5));
         assert_eq!(cutoff.at(), None);
         drop(stopper);
+        let after = Instant::now();
+        std::thread::park_timeout(Duration::from_millis(20));
         let at = cutoff.at().unwrap();
-        assert!(at > Instant::now() && at <= Instant::now() + Duration::from_secs(5));
+        assert!(at > after && at <= after + Duration::from_secs(5));
         assert_eq!(cutoff.clone().at(), Some(at));
     }
 }

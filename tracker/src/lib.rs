@@ -130,9 +130,11 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
             account
         }
         Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the sink panicked")),
-        // Only a look-up of a broker's name can hold it that long.
+        // Only a look-up of a broker's name can hold it that long, or a reader
+        // of standard output that does not read.
         Err(RecvTimeoutError::Timeout) => {
-            Err(io::Error::other("kafka: still waiting at the end: results are lost"))
+            let name = sink.thread().name().unwrap_or_default();
+            Err(io::Error::other(format!("{name}: still waiting at the end: results are lost")))
         }
     };
     signals.join();

@@ -59,3 +59,29 @@ fn it_runs_on_its_period_until_it_is_stopped() {
     let elapsed_s = usize::try_from(start.elapsed().as_secs()).unwrap();
     assert!((2..=elapsed_s + 1).contains(&count), "{count} results in {elapsed_s} s");
 }
+
+/// Nobody reads its output, and a probe runs for longer than a stop may take.
+#[test]
+fn it_ends_in_time_though_its_output_is_stuck() {
+    let hanging = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let site = hello_site();
+    let sites: Vec<_> = (0..400).map(|index| format!("{site}?{index:0>200}")).collect();
+    let websites = format!("{},http://{}/", sites.join(","), hanging.local_addr().unwrap());
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_tracker"))
+        .args(["--json", "-p", "1", "-t", "60", "-w", &websites])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let probed = hanging.accept().unwrap();
+    // A pipe holds 64 KiB, and one round of probes writes more.
+    std::thread::park_timeout(std::time::Duration::from_secs(2));
+    let start = Instant::now();
+    let killed =
+        std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    assert!(killed.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let took = start.elapsed().as_secs_f64();
+    assert!((5.0..8.5).contains(&took), "{took} s");
+    drop(probed);
+}
