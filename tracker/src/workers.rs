@@ -1,7 +1,7 @@
 //! The workers: threads that probe, started when first needed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicU8, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -49,7 +49,10 @@ struct Shared {
     states: Vec<AtomicU8>,
     location: String,
     prober: Prober,
-    idle: AtomicUsize,
+    /// Workers that do not probe, less targets that wait. A worker that takes a
+    /// target changes nothing, so there is no moment at which it counts as idle
+    /// and its target no more as waiting.
+    spare: AtomicIsize,
     stop: Stop,
 }
 
@@ -83,7 +86,7 @@ impl Pool {
             states: targets.iter().map(|_| AtomicU8::new(IDLE)).collect(),
             location: location.to_owned(),
             prober,
-            idle: AtomicUsize::new(0),
+            spare: AtomicIsize::new(0),
             stop,
         });
         let workers_max = targets.len().min(WORKERS_MAX);
@@ -110,7 +113,7 @@ impl Pool {
         }
         // Never full, and never disconnected while the pool holds a receiver.
         let _ = self.queue.try_send(target);
-        if self.shared.idle.load(Ordering::Acquire) < self.waiting.len() {
+        if self.shared.spare.fetch_sub(1, Ordering::AcqRel) <= 0 {
             self.start_worker();
         }
         Ok(())
@@ -131,7 +134,10 @@ impl Pool {
                 shared.work(&waiting, &results);
             });
         match started {
-            Ok(worker) => self.workers.push(worker),
+            Ok(worker) => {
+                self.shared.spare.fetch_add(1, Ordering::AcqRel);
+                self.workers.push(worker);
+            }
             Err(cause) => {
                 // The target stays queued and is taken by a worker that there is.
                 log::error!("worker {} can't be started: {cause}", self.workers.len());
@@ -166,11 +172,7 @@ impl Pool {
 
 impl Shared {
     fn work(&self, waiting: &Receiver<usize>, results: &Sender<Probed>) {
-        loop {
-            self.idle.fetch_add(1, Ordering::AcqRel);
-            let taken = waiting.recv();
-            self.idle.fetch_sub(1, Ordering::AcqRel);
-            let Ok(index) = taken else { return };
+        while let Ok(index) = waiting.recv() {
             if self.stop.requested() {
                 return;
             }
@@ -180,6 +182,7 @@ impl Shared {
             if results.send(probed).is_err() {
                 return;
             }
+            self.spare.fetch_add(1, Ordering::AcqRel);
         }
     }
 
@@ -202,5 +205,50 @@ impl Shared {
             offset: -1,
         };
         Probed { target: Arc::clone(target), record }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::probe::resolver::Sources;
+    use crate::probe::{Limits, Roots};
+
+    /// The one idle worker is caught while it takes the first of two targets,
+    /// in some of many rounds.
+    #[test]
+    fn each_target_that_waits_has_a_worker() {
+        let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
+        let site = hanging.local_addr().unwrap();
+        let list = format!("http://127.0.0.1:1/,http://{site}/1,http://{site}/2");
+        let targets = crate::targets::parse(&list, "x-").unwrap();
+        let targets: Vec<_> = targets.into_iter().map(Arc::new).collect();
+        let (_stopper, stop) = common::stop::pair();
+        let limits = Limits { timeout: Duration::from_millis(2), ..Limits::default() };
+        for round in 0..2000 {
+            let prober = Prober::with(limits, Sources::default(), &Roots::These(vec![])).unwrap();
+            let (results_in, results) = bounded(3);
+            let mut pool = Pool::new(&targets, "oslo", prober, results_in, stop.clone());
+            pool.offer(0).unwrap();
+            results.recv().unwrap();
+            while pool.shared.spare.load(Ordering::Acquire) < 1 {
+                std::hint::spin_loop();
+            }
+            pool.offer(1).unwrap();
+            let offered = Instant::now();
+            while offered.elapsed() < Duration::from_micros(round % 100) {
+                std::hint::spin_loop();
+            }
+            pool.offer(2).unwrap();
+            // On a busy machine the first may be done with already.
+            assert!(pool.workers.len() == 2 || !results.is_empty(), "round {round}");
+            pool.finish(&stop, Duration::from_secs(1));
+            // What the system keeps of the connections is taken, so that its queue has room.
+            hanging.set_nonblocking(true).unwrap();
+            while hanging.accept().is_ok() {}
+        }
     }
 }
