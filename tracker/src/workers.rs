@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use common::record::Record;
 use common::stop::Stop;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::probe::Prober;
 use crate::targets::Target;
@@ -18,6 +19,25 @@ pub const WORKERS_MAX: usize = 2_048;
 
 /// A probe's needs are small, and a thousand workers wait at a time.
 const STACK_BYTES: usize = 256 * 1024;
+
+/// Files that a probe has open at a time: a socket for each name server and a
+/// few for addresses that it tries.
+const FILES_A_PROBE: u64 = 4;
+
+/// Files for all else: the brokers, the log, certificates that are read.
+const FILES_BESIDE: u64 = 64;
+
+/// The most workers that can have their files open at once. The soft limit,
+/// 1024 on most machines, is raised to the hard one first: a probe that can't
+/// open its socket would show a healthy site as down.
+fn workers_for_files() -> usize {
+    let found = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: found.maximum, ..found });
+    let limit = if raised.is_ok() { found.maximum } else { found.current };
+    let workers =
+        limit.map_or(u64::MAX, |files| files.saturating_sub(FILES_BESIDE) / FILES_A_PROBE);
+    usize::try_from(workers).unwrap_or(usize::MAX).max(1)
+}
 
 /// A target's result.
 #[derive(Debug)]
@@ -89,7 +109,14 @@ impl Pool {
             spare: AtomicIsize::new(0),
             stop,
         });
-        let workers_max = targets.len().min(WORKERS_MAX);
+        let workers_wanted = targets.len().min(WORKERS_MAX);
+        let workers_max = workers_wanted.min(workers_for_files());
+        if workers_max < workers_wanted {
+            log::warn!(
+                "the limit on open files allows {workers_max} probes at once: expected {}",
+                workers_wanted
+            );
+        }
         let (alive, all_ended) = bounded(0);
         let workers = Vec::new();
         Self { shared, queue, waiting, results, workers, workers_max, alive, all_ended }

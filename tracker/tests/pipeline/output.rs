@@ -2,6 +2,9 @@
 
 use std::time::Instant;
 
+use testkit::program::Program;
+use testkit::sites::{Site, Step, answer};
+
 use crate::{PATIENCE, hello_site, run, tracker};
 
 #[test]
@@ -58,6 +61,23 @@ fn it_runs_on_its_period_until_it_is_stopped() {
     let count = ended.stdout.lines().count();
     let elapsed_s = usize::try_from(start.elapsed().as_secs()).unwrap();
     assert!((2..=elapsed_s + 1).contains(&count), "{count} results in {elapsed_s} s");
+}
+
+#[test]
+fn more_probes_at_once_than_files_make_no_site_look_down() {
+    let pause = Step::Wait(std::time::Duration::from_millis(300));
+    let site = Site::http(move |_| vec![pause.clone(), Step::Send(answer(200))]).unwrap();
+    let url = |index| format!("http://127.0.0.1:{}/{index}", site.port());
+    let websites = (0..150).map(url).collect::<Vec<_>>().join(",");
+    for (limit, warnings) in [("ulimit -Sn 100", 0), ("ulimit -n 100", 1)] {
+        let script = format!("{limit}; exec \"$0\" \"$@\"");
+        let program = env!("CARGO_BIN_EXE_tracker");
+        let arguments = ["-c", &script, program, "--once", "-w", &websites];
+        let ended = Program::start("/bin/sh", &arguments, &[]).unwrap().wait(PATIENCE).unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{limit}: {}", ended.stdout);
+        assert_eq!(ended.stdout.lines().count(), 150);
+        assert_eq!(ended.log.len(), warnings, "{limit}: {:?}", ended.log);
+    }
 }
 
 /// Nobody reads its output, and a probe runs for longer than a stop may take.
