@@ -105,3 +105,16 @@ need_rust() {
         rustup component add "${component/fmt/rustfmt}" >&2
     done
 }
+
+# want_build_packages: what a build needs beside Rust.
+want_build_packages() {
+    want gcc "links" have cc
+    want libc6-dev "is linked to" can_link
+    want pkg-config "finds OpenSSL" have pkg-config
+    want libssl-dev "TLS to PostgreSQL" pkg-config --exists openssl
+}
+
+# A compiler can be there without the C library that it links to.
+can_link() {
+    echo 'int main(void) { return 0; }' | cc -x c -o /dev/null -
+}
