@@ -3,6 +3,7 @@
 
 pub mod backoff;
 pub mod domain;
+pub mod identity;
 pub mod kafka;
 pub mod logger;
 pub mod pem;

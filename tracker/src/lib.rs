@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use common::identity::Run;
 use common::stop::{self, Cutoff, SignalThread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
@@ -154,7 +155,8 @@ fn start_sink(
         Sink::Kafka { mut settings, topics, topic_prefix } => {
             settings.cutoff = Some(cutoff.clone());
             settings.connect_timeout_ms = CONNECT_TIMEOUT_MS;
-            let producer = Producer::new(Arc::new(*settings), topics, topic_prefix);
+            let run = Run::new().map_err(io::Error::other)?;
+            let producer = Producer::new(Arc::new(*settings), topics, topic_prefix, run);
             ("producer", Box::new(move || Ok(producer.run(&results, &no_more))))
         }
         Sink::Print { json } => {

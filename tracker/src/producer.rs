@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::backoff::{Backoff, Outage};
 use common::domain;
+use common::identity::Run;
 use common::kafka::{
     self, BATCH_HEADER_LEN, Error, Outcome, ProduceRecord, ProducerOptions, TopicBatch, TopicSpec,
 };
@@ -49,8 +50,11 @@ pub struct Producer {
     /// Topics whose other spelling was looked for.
     seen: HashSet<Arc<str>>,
     spool: Spool,
-    /// Topics by name, so that each name is kept once.
-    topics: HashMap<String, Arc<str>>,
+    /// This start of the tracker, in each result's identity.
+    run: Run,
+    /// Topics by name, so that each name is kept once, with the number of the
+    /// next result.
+    topics: HashMap<String, (Arc<str>, i64)>,
     account: Account,
     lost: Lost,
     outage: Outage,
@@ -62,11 +66,12 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// A producer that has not connected yet.
+    /// A producer that has not connected yet, and numbers the results of `run`.
     pub fn new(
         settings: Arc<kafka::Settings>,
         topic_spec: TopicSpec,
         topic_prefix: String,
+        run: Run,
     ) -> Self {
         let options = ProducerOptions { topic_spec, ..ProducerOptions::default() };
         Self {
@@ -75,6 +80,7 @@ impl Producer {
             topic_prefix,
             seen: HashSet::new(),
             spool: Spool::new(SPOOL_BYTES_MAX),
+            run,
             topics: HashMap::new(),
             account: Account::default(),
             lost: Lost::default(),
@@ -148,15 +154,17 @@ impl Producer {
     fn take(&mut self, probed: Probed) {
         let Probed { target, record } = probed;
         self.account.unhealthy += usize::from(!record.healthy());
-        let topic = self
+        let (topic, sequence) = self
             .topics
             .entry(target.topic.clone())
-            .or_insert_with(|| Arc::from(target.topic.as_str()));
+            .or_insert_with(|| (Arc::from(target.topic.as_str()), 0));
         let record = ProduceRecord {
             timestamp_ms: milliseconds(record.timestamp),
             value: record.encode().into(),
-            headers: Vec::new(),
+            headers: self.run.headers(*sequence),
         };
+        // Before anything can lose it: a lost result leaves a hole in the numbers.
+        *sequence += 1;
         let Self { lost, account, spool, .. } = self;
         spool.push(topic, record, |topic| {
             account.lost += 1;
@@ -344,14 +352,15 @@ mod tests {
     fn a_backlog_of_any_size_gives_batches_that_kafka_takes() {
         let address = Address { host: "127.0.0.1".to_owned(), port: 1 };
         let settings = Arc::new(Settings::new(vec![address], Security::Plain));
+        let run = Run::new().unwrap();
         for value_len in 150..400 {
             let record = ProduceRecord {
                 timestamp_ms: 0,
                 value: vec![b'v'; value_len].into(),
-                headers: Vec::new(),
+                headers: run.headers(0),
             };
-            let mut producer =
-                Producer::new(Arc::clone(&settings), TopicSpec::default(), String::new());
+            let (settings, run) = (Arc::clone(&settings), run.clone());
+            let mut producer = Producer::new(settings, TopicSpec::default(), String::new(), run);
             let topic = Arc::from("t");
             for _ in 0..=BATCH_BYTES_MAX / record.bytes_max() {
                 producer.spool.push(&topic, record.clone(), |_| panic!());

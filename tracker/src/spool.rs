@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use common::kafka::ProduceRecord;
 
-/// The most bytes of waiting results: 64 MiB, some 200,000 of them.
+/// The most bytes of waiting results: 64 MiB, some 120,000 of them.
 pub const SPOOL_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What an entry takes beside its record: its places in the two indexes, their
-/// growth and the allocator's share.
-const ENTRY_BYTES: usize = 128;
+/// growth, its headers' parts and the allocator's share.
+const ENTRY_BYTES: usize = 300;
 
 /// A result that waits, and its place in the order of arrival.
 #[derive(Debug)]

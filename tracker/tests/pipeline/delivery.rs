@@ -4,7 +4,10 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use common::kafka::{Address, Client, FetchLimits, FetchPosition, Security, Settings, TopicSpec};
+use common::identity::Identity;
+use common::kafka::{
+    Address, Client, FetchLimits, FetchPosition, FetchedRecord, Security, Settings, TopicSpec,
+};
 use common::record::Record;
 use testkit::forward::Forwarder;
 use testkit::program::Program;
@@ -46,6 +49,17 @@ impl Kafka {
 
     /// The records of a topic, when it is there.
     fn records(&self, topic: &str) -> Vec<Record> {
+        let values = self.fetched(topic).into_iter().map(|record| record.value.unwrap());
+        values.map(|value| Record::decode(&value).unwrap()).collect()
+    }
+
+    /// The identities of a topic's records.
+    fn identities(&self, topic: &str) -> Vec<Identity> {
+        let records = self.fetched(topic);
+        records.iter().map(|r| Identity::from_headers(&r.headers).unwrap().unwrap()).collect()
+    }
+
+    fn fetched(&self, topic: &str) -> Vec<FetchedRecord> {
         let mut client = self.client();
         let found = client.topics(&[topic.to_owned()]).unwrap();
         let Some(id) = found.first().filter(|found| found.error.is_none()).map(|found| found.id)
@@ -54,9 +68,7 @@ impl Kafka {
         };
         let position = FetchPosition { topic, topic_id: id, partition: 0, offset: 0 };
         let limits = FetchLimits { max_wait_ms: 100, min_bytes: 1, max_bytes: 1 << 20 };
-        let fetched = client.fetch(&position, &limits).unwrap();
-        let values = fetched.records.iter().map(|record| record.value.as_deref().unwrap());
-        values.map(|value| Record::decode(value).unwrap()).collect()
+        client.fetch(&position, &limits).unwrap().records
     }
 
     fn wait_for_records(&self, topic: &str, count: usize) -> Vec<Record> {
@@ -90,6 +102,26 @@ fn results_arrive_in_the_topics_of_their_domains() {
     assert_eq!(records.len(), 1);
     assert_eq!(records[0].url, "http://nothing.invalid/path");
     assert_eq!((records[0].dns_ms, records[0].response_ms), (None, None));
+}
+
+/// Goes red when `take` in the producer does not count `sequence` up, or when
+/// `Run::new` does not fill the bytes.
+#[test]
+fn each_result_has_its_run_and_its_number_in_the_topic() {
+    let kafka = Kafka::new();
+    let site = hello_site();
+    let websites = format!("{site},{site} hello,{site} world,http://nothing.invalid/");
+    run(&["--once", "-w", &websites], &kafka.variables());
+    run(&["--once", "-w", &websites], &kafka.variables());
+    let found = kafka.identities(&format!("{}127.0.0.1", kafka.prefix));
+    assert_eq!(found.iter().map(|one| one.sequence).collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2]);
+    assert!(found[..3].iter().all(|one| one.run == found[0].run), "{found:?}");
+    assert!(found[3..].iter().all(|one| one.run == found[3].run), "{found:?}");
+    assert_ne!(found[0].run, found[3].run);
+    // Another topic has its own numbers in the same run.
+    let other = kafka.identities(&format!("{}nothing.invalid", kafka.prefix));
+    assert_eq!(other.iter().map(|one| one.sequence).collect::<Vec<_>>(), [0, 0]);
+    assert_eq!([other[0].run, other[1].run], [found[0].run, found[3].run]);
 }
 
 #[test]
