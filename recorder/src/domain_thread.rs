@@ -11,9 +11,11 @@ use common::kafka::{
 };
 use common::stop::Stop;
 
+use crate::counts::Counts;
 use crate::database::{Database, WorkError};
 use crate::failure::Failure;
 use crate::group::GroupOffset;
+use crate::marks::{Marks, Sayings};
 use crate::offsets::{Partition, count_table, read_position, store_start};
 use crate::outage::{GRACE, SharedOutage};
 use crate::position::{self, LogRange, Position};
@@ -21,7 +23,7 @@ use crate::rows::Labels;
 use crate::schema;
 use crate::smart::Memory;
 use crate::sql::TableSql;
-use crate::write::{Writer, Written};
+use crate::write::Writer;
 
 /// How long a fetch waits at the broker for a record. It is also how long a
 /// stop may have to wait for it.
@@ -58,34 +60,6 @@ pub struct Shared {
     pub smart: bool,
 }
 
-/// What a thread did in its life.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// New rows.
-    pub inserted: u64,
-    /// Records merged into rows.
-    pub merged: u64,
-    /// Records in quarantine.
-    pub quarantined: u64,
-}
-
-impl Counts {
-    /// Adds what became of a batch.
-    fn add(&mut self, written: Written) {
-        self.inserted += written.inserted as u64;
-        self.merged += written.merged as u64;
-        self.quarantined += written.quarantined as u64;
-    }
-}
-
-impl std::ops::AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        self.inserted += other.inserted;
-        self.merged += other.merged;
-        self.quarantined += other.quarantined;
-    }
-}
-
 /// One domain's thread.
 #[derive(Debug)]
 pub struct DomainThread {
@@ -96,6 +70,8 @@ pub struct DomainThread {
     client: Client,
     table: TableSql,
     memory: Option<Memory>,
+    marks: Marks,
+    sayings: Sayings,
     counts: Counts,
     /// Whether the table of 1.1.0 was counted since the start.
     counted: bool,
@@ -146,6 +122,8 @@ impl DomainThread {
             topic,
             shared,
             stop,
+            marks: Marks::default(),
+            sayings: Sayings::default(),
             counts: Counts::default(),
             counted: false,
             missing: Missing::default(),
@@ -171,12 +149,14 @@ impl DomainThread {
                 }
             }
         }
+        self.sayings.say(&self.topic, true);
         self.counts
     }
 
     /// From nothing known to the first failure. A position is read from the
     /// database at each start, as after a failure nobody else knows it.
     fn record(&mut self) -> Result<(), Failure> {
+        self.marks.forget();
         let labels = schema::ensure(&self.shared.database, &self.stop, &self.domain)?;
         let topic = self.find_topic()?;
         let mut session = Session { labels, readings: Vec::new(), looked: Instant::now() };
@@ -335,11 +315,8 @@ impl DomainThread {
         position: &mut Position,
         fetched: &Fetched,
     ) -> Result<(), Failure> {
-        if fetched.next_offset == position.next_offset {
-            return Ok(());
-        }
         let mut rest = fetched.records.as_slice();
-        loop {
+        while position.next_offset != fetched.next_offset {
             let (records, tail) = rest.split_at(batch_len(rest));
             rest = tail;
             // The last batch also passes what is in the log for others to read.
@@ -354,12 +331,16 @@ impl DomainThread {
                 table: &self.table,
                 labels,
                 memory: self.memory.as_mut(),
+                marks: &mut self.marks,
             };
-            self.counts.add(writer.write(partition, *position, to, records)?);
+            let written = writer.write(partition, *position, to, records)?;
+            self.counts.add(written);
+            self.sayings.add(written.irregular);
             *position = to;
-            if rest.is_empty() {
-                break;
-            }
+        }
+        if position.next_offset == fetched.high_watermark {
+            // Nothing waits to be recorded, so that a run that is silent is over.
+            self.marks.remove_old(&self.shared.database, &self.stop, partition)?;
         }
         Ok(())
     }
@@ -420,6 +401,7 @@ impl DomainThread {
     fn well(&mut self) {
         self.trouble.backoff.reset();
         self.missing.said = false;
+        self.sayings.say(&self.topic, false);
         if std::mem::take(&mut self.trouble.postgres) {
             self.shared.database.succeeded(self.domain.as_str());
         }

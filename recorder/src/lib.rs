@@ -2,14 +2,16 @@
 //!
 //! One thread per domain ([`domain_thread`]): it fetches records, turns them
 //! into rows ([`rows`]) and writes them in one transaction with the new
-//! position ([`mod@write`]); smart mode merges healthy rows on the way
-//! ([`smart`], [`merge`]). All SQL is in [`sql`]. Where reading starts is
-//! decided in [`position`].
+//! position ([`mod@write`]), less what is recorded already ([`marks`]); smart
+//! mode merges healthy rows on the way ([`smart`], [`merge`]). All SQL is in
+//! [`sql`]. Where reading starts is decided in [`position`].
 
+pub mod counts;
 pub mod database;
 pub mod domain_thread;
 pub mod failure;
 pub mod group;
+pub mod marks;
 pub mod merge;
 pub mod offsets;
 pub mod outage;
@@ -30,8 +32,9 @@ use std::time::{Duration, Instant};
 use common::stop::{SignalThread, Stop};
 use crossbeam_channel::{Receiver, bounded};
 
+use crate::counts::Counts;
 use crate::database::Database;
-use crate::domain_thread::{Counts, DomainThread, Shared};
+use crate::domain_thread::{DomainThread, Shared};
 use crate::group::GroupOffset;
 use crate::outage::SharedOutage;
 use crate::settings::Settings;
@@ -124,6 +127,8 @@ fn join(threads: Vec<JoinHandle<()>>, ends: &Receiver<Counts>, stop: &Stop) {
             names.join(", ")
         );
     }
-    let Counts { inserted, merged, quarantined } = all;
-    log::info!("recorded {inserted} rows, {merged} merged records, {quarantined} in quarantine");
+    let Counts { inserted, merged, quarantined, duplicates } = all;
+    log::info!(
+        "recorded {inserted} rows, {merged} merged records, {quarantined} in quarantine, {duplicates} duplicates dropped"
+    );
 }

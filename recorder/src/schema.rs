@@ -15,6 +15,10 @@ const MAKE_TIMEOUT: Duration = Duration::from_secs(660);
 /// The longest that looking at it may take.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The tables of all domains.
+const OWN_TABLES: [&str; 4] =
+    [sql::OFFSET_TABLE, sql::GAP_TABLE, sql::MARK_TABLE, sql::QUARANTINE_TABLE];
+
 /// Makes what is missing for a domain and returns the labels of the enums.
 ///
 /// When nothing is missing only the catalog is read, so that rights to read
@@ -57,7 +61,8 @@ pub fn lock_key(purpose: &str) -> i64 {
 pub fn script(domains: &[Domain]) -> String {
     let mut script = String::from(
         "-- A recorder that may not make these needs of them: select, insert and update on the\n\
-         -- tables, usage on their sequences. PostgreSQL 12 or newer.\n\
+         -- tables, usage on their sequences, and delete on availability_mark, without which the\n\
+         -- marks of old runs stay. PostgreSQL 12 or newer.\n\
          begin;\n",
     );
     let types = [sql::STATUS_TYPE, sql::PHRASE_TYPE];
@@ -69,9 +74,10 @@ pub fn script(domains: &[Domain]) -> String {
             script.push_str(&format!("{};\n", sql::add_label(name, label)));
         }
     }
-    for name in [sql::OFFSET_TABLE, sql::GAP_TABLE, sql::QUARANTINE_TABLE] {
+    for name in OWN_TABLES {
         script.push_str(&format!("{};\n", sql::create_own_table(name)));
     }
+    script.push_str(&format!("{};\n", sql::ADD_GAP_COLUMNS));
     for domain in domains {
         script.push_str(&format!("{};\n", sql::create_domain_table(domain)));
         script.push_str(&format!("{};\n", sql::create_url_index(domain)));
@@ -100,16 +106,21 @@ fn look(transaction: &mut Transaction<'_>, domain: &Domain) -> Result<Found, Wor
         }
         found_labels.push(there);
     }
-    let relations = [
-        (sql::OFFSET_TABLE.to_owned(), sql::create_own_table(sql::OFFSET_TABLE)),
-        (sql::GAP_TABLE.to_owned(), sql::create_own_table(sql::GAP_TABLE)),
-        (sql::QUARANTINE_TABLE.to_owned(), sql::create_own_table(sql::QUARANTINE_TABLE)),
-        (domain.table(), sql::create_domain_table(domain)),
-        (domain.url_index(), sql::create_url_index(domain)),
-    ];
+    let own = OWN_TABLES.iter().map(|name| ((*name).to_owned(), sql::create_own_table(name)));
+    let mut relations: Vec<(String, String)> = own.collect();
+    relations.push((domain.table(), sql::create_domain_table(domain)));
+    relations.push((domain.url_index(), sql::create_url_index(domain)));
     let names: Vec<&str> = relations.iter().map(|(name, _)| name.as_str()).collect();
     let rows = transaction.query(sql::RELATIONS, &[&names])?;
     let there = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    if there.iter().any(|name| name == sql::GAP_TABLE) {
+        let rows = transaction.query(sql::COLUMNS, &[&sql::GAP_TABLE])?;
+        let columns = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+        let has = |column: &&str| columns.iter().any(|found| found == *column);
+        if !sql::GAP_COLUMNS_ADDED.iter().all(has) {
+            missing.push(sql::ADD_GAP_COLUMNS.to_owned());
+        }
+    }
     let absent = relations.into_iter().filter(|(name, _)| !there.contains(name));
     missing.extend(absent.map(|(_, statement)| statement));
     let phrases = found_labels.pop().unwrap_or_default();

@@ -11,6 +11,8 @@ use common::record::Status;
 pub const OFFSET_TABLE: &str = "availability_offset";
 /// Records that were never read.
 pub const GAP_TABLE: &str = "availability_gap";
+/// The number after the highest recorded, of each run of a tracker.
+pub const MARK_TABLE: &str = "availability_mark";
 /// Records that can't be rows.
 pub const QUARANTINE_TABLE: &str = "availability_quarantine";
 /// The enum of 1.1.0 for `status`.
@@ -40,6 +42,11 @@ pub const ADVISORY_LOCK: &str = "select pg_catalog.pg_advisory_xact_lock($1::big
 pub const RELATIONS: &str = "select name from unnest($1::text[]) as name \
     where pg_catalog.to_regclass(pg_catalog.quote_ident(name)) is not null";
 
+/// Which columns the relation $1 has; none when it is not there.
+pub const COLUMNS: &str = "select attname::text from pg_catalog.pg_attribute \
+    where attrelid = pg_catalog.to_regclass(pg_catalog.quote_ident($1::text)) \
+    and attnum > 0 and not attisdropped";
+
 /// The labels of the enum $1; none when it is not there.
 pub const LABELS: &str = "select enumlabel::text from pg_catalog.pg_enum \
     where enumtypid = pg_catalog.to_regtype($1::text) order by enumsortorder";
@@ -66,6 +73,35 @@ pub const POSITION_MOVE: &str = r#"update "availability_offset"
 pub const GAP_INSERT: &str = r#"insert into "availability_gap"
     ("topic", "partition", "topic_id", "from_offset", "to_offset", "reason")
     values ($1, $2, $3, $4, $5, $6)"#;
+
+/// $1 topic, $2 partition, $3 id, and as arrays $4 the offsets at which it was
+/// seen, $5 reasons, $6 runs, $7 first numbers and $8 the numbers after the last.
+pub const SEQUENCE_GAP_INSERT: &str = r#"insert into "availability_gap"
+    ("topic", "partition", "topic_id", "from_offset", "to_offset", "reason",
+    "run", "from_sequence", "to_sequence")
+    select $1, $2, $3, o, o, m, r, f, t
+    from unnest($4::bigint[], $5::text[], $6::uuid[], $7::bigint[], $8::bigint[])
+        with ordinality as new(o, m, r, f, t, nr)
+    order by nr"#;
+
+/// The marks in topic $1, partition $2, of the runs $3.
+pub const MARKS: &str = r#"select "run", "next_sequence" from "availability_mark"
+    where "topic" = $1 and "partition" = $2 and "run" = any($3::uuid[])"#;
+
+/// $1 topic, $2 partition, and as arrays $3 runs and $4 next numbers.
+pub const MARKS_MOVE: &str = r#"insert into "availability_mark"
+    ("topic", "partition", "run", "next_sequence")
+    select $1, $2, * from unnest($3::uuid[], $4::bigint[])
+    on conflict ("topic", "partition", "run") do update
+    set "next_sequence" = excluded."next_sequence", "updated_at" = pg_catalog.now()"#;
+
+/// Removes marks of topic $1, partition $2, of runs that were silent for 30
+/// days, 10,000 at most: longer than records stay in a topic or a result waits
+/// for Kafka.
+pub const MARKS_REMOVE: &str = r#"delete from "availability_mark"
+    where "topic" = $1 and "partition" = $2 and "run" in (
+        select "run" from "availability_mark" where "topic" = $1 and "partition" = $2
+        and "updated_at" < pg_catalog.now() - interval '30 days' limit 10000)"#;
 
 /// $1 topic, $2 partition, $3 id, and as arrays $4 offsets, $5 bytes, $6 reasons.
 pub const QUARANTINE_INSERT: &str = r#"insert into "availability_quarantine"
@@ -180,11 +216,20 @@ pub fn create_own_table(name: &str) -> String {
         }
         GAP_TABLE => {
             // The records from `from_offset` up to and without `to_offset`,
-            // which is null when nobody can know it.
+            // which is null when nobody can know it. For numbers that never
+            // came both are the offset of the record after them.
             r#""id" bigserial primary key, "topic" text not null, "topic_id" uuid not null,
             "partition" integer not null, "from_offset" bigint not null, "to_offset" bigint,
             "reason" text not null,
-            "at" timestamp with time zone not null default current_timestamp"#
+            "at" timestamp with time zone not null default current_timestamp,
+            "run" uuid, "from_sequence" bigint, "to_sequence" bigint"#
+        }
+        MARK_TABLE => {
+            // Found by topic first, as the marks of one are what is looked for.
+            r#""topic" text not null, "partition" integer not null, "run" uuid not null,
+            "next_sequence" bigint not null,
+            "updated_at" timestamp with time zone not null default current_timestamp,
+            primary key ("topic", "partition", "run")"#
         }
         _ => {
             r#""id" bigserial primary key, "topic" text not null, "topic_id" uuid not null,
@@ -196,6 +241,12 @@ pub fn create_own_table(name: &str) -> String {
     };
     one_line(&format!("create table if not exists {} ({columns})", quoted(name)))
 }
+
+/// The columns of gaps that databases of earlier versions lack.
+pub const GAP_COLUMNS_ADDED: [&str; 3] = ["run", "from_sequence", "to_sequence"];
+
+/// The statement that adds them; none of it is written to the rows there are.
+pub const ADD_GAP_COLUMNS: &str = r#"alter table "availability_gap" add column if not exists "run" uuid, add column if not exists "from_sequence" bigint, add column if not exists "to_sequence" bigint"#;
 
 /// The statement that makes a domain's table: that of 1.1.0 with an `id` of 64
 /// bits, as 32 are spent after 149 days of 10,000 records a minute.

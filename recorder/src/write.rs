@@ -1,7 +1,7 @@
 //! One batch of one partition written in one transaction: the new position,
 //! the rows, and what goes to quarantine.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use common::kafka::FetchedRecord;
@@ -9,6 +9,7 @@ use common::postgres::PostgresError;
 use common::stop::Stop;
 
 use crate::database::{Database, Transaction, WorkError};
+use crate::marks::{Identities, Irregular, Marks};
 use crate::offsets::{Partition, move_position};
 use crate::position::Position;
 use crate::rows::{Labels, Rejected, Row};
@@ -58,6 +59,12 @@ impl Batch {
         }
         batch
     }
+
+    /// Leaves out the records at these offsets.
+    fn leave_out(&mut self, offsets: &HashSet<i64>) {
+        self.rows.retain(|row| !offsets.contains(&row.topic_offset));
+        self.quarantined.retain(|record| !offsets.contains(&record.offset));
+    }
 }
 
 /// What became of a batch's records.
@@ -69,6 +76,8 @@ pub struct Written {
     pub merged: usize,
     /// Records in quarantine.
     pub quarantined: usize,
+    /// What their identities told.
+    pub irregular: Irregular,
 }
 
 /// Who writes where: the same for all batches of a domain.
@@ -84,6 +93,8 @@ pub struct Writer<'a> {
     pub labels: &'a Labels,
     /// What smart mode remembers; none in normal mode.
     pub memory: Option<&'a mut Memory>,
+    /// Which results of each run are recorded.
+    pub marks: &'a mut Marks,
 }
 
 impl Writer<'_> {
@@ -95,7 +106,7 @@ impl Writer<'_> {
     ///
     /// # Errors
     /// See [`WorkError`]; after any, the position is to be read back before
-    /// anything else, and what smart mode remembered is forgotten.
+    /// anything else, with the marks forgotten, as smart mode's memory is then.
     pub fn write(
         &mut self,
         partition: &Partition,
@@ -105,10 +116,11 @@ impl Writer<'_> {
     ) -> Result<Written, WorkError> {
         let labels = self.labels;
         let batch = |refused: &HashMap<i64, String>| Batch::new(records, labels, refused);
-        let mut result = self.try_write(partition, from, to, batch(&HashMap::new()));
+        let identities = Identities::new(records);
+        let mut result = self.try_write(partition, from, to, batch(&HashMap::new()), &identities);
         if let Err(WorkError::Postgres(PostgresError::Data(_))) = result {
             let refused = self.refused(batch(&HashMap::new()).rows)?;
-            result = self.try_write(partition, from, to, batch(&refused));
+            result = self.try_write(partition, from, to, batch(&refused), &identities);
         }
         if result.is_err()
             && let Some(memory) = &mut self.memory
@@ -123,13 +135,17 @@ impl Writer<'_> {
         partition: &Partition,
         from: Position,
         to: Position,
-        batch: Batch,
+        mut batch: Batch,
+        identities: &Identities,
     ) -> Result<Written, WorkError> {
         let (table, memory) = (self.table, self.memory.as_deref());
-        let quarantined = batch.quarantined.len();
+        let marks = &*self.marks;
         let work = |transaction: &mut Transaction<'_>| {
             // First of all: it excludes every other recorder until the end.
             move_position(transaction, partition, Some(from), to)?;
+            // What goes to quarantine moves the marks like what becomes a row.
+            let judged = marks.judge(transaction, partition, to.topic_id, identities)?;
+            batch.leave_out(&judged.dropped);
             quarantine(transaction, partition, to, &batch.quarantined)?;
             let plan = match memory {
                 Some(memory) => smart::plan(transaction, table, memory, batch.rows)?,
@@ -137,10 +153,14 @@ impl Writer<'_> {
             };
             merge(transaction, table, &plan)?;
             let ids = insert(transaction, table, &plan.inserts)?;
-            Ok((plan, ids))
+            Ok((plan, ids, judged, batch.quarantined.len()))
         };
-        let (plan, ids) = self.database.transaction(self.stop, WRITE_TIMEOUT, work)?;
-        let written = Written { inserted: plan.inserts.len(), merged: plan.merged, quarantined };
+        let (plan, ids, judged, quarantined) =
+            self.database.transaction(self.stop, WRITE_TIMEOUT, work)?;
+        self.marks.keep(partition.number, &judged);
+        let irregular = judged.irregular(identities);
+        let (inserted, merged) = (plan.inserts.len(), plan.merged);
+        let written = Written { inserted, merged, quarantined, irregular };
         if let Some(memory) = &mut self.memory {
             memory.keep(plan, &ids);
         }

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod identity;
 mod outages;
 mod postgres_uri;
 mod recording;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use common::domain::{Domain, TOPIC_PREFIX};
+use common::identity::Run;
 use common::kafka::{
     Address, Client, Outcome, ProduceRecord, Producer, ProducerOptions, Security, Settings,
     TopicBatch,
@@ -89,7 +90,24 @@ impl World {
             value: value.into().into(),
             headers: Vec::new(),
         };
-        let records: Vec<_> = values.into_iter().map(record).collect();
+        self.produce_records(values.into_iter().map(record).collect());
+    }
+
+    /// Writes values with the identities that a run gives them by these numbers.
+    pub(crate) fn produce_of(
+        &mut self,
+        run: &Run,
+        values: impl IntoIterator<Item = (i64, Vec<u8>)>,
+    ) {
+        let record = |(sequence, value): (i64, Vec<u8>)| ProduceRecord {
+            timestamp_ms: now_ms(),
+            value: value.into(),
+            headers: run.headers(sequence),
+        };
+        self.produce_records(values.into_iter().map(record).collect());
+    }
+
+    pub(crate) fn produce_records(&mut self, records: Vec<ProduceRecord>) {
         let count = records.len();
         let mut batches = vec![TopicBatch { topic: self.topic.clone(), records }];
         eventually("delivery", || {
@@ -281,6 +299,12 @@ impl Recorder {
         eventually(text, || self.log().contains(text).then_some(()));
     }
 
+    /// Sends a signal, by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -289,8 +313,7 @@ impl Recorder {
     /// SIGTERM, and how it ended.
     pub(crate) fn stop(mut self) -> (ExitStatus, Duration, String) {
         let start = Instant::now();
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.signal("TERM");
         let status = eventually("end", || self.child.try_wait().unwrap());
         (status, start.elapsed(), self.log())
     }
