@@ -119,8 +119,9 @@ impl Writer<'_> {
         let identities = Identities::new(records);
         let mut result = self.try_write(partition, from, to, batch(&HashMap::new()), &identities);
         if let Err(WorkError::Postgres(PostgresError::Data(_))) = result {
-            let refused = self.refused(batch(&HashMap::new()).rows)?;
-            result = self.try_write(partition, from, to, batch(&refused), &identities);
+            result = self.refused(batch(&HashMap::new()).rows).and_then(|refused| {
+                self.try_write(partition, from, to, batch(&refused), &identities)
+            });
         }
         if result.is_err()
             && let Some(memory) = &mut self.memory
