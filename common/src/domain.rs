@@ -143,24 +143,33 @@ pub fn parse_topic_prefix(text: &str) -> Result<String, DomainError> {
 pub fn refuse_shared_names<'a>(
     domains: impl IntoIterator<Item = &'a Domain>,
 ) -> Result<(), DomainError> {
-    let mut taken: HashMap<String, &Domain> = HashMap::new();
-    for domain in domains {
-        for relation in domain.relations() {
-            match taken.get(&relation) {
-                Some(other) if *other != domain => {
-                    return Err(DomainError::SharedName {
-                        one: (*other).clone(),
-                        other: domain.clone(),
-                        relation,
-                    });
-                }
-                _ => {
-                    taken.insert(relation, domain);
-                }
+    let mut taken = TakenNames::default();
+    domains.into_iter().try_for_each(|domain| taken.take(domain))
+}
+
+/// The names in PostgreSQL of the domains so far.
+#[derive(Debug, Clone, Default)]
+pub struct TakenNames(HashMap<String, Domain>);
+
+impl TakenNames {
+    /// Takes the names of one more domain, or of one that has them already.
+    ///
+    /// # Errors
+    /// [`DomainError::SharedName`], with nothing taken, when another has one.
+    pub fn take(&mut self, domain: &Domain) -> Result<(), DomainError> {
+        let relations = domain.relations();
+        for relation in &relations {
+            if let Some(other) = self.0.get(relation).filter(|other| *other != domain) {
+                return Err(DomainError::SharedName {
+                    one: other.clone(),
+                    other: domain.clone(),
+                    relation: relation.clone(),
+                });
             }
         }
+        self.0.extend(relations.map(|relation| (relation, domain.clone())));
+        Ok(())
     }
-    Ok(())
 }
 
 /// The name as it is when it fits, else cut and ended with a hash of the whole.

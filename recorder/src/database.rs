@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::backoff::Backoff;
@@ -18,6 +18,7 @@ use crate::sql;
 /// The first and the longest wait between two tries to connect.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_LONGEST: Duration = Duration::from_secs(10);
+const LEASE_RETRY_LONGEST: Duration = Duration::from_secs(1);
 /// A connection that was not used for this long is tried before it is used:
 /// the server may have been started anew since.
 const TRY_AFTER_IDLE: Duration = Duration::from_secs(5);
@@ -25,8 +26,6 @@ const TRY_AFTER_IDLE: Duration = Duration::from_secs(5);
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most prepared statements that a connection keeps.
 const STATEMENTS_MAX: usize = 256;
-/// The pool's name where outages are counted by domain.
-const POOL: &str = "connections";
 
 /// The bounded pool of connections.
 pub struct Database {
@@ -34,7 +33,9 @@ pub struct Database {
     give: Sender<Slot>,
     take: Receiver<Slot>,
     retry: Mutex<Retry>,
-    outage: SharedOutage,
+    outage: Arc<SharedOutage>,
+    /// Its name where outages are counted by domain.
+    name: &'static str,
 }
 
 struct Retry {
@@ -59,15 +60,30 @@ impl fmt::Debug for Database {
 
 impl Database {
     /// A pool of at most `connections`; none is made before it is needed.
-    pub fn new(settings: PostgresSettings, connections: usize) -> Self {
+    pub fn new(settings: PostgresSettings, connections: usize, outage: Arc<SharedOutage>) -> Self {
+        Self::named("connections", settings, connections, RETRY_LONGEST, outage)
+    }
+
+    /// A single connection for leases, which come back soon after an outage.
+    pub fn for_leases(settings: PostgresSettings, outage: Arc<SharedOutage>) -> Self {
+        Self::named("the connection for leases", settings, 1, LEASE_RETRY_LONGEST, outage)
+    }
+
+    fn named(
+        name: &'static str,
+        settings: PostgresSettings,
+        connections: usize,
+        retry_longest: Duration,
+        outage: Arc<SharedOutage>,
+    ) -> Self {
         let (give, take) = bounded(connections.max(1));
         for _ in 0..connections.max(1) {
             // There is room for each, and the receiver lives.
             let _ = give.try_send(None);
         }
-        let backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
+        let backoff = Backoff::new(RETRY_FIRST, retry_longest);
         let retry = Mutex::new(Retry { backoff, not_before: Instant::now() });
-        Self { settings, give, take, retry, outage: SharedOutage::new("postgresql") }
+        Self { settings, give, take, retry, outage, name }
     }
 
     /// Runs `work` in a transaction, which is committed when it returns well
@@ -92,6 +108,20 @@ impl Database {
         result
     }
 
+    /// As [`Database::transaction`], though a stop was asked for: on a connection
+    /// that is there and not in use, or not at all.
+    ///
+    /// # Errors
+    /// See [`Database::transaction`]; [`WorkError::Stopped`] without a connection.
+    pub fn farewell<T>(
+        &self,
+        within: Duration,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, WorkError>,
+    ) -> Result<T, WorkError> {
+        let slot = self.take.try_recv().ok().flatten();
+        slot.ok_or(WorkError::Stopped)?.transaction(within, work)
+    }
+
     /// Says that a transaction of `who` failed because of the server's state.
     pub fn failed(&self, who: &str, error: &PostgresError) {
         self.outage.failed(who, error);
@@ -100,6 +130,11 @@ impl Database {
     /// Says that a transaction of `who`, whose last one failed, succeeded.
     pub fn succeeded(&self, who: &str) {
         self.outage.succeeded(who);
+    }
+
+    /// Says that `who` needs the server no more.
+    pub fn left(&self, who: &str) {
+        self.outage.left(who);
     }
 
     fn lease(&self, stop: &Stop) -> Result<Session, WorkError> {
@@ -138,12 +173,12 @@ impl Database {
         match greeted {
             Ok(connection) => {
                 self.retry().backoff.reset();
-                self.outage.succeeded(POOL);
+                self.outage.succeeded(self.name);
                 let statements = HashMap::new();
                 Ok(Some(Session { connection, statements, used: Instant::now() }))
             }
             Err(error) => {
-                self.outage.failed(POOL, &error.trim_start_matches("postgresql "));
+                self.outage.failed(self.name, &error.trim_start_matches("postgresql "));
                 let mut retry = self.retry();
                 // Whoever failed at the same time has set it already.
                 if retry.not_before <= Instant::now() {

@@ -1,6 +1,7 @@
 //! The thread of one domain: fetch, decode, one transaction, group offset.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use common::backoff::{Backoff, Outage};
@@ -12,15 +13,15 @@ use common::kafka::{
 use common::stop::Stop;
 
 use crate::counts::Counts;
-use crate::database::{Database, WorkError};
+use crate::database::WorkError;
 use crate::failure::Failure;
-use crate::group::GroupOffset;
 use crate::marks::{Marks, Sayings};
 use crate::offsets::{Partition, count_table, read_position, store_start};
-use crate::outage::{GRACE, SharedOutage};
+use crate::outage::GRACE;
 use crate::position::{self, LogRange, Position};
 use crate::rows::Labels;
 use crate::schema;
+use crate::shared::Shared;
 use crate::smart::Memory;
 use crate::sql::TableSql;
 use crate::write::Writer;
@@ -28,8 +29,6 @@ use crate::write::Writer;
 /// How long a fetch waits at the broker for a record. It is also how long a
 /// stop may have to wait for it.
 const FETCH_WAIT_MS: u32 = 3_000;
-/// The bytes read from each partition at once.
-const FETCH_BYTES: u32 = 1024 * 1024;
 /// The most records, and bytes of values unless a single one has more, that
 /// are written in one transaction.
 const BATCH_RECORDS_MAX: usize = 2_000;
@@ -39,26 +38,11 @@ const TOPIC_LOOK_EVERY: Duration = Duration::from_secs(30);
 /// The first and the longest wait between two tries.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_LONGEST: Duration = Duration::from_secs(10);
+/// How often a thread that waits for its lease looks for it.
+const LEASE_LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// For whoever lacks a right to complete the schema.
-const HINT: &str = " (`recorder schema` prints what must be there)";
-
-/// What all domains' threads share.
-#[derive(Debug)]
-pub struct Shared {
-    /// Connections to PostgreSQL.
-    pub database: Database,
-    /// The way to Kafka.
-    pub kafka: Arc<common::kafka::Settings>,
-    /// Whether Kafka can be reached.
-    pub kafka_outage: SharedOutage,
-    /// What topics begin with.
-    pub topic_prefix: String,
-    /// The consumer group that dashboards look at, and how committing goes.
-    pub group: GroupOffset,
-    /// Whether healthy records are merged.
-    pub smart: bool,
-}
+pub const HINT: &str = " (`recorder schema` prints what must be there)";
 
 /// One domain's thread.
 #[derive(Debug)]
@@ -75,6 +59,8 @@ pub struct DomainThread {
     counts: Counts,
     /// Whether the table of 1.1.0 was counted since the start.
     counted: bool,
+    /// When another recorder was seen at work on the domain.
+    doubted: Option<Instant>,
     missing: Missing,
     trouble: Trouble,
 }
@@ -126,6 +112,7 @@ impl DomainThread {
             sayings: Sayings::default(),
             counts: Counts::default(),
             counted: false,
+            doubted: None,
             missing: Missing::default(),
             trouble: Trouble {
                 own: Outage::new(GRACE),
@@ -137,12 +124,23 @@ impl DomainThread {
         }
     }
 
-    /// Records until a stop is asked for, whatever fails in between.
+    /// Records until a stop is asked for, whatever fails in between, and only
+    /// while its lease is sure to hold.
     pub fn run(mut self) -> Counts {
         while !self.stop.requested() {
+            if !self.shared.lease.holds(self.doubted) {
+                self.stop.wait(LEASE_LOOK_EVERY);
+                continue;
+            }
             match self.record() {
                 Ok(()) | Err(Failure::Work(WorkError::Stopped)) => {}
+                Err(Failure::LeaseOver) => self.forget(),
                 Err(failure) => {
+                    if matches!(failure, Failure::Work(WorkError::Fenced)) {
+                        // Goes on when a look from now on says that the lease is ours.
+                        self.doubted = Some(Instant::now());
+                        self.forget();
+                    }
                     self.say(&failure);
                     let delay = self.trouble.backoff.next_delay();
                     self.stop.wait(delay);
@@ -150,7 +148,21 @@ impl DomainThread {
             }
         }
         self.sayings.say(&self.topic, true);
+        self.shared.database.left(self.domain.as_str());
+        self.shared.kafka_outage.left(self.domain.as_str());
         self.counts
+    }
+
+    /// What another recorder may have changed is not known any more.
+    fn forget(&mut self) {
+        self.memory = self.shared.smart.then(Memory::default);
+        self.counted = false;
+    }
+
+    /// Nothing is written after the lease: it would be fenced, but only after
+    /// it was in another recorder's way.
+    fn check_lease(&self) -> Result<(), Failure> {
+        if self.shared.lease.holds(self.doubted) { Ok(()) } else { Err(Failure::LeaseOver) }
     }
 
     /// From nothing known to the first failure. A position is read from the
@@ -168,6 +180,7 @@ impl DomainThread {
             }
             self.fetch_and_write(&mut session)?;
             self.well();
+            self.check_lease()?;
         }
         Ok(())
     }
@@ -279,9 +292,14 @@ impl DomainThread {
                 offset: position.next_offset,
             })
             .collect();
-        let limits =
-            FetchLimits { max_wait_ms: FETCH_WAIT_MS, min_bytes: 1, max_bytes: FETCH_BYTES };
+        let bytes = self.shared.fetch_bytes.load(Ordering::Relaxed);
+        let limits = FetchLimits {
+            max_wait_ms: FETCH_WAIT_MS,
+            min_bytes: 1,
+            max_bytes: bytes / u32::try_from(wanted.len()).unwrap_or(1).max(1),
+        };
         let fetched = self.client.fetch_partitions(&wanted, &limits);
+        self.check_lease()?;
         let mut first_failure = None;
         for (reading, fetched) in session.readings.iter_mut().zip(fetched) {
             let Reading { partition, position, committed } = reading;
@@ -325,6 +343,7 @@ impl DomainThread {
                 _ => fetched.next_offset,
             };
             let to = Position { next_offset, ..*position };
+            self.check_lease()?;
             let mut writer = Writer {
                 database: &self.shared.database,
                 stop: &self.stop,

@@ -14,6 +14,8 @@ pub enum Failure {
     Kafka(KafkaError),
     /// The database, or another recorder.
     Work(WorkError),
+    /// The domain's lease may have run out.
+    LeaseOver,
     /// The topic is not there (yet).
     TopicMissing(String),
     /// The topic can't be read.
@@ -52,6 +54,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Kafka(cause) => write!(f, "kafka: {cause}"),
             Self::Work(cause) => write!(f, "{cause}"),
+            Self::LeaseOver => f.write_str("the lease may have run out"),
             Self::TopicMissing(topic) => write!(f, "topic {topic} is not there"),
             Self::Topic { topic, code } => write!(f, "topic {topic}: {code:?}"),
         }
@@ -63,7 +66,7 @@ impl std::error::Error for Failure {
         match self {
             Self::Kafka(cause) => Some(cause),
             Self::Work(cause) => Some(cause),
-            Self::TopicMissing(_) | Self::Topic { .. } => None,
+            Self::LeaseOver | Self::TopicMissing(_) | Self::Topic { .. } => None,
         }
     }
 }

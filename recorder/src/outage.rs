@@ -59,6 +59,14 @@ impl SharedOutage {
         }
     }
 
+    /// `who` does not need it any more, here; nothing is known of it by that.
+    pub fn left(&self, who: &str) {
+        let mut state = self.state();
+        if state.missing_it.remove(who) && state.missing_it.is_empty() {
+            state.outage.succeeded();
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,6 +7,7 @@ use common::domain::{Domain, stable_hash};
 use crate::database::{Database, Transaction, WorkError};
 use crate::rows::Labels;
 use crate::sql;
+use crate::sql::leases;
 use common::stop::Stop;
 
 /// The longest that making the schema may take: an index on a large table of
@@ -51,6 +52,32 @@ pub fn ensure(database: &Database, stop: &Stop, domain: &Domain) -> Result<Label
     Ok(found.labels)
 }
 
+/// Makes the tables of leases that are missing; as [`ensure`].
+///
+/// # Errors
+/// See [`WorkError`].
+pub fn ensure_leases(database: &Database, stop: &Stop) -> Result<(), WorkError> {
+    let look = |transaction: &mut Transaction<'_>| {
+        let tables = leases::create_tables();
+        let names: Vec<&str> = tables.iter().map(|(name, _)| *name).collect();
+        let rows = transaction.query(sql::RELATIONS, &[&names])?;
+        let there = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+        let absent = tables.into_iter().filter(|(name, _)| !there.iter().any(|t| t == name));
+        Ok(absent.map(|(_, statement)| statement).collect::<Vec<_>>())
+    };
+    if database.transaction(stop, LOOK_TIMEOUT, look)?.is_empty() {
+        return Ok(());
+    }
+    database.transaction(stop, MAKE_TIMEOUT, |transaction| {
+        transaction.batch(sql::SCHEMA_BOUNDS)?;
+        transaction.execute(sql::ADVISORY_LOCK, &[&lock_key("availability schema")])?;
+        for statement in look(transaction)? {
+            transaction.batch(&statement)?;
+        }
+        Ok(())
+    })
+}
+
 /// The key of an advisory lock: what it is for, so that nobody else's is hit.
 pub fn lock_key(purpose: &str) -> i64 {
     i64::from_be_bytes(stable_hash(purpose.as_bytes()).to_be_bytes())
@@ -78,6 +105,9 @@ pub fn script(domains: &[Domain]) -> String {
         script.push_str(&format!("{};\n", sql::create_own_table(name)));
     }
     script.push_str(&format!("{};\n", sql::ADD_GAP_COLUMNS));
+    for (_, statement) in leases::create_tables() {
+        script.push_str(&format!("{statement};\n"));
+    }
     for domain in domains {
         script.push_str(&format!("{};\n", sql::create_domain_table(domain)));
         script.push_str(&format!("{};\n", sql::create_url_index(domain)));

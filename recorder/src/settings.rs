@@ -11,6 +11,8 @@ use common::settings::command_line::{self, Command};
 use common::settings::kafka::{self, KafkaFlags};
 use common::settings::{Environment, Given, Name, UsageError, values};
 
+use crate::wanted::{Pattern, Wanted};
+
 /// The consumer group unless a setting names another.
 const GROUP: &str = "websites-availability";
 /// Connections to PostgreSQL unless a setting says otherwise.
@@ -27,7 +29,7 @@ const KAFKA_REQUEST_TIMEOUT_MS: u64 = 10_000;
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(help_triggers("-h", "--help"), note = "-V, --version prints the version.")]
 struct Options {
-    /// domains to record, separated by commas, like 'aiven.io,google.com' (DOMAIN)
+    /// domains to record, separated by commas, like 'aiven.io,google.com'; '*' and '*.example.com' stand for all topics there are (DOMAIN)
     #[argh(option, short = 'd')]
     domain: Option<String>,
     /// postgreSQL URI, like postgres://user:password@host:5432/database?sslmode=verify-full (POSTGRES or POSTGRES_FILE, which unlike this flag no process list shows)
@@ -36,7 +38,7 @@ struct Options {
     /// CA certificates that sign the PostgreSQL server's, a path or PEM text (PGCA or GPCA)
     #[argh(option, short = 'g')]
     pgca: Option<String>,
-    /// most connections to PostgreSQL, 1 to 100; default 8, or as many as there are domains (POSTGRES_CONNECTIONS)
+    /// most connections to PostgreSQL, 1 to 100, beside one for leases; default 8, or as many as there are domains (POSTGRES_CONNECTIONS)
     #[argh(option)]
     postgres_connections: Option<String>,
     /// kafka bootstrap servers, host:port separated by commas (KAFKA)
@@ -89,8 +91,8 @@ pub enum Action {
 /// What to record, from where to where.
 #[derive(Debug)]
 pub struct Settings {
-    /// At least one, each with the name of its topic; no two share a table.
-    pub domains: Vec<(Domain, String)>,
+    /// The domains, of which no two share a table, and patterns for more.
+    pub wanted: Wanted,
     /// What topics' names begin with.
     pub topic_prefix: String,
     /// The way to the brokers.
@@ -121,7 +123,12 @@ pub fn parse(
     };
     match options.action.as_deref() {
         None => settings(options, environment).map(Box::new).map(Action::Record),
-        Some("schema") => domains(options.domain, environment).map(Action::PrintSchema),
+        Some("schema") => match domains(options.domain, environment)? {
+            (names, patterns) if patterns.is_empty() => Ok(Action::PrintSchema(names)),
+            _ => Err(UsageError::new(
+                "DOMAIN: has a pattern: expected domains, whose tables are to be printed",
+            )),
+        },
         // It is not repeated: it may be a password that lost its flag.
         Some(_) => Err(UsageError::new("unknown action: expected schema or none")),
     }
@@ -130,15 +137,12 @@ pub fn parse(
 
 fn settings(options: Options, environment: &Environment<'_>) -> Result<Settings, UsageError> {
     let get = |flag, variables, value| environment.setting(Name { flag, variables }, value);
-    let domains = domains(options.domain, environment)?;
+    let (names, patterns) = domains(options.domain, environment)?;
     let topic_prefix = get("--topic-prefix", &["TOPIC_PREFIX"], options.topic_prefix)?
         .map(|given| given.parse("a prefix like webactivity-", domain::parse_topic_prefix))
         .transpose()?
         .unwrap_or_else(|| domain::TOPIC_PREFIX.to_owned());
-    let domains = domains
-        .into_iter()
-        .map(|domain| domain.topic(&topic_prefix).map(|topic| (domain, topic)))
-        .collect::<Result<_, _>>()
+    let wanted = Wanted::new(&topic_prefix, names, patterns)
         .map_err(|error| UsageError::new(format!("DOMAIN: {error}")))?;
     let postgres = postgres(options.postgres, options.pgca, environment)?;
     let connections = ("--postgres-connections", &["POSTGRES_CONNECTIONS"][..]);
@@ -167,7 +171,7 @@ fn settings(options: Options, environment: &Environment<'_>) -> Result<Settings,
     kafka.connect_timeout_ms = KAFKA_CONNECT_TIMEOUT_MS;
     kafka.request_timeout_ms = KAFKA_REQUEST_TIMEOUT_MS;
     Ok(Settings {
-        domains,
+        wanted,
         topic_prefix,
         kafka: Arc::new(kafka),
         group,
@@ -182,25 +186,32 @@ fn program_id() -> &'static str {
     concat!(env!("CARGO_PKG_NAME"), "-", env!("CARGO_PKG_VERSION"))
 }
 
-fn domains(flag: Option<String>, environment: &Environment<'_>) -> Result<Vec<Domain>, UsageError> {
+fn domains(
+    flag: Option<String>,
+    environment: &Environment<'_>,
+) -> Result<(Vec<Domain>, Vec<Pattern>), UsageError> {
     let given = environment
         .setting(Name { flag: "--domain", variables: &["DOMAIN"] }, flag)?
         .ok_or_else(|| UsageError::new("DOMAIN: not given: expected domains, by --domain too"))?;
     given.parse("domain,domain,...", |text| {
-        let mut domains = Vec::new();
+        let (mut domains, mut patterns) = (Vec::new(), Vec::new());
         let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
         for name in names {
+            if let Some(pattern) = Pattern::parse(name) {
+                patterns.push(pattern.map_err(|error| error.to_string())?);
+                continue;
+            }
             let domain = Domain::parse(name).map_err(|error| error.to_string())?;
             // One that stands twice is recorded once.
             if !domains.contains(&domain) {
                 domains.push(domain);
             }
         }
-        if domains.is_empty() {
+        if domains.is_empty() && patterns.is_empty() {
             return Err("no domain in it".to_owned());
         }
         domain::refuse_shared_names(&domains).map_err(|error| error.to_string())?;
-        Ok(domains)
+        Ok((domains, patterns))
     })
 }
 

@@ -3,6 +3,8 @@
 //! Values are parameters throughout; names are quoted, as are the labels of
 //! enums, which no parameter can stand for.
 
+pub mod leases;
+
 use common::domain::Domain;
 use common::phrase;
 use common::record::Status;

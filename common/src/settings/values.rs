@@ -74,7 +74,7 @@ pub fn location(given: Option<Given>) -> Result<(String, bool), UsageError> {
         })?;
         return Ok((location, false));
     }
-    let host = hostname::get().unwrap_or_default().to_string_lossy().trim().to_lowercase();
+    let host = host();
     if host.is_empty() {
         return Err(UsageError::new(
             "LOCATION: not given, and the host has no name: expected 1 to 32 characters",
@@ -83,6 +83,11 @@ pub fn location(given: Option<Given>) -> Result<(String, bool), UsageError> {
     let cut: String = host.chars().take(LOCATION_CHARS_MAX).collect();
     let was_cut = cut != host;
     Ok((cut, was_cut))
+}
+
+/// The host's name in lower case; empty when it has none.
+pub fn host() -> String {
+    hostname::get().unwrap_or_default().to_string_lossy().trim().to_lowercase()
 }
 
 #[cfg(test)]

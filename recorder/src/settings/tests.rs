@@ -27,8 +27,8 @@ fn settings_with(variables: &[(&str, &str)], arguments: &[&str]) -> Result<Setti
 #[test]
 fn the_environment_file_of_the_readme_is_enough() {
     let settings = settings_with(&[], &[]).unwrap();
-    let topics: Vec<_> = settings.domains.iter().map(|(_, topic)| topic.as_str()).collect();
-    assert_eq!(topics, ["webactivity-www.google.com", "webactivity-aiven.io"]);
+    let topics: Vec<_> = settings.wanted.domains().keys().map(String::as_str).collect();
+    assert_eq!(topics, ["webactivity-aiven.io", "webactivity-www.google.com"]);
     assert_eq!(settings.postgres.uri.ssl_mode(), SslMode::Require);
     assert_eq!(settings.postgres_connections, 8);
     assert_eq!(settings.group, "websites-availability");
@@ -43,7 +43,7 @@ fn every_setting_arrives() {
         &["--group=dash", "--postgres-connections", "3"],
     )
     .unwrap();
-    let topics: Vec<_> = settings.domains.iter().map(|(_, topic)| topic.as_str()).collect();
+    let topics: Vec<_> = settings.wanted.domains().keys().map(String::as_str).collect();
     assert_eq!(topics, ["webactiviity-a.b", "webactiviity-c"]);
     assert_eq!((settings.group.as_str(), settings.postgres_connections), ("dash", 3));
     assert!(settings.smart);

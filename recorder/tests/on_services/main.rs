@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod identity;
+mod leases;
 mod outages;
 mod postgres_uri;
 mod recording;

@@ -89,31 +89,6 @@ fn bytes_of_1_1_0_end_as_the_right_row() {
     assert!(!log.contains("aiven"), "a log holds no record: {log}");
 }
 
-/// Goes red when `move_position` does not look at the number of rows.
-#[test]
-fn two_recorders_write_each_record_once() {
-    let mut world = World::new(&shared().unwrap());
-    world.produce([ok(1)]);
-    let recorders = [world.recorder(), world.recorder()];
-    // From here on both wait for the same offset, and one must lose it.
-    for recorder in &recorders {
-        recorder.expect_log("starting at offset");
-    }
-    for batch in 0..40_i64 {
-        world.produce((0..10).map(|second| ok(batch * 10 + second)));
-    }
-    world.expect_position(401);
-    assert_eq!(world.offsets(), (0..401).collect::<Vec<_>>());
-    let mut said = 0;
-    for recorder in recorders {
-        let (status, took, log) = recorder.stop();
-        said += log.matches("another recorder is at work on it").count();
-        assert!(status.success() && took.as_secs() < 8, "{status} {took:?}");
-    }
-    assert_eq!(world.offsets().len(), 401);
-    assert!((1..=2).contains(&said), "said by who lost, and not at each time: {said}");
-}
-
 /// Goes red when `start_position` does not count the table.
 #[test]
 fn a_table_is_taken_over_from_1_1_0_handed_back_and_taken_over_again() {

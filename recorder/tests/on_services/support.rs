@@ -311,9 +311,14 @@ impl Recorder {
     }
 
     /// SIGTERM, and how it ended.
-    pub(crate) fn stop(mut self) -> (ExitStatus, Duration, String) {
-        let start = Instant::now();
+    pub(crate) fn stop(self) -> (ExitStatus, Duration, String) {
         self.signal("TERM");
+        self.ended()
+    }
+
+    /// Waits for the end of one that was told to, and how it ended.
+    pub(crate) fn ended(mut self) -> (ExitStatus, Duration, String) {
+        let start = Instant::now();
         let status = eventually("end", || self.child.try_wait().unwrap());
         (status, start.elapsed(), self.log())
     }

@@ -1,0 +1,30 @@
+//! What the threads of all domains share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use crate::database::Database;
+use crate::group::GroupOffset;
+use crate::leases::LeaseClock;
+use crate::outage::SharedOutage;
+
+/// What all domains' threads share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Connections to PostgreSQL.
+    pub database: Database,
+    /// The way to Kafka.
+    pub kafka: Arc<common::kafka::Settings>,
+    /// Whether Kafka can be reached.
+    pub kafka_outage: SharedOutage,
+    /// Until when this recorder may rely on its leases.
+    pub lease: LeaseClock,
+    /// The most bytes read for a domain at once.
+    pub fetch_bytes: AtomicU32,
+    /// What topics begin with.
+    pub topic_prefix: String,
+    /// The consumer group that dashboards look at, and how committing goes.
+    pub group: GroupOffset,
+    /// Whether healthy records are merged.
+    pub smart: bool,
+}
