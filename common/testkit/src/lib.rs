@@ -1,10 +1,13 @@
 //! What the tests and the demonstration need: real services, sites and name
-//! servers that fail on purpose, and the certificates for them.
+//! servers that fail on purpose, proxies that break connections, bytes that no
+//! decoder should trip over, and the certificates for all of it.
 
 pub mod certificates;
 pub mod demo;
 pub mod dns;
 pub mod forward;
+pub mod fuzz;
 pub mod program;
+pub mod proxy;
 pub mod services;
 pub mod sites;
