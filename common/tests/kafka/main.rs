@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod absent;
 #[cfg(test)]
+mod cuts;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod leaders;
