@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod cuts;
 mod identity;
 mod leases;
 mod outages;

@@ -1,0 +1,150 @@
+//! The connection to PostgreSQL cut at every byte of a batch's transaction.
+
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use testkit::fuzz;
+use testkit::proxy::{Fault, PostgresProxy, Side, Told};
+use testkit::services::{fresh_name, shared};
+
+use crate::support::{Recorder, World, ok};
+
+/// What begins a transaction, and what its first statement is prepared by.
+const BEGIN: &str = "START TRANSACTION";
+const PREPARED: &str = "update \"availability_offset\"";
+/// How long positions are walked when no one says otherwise.
+const WALK: Duration = Duration::from_secs(20);
+/// Recorders at once; each waits a while after a cut before it tries again.
+const WALKERS: usize = 8;
+
+/// Which bytes: those of a transaction on a connection that has prepared its
+/// statements before, or of one that begins by preparing them.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    prepares: bool,
+    side: Side,
+}
+
+/// A recorder of a domain of its own that reaches PostgreSQL through a proxy.
+struct Walker {
+    world: World,
+    proxy: PostgresProxy,
+    recorder: Recorder,
+    written: i64,
+}
+
+impl Walker {
+    fn start() -> Self {
+        let services = shared().unwrap();
+        let mut world = World::new(&services);
+        let server = format!("127.0.0.1:{}", services.postgres_port).parse().unwrap();
+        let proxy = PostgresProxy::start(server).unwrap();
+        // A connection is made for each cut; not to hash its password 4096 times in a build
+        // without optimisation is what makes it quick.
+        let role = fresh_name("walker").replace('-', "_");
+        let make = format!(
+            "set scram_iterations = 1; create role {role} superuser login password 'walker'"
+        );
+        world.database.batch_execute(&make).unwrap();
+        let name = world.uri.split('?').next().unwrap().rsplit('/').next().unwrap().to_owned();
+        let uri = format!("postgres://{role}:walker@{}/{name}?sslmode=disable", proxy.address());
+        let recorder = world.recorder_with(&[("POSTGRES", &uri), ("RUST_LOG", "error")]);
+        let mut walker = Self { world, proxy, recorder, written: 0 };
+        walker.write();
+        walker
+    }
+
+    /// One more record, and waits until the position is behind it.
+    fn write(&mut self) {
+        self.world.produce([ok(self.written)]);
+        self.written += 1;
+        self.world.expect_position(self.written);
+    }
+
+    fn tell(&self, stretch: Stretch, bytes: usize) -> Told {
+        let (kind, holding) = if stretch.prepares {
+            // To be on a new connection the one that is open has to go.
+            self.proxy.tell(b'Q', BEGIN, 0, Side::Request, Fault::Cut(0));
+            (b'P', PREPARED)
+        } else {
+            (b'Q', BEGIN)
+        };
+        self.proxy.tell(kind, holding, 0, stretch.side, Fault::Cut(bytes))
+    }
+
+    /// Cuts a record's transaction; whether there was something to cut.
+    fn cut(&mut self, stretch: Stretch, bytes: usize) -> bool {
+        let told = self.tell(stretch, bytes);
+        self.write();
+        told.fired()
+    }
+
+    /// The bytes of a stretch, up to the next transaction.
+    fn measure(&mut self, stretch: Stretch) -> usize {
+        let told = self.tell(stretch, usize::MAX);
+        self.write();
+        // The same rule again takes the place of the first, which then counts no more.
+        let next = self.tell(Stretch { prepares: false, ..stretch }, usize::MAX);
+        self.write();
+        assert!(told.matched() && next.matched(), "{stretch:?} has another beginning now");
+        told.bytes()
+    }
+
+    /// Rows once, each, and in order.
+    fn check(mut self) {
+        let (_, _, log) = self.recorder.stop();
+        assert_eq!(self.world.offsets(), (0..self.written).collect::<Vec<_>>(), "{log}");
+        let none = "select count(*) from availability_quarantine";
+        assert_eq!(self.world.number(none), Some(0));
+        let none = "select count(*) from availability_gap";
+        assert_eq!(self.world.number(none), Some(0));
+    }
+}
+
+/// All positions when there is time, else a sample by a seed, which is printed;
+/// `AVAILABILITY_FUZZ_SECONDS` gives more time.
+///
+/// Goes red when a batch's position moves in another transaction than its rows
+/// (a commit after `move_position` in `Writer::try_write`).
+#[test]
+fn a_transaction_cut_at_any_byte_leaves_each_row_once() {
+    let seed = fuzz::seed();
+    let mut walkers: Vec<_> = thread::scope(|scope| {
+        let starting: Vec<_> = (0..WALKERS).map(|_| scope.spawn(Walker::start)).collect();
+        starting.into_iter().map(|starting| starting.join().unwrap()).collect()
+    });
+    let mut places = Vec::new();
+    for prepares in [false, true] {
+        for side in [Side::Request, Side::Answer] {
+            let stretch = Stretch { prepares, side };
+            let bytes = walkers[0].measure(stretch);
+            println!("{stretch:?}: {bytes} bytes");
+            assert!(bytes > 50, "{stretch:?} has {bytes} bytes");
+            // The end itself is one: all has passed, and the connection is cut.
+            places.extend((0..=bytes).map(|position| (stretch, position)));
+        }
+    }
+    let all = places.len();
+    fastrand::Rng::with_seed(seed).shuffle(&mut places);
+    let places = Mutex::new(places);
+    let end = Instant::now() + fuzz::budget(WALK);
+    let cuts: usize = thread::scope(|scope| {
+        let walking: Vec<_> =
+            walkers.iter_mut().map(|walker| scope.spawn(|| walk(walker, &places, end))).collect();
+        walking.into_iter().map(|walking| walking.join().unwrap()).sum()
+    });
+    let walked = all - places.lock().unwrap().len();
+    println!("{walked} of {all} positions walked, {cuts} cut, seed {seed}");
+    assert!(cuts > 20 && cuts * 10 > walked * 9, "{cuts} cuts at {walked} positions");
+    walkers.into_iter().for_each(Walker::check);
+}
+
+fn walk(walker: &mut Walker, places: &Mutex<Vec<(Stretch, usize)>>, end: Instant) -> usize {
+    let mut cuts = 0;
+    while Instant::now() < end {
+        let Some((stretch, position)) = places.lock().unwrap().pop() else { break };
+        cuts += usize::from(walker.cut(stretch, position));
+    }
+    cuts
+}
