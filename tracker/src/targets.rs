@@ -347,4 +347,29 @@ mod tests {
         assert_ne!(one.phase_hash("oslo"), one.phase_hash("rome"));
         assert_ne!(one.phase_hash("oslo"), other.phase_hash("oslo"));
     }
+
+    /// Goes red when `target` lets a URL of 257 characters through.
+    #[test]
+    fn fuzzed_lists_are_targets_that_fit_or_an_error() {
+        let longest = format!("http://a.io/{}", "x".repeat(URL_CHARS_MAX - 12));
+        let mut samples: Vec<Vec<u8>> = [
+            r"https://aiven.io <svg\s+,https://www.google.com",
+            r"http://u:s3cret@a.io x{1\,3},http://b\u{fc}cher.example:81/A?q#f \d\\,ftp://x",
+        ]
+        .map(Into::into)
+        .into();
+        samples.push(longest.into());
+        let tried = testkit::fuzz::run(&samples, |bytes| {
+            let Ok(targets) = parse(&String::from_utf8_lossy(bytes), domain::TOPIC_PREFIX) else {
+                return;
+            };
+            assert!(!targets.is_empty());
+            for target in targets {
+                assert!(target.recorded_url.chars().count() <= URL_CHARS_MAX);
+                assert!(target.topic.len() <= 249);
+                assert!(matches!(target.url.scheme(), "http" | "https"));
+            }
+        });
+        println!("targets: {tried} inputs");
+    }
 }

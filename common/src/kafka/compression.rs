@@ -209,4 +209,21 @@ mod tests {
         framed.extend([0xff, 0xff, 0xff, 0xff]);
         assert!(matches!(unpack(Codec::Snappy, framed.into(), 100), Err(Unpack::Broken(_))));
     }
+
+    /// Goes red when `append` does not compare what came with the bound.
+    #[test]
+    fn fuzzed_bytes_unpack_to_no_more_than_the_bound() {
+        const BOUND: usize = 20_000;
+        let plain: Vec<u8> = (0..500_u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
+        let mut samples: Vec<_> = CODECS.iter().map(|it| packed(*it, &plain).to_vec()).collect();
+        samples.extend(CODECS.iter().map(|it| packed(*it, &vec![0; 100_000]).to_vec()));
+        let tried = testkit::fuzz::run(&samples, |bytes| {
+            for codec in CODECS {
+                if let Ok(unpacked) = unpack(codec, Bytes::copy_from_slice(bytes), BOUND) {
+                    assert!(unpacked.len() <= BOUND, "{codec}");
+                }
+            }
+        });
+        println!("compression: {tried} inputs");
+    }
 }

@@ -275,4 +275,28 @@ mod tests {
         assert_eq!("scram-sha-512".parse(), Ok(Mechanism::ScramSha512));
         assert!("GSSAPI".parse::<Mechanism>().is_err());
     }
+
+    /// Goes red when `proof` takes any number of iterations: it is slow, or never done.
+    #[test]
+    fn fuzzed_messages_of_a_broker_are_answered_or_refused() {
+        let samples: [Vec<u8>; 3] = [
+            b"r=abcd,s=AA==,i=4096".into(),
+            b"r=abcd,s=AA==,i=4294967295".into(),
+            b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=".into(),
+        ];
+        let sasl = sasl();
+        let tried = testkit::fuzz::run(&samples, |bytes| {
+            let mut scram = Scram::new(&sasl, SHA_256, "abc".to_owned());
+            let iterations = text(bytes).and_then(|text| attribute(text, "i"));
+            // What is allowed is counted through, which takes seconds without optimisation.
+            if iterations
+                .is_ok_and(|it| it.parse().is_ok_and(|it| (5_000..=1_000_000).contains(&it)))
+            {
+                return;
+            }
+            let _ = scram.proof(bytes);
+            assert!(scram.verify(bytes).is_err(), "nobody can know what it is to be");
+        });
+        println!("sasl: {tried} inputs");
+    }
 }

@@ -270,4 +270,80 @@ mod tests {
         }
         assert_eq!(options(&["--version"]).unwrap_err(), "watch 1.0\n");
     }
+
+    /// Any options, written in any of the ways that there are, in any order.
+    ///
+    /// Goes red when `short` takes the `=` for a part of the value, or `push`
+    /// keeps what was given first.
+    #[test]
+    fn however_options_are_written_they_are_the_same() {
+        let values = ["sydney", "", "-s", "--smart", "a=b", "=", "ü ,", "-", "--"];
+        for seed in 0..20_000 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut expected = Options { location: None, postgres: None, smart: false };
+            let mut arguments: Vec<String> = Vec::new();
+            for _ in 0..random.usize(0..6) {
+                let value = random.choice(values).unwrap();
+                let (long, short, slot) = match random.u8(0..3) {
+                    0 => ("--location", "-l", &mut expected.location),
+                    1 => ("--postgres", "-p", &mut expected.postgres),
+                    _ => {
+                        expected.smart = true;
+                        arguments.push(if random.bool() { "-s" } else { "--smart" }.to_owned());
+                        continue;
+                    }
+                };
+                *slot = Some(value.to_owned());
+                let switches = if random.bool() { "" } else { "s" };
+                expected.smart |= !switches.is_empty();
+                let bundle = format!("-{switches}{}", &short[1..]);
+                match random.u8(0..5) {
+                    0 => {
+                        expected.smart |= switches == "s";
+                        arguments.extend([bundle, value.to_owned()]);
+                    }
+                    // What would be taken for something else is written with a `=`.
+                    1 if !value.is_empty() && !value.starts_with('=') => {
+                        arguments.push(format!("{bundle}{value}"));
+                    }
+                    2 => arguments.extend([bundle, value.to_owned()]),
+                    3 if !value.is_empty() => arguments.push(format!("{bundle}={value}")),
+                    _ => {
+                        arguments.extend((!switches.is_empty()).then(|| "--smart".to_owned()));
+                        if random.bool() {
+                            arguments.push(format!("{long}={value}"));
+                        } else {
+                            arguments.extend([long.to_owned(), value.to_owned()]);
+                        }
+                    }
+                }
+            }
+            let given: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            assert_eq!(options(&given), Ok(expected), "seed {seed}: {arguments:?}");
+        }
+    }
+
+    /// Goes red when `unknown` repeats all of a word: a value may stand in it.
+    #[test]
+    fn fuzzed_command_lines_are_read_or_refused_and_repeat_no_value() {
+        let samples = [
+            b"-l\0sydney\0--postgres=s3cret\0-s".to_vec(),
+            b"-sls3cret\0--\0s3cret\0help".to_vec(),
+            b"--postgress=s3cret\0-xs3cret\0--smart=s3cret".to_vec(),
+        ];
+        let tried = testkit::fuzz::run(&samples, |bytes| {
+            use std::os::unix::ffi::OsStringExt;
+            let words: Vec<_> = bytes.split(|byte| *byte == 0).collect();
+            let arguments = words.iter().map(|word| OsString::from_vec(word.to_vec()));
+            // The name of a long flag is repeated, be it what it may, and nothing else.
+            let is_name = words.iter().any(|word| {
+                let name = word.split(|byte| *byte == b'=').next().unwrap_or_default();
+                name.starts_with(b"--") && name.windows(6).any(|part| part == b"s3cret")
+            });
+            if let Err(error) = parse::<Options>("watch", "1.0", arguments) {
+                assert!(is_name || !error.to_string().contains("s3cret"), "{error}");
+            }
+        });
+        println!("command line: {tried} inputs");
+    }
 }

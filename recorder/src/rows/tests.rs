@@ -121,3 +121,34 @@ fn what_does_not_fit_is_rejected_with_its_reason() {
     }
     assert_eq!(change(|r| r.phrase = "x\n".repeat(1000)).chars().count(), 400);
 }
+
+/// Goes red when `fitting` lets a NUL through, or `reason` takes all characters.
+#[test]
+fn fuzzed_values_are_a_row_that_fits_or_a_reason_that_does() {
+    let mut samples = vec![record().encode()];
+    for timestamp in [f64::NAN, f64::INFINITY, -1.5, 1e19] {
+        samples.push(Record { timestamp, detail: Some("x\0y".into()), ..record() }.encode());
+    }
+    samples.push(Record { dns_ms: Some(i64::MAX), url: "u".repeat(300), ..record() }.encode());
+    samples.push(Record { phrase: "p".repeat(1000), ..record() }.encode());
+    let labels = labels();
+    let tried = testkit::fuzz::run(&samples, |bytes| match Row::new(7, Some(bytes), &labels) {
+        Ok(row) => {
+            for (text, max) in [
+                (Some(&row.test_from), FROM_CHARS_MAX),
+                (Some(&row.url), URL_CHARS_MAX),
+                (row.detail.as_ref(), DETAIL_CHARS_MAX),
+            ] {
+                let text = text.map_or("", String::as_str);
+                assert!(text.chars().count() <= max && !text.contains('\0'), "{row:?}");
+            }
+            assert!(labels.phrase(&row.phrase).is_some());
+        }
+        Err(rejected) => {
+            let reason = rejected.reason();
+            assert!(reason.chars().count() <= REASON_CHARS_MAX, "{reason}");
+            assert!(!reason.chars().any(char::is_control), "{reason:?}");
+        }
+    });
+    println!("rows: {tried} inputs");
+}

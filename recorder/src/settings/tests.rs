@@ -107,3 +107,44 @@ fn the_schema_needs_no_server() {
         other => panic!("{other:?}"),
     }
 }
+
+/// Goes red when an error repeats a value with its line breaks.
+#[test]
+fn fuzzed_settings_are_taken_or_refused_in_one_line() {
+    const NAMES: [&str; 8] = [
+        "DOMAIN",
+        "KAFKA",
+        "POSTGRES",
+        "SMART",
+        "TOPIC_PREFIX",
+        "POSTGRES_CONNECTIONS",
+        "SASL_MECHANISM",
+        "CA",
+    ];
+    // A letter for the variable, then its value.
+    let samples: Vec<Vec<u8>> = [
+        "\0www.google.com,aiven.io",
+        "\u{1}127.0.0.1:9092,[::1]:9093",
+        "\u{2}postgres://u:hunter2@127.0.0.1:20274/web?sslmode=require",
+        "\u{3}true",
+        "\u{4}webactiviity-",
+        "\u{5}100",
+        "\u{6}SCRAM-SHA-256",
+        "\u{7}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
+    ]
+    .map(Into::into)
+    .into();
+    let tried = testkit::fuzz::run(&samples, |bytes| {
+        let Some((which, value)) = bytes.split_first() else { return };
+        let value = String::from_utf8_lossy(value);
+        let name = NAMES[usize::from(*which) % NAMES.len()];
+        // With TLS the system's roots are read, which takes longer than all else.
+        let plain = ("POSTGRES", "postgres://u:hunter2@127.0.0.1/web?sslmode=disable");
+        let given = [(name, value.as_ref()), plain];
+        let given = if name == "POSTGRES" { &given[..1] } else { &given };
+        if let Err(error) = settings_with(given, &[]) {
+            assert_eq!(error.lines().count(), 1, "{error:?}");
+        }
+    });
+    println!("settings of the recorder: {tried} inputs");
+}

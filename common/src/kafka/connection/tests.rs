@@ -88,3 +88,89 @@ fn damaged_answers_are_survived() {
     let topics = vec![offset_fetch_response::OffsetFetchResponseTopic::default()];
     survives::<OffsetFetchRequest>(7, &OffsetFetchResponse::default().with_topics(topics));
 }
+
+/// Answers of every kind, each read as what it is; the first byte says which.
+///
+/// Goes red when `Guard::judge` lets every count pass: a capacity overflows.
+#[test]
+fn fuzzed_answers_are_an_answer_or_an_error() {
+    fn sample<R: Call>(kind: u8, response: &R::Response, version: i16) -> Vec<u8>
+    where
+        R::Response: Encodable,
+    {
+        let mut bytes = BytesMut::new();
+        bytes.put_u8(kind);
+        bytes.put_i32(7);
+        if R::Response::header_version(version) > 0 {
+            bytes.put_u8(0);
+        }
+        response.encode(&mut bytes, version).unwrap();
+        bytes.to_vec()
+    }
+    fn read<R: Call>(frame: Bytes, version: i16) {
+        let _ = decode::<R>(frame, &Sent { correlation_id: 7, version });
+    }
+    let topic = MetadataResponseTopic::default()
+        .with_name(Some(TopicName("t".into())))
+        .with_partitions(vec![MetadataResponsePartition::default(); 3]);
+    let metadata = MetadataResponse::default()
+        .with_brokers(vec![MetadataResponseBroker::default().with_host("broker".into())])
+        .with_topics(vec![topic; 2]);
+    let data = PartitionData::default().with_records(Some(vec![1; 300].into()));
+    let fetched = FetchableTopicResponse::default().with_partitions(vec![data; 2]);
+    let produced = TopicProduceResponse::default()
+        .with_name(TopicName("t".into()))
+        .with_partition_responses(vec![PartitionProduceResponse::default(); 2]);
+    let offsets = list_offsets_response::ListOffsetsTopicResponse::default();
+    let created = create_topics_response::CreatableTopicResult::default();
+    let group = offset_fetch_response::OffsetFetchResponseTopic::default();
+    let samples = [
+        sample::<MetadataRequest>(0, &metadata, 12),
+        sample::<FetchRequest>(1, &FetchResponse::default().with_responses(vec![fetched; 2]), 13),
+        sample::<ProduceRequest>(
+            2,
+            &ProduceResponse::default().with_responses(vec![produced; 2]),
+            12,
+        ),
+        sample::<ApiVersionsRequest>(
+            3,
+            &ApiVersionsResponse::default().with_api_keys(vec![Default::default(); 9]),
+            3,
+        ),
+        sample::<SaslHandshakeRequest>(
+            4,
+            &SaslHandshakeResponse::default().with_mechanisms(vec!["PLAIN".into(); 3]),
+            1,
+        ),
+        sample::<ListOffsetsRequest>(
+            5,
+            &ListOffsetsResponse::default().with_topics(vec![offsets; 2]),
+            7,
+        ),
+        sample::<CreateTopicsRequest>(
+            6,
+            &CreateTopicsResponse::default().with_topics(vec![created]),
+            7,
+        ),
+        sample::<OffsetFetchRequest>(
+            7,
+            &OffsetFetchResponse::default().with_topics(vec![group]),
+            7,
+        ),
+    ];
+    let tried = testkit::fuzz::run(&samples, |bytes| {
+        let Some((kind, frame)) = bytes.split_first() else { return };
+        let frame = Bytes::copy_from_slice(frame);
+        match kind % 8 {
+            0 => read::<MetadataRequest>(frame, 12),
+            1 => read::<FetchRequest>(frame, 13),
+            2 => read::<ProduceRequest>(frame, 12),
+            3 => read::<ApiVersionsRequest>(frame, 3),
+            4 => read::<SaslHandshakeRequest>(frame, 1),
+            5 => read::<ListOffsetsRequest>(frame, 7),
+            6 => read::<CreateTopicsRequest>(frame, 7),
+            _ => read::<OffsetFetchRequest>(frame, 7),
+        }
+    });
+    println!("kafka answers: {tried} inputs");
+}

@@ -194,3 +194,35 @@ fn batches_of_the_java_producer_are_read_in_every_codec() {
         assert_eq!(read.records[201].value, None, "{codec}");
     }
 }
+
+/// Batches of every codec, damaged, with and without a checksum that is right
+/// again: what is read stays within what was asked for, and goes on.
+///
+/// Goes red when `read_batch` does not compare a record's offset with its batch.
+#[test]
+fn fuzzed_batches_move_forward_and_hold_no_foreign_offset() {
+    let mut samples = vec![batch(10, &["a", "b", "c"]), batch(10, &[])];
+    for bytes in [
+        &include_bytes!("../../../testdata/kafka/batches-gzip-console-producer-4.4.0.log")[..],
+        include_bytes!("../../../testdata/kafka/batches-snappy-console-producer-4.4.0.log"),
+        include_bytes!("../../../testdata/kafka/batches-lz4-console-producer-4.4.0.log"),
+        include_bytes!("../../../testdata/kafka/batches-zstd-console-producer-4.4.0.log"),
+    ] {
+        samples.push(bytes.to_vec());
+    }
+    samples.push([batch(10, &["a"]), batch(11, &["b"])].concat());
+    let tried = testkit::fuzz::run(&samples, |bytes| {
+        let righted = (bytes.len() > HEADER_LEN).then(|| changed(bytes.to_vec(), 16, &[2]));
+        for bytes in [Some(bytes.to_vec()), righted].into_iter().flatten() {
+            let read = read(bytes, 11);
+            assert!(read.next_offset >= 11);
+            let mut last = 10;
+            for record in &read.records {
+                assert!(record.offset > 10, "before what was asked for");
+                assert!(record.offset < read.next_offset, "beyond where it goes on");
+                last = last.max(record.offset);
+            }
+        }
+    });
+    println!("batches: {tried} inputs");
+}

@@ -124,3 +124,26 @@ fn the_password_is_shown_nowhere() {
     let uri = parse("postgres://u:hunter2@h/d?sslpassword=hunter2&sslcert=a&sslkey=b");
     assert!(!format!("{uri} {uri:?}").contains("hunter2"));
 }
+
+/// Goes red when the error of a port repeats what stands before it: a password.
+#[test]
+fn fuzzed_uris_are_read_or_refused_and_never_shown() {
+    let samples: Vec<Vec<u8>> = [
+        "postgres://avnadmin:hunter2hunter2@pg.example:20274/defaultdb?sslmode=require",
+        "postgres://u:hunter2hunter2@one,two:6543,[::1]/d?tcp_user_timeout=2500&keepalives_count=7",
+        r"sslmode='require' host=pg.example port=20274 user=a password=hunter2hunter2 dbname='d\'b'",
+    ]
+    .map(Into::into)
+    .into();
+    let tried = testkit::fuzz::run(&samples, |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        match PostgresUri::parse(&text) {
+            Ok(uri) => {
+                uri.ssl_mode();
+                let _ = uri.renewed();
+            }
+            Err(error) => assert!(!error.to_string().contains("hunter2hunter2"), "{error}"),
+        }
+    });
+    println!("uri: {tried} inputs");
+}

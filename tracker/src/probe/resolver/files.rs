@@ -209,4 +209,21 @@ mod tests {
         assert_eq!(get("www").unwrap(), ["192.0.2.7"]);
         assert_eq!(get("off"), None);
     }
+
+    #[test]
+    fn fuzzed_files_are_read_within_their_bounds() {
+        let samples = [
+            b"nameserver fe80::1%7\nsearch a.example b.example\noptions ndots:99 timeout:0\n"
+                .to_vec(),
+            b"127.0.0.1 localhost\n::1 localhost six # six\n".to_vec(),
+        ];
+        let tried = testkit::fuzz::run(&samples, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let conf = ResolvConf::parse(&text);
+            assert!((1..=SERVERS_MAX).contains(&conf.servers.len()));
+            assert!(conf.search.len() <= SEARCH_MAX && conf.ndots <= 15);
+            let _ = Hosts::parse(&text).get("localhost");
+        });
+        println!("files of the resolver: {tried} inputs");
+    }
 }

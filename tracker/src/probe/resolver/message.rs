@@ -140,3 +140,6 @@ fn word(code: ResponseCode) -> String {
         other => format!("code {}", u16::from(other)),
     }
 }
+
+#[cfg(test)]
+mod tests;
