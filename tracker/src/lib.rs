@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! ticker ──queue──▶ workers ──results──▶ producer ──▶ Kafka
-//! (due)   bounded   (probe)   bounded    (spool)
+//! (due)   bounded   (probe)   bounded    (spool: memory, disk)
 //! ```
 //!
 //! This file owns every channel and every join; with no Kafka server given,
@@ -36,7 +36,7 @@ use ticker::Rhythm;
 use workers::{Pool, Probed};
 
 /// Results on their way from the workers. The producer takes them within the
-/// bound of one exchange with Kafka; should that many come in less, workers
+/// bound of one exchange with Kafka, or of a disk that hangs; should that many come in less, workers
 /// wait, and the ticker counts the slots that are skipped for it.
 const RESULTS_MAX: usize = 65_536;
 
@@ -152,11 +152,14 @@ fn start_sink(
     account: Sender<io::Result<Account>>,
 ) -> io::Result<JoinHandle<()>> {
     let (name, run): (_, Box<dyn FnOnce() -> io::Result<Account> + Send>) = match sink {
-        Sink::Kafka { mut settings, topics, topic_prefix } => {
+        Sink::Kafka { mut settings, topics, topic_prefix, spool } => {
             settings.cutoff = Some(cutoff.clone());
             settings.connect_timeout_ms = CONNECT_TIMEOUT_MS;
             let run = Run::new().map_err(io::Error::other)?;
-            let producer = Producer::new(Arc::new(*settings), topics, topic_prefix, run);
+            let mut producer = Producer::new(Arc::new(*settings), topics, topic_prefix, run);
+            if let Some((folder, bytes_max)) = spool {
+                producer.wait_on_disk(folder, bytes_max);
+            }
             ("producer", Box::new(move || Ok(producer.run(&results, &no_more))))
         }
         Sink::Print { json } => {

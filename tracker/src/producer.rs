@@ -14,7 +14,7 @@ use common::kafka::{
 use crossbeam_channel::{Receiver, never, select_biased};
 
 use crate::Account;
-use crate::spool::{SPOOL_BYTES_MAX, Spool};
+use crate::spool::{Folder, SPOOL_BYTES_MAX, Spool};
 use crate::workers::Probed;
 
 /// The most records of a batch: what a broker can check and append in
@@ -30,6 +30,11 @@ const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_CAP: Duration = Duration::from_secs(5);
 /// Shorter outages are not logged.
 const OUTAGE_GRACE: Duration = Duration::from_secs(2);
+/// The shortest time from one write to the spool's disk to the next: what comes
+/// meanwhile is synced together.
+const SAVE_EVERY: Duration = Duration::from_millis(20);
+/// The pause when results wait on disk and can't be read.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
 /// How often losses are logged.
 const SAY_AFTER: Duration = Duration::from_secs(60);
 
@@ -63,6 +68,10 @@ pub struct Producer {
     backoff: Backoff,
     /// No round before this.
     retry_at: Option<Instant>,
+    /// When results were last written to disk.
+    saved_at: Option<Instant>,
+    /// Where they wait on disk, until it is opened.
+    disk: Option<(Folder, u64)>,
 }
 
 impl Producer {
@@ -88,24 +97,36 @@ impl Producer {
             stuck: HashSet::new(),
             backoff: Backoff::new(RETRY_FIRST, RETRY_CAP),
             retry_at: None,
+            saved_at: None,
+            disk: None,
         }
+    }
+
+    /// Lets results wait in a folder, in at most `bytes_max` bytes.
+    pub fn wait_on_disk(&mut self, folder: Folder, bytes_max: u64) {
+        self.disk = Some((folder, bytes_max));
     }
 
     /// Writes results until they end, or `no_more` says that no more will come
     /// and by when all must be over, and then what still waits: what became of
     /// all.
     pub fn run(mut self, results: &Receiver<Probed>, no_more: &Receiver<Instant>) -> Account {
+        if let Some((folder, bytes_max)) = self.disk.take() {
+            self.spool.open(folder, bytes_max);
+        }
         let deadline = loop {
             match self.wait_for_results(results, no_more) {
                 Wake::Work => {}
                 Wake::NoMore(deadline) => break deadline,
             }
+            self.save();
             self.round(None);
             self.lost.say(Some(SAY_AFTER));
         };
         while let Ok(probed) = results.try_recv() {
             self.take(probed);
         }
+        self.save();
         while self.has_work() && Instant::now() < deadline {
             let pause = self.retry_at.take().map(|at| at.min(deadline));
             if let Some(pause) = pause.and_then(|at| at.checked_duration_since(Instant::now())) {
@@ -135,7 +156,10 @@ impl Producer {
                 return Wake::NoMore(deadline.unwrap_or_else(|_| Instant::now()));
             }
             recv(results) -> probed => match probed {
-                Ok(probed) => self.take(probed),
+                Ok(probed) => {
+                    self.take(probed);
+                    self.take_until_save(results);
+                }
                 // All workers have ended, and the word to end is on its way.
                 Err(_) => return Wake::NoMore(no_more.recv().unwrap_or_else(|_| Instant::now())),
             },
@@ -145,6 +169,27 @@ impl Producer {
             self.take(probed);
         }
         Wake::Work
+    }
+
+    /// Takes what comes until the disk may be written to again.
+    fn take_until_save(&mut self, results: &Receiver<Probed>) {
+        let save_at = self.saved_at.filter(|_| self.spool.has_disk()).map(|at| at + SAVE_EVERY);
+        while let Some(save_at) = save_at
+            && let Ok(probed) = results.recv_deadline(save_at)
+        {
+            self.take(probed);
+        }
+    }
+
+    /// Makes results safe on disk, if they wait there, before they are sent.
+    fn save(&mut self) {
+        let Self { lost, account, spool, .. } = self;
+        spool.save(|topic| {
+            account.lost += 1;
+            lost.add(topic, "no room to wait for kafka", 1);
+        });
+        account.lost += spool.take_unreadable();
+        self.saved_at = Some(Instant::now());
     }
 
     fn has_work(&self) -> bool {
@@ -178,14 +223,22 @@ impl Producer {
             return;
         }
         self.retry_at = None;
+        self.spool.load();
         self.look_for_other_prefix();
         let batches = self.batches();
+        if batches.is_empty() && self.kafka.pending() == 0 && !self.spool.is_empty() {
+            self.retry_at = Some(Instant::now() + UNREADABLE_PAUSE);
+            return;
+        }
         let mut unsettled = None;
         let mut delivered = 0;
         for (topic, outcome) in self.kafka.send(batches, deadline) {
             self.stuck.remove(&topic);
             match outcome {
-                Outcome::Delivered { records, .. } => delivered += records,
+                Outcome::Delivered { records, .. } => {
+                    self.spool.settled(&topic, records);
+                    delivered += records;
+                }
                 Outcome::Pending { reason } => {
                     self.stuck.insert(topic.clone());
                     unsettled = Some((topic, reason));
@@ -199,6 +252,7 @@ impl Producer {
                 }
             }
         }
+        self.spool.note();
         match unsettled {
             // With nothing settled either, the answers are still to come.
             None if delivered == 0 && self.kafka.pending() > 0 => {}
@@ -285,6 +339,7 @@ impl Producer {
     /// A batch was refused for good, so the topic's other results would be too,
     /// unless it was for what some of its records are.
     fn refused(&mut self, topic: &str, records: usize, cause: &Error, maybe_delivered: bool) {
+        self.spool.settled(topic, records);
         let others = if cause.is_of_records() { 0 } else { self.spool.discard(topic) };
         let records = records + others;
         self.account.lost += records;
@@ -292,11 +347,15 @@ impl Producer {
         self.lost.add(topic, &format!("{cause}{doubt}"), records);
     }
 
-    /// The drain has ended: what still waits is lost, and counted.
+    /// The drain has ended: what still waits on disk goes with the next start,
+    /// and what is in memory alone is lost, and counted.
     fn give_up(&mut self) {
-        let pending = self.kafka.pending_records();
-        let waiting = self.spool.counts().map(|(topic, count)| (topic.to_string(), count));
-        for (topic, records) in waiting.chain(pending).collect::<Vec<_>>() {
+        self.account.lost += self.spool.take_unreadable();
+        let (stay, lost) = self.spool.close();
+        if stay > 0 {
+            log::info!("{stay} results wait on disk for the next start");
+        }
+        for (topic, records) in lost {
             self.account.lost += records;
             self.lost.add(&topic, "not delivered before the end", records);
         }

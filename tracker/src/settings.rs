@@ -11,6 +11,7 @@ use common::settings::command_line::{self, Command};
 use common::settings::kafka::{self, KafkaFlags};
 use common::settings::{Environment, Name, UsageError, values};
 
+use crate::spool::Folder;
 use crate::targets::{self, Target};
 
 /// Probes websites on a fixed schedule and writes every result to Apache Kafka, or, with no Kafka server given, to standard output. Each flag can be given by the environment variable in brackets as well, and the variable wins.
@@ -62,6 +63,12 @@ struct Options {
     /// hours that a topic that this tracker makes keeps records, 1 to 876000; default: the broker's own (TOPIC_RETENTION)
     #[argh(option)]
     topic_retention: Option<String>,
+    /// folder in which results wait for kafka, for one tracker alone; default: they wait in memory (SPOOL)
+    #[argh(option)]
+    spool: Option<String>,
+    /// most MiB that wait in it, 16 to 1048576; default 1024 (SPOOL_MAX)
+    #[argh(option)]
+    spool_max: Option<String>,
     /// most KiB of a page, decoded, that are read for its regexp, 1 to 65536; default 1024 (BODY_MAX)
     #[argh(option)]
     body_max: Option<String>,
@@ -110,6 +117,8 @@ pub enum Sink {
         topics: TopicSpec,
         /// What topics' names begin with.
         topic_prefix: String,
+        /// The folder that results wait in, and the most bytes there.
+        spool: Option<(Folder, u64)>,
     },
 }
 
@@ -180,6 +189,14 @@ fn settings(
             sasl_password: options.sasl_password,
         },
     )?;
+    let spool = get("--spool", &["SPOOL"], options.spool)?;
+    let spool_mib_max = get("--spool-max", &["SPOOL_MAX"], options.spool_max)?
+        .map(|given| values::whole_number(&given, "MiB", 16..=1_048_576))
+        .transpose()?
+        .unwrap_or(1_024);
+    if let (None, Some(spool)) = (&kafka, &spool) {
+        return Err(spool.error("results go to no kafka server: expected KAFKA too"));
+    }
     let sink = match kafka {
         Some(_) if options.json => {
             return Err(UsageError::new(
@@ -193,6 +210,11 @@ fn settings(
                 retention_ms: retention_h.and_then(|hours| i64::try_from(hours * 3_600_000).ok()),
             },
             topic_prefix,
+            // The last, as it makes the folder and locks it.
+            spool: spool
+                .map(|given| given.parse("a folder for this tracker alone", Folder::open))
+                .transpose()?
+                .map(|folder| (folder, spool_mib_max * 1024 * 1024)),
         },
         None if terminal || options.once || options.json => Sink::Print { json: options.json },
         None => {

@@ -87,6 +87,11 @@ impl Program {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal, such as `TERM`, `KILL` or `STOP`.
     pub fn signal(&self, name: &str) {
         let sent =

@@ -16,21 +16,21 @@ use testkit::services::{Services, fresh_name, shared};
 use crate::{PATIENCE, hello_site, run, tracker};
 
 /// The tracker's variables for Kafka over TLS, with topics of the test's own.
-struct Kafka {
-    services: Services,
-    prefix: String,
+pub(crate) struct Kafka {
+    pub(crate) services: Services,
+    pub(crate) prefix: String,
     certificates: [String; 3],
 }
 
 impl Kafka {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let services = shared().expect("services");
         let path = |name: &str| services.cert(name).display().to_string();
         let certificates = [path("ca.crt"), path("client.crt"), path("client.key")];
         Self { services, prefix: fresh_name("t") + "-", certificates }
     }
 
-    fn variables(&self) -> Vec<(&str, &str)> {
+    pub(crate) fn variables(&self) -> Vec<(&str, &str)> {
         let [ca, cert, key] = self.certificates.each_ref().map(String::as_str);
         vec![
             ("KAFKA", &self.services.kafka_tls),
@@ -71,7 +71,7 @@ impl Kafka {
         client.fetch(&position, &limits).unwrap().records
     }
 
-    fn wait_for_records(&self, topic: &str, count: usize) -> Vec<Record> {
+    pub(crate) fn wait_for_records(&self, topic: &str, count: usize) -> Vec<Record> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let records = self.records(topic);

@@ -5,6 +5,7 @@
 
 mod delivery;
 mod output;
+mod spool;
 mod usage;
 
 use std::io::{Read, Write};

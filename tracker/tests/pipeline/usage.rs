@@ -72,6 +72,21 @@ fn what_is_wrong_where_it_came_from_and_what_was_expected() {
             "KAFKA: a password would go to kafka.example:9092 in plain text: expected CA, CERT and KEY, or --kafka-tls",
         ),
         (
+            &["--once"],
+            &[SITE, ("SPOOL", "/nowhere")],
+            "SPOOL: results go to no kafka server: expected KAFKA too",
+        ),
+        (
+            &["--spool", "/proc/nowhere"],
+            &[SITE, kafka],
+            "--spool: /proc/nowhere: No such file or directory (os error 2): expected a folder for this tracker alone",
+        ),
+        (
+            &[],
+            &[SITE, kafka, ("SPOOL_MAX", "1")],
+            "SPOOL_MAX: 1 is out of range: expected 16 to 1048576 MiB",
+        ),
+        (
             &["-l", "123456789012345678901234567890123"],
             &[SITE],
             "--location: has 33 characters: expected 1 to 32 characters",
@@ -110,6 +125,8 @@ fn help_goes_to_standard_output_and_names_every_variable() {
         "TOPIC_REPLICATION",
         "TOPIC_RETENTION",
         "BODY_MAX",
+        "SPOOL",
+        "SPOOL_MAX",
     ] {
         let named = ended.stdout.contains(&format!("({variable}"));
         assert!(named, "{variable} is not in the help:\n{}", ended.stdout);
