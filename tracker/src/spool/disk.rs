@@ -295,11 +295,14 @@ impl Disk {
 
     /// The results of a segment that were not delivered when it was opened.
     pub(super) fn load(&self, first: u64) -> io::Result<Vec<Stored>> {
-        let bytes = match fs::read(self.path(first)) {
+        let mut bytes = match fs::read(self.path(first)) {
             // Somebody took it away, and waiting does not bring it back.
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => Vec::new(),
             read => read?,
         };
+        // What a failed write left behind what was accepted is no part of it.
+        let accepted = self.segments.get(&first).map_or(0, |segment| segment.bytes);
+        bytes.truncate(usize::try_from(accepted).unwrap_or(usize::MAX));
         let end = self.segments.range(first + 1..).next().map_or(u64::MAX, |(next, _)| *next);
         let mut results = Vec::new();
         let Some(mut reader) = Reader::new(&bytes) else { return Ok(results) };

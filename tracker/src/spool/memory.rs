@@ -121,6 +121,13 @@ impl Memory {
         self.topics.entry(Arc::clone(topic)).or_default()
     }
 
+    /// The topics that have results on disk and none here.
+    pub(super) fn hungry(&self) -> impl Iterator<Item = &str> {
+        let topics = self.topics.iter();
+        let hungry = topics.filter(|(_, topic)| topic.unloaded > 0 && topic.queue.is_empty());
+        hungry.map(|(topic, _)| &**topic)
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.bytes > self.bytes_max
     }

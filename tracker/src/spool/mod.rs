@@ -208,11 +208,13 @@ impl Spool {
     fn try_load(&mut self) -> io::Result<()> {
         let Self { memory, disk: Some(disk), .. } = self else { return Ok(()) };
         for _ in 0..LOAD_SEGMENTS_MAX {
-            let hungry = |topic: &Arc<str>| {
-                memory.topics.get(topic).is_some_and(|topic| topic.queue.is_empty())
-            };
+            let hungry: HashSet<&str> = memory.hungry().collect();
+            if hungry.is_empty() {
+                return Ok(());
+            }
             let next = disk.segments.iter().find(|(_, segment)| {
-                segment.topics.iter().any(|(topic, held)| held.unloaded > 0 && hungry(topic))
+                let mut topics = segment.topics.iter();
+                topics.any(|(topic, held)| held.unloaded > 0 && hungry.contains(&**topic))
             });
             let Some((first, _)) = next else { return Ok(()) };
             let first = *first;

@@ -182,8 +182,8 @@ fn a_restart_goes_on_after_what_was_delivered() {
 fn memory_is_a_window_and_no_topic_waits_for_anothers_backlog() {
     let scratch = Scratch::new();
     let bytes_max = 400 * entry_bytes();
-    let mut spool = scratch.open(bytes_max, 8 * MIB);
-    for value in 0..40_000 {
+    let mut spool = scratch.open(bytes_max, 4 * MIB);
+    for value in 0..20_000 {
         assert!(push(&mut spool, "stuck", value).is_empty());
         if value % 50 == 0 {
             assert!(push(&mut spool, "late", value).is_empty());
@@ -195,18 +195,18 @@ fn memory_is_a_window_and_no_topic_waits_for_anothers_backlog() {
     save(&mut spool);
     assert!(scratch.segments().len() > 1);
     assert!(spool.memory.bytes <= bytes_max);
-    assert_eq!(spool.len(), 40_800);
+    assert_eq!(spool.len(), 20_400);
     // A topic that comes now is there at once.
     push(&mut spool, "new", 1);
     save(&mut spool);
     assert_eq!(drain(&mut spool, "new"), [1]);
     // And one with a backlog goes on though the other is stuck.
     assert_eq!(values(&spool.take("stuck", 3, usize::MAX)), [0, 1, 2]);
-    let late: Vec<u64> = (0..800).map(|value| value * 50).collect();
+    let late: Vec<u64> = (0..400).map(|value| value * 50).collect();
     assert_eq!(drain(&mut spool, "late"), late);
     assert!(spool.memory.bytes <= 2 * bytes_max);
     spool.put_back(&Arc::from("stuck"), (0..3).map(record).collect());
-    assert_eq!(drain(&mut spool, "stuck"), (0..40_000).collect::<Vec<_>>());
+    assert_eq!(drain(&mut spool, "stuck"), (0..20_000).collect::<Vec<_>>());
     assert!(spool.is_empty());
     assert_eq!((spool.memory.bytes, spool.memory.bytes_on_disk()), (0, 0));
     assert_eq!(spool.close(), (0, vec![]));
