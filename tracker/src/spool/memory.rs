@@ -175,17 +175,10 @@ impl Memory {
     }
 
     /// Takes the youngest half of what one topic has both here and on disk from
-    /// memory: that of the topic with the most. `unloaded` hears each. False: no
-    /// topic has more than `share` bytes.
-    pub(super) fn unload(
-        &mut self,
-        share: usize,
-        mut unloaded: impl FnMut(&Arc<str>, u64),
-    ) -> bool {
+    /// memory: that of the topic with the most. `unloaded` hears each.
+    pub(super) fn unload(&mut self, mut unloaded: impl FnMut(&Arc<str>, u64)) {
         let largest = self.topics.iter().max_by_key(|(_, topic)| topic.bytes_on_disk);
-        let Some((name, _)) = largest.filter(|(_, topic)| topic.bytes_on_disk > share) else {
-            return false;
-        };
+        let Some((name, _)) = largest else { return };
         let name = Arc::clone(name);
         let topic = self.topic(&name);
         while let Some(waiting) = topic.queue.pop_back_if(|waiting| !waiting.on_disk) {
@@ -204,7 +197,6 @@ impl Memory {
             gone.push(waiting);
         }
         gone.iter().for_each(|waiting| self.leave(&name, waiting));
-        true
     }
 
     /// Drops the oldest result here, which must not be on disk: its topic.

@@ -31,8 +31,8 @@ use memory::{Loaded, Memory};
 const DISK_RETRY: Duration = Duration::from_secs(5);
 /// What is written and synced in one piece.
 const CHUNK_BYTES_MAX: usize = 1024 * 1024;
-/// Topics are read ahead to this part of the memory, so that what comes new
-/// finds room.
+/// The topics with more on disk share this part of the memory when they are read
+/// back, whatever is in memory already: one that is stuck keeps nobody's room.
 const LOAD_PART: usize = 2;
 /// The most segments that are read in one go, some 10 ms each.
 const LOAD_SEGMENTS_MAX: usize = 8;
@@ -121,7 +121,11 @@ impl Spool {
         while self.memory.is_over() {
             let Self { memory, disk, .. } = self;
             if let Some(disk) = disk.as_mut().filter(|_| memory.bytes_on_disk() > 0) {
-                memory.unload(0, unloaded(disk));
+                memory.unload(|topic, number| {
+                    if let Some(held) = disk.held(topic, number) {
+                        held.unloaded += 1;
+                    }
+                });
                 continue;
             }
             let Some(topic) = memory.drop_oldest() else { return };
@@ -192,8 +196,7 @@ impl Spool {
     /// Reads the next results back of topics that have none in memory but some on
     /// disk. While a segment can't be read, which is said once, they stay there.
     ///
-    /// Memory may then be over its bound by what one call reads, until the next
-    /// [`Spool::push`].
+    /// Memory may then be over its bound by half, until the next [`Spool::push`].
     pub fn load(&mut self) {
         match self.try_load() {
             Ok(()) => self.unreadable = false,
@@ -220,10 +223,6 @@ impl Spool {
             let first = *first;
             let backlogs = memory.topics.values().filter(|topic| topic.unloaded > 0).count();
             let share = memory.bytes_max / LOAD_PART / backlogs.max(1);
-            // A topic that is stuck must not keep the room of one that is not.
-            while memory.bytes >= memory.bytes_max / LOAD_PART
-                && memory.unload(share, unloaded(disk))
-            {}
             load_segment(memory, disk, first, share)?;
         }
         Ok(())
@@ -302,15 +301,6 @@ impl Spool {
             }
         }
         (stay, lost)
-    }
-}
-
-/// Counts what left memory.
-fn unloaded(disk: &mut Disk) -> impl FnMut(&Arc<str>, u64) {
-    |topic, number| {
-        if let Some(held) = disk.held(topic, number) {
-            held.unloaded += 1;
-        }
     }
 }
 
