@@ -263,6 +263,7 @@ fn a_disk_that_fails_leaves_all_to_memory_until_it_is_back() {
     // What comes back from before can't go to disk behind what is there.
     spool.put_back(&Arc::from("a"), (100..110).map(record).collect());
     save(&mut spool);
+    assert_eq!(spool.close(), (91, vec![(Arc::from("a"), 10)]));
     drop(spool);
     let mut spool = scratch.open(usize::MAX, 64 * MIB);
     assert_eq!(drain(&mut spool, "a"), (110..=200).collect::<Vec<_>>());
