@@ -179,8 +179,7 @@ fn a_restart_goes_on_after_what_was_delivered() {
     assert_eq!(scratch.open(1, MIB).memory.next_number, next);
 }
 
-/// Red when `Memory::load` is never full, or `load_segment` does not look for
-/// older ones.
+/// Red when `Memory::load` is never full.
 #[test]
 fn memory_is_a_window_and_no_topic_waits_for_anothers_backlog() {
     let scratch = Scratch::new();
@@ -213,6 +212,37 @@ fn memory_is_a_window_and_no_topic_waits_for_anothers_backlog() {
     assert_eq!((spool.memory.bytes, spool.memory.bytes_on_disk()), (0, 0));
     assert_eq!(spool.close(), (0, vec![]));
     assert_eq!(scratch.segments(), [] as [PathBuf; 0]);
+}
+
+/// Red when `load_segment` does not look for older ones.
+#[test]
+fn a_topic_reads_its_segments_in_their_order_whoever_asks_for_one() {
+    let scratch = Scratch::new();
+    let mut spool = scratch.open(400 * entry_bytes(), 4 * MIB);
+    for value in 0..10_000 {
+        push(&mut spool, "long", value);
+        if value >= 8_000 {
+            push(&mut spool, "late", value);
+        }
+        if value % 100 == 0 {
+            save(&mut spool);
+        }
+    }
+    save(&mut spool);
+    let mut start = Vec::new();
+    for topic in ["long", "late"] {
+        let window = spool.memory.topics[topic].queue.len();
+        assert!(window > 0 && spool.memory.topics[topic].unloaded > 0);
+        // One of the long topic stays, so that it asks for nothing.
+        let count = window - usize::from(topic == "long");
+        start.push(values(&spool.take(topic, count, usize::MAX)));
+        spool.settled(topic, count);
+    }
+    for (topic, mut all) in ["late", "long"].into_iter().zip(start.into_iter().rev()) {
+        all.extend(drain(&mut spool, topic));
+        assert_eq!(all, (if topic == "late" { 8_000 } else { 0 }..10_000).collect::<Vec<_>>());
+    }
+    assert_eq!(spool.take_unreadable(), 0);
 }
 
 /// Red when `Disk::oldest_to_drop` looks at no bound, or not at what is in flight.
