@@ -13,6 +13,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
+use testkit::program::send_signal;
 use testkit::services::{self, Services};
 
 /// The user of the images.
@@ -168,8 +169,8 @@ fn a_probe_ends_as_a_row() {
             _ => thread::sleep(Duration::from_millis(50)),
         }
     };
-    // `kill` rather than Child::kill, which can't be caught.
-    let _ = Command::new("kill").arg(recorder.id().to_string()).status();
+    // Not Child::kill, which can't be caught.
+    send_signal("TERM", recorder.id());
     let output = output_within(recorder, 10);
 
     let rows: Vec<[String; 4]> = rows

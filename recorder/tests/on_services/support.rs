@@ -301,8 +301,7 @@ impl Recorder {
 
     /// Sends a signal, by its name.
     pub(crate) fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+        assert!(testkit::program::send_signal(name, self.child.id()));
     }
 
     pub(crate) fn kill(mut self) {

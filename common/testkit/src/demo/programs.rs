@@ -6,6 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::program::send_signal;
+
 /// The last lines of a log that are shown when its program ends too early.
 const LOG_LINES: usize = 10;
 
@@ -62,8 +64,7 @@ impl<'a> Programs<'a> {
             if matches!(child.try_wait(), Ok(Some(_))) {
                 continue;
             }
-            let stopped = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-            if !stopped.is_ok_and(|status| status.success()) {
+            if !send_signal("TERM", child.id()) {
                 log::warn!("{name} could not be asked to stop and is killed");
                 let _ = child.kill();
             }
