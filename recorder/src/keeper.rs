@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::backoff::Outage;
 use common::stop::{self, Stop, Stopper};
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
 use crate::counts::Counts;
 use crate::database::WorkError;
@@ -193,7 +193,12 @@ impl Keeper {
         }
         self.store.release();
         drop(done);
-        let _ = all_done.recv_deadline(deadline);
+        if all_done.recv_deadline(deadline) == Err(RecvTimeoutError::Disconnected) {
+            // All are past their work, though some may still be on their way out.
+            for (_, running) in std::mem::take(&mut self.running) {
+                self.counts += running.thread.join().unwrap_or_default();
+            }
+        }
         self.join_ended();
         let open: Vec<&str> = self.running.keys().map(String::as_str).collect();
         if !open.is_empty() {
