@@ -3,13 +3,14 @@
 # A pid file holds "PID START": the kernel gives a pid again, but never with the same start time,
 # so nothing is ever signalled that was not started here.
 
-# start_time PID: when it was started, in ticks since boot; false when it is gone or a zombie.
+# start_time PID: when it was started, in ticks since boot; false when it is gone or a zombie. One
+# whose first thread alone has ended still holds its sockets: the others (field 20) are on their way.
 start_time() {
     local fields
     fields=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
     # The second field is the program's name in parentheses and may hold spaces.
     read -r -a fields <<<"${fields##*) }"
-    [[ ${fields[0]} != [ZX] ]] && printf '%s\n' "${fields[19]}"
+    [[ ${fields[0]} != [ZX] || ${fields[17]} -gt 1 ]] && printf '%s\n' "${fields[19]}"
 }
 
 # running_pid FILE: the pid it names, if that very process still runs.
