@@ -1,4 +1,4 @@
-//! What both proxies have in common: a port, connections, threads.
+//! What the proxies and the forwarder have in common: a port, connections, threads.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,20 +12,20 @@ const LINKS_MAX: usize = 256;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A client's connection and the one to the server that belongs to it.
-pub(super) struct Link {
-    pub(super) client: TcpStream,
-    pub(super) server: TcpStream,
+pub(crate) struct Link {
+    pub(crate) client: TcpStream,
+    pub(crate) server: TcpStream,
 }
 
 impl Link {
     /// Ends both, which wakes whoever reads from them.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let _ = self.client.shutdown(Shutdown::Both);
         let _ = self.server.shutdown(Shutdown::Both);
     }
 
     /// Runs both ways, each until its end or a fault, which ends the other too.
-    pub(super) fn run(&self, requests: impl FnOnce() + Send, answers: impl FnOnce()) {
+    pub(crate) fn run(&self, requests: impl FnOnce() + Send, answers: impl FnOnce()) {
         thread::scope(|scope| {
             scope.spawn(|| {
                 requests();
@@ -38,7 +38,7 @@ impl Link {
 }
 
 /// A port whose connections are served, until it is dropped.
-pub(super) struct Front {
+pub(crate) struct Front {
     address: SocketAddr,
     shared: Arc<Shared>,
     accepting: Option<JoinHandle<()>>,
@@ -52,7 +52,7 @@ struct Shared {
 
 impl Front {
     /// Serves `listener`'s connections, each with one to `server`, by a thread.
-    pub(super) fn start(
+    pub(crate) fn start(
         listener: TcpListener,
         server: SocketAddr,
         serve: impl Fn(&Link) + Send + Sync + 'static,
@@ -76,7 +76,7 @@ impl Front {
         Ok(Self { address, shared, accepting })
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 }

@@ -6,7 +6,7 @@
 //! as TCP would do neither. Connections, rules and messages are bounded, and
 //! dropping a proxy closes its connections and joins its threads.
 
-mod front;
+pub(crate) mod front;
 mod kafka;
 mod postgres;
 #[cfg(test)]
