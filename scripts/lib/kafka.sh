@@ -59,9 +59,11 @@ kafka_set_up() {
         mkdir "$set_dir/kafka/$n"
         kafka_properties "$n" >"$set_dir/kafka/$n/server.properties"
     done
-    # The identity of the cluster: 16 bytes as base64 for URLs.
+    # The identity of the cluster: 16 bytes as base64 for URLs, which may have a hyphen in front,
+    # and one of 64 has: as Kafka's own are made without, it takes that for another option.
     local cluster formatters=() pid
     cluster=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d =)
+    cluster=A${cluster#?}
     java_command
     for ((n = 1; n <= brokers; n++)); do
         "${java_command[@]}" kafka.tools.StorageTool format -t "$cluster" \
