@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use common::backoff::{Backoff, Outage};
-use common::domain::{Domain, TOPIC_PREFIX, TOPIC_PREFIX_OF_1_1_0, other_prefix};
+use common::domain::Domain;
 use common::kafka::{
-    Client, Error as KafkaError, FetchLimits, FetchPosition, Fetched, FetchedRecord, LogEnd,
-    TopicMetadata,
+    Client, Error as KafkaError, FetchLimits, FetchPosition, Fetched, FetchedRecord,
 };
 use common::stop::Stop;
 
@@ -16,15 +14,22 @@ use crate::counts::Counts;
 use crate::database::WorkError;
 use crate::failure::Failure;
 use crate::marks::{Marks, Sayings};
-use crate::offsets::{Partition, count_table, read_position, store_start};
-use crate::outage::GRACE;
-use crate::position::{self, LogRange, Position};
+use crate::offsets::Partition;
+use crate::position::{LogRange, Position};
 use crate::rows::Labels;
 use crate::schema;
 use crate::shared::Shared;
 use crate::smart::Memory;
 use crate::sql::TableSql;
 use crate::write::Writer;
+
+mod session;
+mod trouble;
+
+pub use trouble::HINT;
+
+use session::{Reading, Session, TOPIC_LOOK_EVERY};
+use trouble::Trouble;
 
 /// How long a fetch waits at the broker for a record. It is also how long a
 /// stop may have to wait for it.
@@ -33,16 +38,8 @@ const FETCH_WAIT_MS: u32 = 3_000;
 /// are written in one transaction.
 const BATCH_RECORDS_MAX: usize = 2_000;
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How often a topic is looked at for partitions that were added.
-const TOPIC_LOOK_EVERY: Duration = Duration::from_secs(30);
-/// The first and the longest wait between two tries.
-const RETRY_FIRST: Duration = Duration::from_millis(200);
-const RETRY_LONGEST: Duration = Duration::from_secs(10);
 /// How often a thread that waits for its lease looks for it.
 const LEASE_LOOK_EVERY: Duration = Duration::from_millis(200);
-
-/// For whoever lacks a right to complete the schema.
-pub const HINT: &str = " (`recorder schema` prints what must be there)";
 
 /// One domain's thread.
 #[derive(Debug)]
@@ -61,45 +58,13 @@ pub struct DomainThread {
     counted: bool,
     /// When another recorder was seen at work on the domain.
     doubted: Option<Instant>,
-    missing: Missing,
     trouble: Trouble,
-}
-
-/// A topic that is not there yet, and what was said of it.
-#[derive(Debug, Default)]
-struct Missing {
-    said: bool,
-}
-
-/// What goes wrong for this domain alone or for all, and for how long.
-#[derive(Debug)]
-struct Trouble {
-    own: Outage,
-    /// Never over: two recorders take turns, each well for a moment.
-    fenced: Outage,
-    backoff: Backoff,
-    kafka: bool,
-    postgres: bool,
-}
-
-/// The topic as it is now, and where each of its partitions is read.
-struct Session {
-    labels: Labels,
-    readings: Vec<Reading>,
-    looked: Instant,
-}
-
-/// One partition: its position as the database has it, and what Kafka's group
-/// has of it as far as is known.
-struct Reading {
-    partition: Partition,
-    position: Position,
-    committed: Option<i64>,
 }
 
 impl DomainThread {
     /// For this domain, whose topic has this name. Connects to nothing yet.
     pub fn new(domain: Domain, topic: String, shared: Arc<Shared>, stop: Stop) -> Self {
+        let trouble = Trouble::new(domain.clone(), Arc::clone(&shared));
         Self {
             client: Client::new(Arc::clone(&shared.kafka)),
             table: TableSql::new(&domain),
@@ -113,14 +78,7 @@ impl DomainThread {
             counts: Counts::default(),
             counted: false,
             doubted: None,
-            missing: Missing::default(),
-            trouble: Trouble {
-                own: Outage::new(GRACE),
-                fenced: Outage::new(Duration::ZERO),
-                backoff: Backoff::new(RETRY_FIRST, RETRY_LONGEST),
-                kafka: false,
-                postgres: false,
-            },
+            trouble,
         }
     }
 
@@ -141,15 +99,12 @@ impl DomainThread {
                         self.doubted = Some(Instant::now());
                         self.forget();
                     }
-                    self.say(&failure);
-                    let delay = self.trouble.backoff.next_delay();
+                    let delay = self.trouble.failed(&failure);
                     self.stop.wait(delay);
                 }
             }
         }
         self.sayings.say(&self.topic, true);
-        self.shared.database.left(self.domain.as_str());
-        self.shared.kafka_outage.left(self.domain.as_str());
         self.counts
     }
 
@@ -179,106 +134,11 @@ impl DomainThread {
                 self.add_partitions(&mut session, &topic)?;
             }
             self.fetch_and_write(&mut session)?;
-            self.well();
+            self.trouble.over();
+            self.sayings.say(&self.topic, false);
             self.check_lease()?;
         }
         Ok(())
-    }
-
-    fn find_topic(&mut self) -> Result<TopicMetadata, Failure> {
-        let found = self.client.topics(std::slice::from_ref(&self.topic))?;
-        let found = found.into_iter().find(|topic| topic.name == self.topic);
-        let Some(topic) = found.filter(|topic| !topic.is_missing()) else {
-            self.look_for_other_spelling();
-            return Err(Failure::TopicMissing(self.topic.clone()));
-        };
-        match topic.error {
-            Some(code) => Err(Failure::Topic { topic: topic.name, code }),
-            None if topic.partitions.is_empty() => Err(Failure::TopicMissing(topic.name)),
-            None => Ok(topic),
-        }
-    }
-
-    /// One line, once, when the topic is there as the other version writes it.
-    fn look_for_other_spelling(&mut self) {
-        if self.missing.said {
-            return;
-        }
-        let Some(prefix) = other_prefix(&self.shared.topic_prefix) else { return };
-        let Ok(other) = self.domain.topic(prefix) else { return };
-        let there = self.client.topics(std::slice::from_ref(&other));
-        if there.is_ok_and(|found| found.iter().any(|topic| topic.error.is_none())) {
-            log::warn!(
-                "{}: topic {} is not there, but {other} is: expected --topic-prefix {prefix} (TOPIC_PREFIX)?",
-                self.domain,
-                self.topic
-            );
-        }
-    }
-
-    fn add_partitions(
-        &mut self,
-        session: &mut Session,
-        topic: &TopicMetadata,
-    ) -> Result<(), Failure> {
-        session.looked = Instant::now();
-        for metadata in &topic.partitions {
-            if session.readings.iter().any(|known| known.partition.number == metadata.index) {
-                continue;
-            }
-            let partition = Partition { topic: self.topic.clone(), number: metadata.index };
-            let position = self.start_position(&partition, topic)?;
-            session.readings.push(Reading { partition, position, committed: None });
-        }
-        self.counted = true;
-        Ok(())
-    }
-
-    fn start_position(
-        &mut self,
-        partition: &Partition,
-        topic: &TopicMetadata,
-    ) -> Result<Position, Failure> {
-        let (database, stop) = (&self.shared.database, &self.stop);
-        let stored = read_position(database, stop, partition)?;
-        let start =
-            self.client.list_offset(&partition.topic, partition.number, LogEnd::Earliest)?;
-        let end = self.client.list_offset(&partition.topic, partition.number, LogEnd::Latest)?;
-        let is_same = stored.is_some_and(|stored| stored.topic_id == topic.id);
-        let may_count = topic.partitions.len() == 1 && !(is_same && self.counted);
-        let table = if may_count && self.table_counts()? {
-            let after_id = stored.map_or(0, |stored| stored.counted_after_id);
-            Some(count_table(database, stop, &self.table, after_id)?)
-        } else {
-            None
-        };
-        let found = position::start(stored, topic.id, LogRange { start, end }, table);
-        if stored != Some(found.position) {
-            store_start(database, stop, partition, stored, &found)?;
-        }
-        let Partition { topic, number } = partition;
-        match &found.note {
-            Some(note) => log::warn!("{}: {topic}/{number}: {note}", self.domain),
-            None if self.counted => {}
-            None => log::info!(
-                "{}: {topic}/{number}: starting at offset {} of {end}",
-                self.domain,
-                found.position.next_offset
-            ),
-        }
-        Ok(found.position)
-    }
-
-    /// Whether the table is a record of this topic's offsets: only where 1.1.0
-    /// may have written it, and nothing came from the topic of today's spelling.
-    fn table_counts(&self) -> Result<bool, Failure> {
-        if self.shared.topic_prefix != TOPIC_PREFIX_OF_1_1_0 {
-            return Ok(false);
-        }
-        let Ok(topic) = self.domain.topic(TOPIC_PREFIX) else { return Ok(true) };
-        let other = Partition { topic, number: 0 };
-        let stored = read_position(&self.shared.database, &self.stop, &other)?;
-        Ok(stored.is_none())
     }
 
     fn fetch_and_write(&mut self, session: &mut Session) -> Result<(), Failure> {
@@ -362,74 +222,6 @@ impl DomainThread {
             self.marks.remove_old(&self.shared.database, &self.stop, partition)?;
         }
         Ok(())
-    }
-
-    /// The offset is not in the log: what is lost goes down as a gap, in the
-    /// same transaction as the new position.
-    fn pass_hole(
-        &mut self,
-        partition: &Partition,
-        position: &mut Position,
-        log: LogRange,
-    ) -> Result<(), Failure> {
-        let found = position::after_hole(*position, log);
-        if found.gaps.is_empty() {
-            return Ok(());
-        }
-        store_start(&self.shared.database, &self.stop, partition, Some(*position), &found)?;
-        if let Some(note) = &found.note {
-            log::warn!("{}: {}/{}: {note}", self.domain, partition.topic, partition.number);
-        }
-        *position = found.position;
-        Ok(())
-    }
-
-    fn say(&mut self, failure: &Failure) {
-        let domain = self.domain.as_str();
-        match failure {
-            Failure::Work(WorkError::Postgres(error)) if error.is_connection_lost() => {
-                self.trouble.postgres = true;
-                self.shared.database.failed(domain, error);
-            }
-            Failure::Kafka(error) if error.is_retryable() => {
-                self.trouble.kafka = true;
-                self.shared.kafka_outage.failed(domain, error);
-            }
-            Failure::TopicMissing(topic) => {
-                if !std::mem::replace(&mut self.missing.said, true) {
-                    log::info!("{domain}: topic {topic} is not there yet: waiting for it");
-                }
-            }
-            Failure::Work(WorkError::Fenced) => {
-                if self.trouble.fenced.failed().is_some() {
-                    log::warn!(
-                        "{domain}: another recorder is at work on it; each record is written once"
-                    );
-                }
-            }
-            failure => {
-                if let Some(length) = self.trouble.own.failed() {
-                    let hint = if failure.is_denied() { HINT } else { "" };
-                    let seconds = length.as_secs();
-                    log::warn!("{domain}: {failure}{hint}; trying again for {seconds} s");
-                }
-            }
-        }
-    }
-
-    fn well(&mut self) {
-        self.trouble.backoff.reset();
-        self.missing.said = false;
-        self.sayings.say(&self.topic, false);
-        if std::mem::take(&mut self.trouble.postgres) {
-            self.shared.database.succeeded(self.domain.as_str());
-        }
-        if std::mem::take(&mut self.trouble.kafka) {
-            self.shared.kafka_outage.succeeded(self.domain.as_str());
-        }
-        if let Some(length) = self.trouble.own.succeeded() {
-            log::info!("{}: well again after {:.1} s", self.domain, length.as_secs_f64());
-        }
     }
 }
 

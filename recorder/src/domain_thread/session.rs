@@ -1,0 +1,149 @@
+//! A domain's topic: whether it is there, its partitions, where each is read
+//! from, and what of it can't be read any more.
+
+use std::time::{Duration, Instant};
+
+use common::domain::{TOPIC_PREFIX, TOPIC_PREFIX_OF_1_1_0, other_prefix};
+use common::kafka::{LogEnd, TopicMetadata};
+
+use super::DomainThread;
+use crate::failure::Failure;
+use crate::offsets::{Partition, count_table, read_position, store_start};
+use crate::position::{self, LogRange, Position};
+use crate::rows::Labels;
+
+/// How often a topic is looked at for partitions that were added.
+pub(super) const TOPIC_LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// The topic as it is now, and where each of its partitions is read.
+pub(super) struct Session {
+    pub(super) labels: Labels,
+    pub(super) readings: Vec<Reading>,
+    pub(super) looked: Instant,
+}
+
+/// One partition: its position as the database has it, and what Kafka's group
+/// has of it as far as is known.
+pub(super) struct Reading {
+    pub(super) partition: Partition,
+    pub(super) position: Position,
+    pub(super) committed: Option<i64>,
+}
+
+impl DomainThread {
+    pub(super) fn find_topic(&mut self) -> Result<TopicMetadata, Failure> {
+        let found = self.client.topics(std::slice::from_ref(&self.topic))?;
+        let found = found.into_iter().find(|topic| topic.name == self.topic);
+        let Some(topic) = found.filter(|topic| !topic.is_missing()) else {
+            self.look_for_other_spelling();
+            return Err(Failure::TopicMissing(self.topic.clone()));
+        };
+        match topic.error {
+            Some(code) => Err(Failure::Topic { topic: topic.name, code }),
+            None if topic.partitions.is_empty() => Err(Failure::TopicMissing(topic.name)),
+            None => Ok(topic),
+        }
+    }
+
+    /// One line, once, when the topic is there as the other version writes it.
+    fn look_for_other_spelling(&mut self) {
+        if self.trouble.is_missing_said() {
+            return;
+        }
+        let Some(prefix) = other_prefix(&self.shared.topic_prefix) else { return };
+        let Ok(other) = self.domain.topic(prefix) else { return };
+        let there = self.client.topics(std::slice::from_ref(&other));
+        if there.is_ok_and(|found| found.iter().any(|topic| topic.error.is_none())) {
+            log::warn!(
+                "{}: topic {} is not there, but {other} is: expected --topic-prefix {prefix} (TOPIC_PREFIX)?",
+                self.domain,
+                self.topic
+            );
+        }
+    }
+
+    pub(super) fn add_partitions(
+        &mut self,
+        session: &mut Session,
+        topic: &TopicMetadata,
+    ) -> Result<(), Failure> {
+        session.looked = Instant::now();
+        for metadata in &topic.partitions {
+            if session.readings.iter().any(|known| known.partition.number == metadata.index) {
+                continue;
+            }
+            let partition = Partition { topic: self.topic.clone(), number: metadata.index };
+            let position = self.start_position(&partition, topic)?;
+            session.readings.push(Reading { partition, position, committed: None });
+        }
+        self.counted = true;
+        Ok(())
+    }
+
+    fn start_position(
+        &mut self,
+        partition: &Partition,
+        topic: &TopicMetadata,
+    ) -> Result<Position, Failure> {
+        let (database, stop) = (&self.shared.database, &self.stop);
+        let stored = read_position(database, stop, partition)?;
+        let start =
+            self.client.list_offset(&partition.topic, partition.number, LogEnd::Earliest)?;
+        let end = self.client.list_offset(&partition.topic, partition.number, LogEnd::Latest)?;
+        let is_same = stored.is_some_and(|stored| stored.topic_id == topic.id);
+        let may_count = topic.partitions.len() == 1 && !(is_same && self.counted);
+        let table = if may_count && self.table_counts()? {
+            let after_id = stored.map_or(0, |stored| stored.counted_after_id);
+            Some(count_table(database, stop, &self.table, after_id)?)
+        } else {
+            None
+        };
+        let found = position::start(stored, topic.id, LogRange { start, end }, table);
+        if stored != Some(found.position) {
+            store_start(database, stop, partition, stored, &found)?;
+        }
+        let Partition { topic, number } = partition;
+        match &found.note {
+            Some(note) => log::warn!("{}: {topic}/{number}: {note}", self.domain),
+            None if self.counted => {}
+            None => log::info!(
+                "{}: {topic}/{number}: starting at offset {} of {end}",
+                self.domain,
+                found.position.next_offset
+            ),
+        }
+        Ok(found.position)
+    }
+
+    /// Whether the table is a record of this topic's offsets: only where 1.1.0
+    /// may have written it, and nothing came from the topic of today's spelling.
+    fn table_counts(&self) -> Result<bool, Failure> {
+        if self.shared.topic_prefix != TOPIC_PREFIX_OF_1_1_0 {
+            return Ok(false);
+        }
+        let Ok(topic) = self.domain.topic(TOPIC_PREFIX) else { return Ok(true) };
+        let other = Partition { topic, number: 0 };
+        let stored = read_position(&self.shared.database, &self.stop, &other)?;
+        Ok(stored.is_none())
+    }
+
+    /// The offset is not in the log: what is lost goes down as a gap, in the
+    /// same transaction as the new position.
+    pub(super) fn pass_hole(
+        &mut self,
+        partition: &Partition,
+        position: &mut Position,
+        log: LogRange,
+    ) -> Result<(), Failure> {
+        let found = position::after_hole(*position, log);
+        if found.gaps.is_empty() {
+            return Ok(());
+        }
+        store_start(&self.shared.database, &self.stop, partition, Some(*position), &found)?;
+        if let Some(note) = &found.note {
+            log::warn!("{}: {}/{}: {note}", self.domain, partition.topic, partition.number);
+        }
+        *position = found.position;
+        Ok(())
+    }
+}

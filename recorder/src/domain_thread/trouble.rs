@@ -1,0 +1,113 @@
+//! What goes wrong for a domain: how long to wait, and what is said of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::backoff::{Backoff, Outage};
+use common::domain::Domain;
+
+use crate::database::WorkError;
+use crate::failure::Failure;
+use crate::outage::GRACE;
+use crate::shared::Shared;
+
+/// For whoever lacks a right to complete the schema.
+pub const HINT: &str = " (`recorder schema` prints what must be there)";
+
+/// The first and the longest wait between two tries.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_LONGEST: Duration = Duration::from_secs(10);
+
+/// What goes wrong for this domain alone or for all, and for how long.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    domain: Domain,
+    shared: Arc<Shared>,
+    own: Outage,
+    /// Never over: two recorders take turns, each well for a moment.
+    fenced: Outage,
+    backoff: Backoff,
+    kafka: bool,
+    postgres: bool,
+    missing: bool,
+}
+
+impl Trouble {
+    /// None so far.
+    pub(super) fn new(domain: Domain, shared: Arc<Shared>) -> Self {
+        Self {
+            domain,
+            shared,
+            own: Outage::new(GRACE),
+            fenced: Outage::new(Duration::ZERO),
+            backoff: Backoff::new(RETRY_FIRST, RETRY_LONGEST),
+            kafka: false,
+            postgres: false,
+            missing: false,
+        }
+    }
+
+    /// Says what failed, as often as that is worth it: how long to wait now.
+    pub(super) fn failed(&mut self, failure: &Failure) -> Duration {
+        let domain = self.domain.as_str();
+        match failure {
+            Failure::Work(WorkError::Postgres(error)) if error.is_connection_lost() => {
+                self.postgres = true;
+                self.shared.database.failed(domain, error);
+            }
+            Failure::Kafka(error) if error.is_retryable() => {
+                self.kafka = true;
+                self.shared.kafka_outage.failed(domain, error);
+            }
+            Failure::TopicMissing(topic) => {
+                if !std::mem::replace(&mut self.missing, true) {
+                    log::info!("{domain}: topic {topic} is not there yet: waiting for it");
+                }
+            }
+            Failure::Work(WorkError::Fenced) => {
+                if self.fenced.failed().is_some() {
+                    log::warn!(
+                        "{domain}: another recorder is at work on it; each record is written once"
+                    );
+                }
+            }
+            failure => {
+                if let Some(length) = self.own.failed() {
+                    let hint = if failure.is_denied() { HINT } else { "" };
+                    let seconds = length.as_secs();
+                    log::warn!("{domain}: {failure}{hint}; trying again for {seconds} s");
+                }
+            }
+        }
+        self.backoff.next_delay()
+    }
+
+    /// Whether the topic was said to be missing, since all was well.
+    pub(super) fn is_missing_said(&self) -> bool {
+        self.missing
+    }
+
+    /// All is well: says so of what was not.
+    pub(super) fn over(&mut self) {
+        let domain = self.domain.as_str();
+        self.backoff.reset();
+        self.missing = false;
+        if std::mem::take(&mut self.postgres) {
+            self.shared.database.succeeded(domain);
+        }
+        if std::mem::take(&mut self.kafka) {
+            self.shared.kafka_outage.succeeded(domain);
+        }
+        if let Some(length) = self.own.succeeded() {
+            log::info!("{domain}: well again after {:.1} s", length.as_secs_f64());
+        }
+    }
+}
+
+impl Drop for Trouble {
+    /// Nobody waits any more for what this domain missed.
+    fn drop(&mut self) {
+        self.shared.database.left(self.domain.as_str());
+        self.shared.kafka_outage.left(self.domain.as_str());
+    }
+}
