@@ -272,6 +272,24 @@ impl Transaction<'_> {
         Ok(result)
     }
 
+    /// Runs `work` and undoes what it did if it failed.
+    ///
+    /// # Errors
+    /// That of the savepoint; the inner result is that of `work`.
+    pub fn attempt<T>(
+        &mut self,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, PostgresError>,
+    ) -> Result<Result<T, PostgresError>, PostgresError> {
+        let inner = self.inner.transaction()?;
+        let mut nested = Transaction { inner, statements: &mut *self.statements };
+        let result = work(&mut nested);
+        match &result {
+            Ok(_) => nested.inner.commit()?,
+            Err(_) => nested.inner.rollback()?,
+        }
+        Ok(result)
+    }
+
     fn prepared(&mut self, sql: &str) -> Result<Statement, PostgresError> {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
@@ -313,7 +331,7 @@ impl fmt::Display for WorkError {
             Self::Stopped => f.write_str("stopping"),
             Self::Postgres(cause) => write!(f, "postgresql: {cause}"),
             Self::Fenced => f.write_str("the position was moved by another recorder"),
-            Self::RowGone => f.write_str("a row that smart mode knew was deleted"),
+            Self::RowGone => f.write_str("a row that was to be changed is gone"),
         }
     }
 }

@@ -6,7 +6,8 @@
 //! turns them into rows ([`rows`]) and writes them in one transaction with the new
 //! position ([`mod@write`]), less what is recorded already ([`marks`]); smart
 //! mode merges healthy rows on the way ([`smart`], [`merge`]). All SQL is in
-//! [`sql`]. Where reading starts is decided in [`position`].
+//! [`sql`]. Where reading starts is decided in [`position`]. What went to
+//! quarantine is put through again by [`replay`], when somebody asks for it.
 
 pub mod counts;
 pub mod database;
@@ -22,6 +23,7 @@ pub mod merge;
 pub mod offsets;
 pub mod outage;
 pub mod position;
+pub mod replay;
 pub mod rows;
 pub mod schema;
 pub mod settings;

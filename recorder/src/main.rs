@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use common::settings::Environment;
 use common::settings::command_line::Command;
-use recorder::schema;
 use recorder::settings::{self, Action};
+use recorder::{replay, schema};
 
 fn main() -> ExitCode {
     common::logger::start();
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Ok(Command::Run(Action::PrintSchema(domains))) => {
             common::logger::print(&schema::script(&domains))
         }
+        Ok(Command::Run(Action::Replay(settings))) => replay::run(*settings),
         Ok(Command::Print(text)) => common::logger::print(&text),
         Err(error) => common::logger::usage(env!("CARGO_PKG_NAME"), &error),
     }

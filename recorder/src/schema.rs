@@ -89,7 +89,8 @@ pub fn script(domains: &[Domain]) -> String {
     let mut script = String::from(
         "-- A recorder that may not make these needs of them: select, insert and update on the\n\
          -- tables, usage on their sequences, and delete on availability_mark, without which the\n\
-         -- marks of old runs stay. PostgreSQL 12 or newer.\n\
+         -- marks of old runs stay. A replay needs delete on availability_quarantine.\n\
+         -- PostgreSQL 12 or newer.\n\
          begin;\n",
     );
     let types = [sql::STATUS_TYPE, sql::PHRASE_TYPE];

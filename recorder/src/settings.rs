@@ -25,7 +25,7 @@ const CONNECTIONS: u64 = 8;
 const KAFKA_CONNECT_TIMEOUT_MS: u64 = 5_000;
 const KAFKA_REQUEST_TIMEOUT_MS: u64 = 10_000;
 
-/// Reads results of the tracker from Apache Kafka and writes each to PostgreSQL exactly once. Each flag can be given by the environment variable in brackets as well, and the variable wins. `recorder schema` prints the SQL of the tables for the domains given and ends.
+/// Reads results of the tracker from Apache Kafka and writes each to PostgreSQL exactly once. Each flag can be given by the environment variable in brackets as well, and the variable wins. `recorder schema` prints the SQL of the tables for the domains given and ends; `recorder replay` puts their records in quarantine through again, says what became of each and ends: 0 when none is left there, else 1.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(help_triggers("-h", "--help"), note = "-V, --version prints the version.")]
 struct Options {
@@ -74,7 +74,7 @@ struct Options {
     /// merge continuous healthy records into one row (SMART, true or false)
     #[argh(switch, short = 's')]
     smart: bool,
-    /// what to do instead of recording: schema
+    /// what to do instead of recording: schema or replay
     #[argh(positional)]
     action: Option<String>,
 }
@@ -86,6 +86,19 @@ pub enum Action {
     Record(Box<Settings>),
     /// To print the schema for these domains.
     PrintSchema(Vec<Domain>),
+    /// To put through again what is in quarantine.
+    Replay(Box<ReplaySettings>),
+}
+
+/// What to put through again, and where.
+#[derive(Debug)]
+pub struct ReplaySettings {
+    /// As [`Settings::wanted`].
+    pub wanted: Wanted,
+    /// What topics' names begin with.
+    pub topic_prefix: String,
+    /// The way to the database.
+    pub postgres: PostgresSettings,
 }
 
 /// What to record, from where to where.
@@ -129,21 +142,16 @@ pub fn parse(
                 "DOMAIN: has a pattern: expected domains, whose tables are to be printed",
             )),
         },
+        Some("replay") => replay(options, environment).map(Box::new).map(Action::Replay),
         // It is not repeated: it may be a password that lost its flag.
-        Some(_) => Err(UsageError::new("unknown action: expected schema or none")),
+        Some(_) => Err(UsageError::new("unknown action: expected schema, replay or none")),
     }
     .map(Command::Run)
 }
 
 fn settings(options: Options, environment: &Environment<'_>) -> Result<Settings, UsageError> {
     let get = |flag, variables, value| environment.setting(Name { flag, variables }, value);
-    let (names, patterns) = domains(options.domain, environment)?;
-    let topic_prefix = get("--topic-prefix", &["TOPIC_PREFIX"], options.topic_prefix)?
-        .map(|given| given.parse("a prefix like webactivity-", domain::parse_topic_prefix))
-        .transpose()?
-        .unwrap_or_else(|| domain::TOPIC_PREFIX.to_owned());
-    let wanted = Wanted::new(&topic_prefix, names, patterns)
-        .map_err(|error| UsageError::new(format!("DOMAIN: {error}")))?;
+    let (wanted, topic_prefix) = wanted(options.domain, options.topic_prefix, environment)?;
     let postgres = postgres(options.postgres, options.pgca, environment)?;
     let connections = ("--postgres-connections", &["POSTGRES_CONNECTIONS"][..]);
     let connections = get(connections.0, connections.1, options.postgres_connections)?
@@ -179,6 +187,30 @@ fn settings(options: Options, environment: &Environment<'_>) -> Result<Settings,
         postgres_connections: usize::try_from(connections).unwrap_or(1),
         smart,
     })
+}
+
+/// Kafka is not needed, and what is set for it alone is not looked at.
+fn replay(options: Options, environment: &Environment<'_>) -> Result<ReplaySettings, UsageError> {
+    let (wanted, topic_prefix) = wanted(options.domain, options.topic_prefix, environment)?;
+    let postgres = postgres(options.postgres, options.pgca, environment)?;
+    Ok(ReplaySettings { wanted, topic_prefix, postgres })
+}
+
+fn wanted(
+    domain: Option<String>,
+    topic_prefix: Option<String>,
+    environment: &Environment<'_>,
+) -> Result<(Wanted, String), UsageError> {
+    let (names, patterns) = domains(domain, environment)?;
+    let name = Name { flag: "--topic-prefix", variables: &["TOPIC_PREFIX"] };
+    let topic_prefix = environment
+        .setting(name, topic_prefix)?
+        .map(|given| given.parse("a prefix like webactivity-", domain::parse_topic_prefix))
+        .transpose()?
+        .unwrap_or_else(|| domain::TOPIC_PREFIX.to_owned());
+    let wanted = Wanted::new(&topic_prefix, names, patterns)
+        .map_err(|error| UsageError::new(format!("DOMAIN: {error}")))?;
+    Ok((wanted, topic_prefix))
 }
 
 /// What servers see of this program.

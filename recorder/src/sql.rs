@@ -4,6 +4,7 @@
 //! enums, which no parameter can stand for.
 
 pub mod leases;
+pub mod quarantine;
 
 use common::domain::Domain;
 use common::phrase;
@@ -127,6 +128,8 @@ pub struct TableSql {
     pub newest: String,
     /// The highest `id`, 0 when there is no row.
     pub last_id: String,
+    /// Which of the rows $1 are there, by `id`.
+    pub there: String,
     /// The highest offset of the rows with an `id` above $1, none when there
     /// is no such row, and the highest `id`, 0 when there is no row.
     pub count: String,
@@ -166,6 +169,7 @@ impl TableSql {
                 order by "event_time" desc, "topic_offset" desc limit $4"#
             ),
             last_id: format!(r#"select coalesce(max("id"), 0)::bigint from {table}"#),
+            there: format!(r#"select "id"::bigint from {table} where "id" = any($1::bigint[])"#),
             count: format!(
                 r#"select max("topic_offset") filter (where "id" > $1::bigint),
                     coalesce(max("id"), 0)::bigint from {table}"#

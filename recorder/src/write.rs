@@ -153,7 +153,7 @@ impl Writer<'_> {
                 None => Plan::without_merging(batch.rows),
             };
             merge(transaction, table, &plan)?;
-            let ids = insert(transaction, table, &plan.inserts)?;
+            let ids = insert(transaction, table, &plan.inserts)?.into_iter().collect();
             Ok((plan, ids, judged, batch.quarantined.len()))
         };
         let (plan, ids, judged, quarantined) =
@@ -188,13 +188,17 @@ impl Writer<'_> {
     }
 }
 
-fn insert(
+/// Adds rows; the offset and the `id` of each.
+///
+/// # Errors
+/// See [`PostgresError`].
+pub fn insert(
     transaction: &mut Transaction<'_>,
     table: &TableSql,
     rows: &[Row],
-) -> Result<HashMap<i64, i64>, PostgresError> {
+) -> Result<Vec<(i64, i64)>, PostgresError> {
     if rows.is_empty() {
-        return Ok(HashMap::new());
+        return Ok(Vec::new());
     }
     let offsets: Vec<i64> = rows.iter().map(|row| row.topic_offset).collect();
     let froms: Vec<&str> = rows.iter().map(|row| row.test_from.as_str()).collect();

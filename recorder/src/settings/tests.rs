@@ -93,7 +93,7 @@ fn errors_are_one_line_with_their_origin_and_no_secret() {
             &[],
             "TOPIC_PREFIX: \"a b\" can't begin a topic: expected 1 to 100 letters, digits, '.', '_', '-': expected a prefix like webactivity-",
         ),
-        (&[], &["hunter2"], "unknown action: expected schema or none"),
+        (&[], &["hunter2"], "unknown action: expected schema, replay or none"),
     ] {
         assert_eq!(settings_with(variables, arguments).unwrap_err(), expected);
     }
@@ -106,6 +106,21 @@ fn the_schema_needs_no_server() {
         Ok(Command::Run(Action::PrintSchema(domains))) => assert_eq!(domains.len(), 2),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_replay_needs_postgresql_alone() {
+    let without_kafka = [("KAFKA", ""), ("DOMAIN", "a.b,*.c.d"), ("TOPIC_PREFIX", "x-")];
+    match parse_with(&without_kafka, &["replay"]) {
+        Ok(Command::Run(Action::Replay(settings))) => {
+            assert!(settings.wanted.has_patterns());
+            assert_eq!(settings.wanted.domains().keys().collect::<Vec<_>>(), ["x-a.b"]);
+            assert_eq!(settings.topic_prefix, "x-");
+        }
+        other => panic!("{other:?}"),
+    }
+    let error = parse_with(&[("POSTGRES", "")], &["replay"]).unwrap_err().to_string();
+    assert!(error.starts_with("POSTGRES: not given: expected"), "{error}");
 }
 
 /// Goes red when an error repeats a value with its line breaks.

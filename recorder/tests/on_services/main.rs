@@ -8,4 +8,5 @@ mod leases;
 mod outages;
 mod postgres_uri;
 mod recording;
+mod replay;
 mod support;
