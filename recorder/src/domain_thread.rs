@@ -15,12 +15,13 @@ use crate::database::WorkError;
 use crate::failure::Failure;
 use crate::marks::{Marks, Sayings};
 use crate::offsets::Partition;
-use crate::position::{LogRange, Position};
+use crate::position::{self, LogRange, Position};
 use crate::rows::Labels;
 use crate::schema;
 use crate::shared::Shared;
 use crate::smart::Memory;
 use crate::sql::TableSql;
+use crate::unreadable::Doubts;
 use crate::write::Writer;
 
 mod session;
@@ -52,6 +53,7 @@ pub struct DomainThread {
     table: TableSql,
     memory: Option<Memory>,
     marks: Marks,
+    doubts: Doubts,
     sayings: Sayings,
     counts: Counts,
     /// Whether the table of 1.1.0 was counted since the start.
@@ -74,6 +76,7 @@ impl DomainThread {
             shared,
             stop,
             marks: Marks::default(),
+            doubts: Doubts::default(),
             sayings: Sayings::default(),
             counts: Counts::default(),
             counted: false,
@@ -167,7 +170,22 @@ impl DomainThread {
                 Ok(fetched) => self.write(&session.labels, partition, position, &fetched),
                 Err(KafkaError::OffsetOutOfRange { log_start, log_end, .. }) => {
                     let log = LogRange { start: log_start, end: log_end };
-                    self.pass_hole(partition, position, log)
+                    self.pass(partition, position, position::after_hole(*position, log))
+                }
+                Err(KafkaError::Batch {
+                    base_offset,
+                    next_offset: Some(next),
+                    ref failure,
+                    ..
+                }) if self.doubts.is_over(
+                    partition.number,
+                    base_offset,
+                    failure,
+                    Instant::now(),
+                ) =>
+                {
+                    let behind = position::after_batch(*position, next, failure);
+                    self.pass(partition, position, behind)
                 }
                 Err(error) => Err(error.into()),
             };

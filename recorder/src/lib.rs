@@ -30,6 +30,7 @@ pub mod settings;
 pub mod shared;
 pub mod smart;
 pub mod sql;
+pub mod unreadable;
 pub mod wanted;
 pub mod write;
 

@@ -4,7 +4,11 @@
 //! domain's table counts as well, because 1.1.0 keeps its position in nothing
 //! else: a table can be taken over from it, handed back and taken over again.
 
-use common::kafka::Uuid;
+use std::borrow::Cow;
+
+use common::kafka::{BatchFailure, Uuid};
+
+use crate::rows::one_line;
 
 /// The position in one partition, as it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +51,7 @@ pub struct Gap {
     /// Where reading goes on; none when nobody knows how many there were.
     pub to_offset: Option<i64>,
     /// Why.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
 }
 
 /// Kafka removed records before they were read.
@@ -117,12 +121,30 @@ pub fn after_hole(position: Position, log: LogRange) -> Start {
     } else {
         return Start { position, gaps: Vec::new(), note: None };
     };
-    let gap = Gap { topic_id: position.topic_id, from_offset: next, to_offset: Some(to), reason };
+    let gap = Gap {
+        topic_id: position.topic_id,
+        from_offset: next,
+        to_offset: Some(to),
+        reason: reason.into(),
+    };
     Start {
         position: Position { next_offset: to, ..position },
         gaps: vec![gap],
         note: Some(format!("{reason}: going on at {to} instead of {next}")),
     }
+}
+
+/// Behind a batch that can't be read, whose records are lost to us.
+pub fn after_batch(position: Position, next_offset: i64, failure: &BatchFailure) -> Start {
+    let reason = one_line(&format!("unreadable batch: {failure}"));
+    let note = format!("{reason}: going on at {next_offset} instead of {}", position.next_offset);
+    let gap = Gap {
+        topic_id: position.topic_id,
+        from_offset: position.next_offset,
+        to_offset: Some(next_offset),
+        reason: reason.into(),
+    };
+    Start { position: Position { next_offset, ..position }, gaps: vec![gap], note: Some(note) }
 }
 
 fn made_again(stored: Position, topic_id: Uuid, log: LogRange, table: Option<TableCount>) -> Start {
@@ -131,11 +153,11 @@ fn made_again(stored: Position, topic_id: Uuid, log: LogRange, table: Option<Tab
         topic_id: stored.topic_id,
         from_offset: stored.next_offset,
         to_offset: None,
-        reason: MADE_AGAIN,
+        reason: MADE_AGAIN.into(),
     }];
     if log.start > 0 {
         let (from_offset, to_offset) = (0, Some(log.start));
-        gaps.push(Gap { topic_id, from_offset, to_offset, reason: RETENTION });
+        gaps.push(Gap { topic_id, from_offset, to_offset, reason: RETENTION.into() });
     }
     Start {
         position: Position { topic_id, next_offset: log.start, counted_after_id },
@@ -170,7 +192,7 @@ fn first(topic_id: Uuid, log: LogRange, table: Option<TableCount>) -> Start {
             topic_id,
             from_offset: after,
             to_offset: Some(log.start),
-            reason: MADE_AGAIN,
+            reason: MADE_AGAIN.into(),
         }],
         note: Some(format!(
             "the table goes up to offset {}, above the log's end {}, so its rows are of an earlier \
@@ -202,7 +224,7 @@ mod tests {
     }
 
     fn gap(topic_id: Uuid, from: i64, to: Option<i64>, reason: &'static str) -> Gap {
-        Gap { topic_id, from_offset: from, to_offset: to, reason }
+        Gap { topic_id, from_offset: from, to_offset: to, reason: reason.into() }
     }
 
     /// Stored, log, table; then position, gaps and whether something is said.

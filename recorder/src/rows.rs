@@ -172,9 +172,14 @@ impl Rejected {
     /// The reason as the quarantine holds it: one line without control
     /// characters, at most 400 characters.
     pub fn reason(&self) -> String {
-        let text = self.to_string();
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_CHARS_MAX).collect()
+        one_line(&self.to_string())
     }
+}
+
+/// A reason as the database holds it: without control characters, at most 400
+/// characters.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_CHARS_MAX).collect()
 }
 
 impl fmt::Display for Rejected {

@@ -132,8 +132,9 @@ pub enum Error {
         partition: i32,
         /// The first offset of the batch.
         base_offset: i64,
-        /// The offset after the batch, for who wants to go on behind it.
-        next_offset: i64,
+        /// The offset after the batch, for who wants to go on behind it; above the
+        /// one that was asked for. None when nobody can tell.
+        next_offset: Option<i64>,
         /// What is wrong with it.
         failure: BatchFailure,
     },

@@ -250,11 +250,13 @@ impl Client {
             && read.records.is_empty()
             && read.next_offset == offset
         {
+            // What a damaged header says may be anywhere.
+            let is_behind = place.next_offset > offset && place.next_offset <= data.high_watermark;
             return Err(Error::Batch {
                 topic: topic.to_owned(),
                 partition,
                 base_offset: place.base_offset,
-                next_offset: place.next_offset,
+                next_offset: is_behind.then_some(place.next_offset),
                 failure,
             });
         }

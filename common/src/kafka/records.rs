@@ -31,8 +31,14 @@ pub struct FetchedRecord {
 /// Why a batch can't be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BatchFailure {
-    /// Its bytes are not those that were written; the checksum tells.
-    Checksum,
+    /// Its bytes are not those that were written. What they come to is the same
+    /// at each fetch if the log holds them so, and another if the way is bad.
+    Checksum {
+        /// The checksum that they were written with.
+        written: u32,
+        /// That of what came.
+        found: u32,
+    },
     /// Compressed by something that is not read here.
     UnsupportedCodec(Codec),
     /// Message format 0 or 1, written by clients older than Kafka 0.11.
@@ -49,14 +55,16 @@ impl BatchFailure {
     /// A checksum can be wrong by the way and right the next time, and a cut
     /// batch fits a larger fetch; the others stay as they are.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Checksum | Self::Cut)
+        matches!(self, Self::Checksum { .. } | Self::Cut)
     }
 }
 
 impl fmt::Display for BatchFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Checksum => f.write_str("the checksum is wrong"),
+            Self::Checksum { written, found } => {
+                write!(f, "the checksum is wrong: {found:08x} instead of {written:08x}")
+            }
             Self::UnsupportedCodec(codec) => write!(f, "compression {codec} is not supported"),
             Self::UnsupportedFormat(magic) => {
                 write!(f, "message format {magic} is not supported (only 2, of Kafka 0.11)")
@@ -100,6 +108,7 @@ pub(super) struct ReadBatches {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BatchPlace {
     pub(super) base_offset: i64,
+    /// The offset behind it; with a failure its first when nobody can tell.
     pub(super) next_offset: i64,
 }
 
@@ -123,7 +132,9 @@ pub(super) fn read_batches(mut bytes: Bytes, offset: i64) -> ReadBatches {
             Err(failure) => {
                 // Half a batch is none: it is read whole or reported whole.
                 read.records.truncate(before);
-                read.failure = Some((place, failure));
+                let behind = behind(&batch, place, &failure, bytes);
+                let next_offset = behind.unwrap_or(place.base_offset);
+                read.failure = Some((BatchPlace { next_offset, ..place }, failure));
                 return read;
             }
         }
@@ -152,8 +163,69 @@ fn place_of(batch: &Bytes) -> BatchPlace {
     }
 }
 
+/// Where reading can go on behind a batch that can't be read, which `rest` comes
+/// after: less than all that is lost with it is never passed, but what would be
+/// a guess is not given.
+fn behind(
+    batch: &Bytes,
+    place: BatchPlace,
+    failure: &BatchFailure,
+    mut rest: Bytes,
+) -> Option<i64> {
+    let header = |at: usize| Some(i32::from_be_bytes(*batch.get(at..)?.first_chunk()?));
+    match failure {
+        BatchFailure::Cut => None,
+        BatchFailure::Checksum { .. } => match split_batch(&mut rest) {
+            Some(next) if read_checksum(&next).is_ok() => Some(place_of(&next).base_offset),
+            // Its header may be what is wrong. Two numbers in it say the same, though.
+            _ => (header(23)?.checked_add(1) == header(57)).then_some(place.next_offset),
+        },
+        // One of these is a single message, or has the offset of its last one; others
+        // like it come after it.
+        BatchFailure::UnsupportedFormat(0 | 1) => {
+            let mut last = place.base_offset;
+            while let Some(next) = split_batch(&mut rest)
+                && matches!(read_checksum(&next), Err(BatchFailure::UnsupportedFormat(0 | 1)))
+            {
+                last = last.max(place_of(&next).base_offset);
+            }
+            Some(last.saturating_add(1))
+        }
+        // Of a format to come nobody knows where it says that.
+        BatchFailure::UnsupportedFormat(_) => None,
+        // The checksum was right, so that the header is.
+        BatchFailure::UnsupportedCodec(_) | BatchFailure::TooLarge(_) | BatchFailure::Broken(_) => {
+            Some(place.next_offset)
+        }
+    }
+}
+
 fn broken(what: &str) -> BatchFailure {
     BatchFailure::Broken(what.to_owned())
+}
+
+/// Whether it is a batch, and as it was written.
+fn read_checksum(batch: &Bytes) -> Result<(), BatchFailure> {
+    let too_short = || broken("a batch shorter than its header");
+    // The magic byte stands at the same place in all formats.
+    let magic = *batch.get(16).ok_or_else(too_short)? as i8;
+    let (written, found) = match magic {
+        // Their checksum is another one: that a batch of today looks like one of
+        // them by a single bit is seen.
+        0 | 1 => {
+            let mut found = flate2::Crc::new();
+            found.update(&batch[16..]);
+            ((&batch[12..16]).get_u32(), found.sum())
+        }
+        2 if batch.len() < HEADER_LEN => return Err(too_short()),
+        2 => ((&batch[17..CHECKED_START]).get_u32(), crc32c::crc32c(&batch[CHECKED_START..])),
+        _ => return Err(BatchFailure::UnsupportedFormat(magic)),
+    };
+    match magic {
+        _ if written != found => Err(BatchFailure::Checksum { written, found }),
+        2 => Ok(()),
+        _ => Err(BatchFailure::UnsupportedFormat(magic)),
+    }
 }
 
 /// Appends the records of one batch from `offset` on; false when there was no
@@ -164,18 +236,8 @@ fn read_batch(
     offset: i64,
     records: &mut Vec<FetchedRecord>,
 ) -> Result<bool, BatchFailure> {
-    // The magic byte stands at the same place in all formats.
-    let magic = *batch.get(16).ok_or_else(|| broken("a batch shorter than its header"))? as i8;
-    if magic != 2 {
-        return Err(BatchFailure::UnsupportedFormat(magic));
-    }
-    if batch.len() < HEADER_LEN {
-        return Err(broken("a batch shorter than its header"));
-    }
-    let mut header = &batch[17..HEADER_LEN];
-    if header.get_u32() != crc32c::crc32c(&batch[CHECKED_START..]) {
-        return Err(BatchFailure::Checksum);
-    }
+    read_checksum(batch)?;
+    let mut header = &batch[CHECKED_START..HEADER_LEN];
     let attributes = header.get_i16();
     let last_offset_delta = header.get_i32();
     let base_timestamp_ms = header.get_i64();

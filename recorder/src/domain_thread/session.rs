@@ -9,7 +9,7 @@ use common::kafka::{LogEnd, TopicMetadata};
 use super::DomainThread;
 use crate::failure::Failure;
 use crate::offsets::{Partition, count_table, read_position, store_start};
-use crate::position::{self, LogRange, Position};
+use crate::position::{self, LogRange, Position, Start};
 use crate::rows::Labels;
 
 /// How often a topic is looked at for partitions that were added.
@@ -127,15 +127,14 @@ impl DomainThread {
         Ok(stored.is_none())
     }
 
-    /// The offset is not in the log: what is lost goes down as a gap, in the
-    /// same transaction as the new position.
-    pub(super) fn pass_hole(
+    /// What can't be read goes down as a gap, in the same transaction as the new
+    /// position.
+    pub(super) fn pass(
         &mut self,
         partition: &Partition,
         position: &mut Position,
-        log: LogRange,
+        found: Start,
     ) -> Result<(), Failure> {
-        let found = position::after_hole(*position, log);
         if found.gaps.is_empty() {
             return Ok(());
         }

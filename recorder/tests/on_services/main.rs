@@ -10,3 +10,4 @@ mod postgres_uri;
 mod recording;
 mod replay;
 mod support;
+mod unreadable;

@@ -119,6 +119,11 @@ impl World {
 
     /// Writes values to a partition that no tracker writes to; the topic is there.
     pub(crate) fn produce_to(&self, partition: i32, values: impl IntoIterator<Item = Vec<u8>>) {
+        self.produce_batch(partition, Self::encoded(values));
+    }
+
+    /// A batch as a client without idempotence writes it.
+    pub(crate) fn encoded(values: impl IntoIterator<Item = Vec<u8>>) -> Bytes {
         let record = |(index, value): (usize, Vec<u8>)| kafka_protocol::records::Record {
             transactional: false,
             control: false,
@@ -138,9 +143,13 @@ impl World {
         let options = RecordEncodeOptions { version: 2, compression: Compression::None };
         let mut batch = BytesMut::new();
         RecordBatchEncoder::encode(&mut batch, &records, &options).unwrap();
-        let data = PartitionProduceData::default()
-            .with_index(partition)
-            .with_records(Some(batch.freeze()));
+        batch.freeze()
+    }
+
+    /// Writes a batch as it is; the topic is there.
+    pub(crate) fn produce_batch(&self, partition: i32, batch: impl Into<Bytes>) {
+        let data =
+            PartitionProduceData::default().with_index(partition).with_records(Some(batch.into()));
         let topic = TopicProduceData::default()
             .with_name(TopicName(StrBytes::from_string(self.topic.clone())))
             .with_partition_data(vec![data]);

@@ -111,22 +111,57 @@ fn a_bad_batch_gives_its_place_and_leaves_those_before_it() {
     bytes.extend(&bad);
     let both = read(bytes, 10);
     assert_eq!((offsets(&both), both.next_offset), (vec![10], 11));
-    let alone = read(bad, 11);
-    let place = BatchPlace { base_offset: 11, next_offset: 13 };
-    assert_eq!(alone.failure, Some((place, BatchFailure::Checksum)));
-    assert!(BatchFailure::Checksum.is_retryable());
+    // By its own header, which agrees with itself.
+    let (place, failure) = read(bad.clone(), 11).failure.unwrap();
+    assert_eq!((place.base_offset, place.next_offset), (11, 13));
+    assert!(matches!(failure, BatchFailure::Checksum { .. }) && failure.is_retryable());
+    // A header that does not says nothing, unless a whole batch is behind it.
+    bad[LAST_OFFSET_DELTA] ^= 0x40;
+    assert_eq!(read(bad.clone(), 11).failure.unwrap().0.next_offset, 11);
+    bad.extend(batch(13, &["d"]));
+    assert_eq!(read(bad.clone(), 11).failure.unwrap().0.next_offset, 13);
+    let last = bad.len() - 1;
+    bad[last] ^= 1;
+    assert_eq!(read(bad, 11).failure.unwrap().0.next_offset, 11);
 }
 
+/// A message of format 1, as it stands in a segment of Kafka 0.10.
+fn old_message(offset: i64) -> Vec<u8> {
+    // Magic, attributes, timestamp, no key, a value of a byte.
+    let body = [1, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, b'v'];
+    let mut checksum = flate2::Crc::new();
+    checksum.update(&body);
+    let mut message = offset.to_be_bytes().to_vec();
+    message.extend((body.len() as i32 + 4).to_be_bytes());
+    message.extend(checksum.sum().to_be_bytes());
+    message.extend(body);
+    message
+}
+
+/// Goes red when `behind` does not look for more of an old format.
 #[test]
-fn old_formats_and_unknown_codecs_are_named() {
-    let mut old = batch(0, &["a"]);
-    old[16] = 1;
-    let failure = read(old, 0).failure.unwrap().1;
-    assert_eq!(failure, BatchFailure::UnsupportedFormat(1));
-    let unknown = changed(batch(0, &["a"]), ATTRIBUTES, &5_i16.to_be_bytes());
-    let failure = read(unknown, 0).failure.unwrap().1;
+fn old_formats_and_unknown_codecs_are_named_and_can_be_passed() {
+    let old: Vec<u8> = (7..10).flat_map(old_message).collect();
+    let mixed = [old.clone(), batch(10, &["a"])].concat();
+    for bytes in [old, mixed] {
+        let (place, failure) = read(bytes, 7).failure.unwrap();
+        assert_eq!(failure, BatchFailure::UnsupportedFormat(1));
+        assert_eq!((place.base_offset, place.next_offset), (7, 10));
+    }
+    // One of today whose number is wrong by a bit is damaged and not old.
+    let mut flipped = batch(0, &["a"]);
+    flipped[16] = 0;
+    assert!(matches!(read(flipped, 0).failure, Some((_, BatchFailure::Checksum { .. }))));
+    // Of one to come nobody knows where it ends.
+    let mut to_come = batch(0, &["a"]);
+    to_come[16] = 3;
+    let (place, failure) = read(to_come, 0).failure.unwrap();
+    assert_eq!((place.next_offset, failure), (0, BatchFailure::UnsupportedFormat(3)));
+    let unknown = changed(batch(0, &["a", "b"]), ATTRIBUTES, &5_i16.to_be_bytes());
+    let (place, failure) = read(unknown, 0).failure.unwrap();
     assert_eq!(failure.to_string(), "compression number 5 is not supported");
     assert!(!failure.is_retryable());
+    assert_eq!(place.next_offset, 2);
 }
 
 #[test]
