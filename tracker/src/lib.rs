@@ -2,16 +2,22 @@
 //! Apache Kafka.
 //!
 //! ```text
-//! ticker ──queue──▶ workers ──results──▶ producer ──▶ Kafka
+//! ticker ──queue──▶ workers ──results──▶ saver ──handover──▶ producer ──▶ Kafka
 //! (due)   bounded   (probe)   bounded    (spool: memory, disk)
 //! ```
 //!
+//! The saver stands before the producer because an exchange with Kafka can take
+//! half a minute, and a result is to have its number, and to be safe, at once.
+//!
 //! This file owns every channel and every join; with no Kafka server given,
-//! `output` stands in the producer's place.
+//! `output` stands in the place of both.
 
+pub mod handover;
+pub mod lost;
 pub mod output;
 pub mod probe;
 pub mod producer;
+pub mod saver;
 pub mod settings;
 pub mod spool;
 pub mod targets;
@@ -28,16 +34,19 @@ use common::identity::Run;
 use common::stop::{self, Cutoff, SignalThread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use handover::Handover;
 use output::Format;
 use probe::{Limits, Prober};
 use producer::Producer;
+use saver::Saver;
 use settings::{Settings, Sink};
+use spool::SPOOL_BYTES_MAX;
 use ticker::Rhythm;
 use workers::{Pool, Probed};
 
-/// Results on their way from the workers. The producer takes them within the
-/// bound of one exchange with Kafka, or of a disk that hangs; should that many come in less, workers
-/// wait, and the ticker counts the slots that are skipped for it.
+/// Results on their way from the workers. The saver takes them at once, unless the
+/// disk hangs; should that many come in less time, workers wait, and the ticker
+/// counts the slots that are skipped for it.
 const RESULTS_MAX: usize = 65_536;
 
 /// How long after a stop all must be over: the program ends within 8 s, as
@@ -127,14 +136,16 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
     let _ = say_no_more.send(deadline);
     let account = match account_out.recv_deadline(deadline + STOP_SLACK) {
         Ok(account) => {
-            let _ = sink.join();
+            // Who gives the account is the last of them.
+            sink.into_iter().for_each(|thread| drop(thread.join()));
             account
         }
         Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the sink panicked")),
-        // Only a look-up of a broker's name can hold it that long, or a reader
-        // of standard output that does not read.
+        // Only a look-up of a broker's name can hold it that long, a disk that
+        // hangs, or a reader of standard output that does not read.
         Err(RecvTimeoutError::Timeout) => {
-            let name = sink.thread().name().unwrap_or_default();
+            let waiting = sink.iter().find(|thread| !thread.is_finished());
+            let name = waiting.and_then(|thread| thread.thread().name()).unwrap_or_default();
             Err(io::Error::other(format!("{name}: still waiting at the end: results are lost")))
         }
     };
@@ -142,7 +153,8 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
     account
 }
 
-/// Starts the thread that takes the results and in the end gives its account.
+/// Starts the threads that take the results; the last one in the end gives its
+/// account.
 fn start_sink(
     sink: Sink,
     cutoff: &Cutoff,
@@ -150,27 +162,32 @@ fn start_sink(
     no_more: Receiver<Instant>,
     url_chars: usize,
     account: Sender<io::Result<Account>>,
-) -> io::Result<JoinHandle<()>> {
-    let (name, run): (_, Box<dyn FnOnce() -> io::Result<Account> + Send>) = match sink {
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let start =
+        |name: &str, run: Box<dyn FnOnce() + Send>| Builder::new().name(name.to_owned()).spawn(run);
+    match sink {
         Sink::Kafka { mut settings, topics, topic_prefix, spool } => {
             settings.cutoff = Some(cutoff.clone());
             settings.connect_timeout_ms = CONNECT_TIMEOUT_MS;
             let run = Run::new().map_err(io::Error::other)?;
-            let mut producer = Producer::new(Arc::new(*settings), topics, topic_prefix, run);
+            let handover = Arc::new(Handover::new(SPOOL_BYTES_MAX));
+            let mut saver = Saver::new(Arc::clone(&handover), run);
             if let Some((folder, bytes_max)) = spool {
-                producer.wait_on_disk(folder, bytes_max);
+                saver.wait_on_disk(folder, bytes_max);
             }
-            ("producer", Box::new(move || Ok(producer.run(&results, &no_more))))
+            let producer = Producer::new(Arc::new(*settings), topics, topic_prefix, handover);
+            Ok(vec![
+                start("saver", Box::new(move || saver.run(&results, &no_more)))?,
+                // There is room for the account, and nobody may listen any more.
+                start("producer", Box::new(move || drop(account.try_send(Ok(producer.run())))))?,
+            ])
         }
         Sink::Print { json } => {
             let format = if json { Format::Json } else { Format::Lines { url_chars } };
-            ("output", Box::new(move || print(&results, &no_more, format)))
+            let run = move || drop(account.try_send(print(&results, &no_more, format)));
+            Ok(vec![start("output", Box::new(run))?])
         }
-    };
-    Builder::new().name(name.to_owned()).spawn(move || {
-        // There is room for it, and nobody may listen any more.
-        let _ = account.try_send(run());
-    })
+    }
 }
 
 fn print(

@@ -1,21 +1,19 @@
-//! The producer: takes results from the workers and writes them to Kafka, for
-//! as long as that takes.
+//! The producer: the one thread that speaks to Kafka. It takes what the saver has
+//! made safe and writes it, for as long as that takes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::backoff::{Backoff, Outage};
 use common::domain;
-use common::identity::Run;
 use common::kafka::{
     self, BATCH_HEADER_LEN, Error, Outcome, ProduceRecord, ProducerOptions, TopicBatch, TopicSpec,
 };
-use crossbeam_channel::{Receiver, never, select_biased};
 
 use crate::Account;
-use crate::spool::{Folder, SPOOL_BYTES_MAX, Spool};
-use crate::workers::Probed;
+use crate::handover::{Handover, State};
+use crate::spool::Spool;
 
 /// The most records of a batch: what a broker can check and append in
 /// milliseconds, while an outage of hours still goes out in a few batches.
@@ -30,21 +28,10 @@ const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_CAP: Duration = Duration::from_secs(5);
 /// Shorter outages are not logged.
 const OUTAGE_GRACE: Duration = Duration::from_secs(2);
-/// The shortest time from one write to the spool's disk to the next: what comes
-/// meanwhile is synced together.
-const SAVE_EVERY: Duration = Duration::from_millis(20);
 /// The pause when results wait on disk and can't be read.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
 /// How often losses are logged.
 const SAY_AFTER: Duration = Duration::from_secs(60);
-
-/// Why the thread goes on.
-enum Wake {
-    /// There is something to write.
-    Work,
-    /// No more results will come, and all must be over by then.
-    NoMore(Instant),
-}
 
 /// The thread's own state.
 #[derive(Debug)]
@@ -54,33 +41,22 @@ pub struct Producer {
     other_prefix: Option<&'static str>,
     /// Topics whose other spelling was looked for.
     seen: HashSet<Arc<str>>,
-    spool: Spool,
-    /// This start of the tracker, in each result's identity.
-    run: Run,
-    /// Topics by name, so that each name is kept once, with the number of the
-    /// next result.
-    topics: HashMap<String, (Arc<str>, i64)>,
-    account: Account,
-    lost: Lost,
+    handover: Arc<Handover>,
     outage: Outage,
     /// Topics whose batch Kafka has not taken, until it is settled.
     stuck: HashSet<String>,
     backoff: Backoff,
     /// No round before this.
     retry_at: Option<Instant>,
-    /// When results were last written to disk.
-    saved_at: Option<Instant>,
-    /// Where they wait on disk, until it is opened.
-    disk: Option<(Folder, u64)>,
 }
 
 impl Producer {
-    /// A producer that has not connected yet, and numbers the results of `run`.
+    /// A producer that has not connected yet, of what is handed over.
     pub fn new(
         settings: Arc<kafka::Settings>,
         topic_spec: TopicSpec,
         topic_prefix: String,
-        run: Run,
+        handover: Arc<Handover>,
     ) -> Self {
         let options = ProducerOptions { topic_spec, ..ProducerOptions::default() };
         Self {
@@ -88,45 +64,24 @@ impl Producer {
             other_prefix: domain::other_prefix(&topic_prefix),
             topic_prefix,
             seen: HashSet::new(),
-            spool: Spool::new(SPOOL_BYTES_MAX),
-            run,
-            topics: HashMap::new(),
-            account: Account::default(),
-            lost: Lost::default(),
+            handover,
             outage: Outage::new(OUTAGE_GRACE),
             stuck: HashSet::new(),
             backoff: Backoff::new(RETRY_FIRST, RETRY_CAP),
             retry_at: None,
-            saved_at: None,
-            disk: None,
         }
     }
 
-    /// Lets results wait in a folder, in at most `bytes_max` bytes.
-    pub fn wait_on_disk(&mut self, folder: Folder, bytes_max: u64) {
-        self.disk = Some((folder, bytes_max));
-    }
-
-    /// Writes results until they end, or `no_more` says that no more will come
-    /// and by when all must be over, and then what still waits: what became of
-    /// all.
-    pub fn run(mut self, results: &Receiver<Probed>, no_more: &Receiver<Instant>) -> Account {
-        if let Some((folder, bytes_max)) = self.disk.take() {
-            self.spool.open(folder, bytes_max);
-        }
+    /// Writes results until no more will come, and then what still waits, until
+    /// all must be over: what became of all.
+    pub fn run(mut self) -> Account {
         let deadline = loop {
-            match self.wait_for_results(results, no_more) {
-                Wake::Work => {}
-                Wake::NoMore(deadline) => break deadline,
+            if let Some(deadline) = self.handover.wait(self.kafka.pending() > 0, self.retry_at) {
+                break deadline;
             }
-            self.save();
             self.round(None);
-            self.lost.say(Some(SAY_AFTER));
+            self.say_lost(Some(SAY_AFTER));
         };
-        while let Ok(probed) = results.try_recv() {
-            self.take(probed);
-        }
-        self.save();
         while self.has_work() && Instant::now() < deadline {
             let pause = self.retry_at.take().map(|at| at.min(deadline));
             if let Some(pause) = pause.and_then(|at| at.checked_duration_since(Instant::now())) {
@@ -135,86 +90,19 @@ impl Producer {
             }
             self.round(Some(deadline));
         }
-        self.give_up();
-        self.lost.say(None);
-        self.account
-    }
-
-    /// Waits for a result, or until it is time for a round, and takes every
-    /// result that is there.
-    fn wait_for_results(
-        &mut self,
-        results: &Receiver<Probed>,
-        no_more: &Receiver<Instant>,
-    ) -> Wake {
-        let round_due = match (self.has_work(), self.retry_at) {
-            (false, _) => never(),
-            (true, at) => crossbeam_channel::at(at.unwrap_or_else(Instant::now)),
-        };
-        select_biased! {
-            recv(no_more) -> deadline => {
-                return Wake::NoMore(deadline.unwrap_or_else(|_| Instant::now()));
-            }
-            recv(results) -> probed => match probed {
-                Ok(probed) => {
-                    self.take(probed);
-                    self.take_until_save(results);
-                }
-                // All workers have ended, and the word to end is on its way.
-                Err(_) => return Wake::NoMore(no_more.recv().unwrap_or_else(|_| Instant::now())),
-            },
-            recv(round_due) -> _ => {}
-        }
-        for probed in results.try_iter().take(results.len()) {
-            self.take(probed);
-        }
-        Wake::Work
-    }
-
-    /// Takes what comes until the disk may be written to again.
-    fn take_until_save(&mut self, results: &Receiver<Probed>) {
-        let save_at = self.saved_at.filter(|_| self.spool.has_disk()).map(|at| at + SAVE_EVERY);
-        while let Some(save_at) = save_at
-            && let Ok(probed) = results.recv_deadline(save_at)
-        {
-            self.take(probed);
-        }
-    }
-
-    /// Makes results safe on disk, if they wait there, before they are sent.
-    fn save(&mut self) {
-        let Self { lost, account, spool, .. } = self;
-        spool.save(|topic| {
-            account.lost += 1;
-            lost.add(topic, "no room to wait for kafka", 1);
-        });
-        account.lost += spool.take_unreadable();
-        self.saved_at = Some(Instant::now());
+        let account = self.give_up();
+        self.say_lost(None);
+        account
     }
 
     fn has_work(&self) -> bool {
-        !self.spool.is_empty() || self.kafka.pending() > 0
+        self.kafka.pending() > 0 || !self.handover.state().spool.is_empty()
     }
 
-    fn take(&mut self, probed: Probed) {
-        let Probed { target, record } = probed;
-        self.account.unhealthy += usize::from(!record.healthy());
-        let (topic, sequence) = self
-            .topics
-            .entry(target.topic.clone())
-            .or_insert_with(|| (Arc::from(target.topic.as_str()), 0));
-        let record = ProduceRecord {
-            timestamp_ms: milliseconds(record.timestamp),
-            value: record.encode().into(),
-            headers: self.run.headers(*sequence),
-        };
-        // Before anything can lose it: a lost result leaves a hole in the numbers.
-        *sequence += 1;
-        let Self { lost, account, spool, .. } = self;
-        spool.push(topic, record, |topic| {
-            account.lost += 1;
-            lost.add(topic, "no room to wait for kafka", 1);
-        });
+    fn say_lost(&self, after: Option<Duration>) {
+        // Not under the lock, as the log may be slow.
+        let lines = self.handover.state().lost.lines(after);
+        lines.iter().for_each(|line| log::error!("{line}"));
     }
 
     /// One round with Kafka, unless it is too early for one after a failure.
@@ -223,20 +111,28 @@ impl Producer {
             return;
         }
         self.retry_at = None;
-        self.spool.load();
+        let handover = Arc::clone(&self.handover);
+        handover.state().spool.load();
         self.look_for_other_prefix();
-        let batches = self.batches();
-        if batches.is_empty() && self.kafka.pending() == 0 && !self.spool.is_empty() {
-            self.retry_at = Some(Instant::now() + UNREADABLE_PAUSE);
-            return;
-        }
+        let batches = {
+            let mut state = handover.state();
+            let batches = self.batches(&mut state.spool);
+            if batches.is_empty() && self.kafka.pending() == 0 {
+                let waits = !state.spool.is_empty();
+                self.retry_at = waits.then(|| Instant::now() + UNREADABLE_PAUSE);
+                return;
+            }
+            batches
+        };
+        let outcomes = self.kafka.send(batches, deadline);
+        let mut state = handover.state();
         let mut unsettled = None;
         let mut delivered = 0;
-        for (topic, outcome) in self.kafka.send(batches, deadline) {
+        for (topic, outcome) in outcomes {
             self.stuck.remove(&topic);
             match outcome {
                 Outcome::Delivered { records, .. } => {
-                    self.spool.settled(&topic, records);
+                    state.spool.settled(&topic, records);
                     delivered += records;
                 }
                 Outcome::Pending { reason } => {
@@ -245,14 +141,16 @@ impl Producer {
                 }
                 Outcome::TooLarge { records, .. } | Outcome::Busy { records } => {
                     let topic = Arc::from(topic);
-                    self.spool.put_back(&topic, records);
+                    state.spool.put_back(&topic, records);
                 }
                 Outcome::Lost { records, cause, maybe_delivered } => {
-                    self.refused(&topic, records, &cause, maybe_delivered);
+                    refused(&mut state, &topic, records, &cause, maybe_delivered);
                 }
             }
         }
-        self.spool.note();
+        state.spool.note();
+        let waiting = state.spool.len();
+        drop(state);
         match unsettled {
             // With nothing settled either, the answers are still to come.
             None if delivered == 0 && self.kafka.pending() > 0 => {}
@@ -260,7 +158,7 @@ impl Producer {
             // however well it goes for other topics.
             None if !self.stuck.is_empty() => self.backoff.reset(),
             None => self.well(),
-            Some((topic, reason)) => self.unwell(&topic, &reason, delivered > 0),
+            Some((topic, reason)) => self.unwell(&topic, &reason, delivered > 0, waiting),
         }
     }
 
@@ -269,8 +167,8 @@ impl Producer {
     /// the one that was asked for.
     fn look_for_other_prefix(&mut self) {
         let Some(other_prefix) = self.other_prefix else { return };
-        let new: Vec<_> =
-            self.spool.topics().into_iter().filter(|topic| !self.seen.contains(topic)).collect();
+        let topics = self.handover.state().spool.topics();
+        let new: Vec<_> = topics.into_iter().filter(|topic| !self.seen.contains(topic)).collect();
         let domains = new.iter().filter_map(|topic| topic.strip_prefix(&self.topic_prefix));
         let others: Vec<_> = domains.map(|domain| format!("{other_prefix}{domain}")).collect();
         let names: Vec<_> = new.iter().map(|topic| topic.to_string()).chain(others).collect();
@@ -294,10 +192,10 @@ impl Producer {
     }
 
     /// A batch for each topic that has results waiting and none in flight.
-    fn batches(&mut self) -> Vec<TopicBatch> {
+    fn batches(&self, spool: &mut Spool) -> Vec<TopicBatch> {
         let mut batches = Vec::new();
         let mut bytes = 0;
-        for topic in self.spool.topics() {
+        for topic in spool.topics() {
             if batches.len() == ROUND_TOPICS_MAX || bytes >= ROUND_BYTES_MAX {
                 break;
             }
@@ -306,7 +204,7 @@ impl Producer {
             }
             // A batch that is one byte too large would come back, and be taken again.
             let bytes_max = self.kafka.batch_bytes_max(&topic).saturating_sub(BATCH_HEADER_LEN);
-            let records = self.spool.take(&topic, BATCH_RECORDS_MAX, bytes_max);
+            let records = spool.take(&topic, BATCH_RECORDS_MAX, bytes_max);
             bytes += records.iter().map(ProduceRecord::bytes_max).sum::<usize>();
             batches.push(TopicBatch { topic: topic.to_string(), records });
         }
@@ -320,7 +218,7 @@ impl Producer {
         }
     }
 
-    fn unwell(&mut self, topic: &str, reason: &Error, some_delivered: bool) {
+    fn unwell(&mut self, topic: &str, reason: &Error, some_delivered: bool, waiting: usize) {
         if some_delivered {
             // Other topics go on, and so does their pace.
             self.backoff.reset();
@@ -331,75 +229,38 @@ impl Producer {
             log::warn!(
                 "kafka does not take results for {} s, {} wait: {topic}: {reason}",
                 length.as_secs(),
-                self.spool.len() + in_flight,
+                waiting + in_flight,
             );
         }
     }
 
-    /// A batch was refused for good, so the topic's other results would be too,
-    /// unless it was for what some of its records are.
-    fn refused(&mut self, topic: &str, records: usize, cause: &Error, maybe_delivered: bool) {
-        self.spool.settled(topic, records);
-        let others = if cause.is_of_records() { 0 } else { self.spool.discard(topic) };
-        let records = records + others;
-        self.account.lost += records;
-        let doubt = if maybe_delivered { " (may have been delivered earlier)" } else { "" };
-        self.lost.add(topic, &format!("{cause}{doubt}"), records);
-    }
-
     /// The drain has ended: what still waits on disk goes with the next start,
     /// and what is in memory alone is lost, and counted.
-    fn give_up(&mut self) {
-        self.account.lost += self.spool.take_unreadable();
-        let (stay, lost) = self.spool.close();
+    fn give_up(&mut self) -> Account {
+        let mut guard = self.handover.state();
+        let State { spool, account, lost, .. } = &mut *guard;
+        account.lost += spool.take_unreadable();
+        let (stay, gone) = spool.close();
         if stay > 0 {
             log::info!("{stay} results wait on disk for the next start");
         }
-        for (topic, records) in lost {
-            self.account.lost += records;
-            self.lost.add(&topic, "not delivered before the end", records);
+        for (topic, records) in gone {
+            account.lost += records;
+            lost.add(&topic, "not delivered before the end", records);
         }
+        *account
     }
 }
 
-/// Results that reached nobody, by topic and reason, said once a minute.
-#[derive(Debug, Default)]
-struct Lost {
-    counts: BTreeMap<(String, String), usize>,
-    said: Option<Instant>,
-}
-
-/// The most topics that a line names; the others are summed up.
-const LOST_TOPICS_SAID: usize = 10;
-
-impl Lost {
-    fn add(&mut self, topic: &str, reason: &str, count: usize) {
-        *self.counts.entry((topic.to_owned(), reason.to_owned())).or_default() += count;
-    }
-
-    /// Says what was lost since it was last said, when that is `after` ago.
-    fn say(&mut self, after: Option<Duration>) {
-        let early = |said: Instant| after.is_some_and(|after| said.elapsed() < after);
-        if self.counts.is_empty() || self.said.is_some_and(early) {
-            return;
-        }
-        self.said = Some(Instant::now());
-        let counts = std::mem::take(&mut self.counts);
-        let topics = counts.len();
-        for (index, ((topic, reason), count)) in counts.into_iter().enumerate() {
-            if index == LOST_TOPICS_SAID {
-                log::error!("lost results of {} more topics", topics - index);
-                break;
-            }
-            log::error!("lost {count} results for {topic}: {reason}");
-        }
-    }
-}
-
-/// Seconds since 1970 as milliseconds; `as` keeps what a float can't hold at
-/// the ends of the range.
-fn milliseconds(timestamp_s: f64) -> i64 {
-    (timestamp_s * 1_000.0) as i64
+/// A batch was refused for good, so the topic's other results would be too,
+/// unless it was for what some of its records are.
+fn refused(state: &mut State, topic: &str, records: usize, cause: &Error, maybe_delivered: bool) {
+    state.spool.settled(topic, records);
+    let others = if cause.is_of_records() { 0 } else { state.spool.discard(topic) };
+    let records = records + others;
+    state.account.lost += records;
+    let doubt = if maybe_delivered { " (may have been delivered earlier)" } else { "" };
+    state.lost.add(topic, &format!("{cause}{doubt}"), records);
 }
 
 #[cfg(test)]

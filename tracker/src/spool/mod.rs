@@ -89,6 +89,11 @@ impl Spool {
         self.disk.is_some()
     }
 
+    /// When the disk, which has failed, is tried again for what it did not take.
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.failed.filter(|_| !self.memory.unsaved.is_empty())
+    }
+
     /// Results found unreadable since the last call.
     pub fn take_unreadable(&mut self) -> usize {
         self.disk.as_mut().map_or(0, |disk| std::mem::take(&mut disk.lost))

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use testkit::forward::Forwarder;
 use testkit::program::Program;
@@ -55,6 +56,19 @@ impl Away {
         let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let segments = entries.filter(|it| it.path().extension().is_some_and(|it| it == "segment"));
         segments.map(|segment| segment.metadata().map_or(0, |it| it.len())).sum()
+    }
+
+    fn wait_for_bytes_above(&self, known: u64) -> u64 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let bytes = self.bytes_on_disk();
+            // The head of a segment is no result.
+            if bytes > known.max(12) {
+                return bytes;
+            }
+            assert!(Instant::now() < deadline, "still {bytes} bytes");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
     }
 
     /// Starts another tracker on the spool, with Kafka there: how many results of
@@ -110,6 +124,29 @@ fn what_was_accepted_arrives_after_a_kill_and_a_second_tracker_is_kept_out() {
     let (count, first) = away.all_arrive(&site);
     assert!(count >= 2 && first == 0);
     assert_eq!(away.bytes_on_disk(), 0, "a segment goes when all of it was delivered");
+}
+
+/// A broker that takes connections and says nothing holds an exchange for half a
+/// minute. Red when one thread does both, exchanges and saving.
+#[test]
+fn a_result_is_safe_at_once_while_a_broker_is_silent() {
+    let away = Away::new();
+    let site = hello_site();
+    let silent = TcpListener::bind(away.address).unwrap();
+    let first = away.tracker("oslo", &site);
+    // It asks, and is never answered; what it asked with comes first.
+    let _asking = silent.accept().unwrap();
+    let silent_since = Instant::now();
+    let one = away.wait_for_bytes_above(0);
+    let two = away.wait_for_bytes_above(one);
+    let three = away.wait_for_bytes_above(two);
+    // Each second one more comes, the first before.
+    assert!(silent_since.elapsed() < Duration::from_secs(10), "{:?}", silent_since.elapsed());
+    first.signal("KILL");
+    first.wait(PATIENCE).unwrap();
+    drop(silent);
+    let (count, first) = away.all_arrive(&site);
+    assert!(count as u64 >= three / one && first == 0);
 }
 
 /// Red without the calls of `settled` and `note` in `Producer::round`.
