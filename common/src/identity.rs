@@ -8,15 +8,21 @@
 //! |---|---|
 //! | `run` | 16 bytes: random, new at every start of a tracker |
 //! | `sequence` | 8 bytes, big-endian: 0 for the run's first result of the topic, one more for each that follows; at most 2⁶³ − 2 |
+//! | `ended` | 24 bytes: an earlier run's 16, and 8, big-endian, of how many numbers it gave in the topic |
 //!
 //! A number is given once, when the result is taken, and is written again with
-//! it; so a number that never comes is a result that was lost.
+//! it; so a number that never comes is a result that was lost. The number after
+//! it shows that, and at the end of a run [`Ended`] does.
+
+mod ended;
 
 use std::fmt;
 
 use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
 use uuid::Uuid;
+
+pub use ended::{ENDED_HEADER, ENDED_MAX, Ended};
 
 /// The header with the run's 16 bytes.
 pub const RUN_HEADER: &str = "run";
@@ -38,6 +44,16 @@ impl Run {
         let mut bytes = [0; 16];
         SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandomness)?;
         Ok(Self(Bytes::copy_from_slice(&bytes)))
+    }
+
+    /// Its 128 bits.
+    pub fn id(&self) -> Uuid {
+        Uuid::from_slice(&self.0).unwrap_or_default()
+    }
+
+    /// Whether headers that were made by [`Run::headers`] are of this run.
+    pub fn made(&self, headers: &[(String, Bytes)]) -> bool {
+        headers.iter().any(|(key, value)| key == RUN_HEADER && *value == self.0)
     }
 
     /// The headers of the run's result with this number in its topic, 0 to
@@ -133,6 +149,10 @@ pub enum BrokenIdentity {
     },
     /// Beyond [`SEQUENCE_MAX`].
     SequenceTooHigh(u64),
+    /// More numbers than there are.
+    CountTooHigh(u64),
+    /// More than [`ENDED_MAX`] ended runs.
+    TooManyEnded(usize),
 }
 
 impl fmt::Display for BrokenIdentity {
@@ -145,6 +165,12 @@ impl fmt::Display for BrokenIdentity {
             }
             Self::SequenceTooHigh(sequence) => {
                 write!(f, "header {SEQUENCE_HEADER}: {sequence}, expected at most {SEQUENCE_MAX}")
+            }
+            Self::CountTooHigh(count) => {
+                write!(f, "header {ENDED_HEADER}: {count} numbers, expected at most {}", i64::MAX)
+            }
+            Self::TooManyEnded(count) => {
+                write!(f, "header {ENDED_HEADER}: {count} of it, expected at most {ENDED_MAX}")
             }
         }
     }

@@ -6,11 +6,14 @@
 //! moves in the transaction that holds the rows, under the compare-and-set of
 //! the position, so that what a thread remembers of its marks is true for as
 //! long as its position is.
+//!
+//! What a run lost at its very end is told by a later run's record, which stands
+//! behind all that is left of the first: see [`Ended`].
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use common::identity::{BrokenIdentity, Identity};
+use common::identity::{BrokenIdentity, Ended, Identity};
 use common::kafka::{FetchedRecord, Uuid};
 use common::postgres::PostgresError;
 use common::stop::Stop;
@@ -29,11 +32,28 @@ const REMOVE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A partition and a run, and the number after the highest recorded.
 type Next = HashMap<(i32, Uuid), i64>;
 
+/// What a record's headers say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// Which result it is.
+    Is(Identity),
+    /// That a run before has given no more numbers than these.
+    Ended(Ended),
+}
+
+impl Said {
+    fn run(&self) -> Uuid {
+        match self {
+            Self::Is(Identity { run, .. }) | Self::Ended(Ended { run, .. }) => *run,
+        }
+    }
+}
+
 /// What the headers of a batch's records say.
 #[derive(Debug, Default)]
 pub struct Identities {
-    /// The offset and identity of each record that has one, in order.
-    known: Vec<(i64, Identity)>,
+    /// What they say, each with its record's offset, in order.
+    known: Vec<(i64, Said)>,
     /// How many records have headers that look like one and are none.
     broken: u64,
     /// The first of these, and its offset.
@@ -48,14 +68,23 @@ impl Identities {
         for FetchedRecord { offset, headers, .. } in records {
             match Identity::from_headers(headers) {
                 Ok(None) => {}
-                Ok(Some(identity)) => identities.known.push((*offset, identity)),
-                Err(broken) => {
-                    identities.broken += 1;
-                    identities.first_broken.get_or_insert((*offset, broken));
+                Ok(Some(identity)) => identities.known.push((*offset, Said::Is(identity))),
+                Err(broken) => identities.broken(*offset, broken),
+            }
+            match Ended::from_headers(headers) {
+                Ok(ended) => {
+                    let said = ended.into_iter().map(|ended| (*offset, Said::Ended(ended)));
+                    identities.known.extend(said);
                 }
+                Err(broken) => identities.broken(*offset, broken),
             }
         }
         identities
+    }
+
+    fn broken(&mut self, offset: i64, broken: BrokenIdentity) {
+        self.broken += 1;
+        self.first_broken.get_or_insert((offset, broken));
     }
 }
 
@@ -65,10 +94,12 @@ struct Missing {
     run: Uuid,
     /// The first that is missing.
     from: i64,
-    /// The one that came instead.
+    /// The one that came instead, or the one after the last that was given.
     to: i64,
-    /// The offset of that.
+    /// The offset at which it was seen.
     offset: i64,
+    /// Nothing came after them: another run told of them.
+    at_end: bool,
 }
 
 /// What becomes of a batch's records.
@@ -84,20 +115,26 @@ pub struct Judged {
 impl Judged {
     /// The rule: of each run the numbers go up by one from 0. One that does
     /// not go up was there before, and where one goes up by more, those between
-    /// never come any more. `next_of` says the number after the highest one
-    /// recorded, and is asked once a run.
-    fn new(identities: &[(i64, Identity)], next_of: impl Fn(Uuid) -> i64) -> Self {
+    /// never come any more; nor do those up to the count of a run that has ended.
+    /// `next_of` says the number after the highest one recorded, and is asked once
+    /// a run.
+    fn new(known: &[(i64, Said)], next_of: impl Fn(Uuid) -> i64) -> Self {
         let mut judged = Self::default();
-        for &(offset, Identity { run, sequence }) in identities {
+        for &(offset, said) in known {
+            let run = said.run();
             let next = judged.next.entry(run).or_insert_with(|| next_of(run));
-            if sequence < *next {
-                judged.dropped.insert(offset);
-                continue;
+            let (to, after, at_end) = match said {
+                Said::Is(Identity { sequence, .. }) if sequence < *next => {
+                    judged.dropped.insert(offset);
+                    continue;
+                }
+                Said::Is(Identity { sequence, .. }) => (sequence, sequence + 1, false),
+                Said::Ended(Ended { count, .. }) => (count, (*next).max(count), true),
+            };
+            if to > *next {
+                judged.missing.push(Missing { run, from: *next, to, offset, at_end });
             }
-            if sequence > *next {
-                judged.missing.push(Missing { run, from: *next, to: sequence, offset });
-            }
-            *next = sequence + 1;
+            *next = after;
         }
         judged
     }
@@ -160,7 +197,7 @@ impl Marks {
         }
         let Partition { topic, number } = partition;
         let remembered = |run: Uuid| self.next.get(&(*number, run)).copied();
-        let runs: HashSet<Uuid> = identities.known.iter().map(|(_, known)| known.run).collect();
+        let runs: HashSet<Uuid> = identities.known.iter().map(|(_, said)| said.run()).collect();
         let runs: Vec<Uuid> = runs.into_iter().filter(|run| remembered(*run).is_none()).collect();
         let mut stored: HashMap<Uuid, i64> = HashMap::new();
         if !runs.is_empty() {
@@ -219,8 +256,9 @@ fn store_missing(
     let offsets: Vec<i64> = missing.iter().map(|gap| gap.offset).collect();
     let reasons: Vec<String> = missing
         .iter()
-        .map(|Missing { run, from, to, .. }| {
-            format!("missing sequence numbers: {from} to {} of run {run}", to - 1)
+        .map(|Missing { run, from, to, at_end, .. }| {
+            let last = if *at_end { ", its last" } else { "" };
+            format!("missing sequence numbers: {from} to {} of run {run}{last}", to - 1)
         })
         .collect();
     let runs: Vec<Uuid> = missing.iter().map(|gap| gap.run).collect();

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use crate::Account;
 use crate::lost::Lost;
-use crate::spool::Spool;
+use crate::spool::{Spool, Untold};
 
 /// The spool, shared.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Handover {
 pub struct State {
     /// The results that wait.
     pub spool: Spool,
+    /// How earlier runs ended, as long as Kafka is not told.
+    pub untold: Untold,
     /// What became of all so far.
     pub account: Account,
     /// What was lost of them and is not said yet.
@@ -53,6 +55,7 @@ impl Handover {
     pub fn new(bytes_max: usize) -> Self {
         let state = State {
             spool: Spool::new(bytes_max),
+            untold: Untold::default(),
             account: Account::default(),
             lost: Lost::default(),
             no_more: None,

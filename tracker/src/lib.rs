@@ -171,11 +171,11 @@ fn start_sink(
             settings.connect_timeout_ms = CONNECT_TIMEOUT_MS;
             let run = Run::new().map_err(io::Error::other)?;
             let handover = Arc::new(Handover::new(SPOOL_BYTES_MAX));
-            let mut saver = Saver::new(Arc::clone(&handover), run);
+            let mut saver = Saver::new(Arc::clone(&handover), run.clone());
             if let Some((folder, bytes_max)) = spool {
                 saver.wait_on_disk(folder, bytes_max);
             }
-            let producer = Producer::new(Arc::new(*settings), topics, topic_prefix, handover);
+            let producer = Producer::new(Arc::new(*settings), topics, topic_prefix, handover, run);
             Ok(vec![
                 start("saver", Box::new(move || saver.run(&results, &no_more)))?,
                 // There is room for the account, and nobody may listen any more.

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use common::backoff::{Backoff, Outage};
 use common::domain;
+use common::identity::{ENDED_HEADER, Ended, Run};
 use common::kafka::{
     self, BATCH_HEADER_LEN, Error, Outcome, ProduceRecord, ProducerOptions, TopicBatch, TopicSpec,
 };
 
 use crate::Account;
 use crate::handover::{Handover, State};
-use crate::spool::Spool;
 
 /// The most records of a batch: what a broker can check and append in
 /// milliseconds, while an outage of hours still goes out in a few batches.
@@ -22,6 +22,9 @@ const BATCH_RECORDS_MAX: usize = 5_000;
 const ROUND_TOPICS_MAX: usize = 500;
 /// The most bytes of one round, below the 100 MiB that brokers take as a request.
 const ROUND_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// More than one header takes that tells how a run ended.
+const ENDED_BYTES_MAX: usize = 48;
 
 /// The delays after a round that left something unsettled.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -42,6 +45,10 @@ pub struct Producer {
     /// Topics whose other spelling was looked for.
     seen: HashSet<Arc<str>>,
     handover: Arc<Handover>,
+    /// This start of the tracker.
+    run: Run,
+    /// Topics whose batch in flight tells how earlier runs ended.
+    telling: HashSet<String>,
     outage: Outage,
     /// Topics whose batch Kafka has not taken, until it is settled.
     stuck: HashSet<String>,
@@ -57,6 +64,7 @@ impl Producer {
         topic_spec: TopicSpec,
         topic_prefix: String,
         handover: Arc<Handover>,
+        run: Run,
     ) -> Self {
         let options = ProducerOptions { topic_spec, ..ProducerOptions::default() };
         Self {
@@ -65,6 +73,8 @@ impl Producer {
             topic_prefix,
             seen: HashSet::new(),
             handover,
+            run,
+            telling: HashSet::new(),
             outage: Outage::new(OUTAGE_GRACE),
             stuck: HashSet::new(),
             backoff: Backoff::new(RETRY_FIRST, RETRY_CAP),
@@ -116,7 +126,7 @@ impl Producer {
         self.look_for_other_prefix();
         let batches = {
             let mut state = handover.state();
-            let batches = self.batches(&mut state.spool);
+            let batches = self.batches(&mut state);
             if batches.is_empty() && self.kafka.pending() == 0 {
                 let waits = !state.spool.is_empty();
                 self.retry_at = waits.then(|| Instant::now() + UNREADABLE_PAUSE);
@@ -129,23 +139,9 @@ impl Producer {
         let mut unsettled = None;
         let mut delivered = 0;
         for (topic, outcome) in outcomes {
-            self.stuck.remove(&topic);
-            match outcome {
-                Outcome::Delivered { records, .. } => {
-                    state.spool.settled(&topic, records);
-                    delivered += records;
-                }
-                Outcome::Pending { reason } => {
-                    self.stuck.insert(topic.clone());
-                    unsettled = Some((topic, reason));
-                }
-                Outcome::TooLarge { records, .. } | Outcome::Busy { records } => {
-                    let topic = Arc::from(topic);
-                    state.spool.put_back(&topic, records);
-                }
-                Outcome::Lost { records, cause, maybe_delivered } => {
-                    refused(&mut state, &topic, records, &cause, maybe_delivered);
-                }
+            match self.settle(&mut state, topic.clone(), outcome) {
+                Ok(records) => delivered += records,
+                Err(reason) => unsettled = Some((topic, reason)),
             }
         }
         state.spool.note();
@@ -160,6 +156,42 @@ impl Producer {
             None => self.well(),
             Some((topic, reason)) => self.unwell(&topic, &reason, delivered > 0, waiting),
         }
+    }
+
+    /// What becomes of a batch: how many were delivered, or why it is not settled.
+    fn settle(
+        &mut self,
+        state: &mut State,
+        topic: String,
+        outcome: Outcome,
+    ) -> Result<usize, Error> {
+        if let Outcome::Pending { reason } = outcome {
+            self.stuck.insert(topic);
+            return Err(reason);
+        }
+        self.stuck.remove(&topic);
+        // One that is lost may be the one that tells; it is then told with the next.
+        let telling = self.telling.remove(&topic);
+        match outcome {
+            Outcome::Delivered { records, .. } => {
+                state.spool.settled(&topic, records);
+                if telling {
+                    state.untold.told(&topic);
+                }
+                return Ok(records);
+            }
+            Outcome::TooLarge { mut records, .. } | Outcome::Busy { mut records } => {
+                for record in &mut records {
+                    record.headers.retain(|(key, _)| key != ENDED_HEADER);
+                }
+                state.spool.put_back(&Arc::from(topic), records);
+            }
+            Outcome::Lost { records, cause, maybe_delivered } => {
+                refused(state, &topic, records, &cause, maybe_delivered);
+            }
+            Outcome::Pending { .. } => {}
+        }
+        Ok(0)
     }
 
     /// Says once for all topics that have not been written yet, before they
@@ -192,7 +224,7 @@ impl Producer {
     }
 
     /// A batch for each topic that has results waiting and none in flight.
-    fn batches(&self, spool: &mut Spool) -> Vec<TopicBatch> {
+    fn batches(&mut self, State { spool, untold, .. }: &mut State) -> Vec<TopicBatch> {
         let mut batches = Vec::new();
         let mut bytes = 0;
         for topic in spool.topics() {
@@ -204,7 +236,16 @@ impl Producer {
             }
             // A batch that is one byte too large would come back, and be taken again.
             let bytes_max = self.kafka.batch_bytes_max(&topic).saturating_sub(BATCH_HEADER_LEN);
-            let records = spool.take(&topic, BATCH_RECORDS_MAX, bytes_max);
+            let ended = untold.of(&topic);
+            let bytes_max = bytes_max.saturating_sub(ended.len() * ENDED_BYTES_MAX);
+            let mut records = spool.take(&topic, BATCH_RECORDS_MAX, bytes_max);
+            // Behind all that is left of the runs that it tells of.
+            if ended.len() > 0
+                && let Some(first) = records.iter_mut().find(|it| self.run.made(&it.headers))
+            {
+                first.headers.extend(ended.map(Ended::header));
+                self.telling.insert(topic.to_string());
+            }
             bytes += records.iter().map(ProduceRecord::bytes_max).sum::<usize>();
             batches.push(TopicBatch { topic: topic.to_string(), records });
         }

@@ -10,7 +10,7 @@ use common::kafka::ProduceRecord;
 use crossbeam_channel::{Receiver, never, select_biased};
 
 use crate::handover::{Handover, State};
-use crate::spool::Folder;
+use crate::spool::{Folder, Given, open_given};
 use crate::workers::Probed;
 
 /// The shortest time from one write to the spool's disk to the next: what comes
@@ -28,6 +28,8 @@ pub struct Saver {
     /// Topics by name, so that each name is kept once, with the number of the
     /// next result.
     topics: HashMap<String, (Arc<str>, i64)>,
+    /// What the next run is to know of the numbers, where there is a disk.
+    given: Option<Given>,
     /// What is numbered and not handed over, in its order.
     numbered: Vec<(Arc<str>, ProduceRecord)>,
     unhealthy: usize,
@@ -46,6 +48,7 @@ impl Saver {
             handover,
             run,
             topics: HashMap::new(),
+            given: None,
             numbered: Vec::new(),
             unhealthy: 0,
             folder: None,
@@ -66,7 +69,12 @@ impl Saver {
         // Whatever ends this thread, the producer does not wait for ever.
         let _end = End(Arc::clone(&self.handover));
         if let Some((folder, bytes_max)) = self.folder.take() {
-            self.handover.state().spool.open(folder, bytes_max);
+            let (given, untold) = open_given(&folder, &self.run);
+            self.given = Some(given);
+            let mut state = self.handover.state();
+            state.untold = untold;
+            state.spool.open(folder, bytes_max);
+            drop(state);
             self.handover.changed();
         }
         let deadline = loop {
@@ -126,6 +134,9 @@ impl Saver {
             headers: self.run.headers(*sequence),
         };
         *sequence += 1;
+        if let Some(given) = &mut self.given {
+            given.note(topic, *sequence);
+        }
         self.numbered.push((Arc::clone(topic), record));
     }
 

@@ -5,13 +5,17 @@ const B: Uuid = Uuid::from_u128(2);
 
 /// Runs and numbers, at offsets 100, 101 and so on.
 fn judge(known: &[(Uuid, i64)], records: &[(Uuid, i64)]) -> Judged {
-    let known: HashMap<Uuid, i64> = known.iter().copied().collect();
-    let identities: Vec<_> = records
+    let said: Vec<_> = records
         .iter()
         .zip(100..)
-        .map(|(&(run, sequence), offset)| (offset, Identity { run, sequence }))
+        .map(|(&(run, sequence), offset)| (offset, Said::Is(Identity { run, sequence })))
         .collect();
-    Judged::new(&identities, |run| known.get(&run).copied().unwrap_or(0))
+    judge_said(known, &said)
+}
+
+fn judge_said(known: &[(Uuid, i64)], said: &[(i64, Said)]) -> Judged {
+    let known: HashMap<Uuid, i64> = known.iter().copied().collect();
+    Judged::new(said, |run| known.get(&run).copied().unwrap_or(0))
 }
 
 /// Goes red when `Judged::new` loses any of its three cases.
@@ -19,7 +23,7 @@ fn judge(known: &[(Uuid, i64)], records: &[(Uuid, i64)]) -> Judged {
 fn what_is_kept_dropped_and_missing() {
     type Case<'a> =
         (&'a [(Uuid, i64)], &'a [(Uuid, i64)], &'a [i64], &'a [Missing], &'a [(Uuid, i64)]);
-    let missing = |run, from, to, offset| Missing { run, from, to, offset };
+    let missing = |run, from, to, offset| Missing { run, from, to, offset, at_end: false };
     let cases: &[Case<'_>] = &[
         // A new run from its beginning; one that goes on.
         (&[], &[(A, 0), (A, 1)], &[], &[], &[(A, 2)]),
@@ -60,6 +64,28 @@ fn what_is_kept_dropped_and_missing() {
     }
 }
 
+/// Goes red when `Judged::new` lets a count below the mark move it back, or does
+/// not move it.
+#[test]
+fn the_end_of_a_run_that_was_told_of_is_a_gap_once() {
+    let is = |offset, run, sequence| (offset, Said::Is(Identity { run, sequence }));
+    let ended = |offset, run, count| (offset, Said::Ended(Ended { run, count }));
+    let last = |run, from, to, offset| Missing { run, from, to, offset, at_end: true };
+    // Behind what is left of it, beside the next run's first, and again.
+    let said = [is(5, A, 7), is(6, B, 0), ended(6, A, 11), is(7, B, 1), ended(7, A, 11)];
+    let judged = judge_said(&[(A, 7)], &said);
+    assert_eq!(judged.missing, [last(A, 8, 11, 6)]);
+    assert_eq!((judged.next[&A], judged.next[&B], judged.missing()), (11, 2, 3));
+    // What is of it and comes behind that after all is in the gap already.
+    assert_eq!(judge_said(&[(A, 11)], &[is(8, A, 9)]).dropped, HashSet::from([8]));
+    // All of it came; one that was told of by a copy that is older; none came.
+    assert_eq!(judge_said(&[(A, 11)], &[ended(6, A, 11)]).missing, []);
+    let older = judge_said(&[(A, 11)], &[ended(6, A, 4), is(7, A, 11)]);
+    assert_eq!((older.missing, older.next[&A], older.dropped.len()), (vec![], 12, 0));
+    assert_eq!(judge_said(&[], &[ended(6, A, 3)]).missing, [last(A, 0, 3, 6)]);
+    assert_eq!(judge_said(&[], &[ended(6, A, i64::MAX)]).next[&A], i64::MAX);
+}
+
 #[test]
 fn a_broken_identity_is_none_and_counted() {
     let record = |offset, headers: Vec<(String, Option<bytes::Bytes>)>| FetchedRecord {
@@ -78,8 +104,9 @@ fn a_broken_identity_is_none_and_counted() {
         record(7, good),
         record(8, half),
     ]);
-    assert_eq!(identities.known.len(), 1);
-    assert_eq!((identities.known[0].0, identities.known[0].1.sequence), (7, 4));
+    let [(7, Said::Is(Identity { sequence: 4, .. }))] = identities.known[..] else {
+        panic!("{identities:?}");
+    };
     let missing = BrokenIdentity::Missing("sequence");
     assert_eq!((identities.broken, identities.first_broken), (2, Some((6, missing))));
 }

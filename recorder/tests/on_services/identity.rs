@@ -1,6 +1,6 @@
 //! Results that come twice or never, told by their identity.
 
-use common::identity::Run;
+use common::identity::{Ended, Run};
 use common::kafka::ProduceRecord;
 use testkit::services::shared;
 
@@ -24,9 +24,7 @@ fn marks(world: &mut World) -> Vec<(String, i64)> {
 }
 
 fn id(run: &Run) -> String {
-    let bytes = &run.headers(0)[0].1;
-    let uuid = common::kafka::Uuid::from_slice(bytes).unwrap();
-    uuid.to_string()
+    run.id().to_string()
 }
 
 /// Goes red when `try_write` does not leave out what `judge` drops, or `judge`
@@ -74,6 +72,37 @@ fn what_comes_twice_is_one_row_and_what_never_comes_is_a_gap() {
     // The first batch's are said at once, the others when the recorder ends.
     assert_eq!(log.matches("results of a tracker never came").count(), 2, "{log}");
     assert_eq!(log.matches("records dropped, as they are recorded already").count(), 2, "{log}");
+}
+
+/// Goes red when `Identities::new` does not look for ended runs.
+#[test]
+fn the_end_of_a_run_that_another_tells_of_is_a_gap_once() {
+    let mut world = World::new(&shared().unwrap());
+    let (one, other) = (Run::new().unwrap(), Run::new().unwrap());
+    world.produce_of(&one, (0..3).map(|n| (n, ok(n))));
+    let recorder = world.recorder();
+    world.expect_position(3);
+    let telling = |sequence| {
+        let mut headers = other.headers(sequence);
+        headers.push(Ended { run: one.id(), count: 5 }.header());
+        headers.push(Ended { run: one.id(), count: 2 }.header());
+        let value = ok(10 + sequence).into();
+        ProduceRecord { timestamp_ms: 1_700_000_000_000, value, headers }
+    };
+    // Twice, the second time to a recorder that remembers nothing; and then what
+    // was thought to be lost.
+    world.produce_records(vec![telling(0)]);
+    world.expect_position(4);
+    recorder.kill();
+    world.produce_records(vec![telling(1)]);
+    world.produce_of(&one, [(4, ok(4))]);
+    let recorder = world.recorder();
+    world.expect_position(6);
+    assert_eq!(world.offsets(), [0, 1, 2, 3, 4]);
+    let reason = format!("missing sequence numbers: 3 to 4 of run {}, its last", id(&one));
+    assert_eq!(gaps(&mut world), [(id(&one), 3, 5, 3, reason)]);
+    assert_eq!(marks(&mut world), [(id(&other), 2), (id(&one), 5)]);
+    recorder.stop();
 }
 
 /// Goes red when `judge` does not ask for `MARKS` or does not execute

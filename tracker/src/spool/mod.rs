@@ -9,11 +9,13 @@
 
 mod disk;
 mod folder;
+mod given;
 mod marks;
 mod memory;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod untold;
 
 use std::collections::HashSet;
 use std::io;
@@ -24,8 +26,10 @@ use common::kafka::ProduceRecord;
 
 use disk::Disk;
 pub use folder::Folder;
+pub use given::Given;
 pub use memory::SPOOL_BYTES_MAX;
 use memory::{Loaded, Memory};
+pub use untold::{Untold, open as open_given};
 
 /// How long the disk is left alone after an error.
 const DISK_RETRY: Duration = Duration::from_secs(5);

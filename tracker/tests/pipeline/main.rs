@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod delivery;
+mod full_disk;
 mod output;
 mod spool;
 mod usage;

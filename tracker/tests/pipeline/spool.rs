@@ -12,14 +12,14 @@ use crate::delivery::Kafka;
 use crate::{PATIENCE, hello_site, run, tracker};
 
 /// A Kafka that is away until it is said to come, and a folder for the spool.
-struct Away {
-    kafka: Kafka,
+pub(crate) struct Away {
+    pub(crate) kafka: Kafka,
     address: SocketAddr,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 impl Away {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let kafka = Kafka::new();
         // Free again at once: nothing answers there.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -27,7 +27,7 @@ impl Away {
         Self { kafka, address, folder }
     }
 
-    fn with_variables<T>(
+    pub(crate) fn with_variables<T>(
         &self,
         location: &str,
         site: &str,
@@ -47,7 +47,7 @@ impl Away {
         self.with_variables(location, site, |variables| tracker(&[], variables))
     }
 
-    fn come(&self) -> Forwarder {
+    pub(crate) fn come(&self) -> Forwarder {
         let real = self.kafka.services.kafka_plain.split(',').next().unwrap().parse().unwrap();
         Forwarder::start(TcpListener::bind(self.address).unwrap(), real).unwrap()
     }
