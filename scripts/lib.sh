@@ -92,6 +92,15 @@ wait_until() {
     done
 }
 
+# take_down FOLDER: every set of services in it, and it.
+take_down() {
+    local set
+    for set in "$1"/*/; do
+        [[ ! -d $set ]] || "$repo/scripts/services" down --dir "$set"
+    done
+    rm -rf "$1"
+}
+
 # need_rust [COMPONENT...]: cargo, and those of its parts that rustup can add.
 need_rust() {
     local component

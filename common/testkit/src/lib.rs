@@ -13,3 +13,4 @@ pub mod proxy;
 pub mod services;
 pub mod sites;
 pub mod small_disk;
+pub mod storm;

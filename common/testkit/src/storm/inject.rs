@@ -1,0 +1,116 @@
+//! Records of our own among those of the trackers: broken ones, copies, holes,
+//! and ones without an identity, as 1.1.0 writes them.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::identity::Run;
+use common::kafka::{Outcome, ProduceRecord, Producer, ProducerOptions, Settings, TopicBatch};
+use common::phrase;
+use common::record::{Record, Status};
+use common::stop::Stop;
+
+use super::programs::now_s;
+
+/// From where they say that they come.
+pub(super) const LOCATION: &str = "storm";
+/// The pause between two batches.
+const PAUSE: Duration = Duration::from_millis(1_500);
+/// The pause before what is not settled is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Writes to one topic after the other until a stop is asked for, and what it
+/// began to its end: how many records.
+///
+/// # Errors
+/// When a record is refused for good, or there is no randomness.
+pub(super) fn run(
+    settings: Arc<Settings>,
+    topics: &[String],
+    seed: u64,
+    stop: &Stop,
+) -> Result<u64, Box<dyn Error + Send + Sync>> {
+    let mut random = fastrand::Rng::with_seed(!seed);
+    let mut producer = Producer::new(settings, ProducerOptions::default());
+    let run = Run::new()?;
+    let mut next = vec![0; topics.len()];
+    let mut count = 0;
+    while !stop.wait(PAUSE) {
+        let index = random.usize(0..topics.len());
+        let records = batch(&run, &mut next[index], &mut random);
+        count += records.len() as u64;
+        let mut batches = vec![TopicBatch { topic: topics[index].clone(), records }];
+        loop {
+            let mut unsettled = false;
+            for (topic, outcome) in producer.send(std::mem::take(&mut batches), None) {
+                match outcome {
+                    Outcome::Delivered { .. } => {}
+                    Outcome::Pending { .. } => unsettled = true,
+                    Outcome::Busy { records } | Outcome::TooLarge { records, .. } => {
+                        batches.push(TopicBatch { topic, records });
+                        unsettled = true;
+                    }
+                    Outcome::Lost { cause, .. } => return Err(format!("{topic}: {cause}").into()),
+                }
+            }
+            if !unsettled && producer.pending() == 0 {
+                break;
+            }
+            std::thread::park_timeout(RETRY);
+        }
+    }
+    Ok(count)
+}
+
+fn batch(run: &Run, next: &mut i64, random: &mut fastrand::Rng) -> Vec<ProduceRecord> {
+    let mut take = |skip: i64| {
+        *next += skip + 1;
+        run.headers(*next - 1)
+    };
+    let with = |value: Vec<u8>, headers: Vec<(String, Bytes)>| ProduceRecord {
+        timestamp_ms: (now_s() * 1_000.0) as i64,
+        value: value.into(),
+        headers,
+    };
+    let good = result(random, false);
+    match random.u8(0..6) {
+        0 => vec![with(garbage(random), Vec::new())],
+        1 => vec![with(garbage(random), take(0)), with(good, take(0))],
+        2 => vec![with(result(random, true), take(0))],
+        // The same once more, as a tracker sends what it does not know to be there.
+        3 => {
+            let (headers, other) = (take(0), take(0));
+            let copy = with(good.clone(), headers.clone());
+            vec![with(good, headers), with(garbage(random), other), copy]
+        }
+        // Numbers that never come.
+        4 => vec![with(good, take(random.i64(1..4)))],
+        _ => vec![with(good, Vec::new())],
+    }
+}
+
+fn garbage(random: &mut fastrand::Rng) -> Vec<u8> {
+    // 0xc1 begins nothing in msgpack; what follows makes each another.
+    std::iter::once(0xc1).chain(std::iter::repeat_with(|| random.u8(..)).take(12)).collect()
+}
+
+fn result(random: &mut fastrand::Rng, nul: bool) -> Vec<u8> {
+    Record {
+        from: LOCATION.to_owned(),
+        url: format!(
+            "http://{LOCATION}.localhost/{:x}{}",
+            random.u64(..),
+            if nul { "\0" } else { "" }
+        ),
+        timestamp: now_s(),
+        status: Status::Responsive,
+        phrase: phrase::OK.to_owned(),
+        dns_ms: Some(random.i64(0..50)),
+        response_ms: Some(random.i64(0..500)),
+        detail: None,
+        offset: -1,
+    }
+    .encode()
+}

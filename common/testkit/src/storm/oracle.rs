@@ -1,0 +1,399 @@
+//! Judges one topic: every result is one row, or part of one merged row, or in
+//! quarantine, or in a gap; exactly once, and in order. Pure.
+//!
+//! What the recorder should have written follows from what was in Kafka: it
+//! read everything but what gaps of offsets name, of each run what it had not
+//! read before, and the numbers between are gaps.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use common::kafka::Uuid;
+use common::record::Record;
+
+use super::facts::{Columns, StoredGap, StoredRow, Tapped, TopicFacts};
+
+/// Characters of `detail` that the column holds.
+const DETAIL_CHARS_MAX: usize = 128;
+
+/// What it comes to, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Account {
+    /// Numbers given, and records without one.
+    pub(super) given: u64,
+    /// Rows.
+    pub(super) rows: u64,
+    /// Results that are part of a row that another one began.
+    pub(super) merged: u64,
+    /// Results in quarantine.
+    pub(super) quarantined: u64,
+    /// Numbers that never came, by the gaps.
+    pub(super) missing: u64,
+    /// Results that were read by nobody, in gaps of offsets.
+    pub(super) unread: u64,
+    /// Copies in Kafka that are not in the database.
+    pub(super) dropped: u64,
+}
+
+impl Account {
+    /// The sum of two.
+    pub(super) fn add(&mut self, other: Self) {
+        self.given += other.given;
+        self.rows += other.rows;
+        self.merged += other.merged;
+        self.quarantined += other.quarantined;
+        self.missing += other.missing;
+        self.unread += other.unread;
+        self.dropped += other.dropped;
+    }
+
+    /// Whether what was given is what became of it.
+    pub(super) fn balances(&self) -> bool {
+        let became =
+            [self.rows, self.merged, self.quarantined, self.missing, self.unread].iter().sum();
+        self.given == became
+    }
+}
+
+/// A record that was recorded, and where it was.
+#[derive(Debug, Clone, Copy)]
+struct Recorded<'a> {
+    life: usize,
+    record: &'a Tapped,
+}
+
+/// A judgement: the account, and what is wrong in words.
+#[derive(Debug, Default)]
+pub(super) struct Judgement {
+    /// In numbers.
+    pub(super) account: Account,
+    /// Each thing that is not as it should be.
+    pub(super) wrong: Vec<String>,
+    /// For each run, from where it said that it probes, and how many of its
+    /// numbers never came.
+    pub(super) missing: HashMap<Uuid, (String, u64)>,
+}
+
+/// Judges a topic.
+pub(super) fn judge(facts: &TopicFacts, smart: bool) -> Judgement {
+    let mut judgement = Judgement::default();
+    let reading = Reading::of(facts, &mut judgement);
+    judge_rows(facts, &reading, smart, &mut judgement);
+    judge_numbers(facts, &reading, &mut judgement);
+    judge_position(facts, &reading, &mut judgement);
+    let account = &judgement.account;
+    if !account.balances() && judgement.wrong.is_empty() {
+        judgement.wrong.push(format!("{}: does not balance: {account:?}", facts.topic));
+    }
+    judgement
+}
+
+/// What a recorder that works makes of what was in Kafka.
+#[derive(Debug, Default)]
+struct Reading<'a> {
+    recorded: Vec<Recorded<'a>>,
+    /// The number after the highest recorded.
+    next: HashMap<Uuid, i64>,
+    /// Numbers in records that were never read.
+    unread: BTreeSet<(Uuid, i64)>,
+}
+
+impl<'a> Reading<'a> {
+    fn of(facts: &'a TopicFacts, judgement: &mut Judgement) -> Self {
+        let mut reading = Self::default();
+        let mut seen = HashSet::new();
+        for (index, life) in facts.lives.iter().enumerate() {
+            // One that was followed by another was read up to its gap, or not at all.
+            let is_last = index + 1 == facts.lives.len();
+            let was_read = is_last || facts.gaps.iter().any(|gap| {
+                matches!(gap, StoredGap::Offsets { topic_id, to: None, .. } if *topic_id == life.id)
+            });
+            for record in &life.records {
+                let in_gap = facts.gaps.iter().any(|gap| match gap {
+                    StoredGap::Offsets { topic_id, from, to } => {
+                        *topic_id == life.id
+                            && *from <= record.offset
+                            && to.is_none_or(|to| record.offset < to)
+                    }
+                    StoredGap::Sequence { .. } => false,
+                });
+                if in_gap || !was_read {
+                    match record.identity {
+                        Some(known) => drop(reading.unread.insert((known.run, known.sequence))),
+                        None => {
+                            judgement.account.unread += 1;
+                            judgement.account.given += 1;
+                        }
+                    }
+                    continue;
+                }
+                let Some(known) = record.identity else {
+                    judgement.account.given += 1;
+                    reading.recorded.push(Recorded { life: index, record });
+                    continue;
+                };
+                let next = reading.next.entry(known.run).or_insert(0);
+                if known.sequence >= *next {
+                    *next = known.sequence + 1;
+                    seen.insert((known.run, known.sequence));
+                    reading.recorded.push(Recorded { life: index, record });
+                    continue;
+                }
+                judgement.account.dropped += 1;
+                if !seen.contains(&(known.run, known.sequence)) {
+                    judgement.wrong.push(format!(
+                        "{}: run {} number {}: came at offset {} of {}, after a later one, and is \
+                         lost",
+                        facts.topic, known.run, known.sequence, record.offset, life.id
+                    ));
+                }
+            }
+        }
+        reading
+    }
+}
+
+/// What a record asks for; none: it belongs in quarantine.
+fn columns(record: &Tapped) -> Option<Columns> {
+    let decoded = Record::decode(&record.value).ok()?;
+    let ms = |value: Option<i64>| value.map_or(Some(-1), |ms| i32::try_from(ms).ok());
+    let columns = Columns {
+        offset: record.offset,
+        from: decoded.from,
+        url: decoded.url,
+        event_time: decoded.timestamp.floor() as i64,
+        status: decoded.status.as_str().to_owned(),
+        phrase: decoded.phrase,
+        dns: ms(decoded.dns_ms)?,
+        response: ms(decoded.response_ms)?,
+        detail: decoded.detail.map(|detail| detail.chars().take(DETAIL_CHARS_MAX).collect()),
+    };
+    let texts = [&columns.from, &columns.url, columns.detail.as_ref().unwrap_or(&columns.url)];
+    texts.iter().all(|text| !text.contains('\0')).then_some(columns)
+}
+
+/// Rows and quarantine hold what was recorded, no more and no less.
+fn judge_rows(facts: &TopicFacts, reading: &Reading<'_>, smart: bool, judgement: &mut Judgement) {
+    let topic = &facts.topic;
+    let wrong = &mut judgement.wrong;
+    let mut quarantined: Vec<_> = facts.quarantined.iter().collect();
+    let mut expected: Vec<(usize, Columns)> = Vec::new();
+    for Recorded { life, record } in &reading.recorded {
+        if let Some(columns) = columns(record) {
+            expected.push((*life, columns));
+            continue;
+        }
+        let id = facts.lives[*life].id;
+        let found = quarantined.iter().position(|it| {
+            (it.topic_id, it.offset, &it.bytes) == (id, record.offset, &record.value)
+        });
+        match found {
+            Some(found) => {
+                quarantined.remove(found);
+                judgement.account.quarantined += 1;
+            }
+            None => wrong.push(format!(
+                "{topic}: the broken record at offset {} of {id} is not in quarantine ({:?})",
+                record.offset, record.identity
+            )),
+        }
+    }
+    for left in quarantined {
+        wrong.push(format!(
+            "{topic}: offset {} of {} is in quarantine, and is no broken record that was to be read",
+            left.offset, left.topic_id
+        ));
+    }
+    let results = expected.len() as u64;
+    let rows = if smart { merged(expected) } else { expected };
+    judgement.account.rows += facts.rows.len() as u64;
+    judgement.account.merged += results.saturating_sub(rows.len() as u64);
+    compare(facts, rows, reading, wrong);
+}
+
+/// Smart mode: each run of healthy results of a target is one row.
+fn merged(expected: Vec<(usize, Columns)>) -> Vec<(usize, Columns)> {
+    type Target = (String, String);
+    let mut targets: BTreeMap<Target, Vec<(usize, usize, Columns)>> = BTreeMap::new();
+    for (arrival, (life, columns)) in expected.into_iter().enumerate() {
+        let target = (columns.from.clone(), columns.url.clone());
+        targets.entry(target).or_default().push((arrival, life, columns));
+    }
+    let is_healthy = |it: &Columns| it.status == "responsive" && it.phrase == "ok";
+    let mut rows: Vec<(usize, usize, Columns)> = Vec::new();
+    for results in targets.into_values() {
+        let mut results = results;
+        results.sort_by_key(|(_, _, it)| (it.event_time, it.offset));
+        let mut run: Option<(usize, usize, Columns)> = None;
+        for (arrival, life, it) in results {
+            if !is_healthy(&it) {
+                rows.extend(run.take());
+                rows.push((arrival, life, it));
+                continue;
+            }
+            match &mut run {
+                None => run = Some((arrival, life, it)),
+                Some((_, _, first)) => {
+                    first.event_time = first.event_time.max(it.event_time);
+                    first.offset = first.offset.max(it.offset);
+                }
+            }
+        }
+        rows.extend(run);
+    }
+    rows.sort_by_key(|(arrival, _, _)| *arrival);
+    rows.into_iter().map(|(_, life, columns)| (life, columns)).collect()
+}
+
+/// The rows are these, and of each target in this order.
+fn compare(
+    facts: &TopicFacts,
+    expected: Vec<(usize, Columns)>,
+    reading: &Reading<'_>,
+    wrong: &mut Vec<String>,
+) {
+    let topic = &facts.topic;
+    let mut left: BTreeMap<&Columns, Vec<&StoredRow>> = BTreeMap::new();
+    for row in facts.rows.iter().rev() {
+        left.entry(&row.columns).or_default().push(row);
+    }
+    let mut newest: HashMap<(&str, &str), i64> = HashMap::new();
+    let known = |life: usize, offset: i64| {
+        let here = |it: &&Recorded<'_>| it.life == life && it.record.offset == offset;
+        reading.recorded.iter().find(here).and_then(|it| it.record.identity)
+    };
+    let mut absent = Vec::new();
+    for (life, columns) in &expected {
+        let Some(row) = left.get_mut(columns).and_then(Vec::pop) else {
+            absent.push((*life, columns));
+            continue;
+        };
+        let last = newest.entry((&columns.from, &columns.url)).or_insert(i64::MIN);
+        if row.id < *last {
+            wrong.push(format!(
+                "{topic}: out of order: {} of {}: row {} has offset {}, and row {last} came before",
+                columns.url, columns.from, row.id, columns.offset
+            ));
+        }
+        *last = row.id.max(*last);
+    }
+    for (life, columns) in absent {
+        let near: Vec<_> =
+            facts.rows.iter().filter(|row| row.columns.offset == columns.offset).collect();
+        wrong.push(format!(
+            "{topic}: no row for offset {} of {} ({:?}): expected {columns:?}, rows of that offset: \
+             {near:?}",
+            columns.offset,
+            facts.lives[life].id,
+            known(life, columns.offset)
+        ));
+    }
+    for row in left.into_values().flatten() {
+        let twice = facts.rows.iter().any(|it| it.id != row.id && it.columns == row.columns);
+        let what = if twice { "a second row of the same" } else { "a row of no record" };
+        wrong.push(format!("{topic}: {what}: {row:?}"));
+    }
+}
+
+/// Every number up to the highest is recorded or in one gap.
+fn judge_numbers(facts: &TopicFacts, reading: &Reading<'_>, judgement: &mut Judgement) {
+    let topic = &facts.topic;
+    let mut recorded: HashMap<Uuid, BTreeSet<i64>> = HashMap::new();
+    let mut location: HashMap<Uuid, String> = HashMap::new();
+    for Recorded { record, .. } in &reading.recorded {
+        let Some(known) = record.identity else { continue };
+        recorded.entry(known.run).or_default().insert(known.sequence);
+        if let Ok(decoded) = Record::decode(&record.value) {
+            location.entry(known.run).or_insert(decoded.from);
+        }
+    }
+    let runs: BTreeSet<Uuid> = highest_given(facts).into_keys().collect();
+    let highest = highest_given(facts);
+    for run in runs {
+        let numbers = recorded.get(&run);
+        let mut covered: BTreeMap<i64, u32> = BTreeMap::new();
+        for gap in &facts.gaps {
+            if let StoredGap::Sequence { run: of, from, to } = gap
+                && *of == run
+            {
+                (*from..*to).for_each(|number| *covered.entry(number).or_default() += 1);
+            }
+        }
+        let mut missing = 0;
+        for number in 0..=highest[&run] {
+            judgement.account.given += 1;
+            let is_recorded = numbers.is_some_and(|it| it.contains(&number));
+            let gaps = covered.get(&number).copied().unwrap_or(0);
+            match (is_recorded, gaps) {
+                (true, 0) => {}
+                (false, 1) => {
+                    missing += 1;
+                    judgement.account.missing += 1;
+                }
+                (false, 0) if reading.unread.contains(&(run, number)) => {
+                    judgement.account.unread += 1;
+                }
+                (false, 0) => judgement.wrong.push(format!(
+                    "{topic}: run {run} number {number}: neither recorded nor in a gap, and {} was \
+                     given",
+                    highest[&run]
+                )),
+                _ => judgement.wrong.push(format!(
+                    "{topic}: run {run} number {number}: in {gaps} gaps, recorded: {is_recorded}"
+                )),
+            }
+        }
+        if missing > 0 {
+            let from = location.remove(&run).unwrap_or_default();
+            judgement.missing.insert(run, (from, missing));
+        }
+        let (mark, next) = (facts.marks.get(&run), reading.next.get(&run));
+        if mark != next {
+            judgement
+                .wrong
+                .push(format!("{topic}: run {run}: the mark is {mark:?}, expected {next:?}"));
+        }
+    }
+}
+
+/// The highest number that each run is known to have given: the highest seen in
+/// Kafka or in a gap. A run that was killed may have given more. The one place
+/// to change once it leaves behind how many.
+fn highest_given(facts: &TopicFacts) -> HashMap<Uuid, i64> {
+    let records = facts.lives.iter().flat_map(|life| &life.records);
+    let seen = records.filter_map(|record| record.identity).map(|it| (it.run, it.sequence));
+    let gaps = facts.gaps.iter().filter_map(|gap| match gap {
+        StoredGap::Sequence { run, to, .. } => Some((*run, to - 1)),
+        StoredGap::Offsets { .. } => None,
+    });
+    let mut highest = HashMap::new();
+    for (run, number) in seen.chain(gaps) {
+        let entry = highest.entry(run).or_insert(number);
+        *entry = number.max(*entry);
+    }
+    highest
+}
+
+/// All that is in the log was read, by the tap and by the recorder.
+fn judge_position(facts: &TopicFacts, _: &Reading<'_>, judgement: &mut Judgement) {
+    let topic = &facts.topic;
+    let Some(life) = facts.lives.last() else {
+        judgement.wrong.push(format!("{topic}: was never there"));
+        return;
+    };
+    let end = Some((life.id, facts.log_end));
+    if facts.position != end {
+        judgement.wrong.push(format!(
+            "{topic}: the position is {:?}, and the log ends at {end:?}",
+            facts.position
+        ));
+    }
+    if life.next_offset != facts.log_end {
+        judgement.wrong.push(format!(
+            "{topic}: the tap read up to {}, and the log ends at {}",
+            life.next_offset, facts.log_end
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+use common::identity::Identity;
+use common::record::Status;
+
+use super::super::facts::{StoredQuarantine, TopicLife};
+use super::*;
+
+const LIFE: Uuid = Uuid::from_u128(1);
+const NEXT_LIFE: Uuid = Uuid::from_u128(2);
+const RUN: Uuid = Uuid::from_u128(3);
+
+fn value(second: i64, healthy: bool) -> Vec<u8> {
+    Record {
+        from: "here".to_owned(),
+        url: "http://a.example/".to_owned(),
+        timestamp: second as f64 + 0.5,
+        status: Status::Responsive,
+        phrase: if healthy { "ok" } else { "not found" }.to_owned(),
+        dns_ms: Some(1),
+        response_ms: None,
+        detail: None,
+        offset: -1,
+    }
+    .encode()
+}
+
+fn tapped(offset: i64, number: i64, healthy: bool) -> Tapped {
+    let identity = Some(Identity { run: RUN, sequence: number });
+    Tapped { offset, identity, value: value(100 + number, healthy) }
+}
+
+fn stored(id: i64, record: &Tapped) -> StoredRow {
+    StoredRow { id, columns: columns(record).unwrap() }
+}
+
+/// Numbers 0 to 3 as they should be: each a row, but for a broken one, and the
+/// second twice in the log.
+fn good() -> TopicFacts {
+    let broken = Tapped { value: vec![0xc1], ..tapped(3, 2, true) };
+    let records = vec![
+        tapped(0, 0, true),
+        tapped(1, 1, true),
+        tapped(2, 1, true),
+        broken,
+        tapped(4, 3, false),
+    ];
+    TopicFacts {
+        topic: "t".to_owned(),
+        log_end: 5,
+        rows: vec![stored(1, &records[0]), stored(2, &records[1]), stored(3, &records[4])],
+        quarantined: vec![StoredQuarantine { topic_id: LIFE, offset: 3, bytes: vec![0xc1] }],
+        gaps: Vec::new(),
+        marks: HashMap::from([(RUN, 4)]),
+        position: Some((LIFE, 5)),
+        lives: vec![TopicLife { id: LIFE, records, next_offset: 5 }],
+    }
+}
+
+/// The same in smart mode: the first two are one row.
+fn smart() -> TopicFacts {
+    let mut facts = good();
+    let second = facts.rows.remove(1);
+    let first = &mut facts.rows[0].columns;
+    (first.offset, first.event_time) = (second.columns.offset, second.columns.event_time);
+    facts
+}
+
+#[track_caller]
+fn expect_wrong(facts: &TopicFacts, smart: bool, words: &str) {
+    let wrong = judge(facts, smart).wrong;
+    assert!(wrong.iter().any(|it| it.contains(words)), "{wrong:#?}");
+}
+
+#[test]
+fn what_is_right_balances() {
+    let judgement = judge(&good(), false);
+    assert_eq!(judgement.wrong, [""; 0]);
+    let account = Account { given: 4, rows: 3, quarantined: 1, dropped: 1, ..Account::default() };
+    assert_eq!(judgement.account, account);
+    assert!(account.balances());
+    let judgement = judge(&smart(), true);
+    assert_eq!(judgement.wrong, [""; 0]);
+    assert_eq!(judgement.account, Account { rows: 2, merged: 1, ..account });
+}
+
+#[test]
+fn a_row_is_missing() {
+    let mut facts = good();
+    facts.rows.remove(1);
+    expect_wrong(&facts, false, "no row for offset 1");
+    let mut facts = smart();
+    facts.rows.remove(1);
+    expect_wrong(&facts, true, "no row for offset 4");
+}
+
+#[test]
+fn a_row_is_there_twice() {
+    let mut facts = good();
+    facts.rows.push(StoredRow { id: 9, ..facts.rows[0].clone() });
+    expect_wrong(&facts, false, "a second row of the same");
+    // The copy of number 1, at its own offset.
+    let mut facts = good();
+    facts.rows.insert(2, StoredRow { id: 9, ..stored(9, &facts.lives[0].records[2]) });
+    expect_wrong(&facts, false, "a row of no record");
+    let mut facts = smart();
+    facts.rows.insert(1, stored(2, &facts.lives[0].records[1]));
+    expect_wrong(&facts, true, "a second row of the same");
+    // Not merged, and nothing lost.
+    expect_wrong(&good(), true, "a row of no record");
+    let mut facts = good();
+    facts.quarantined.push(facts.quarantined[0].clone());
+    expect_wrong(&facts, false, "no broken record");
+}
+
+#[test]
+fn a_row_holds_something_else() {
+    let mut facts = good();
+    facts.rows[0].columns.response = 7;
+    expect_wrong(&facts, false, "no row for offset 0");
+    let mut facts = good();
+    facts.quarantined[0].bytes.push(0);
+    expect_wrong(&facts, false, "not in quarantine");
+    // A row that was merged into stands too early.
+    let mut facts = smart();
+    facts.rows[0].columns.event_time -= 1;
+    expect_wrong(&facts, true, "no row for offset 1");
+}
+
+#[test]
+fn rows_are_out_of_order() {
+    let mut facts = good();
+    facts.rows[0].id = 7;
+    expect_wrong(&facts, false, "out of order");
+}
+
+#[test]
+fn a_hole_is_silent() {
+    let mut facts = good();
+    facts.lives[0].records.remove(4);
+    facts.lives[0].records.push(tapped(4, 5, false));
+    facts.rows[2] = stored(3, &facts.lives[0].records[4]);
+    facts.marks.insert(RUN, 6);
+    expect_wrong(&facts, false, "number 3: neither recorded nor in a gap");
+    facts.gaps.push(StoredGap::Sequence { run: RUN, from: 3, to: 5 });
+    let judgement = judge(&facts, false);
+    assert_eq!(judgement.wrong, [""; 0]);
+    assert_eq!(judgement.account.missing, 2);
+    assert_eq!(judgement.missing[&RUN], ("here".to_owned(), 2));
+    facts.gaps.push(StoredGap::Sequence { run: RUN, from: 4, to: 5 });
+    expect_wrong(&facts, false, "number 4: in 2 gaps");
+}
+
+#[test]
+fn what_is_recorded_is_in_no_gap() {
+    let mut facts = good();
+    facts.gaps.push(StoredGap::Sequence { run: RUN, from: 1, to: 2 });
+    expect_wrong(&facts, false, "number 1: in 1 gaps, recorded: true");
+}
+
+#[test]
+fn a_later_one_overtakes() {
+    let mut facts = good();
+    facts.lives[0].records[0].identity = Some(Identity { run: RUN, sequence: 1 });
+    facts.lives[0].records[1].identity = Some(Identity { run: RUN, sequence: 0 });
+    expect_wrong(&facts, false, "number 0: came at offset 1");
+}
+
+#[test]
+fn what_nobody_read_of_a_deleted_topic_is_in_a_gap() {
+    let mut facts = good();
+    facts.lives.push(TopicLife {
+        id: NEXT_LIFE,
+        // Number 3 comes again, as it was on its way when the topic was deleted.
+        records: vec![tapped(0, 3, false), tapped(1, 4, false)],
+        next_offset: 2,
+    });
+    let again = facts.lives[1].records.clone();
+    facts.rows.truncate(2);
+    facts.rows.extend([stored(3, &again[0]), stored(4, &again[1])]);
+    facts.position = Some((NEXT_LIFE, 2));
+    facts.log_end = 2;
+    facts.marks.insert(RUN, 5);
+    facts.gaps.push(StoredGap::Offsets { topic_id: LIFE, from: 4, to: None });
+    assert_eq!(judge(&facts, false).wrong, [""; 0]);
+    // The last of a run, which nobody sends again.
+    let mut last = good();
+    last.rows.truncate(2);
+    last.lives.push(TopicLife { id: NEXT_LIFE, ..TopicLife::default() });
+    (last.position, last.log_end) = (Some((NEXT_LIFE, 0)), 0);
+    last.marks.insert(RUN, 3);
+    last.gaps.push(StoredGap::Offsets { topic_id: LIFE, from: 4, to: None });
+    let judgement = judge(&last, false);
+    assert_eq!(judgement.wrong, [""; 0]);
+    assert_eq!(judgement.account.unread, 1);
+    last.gaps.clear();
+    expect_wrong(&last, false, "no broken record");
+}
+
+#[test]
+fn a_position_or_a_mark_stays_behind() {
+    let mut facts = good();
+    facts.position = Some((LIFE, 4));
+    expect_wrong(&facts, false, "the position is");
+    let mut facts = good();
+    facts.marks.insert(RUN, 3);
+    expect_wrong(&facts, false, "the mark is Some(3)");
+    let mut facts = good();
+    facts.lives[0].next_offset = 4;
+    expect_wrong(&facts, false, "the tap read up to 4");
+}

@@ -1,0 +1,75 @@
+//! What is in PostgreSQL, read by a connection that shares nothing with
+//! `common`.
+
+use postgres::Client;
+
+use super::facts::{Columns, StoredGap, StoredQuarantine, StoredRow, TopicFacts};
+
+/// Adds what the database holds of a topic and of its domain's table.
+///
+/// # Errors
+/// The database's.
+pub(super) fn read(
+    database: &mut Client,
+    table: &str,
+    facts: &mut TopicFacts,
+) -> Result<(), postgres::Error> {
+    let topic = &facts.topic.clone();
+    let position = "select topic_id, next_offset from availability_offset where topic = $1";
+    facts.position = database.query_opt(position, &[topic])?.map(|row| (row.get(0), row.get(1)));
+    let marks = "select run, next_sequence from availability_mark where topic = $1";
+    facts.marks =
+        database.query(marks, &[topic])?.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let quarantine = "select topic_id, \"offset\", coalesce(bytes, ''::bytea) \
+        from availability_quarantine where topic = $1 order by id";
+    let rows = database.query(quarantine, &[topic])?;
+    facts.quarantined = rows
+        .iter()
+        .map(|row| StoredQuarantine { topic_id: row.get(0), offset: row.get(1), bytes: row.get(2) })
+        .collect();
+    let gaps = "select topic_id, from_offset, to_offset, run, from_sequence, to_sequence \
+        from availability_gap where topic = $1 order by id";
+    let rows = database.query(gaps, &[topic])?;
+    facts.gaps = rows
+        .iter()
+        .map(|row| match row.get(3) {
+            Some(run) => StoredGap::Sequence { run, from: row.get(4), to: row.get(5) },
+            None => StoredGap::Offsets { topic_id: row.get(0), from: row.get(1), to: row.get(2) },
+        })
+        .collect();
+    let rows = format!(
+        "select id::bigint, topic_offset, test_from, url, event_time, status::text, phrase::text, \
+         dns, response, detail from \"{table}\" order by id"
+    );
+    let rows = database.query(rows.as_str(), &[])?;
+    facts.rows = rows
+        .iter()
+        .map(|row| StoredRow {
+            id: row.get(0),
+            columns: Columns {
+                offset: row.get(1),
+                from: row.get(2),
+                url: row.get(3),
+                event_time: row.get(4),
+                status: row.get(5),
+                phrase: row.get(6),
+                dns: row.get(7),
+                response: row.get(8),
+                detail: row.get(9),
+            },
+        })
+        .collect();
+    Ok(())
+}
+
+/// The positions of all topics: name, id, next offset.
+///
+/// # Errors
+/// The database's; one is that there is no such table yet.
+pub(super) fn positions(
+    database: &mut Client,
+) -> Result<Vec<(String, common::kafka::Uuid, i64)>, postgres::Error> {
+    let rows =
+        database.query("select topic, topic_id, next_offset from availability_offset", &[])?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+}
