@@ -89,7 +89,8 @@ impl SmallDisk {
         let _ = std::fs::remove_file(self.seen_from_here().join(FILLER));
     }
 
-    fn seen_from_here(&self) -> PathBuf {
+    /// Its folder, for who is not within.
+    pub(super) fn seen_from_here(&self) -> PathBuf {
         match &self.keeper {
             None => self.folder.clone(),
             Some(keeper) => {

@@ -6,12 +6,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::identity::Identity;
 use common::kafka::{Client, LogEnd, TopicSpec, Uuid};
 use common::stop::{Stop, Stopper};
 use kafka_protocol::messages::ApiKey;
 
 use super::plan::{Exchange, Fault, Plan, Who};
 use super::programs::{Running, now_s};
+use super::spool;
 use super::tap::Tap;
 use super::world::World;
 use crate::proxy::{Fault as ProxyFault, Told};
@@ -33,6 +35,8 @@ pub(super) struct Done {
     counts: Mutex<BTreeMap<&'static str, u64>>,
     /// When the first tracker's disk was full, in seconds since 1970.
     full: Mutex<Vec<(f64, f64)>>,
+    /// What was in a spool when its tracker was killed.
+    safe: Mutex<Vec<(String, Identity)>>,
     failed: Mutex<Vec<String>>,
 }
 
@@ -55,6 +59,11 @@ impl Done {
     /// When the first tracker's disk was full.
     pub(super) fn full(&self) -> Vec<(f64, f64)> {
         self.full.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The results, by topic, that were on disk when a tracker was killed.
+    pub(super) fn safe(&self) -> Vec<(String, Identity)> {
+        self.safe.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What could not be done, or ended by itself.
@@ -119,6 +128,10 @@ fn act(world: &World, tap: &Tap, fault: Fault, done: &Done) -> Result<(), Failed
                 done.fail(ended);
             }
             running.kill();
+            if let Who::Tracker(index) = who {
+                let safe = spool::read(&world.spool(index))?;
+                done.safe.lock().unwrap_or_else(PoisonError::into_inner).extend(safe);
+            }
             done.count(match who {
                 Who::Tracker(_) => "kill -9 of a tracker",
                 Who::Recorder(_) => "kill -9 of a recorder",

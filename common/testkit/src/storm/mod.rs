@@ -6,6 +6,7 @@
 //! by itself. In the end everything is healed and caught up, and the oracle
 //! holds the database against what the tap has seen.
 
+mod account;
 mod disk;
 mod facts;
 mod faults;
@@ -14,6 +15,7 @@ mod oracle;
 mod plan;
 mod programs;
 mod sites;
+mod spool;
 mod stored;
 mod tap;
 mod truth;
@@ -191,34 +193,16 @@ fn report(
     injected: u64,
     caught_up: Duration,
 ) -> Result<bool, Box<dyn Error>> {
-    let truth = truth::hold_against(world, &done.full(), judged)?;
+    let truth = truth::hold_against(world, done, judged)?;
     let mut account = Account::default();
     let mut wrong = done.failed();
     for (_, judgement) in judged {
         account.add(judgement.account);
         wrong.extend(judgement.wrong.iter().cloned());
     }
-    wrong.extend(truth.wrong);
-    let counts = done.counts();
-    let faults: Vec<_> = counts.iter().map(|(what, count)| format!("  {count:5} {what}")).collect();
-    say(&format!(
-        "seed {}: {} kills in {} s\n{}",
-        settings.seed,
-        done.kills(),
-        settings.seconds,
-        faults.join("\n")
-    ));
-    let Account { given, rows, merged, quarantined, missing, unread, dropped } = account;
-    say(&format!(
-        "account: {given} results given ({injected} records by the storm itself, {} requests seen by \
-         the sites)\n  {rows:7} rows\n  {merged:7} merged into them\n  {quarantined:7} in \
-         quarantine\n  {missing:7} in gaps of numbers, {} logged as lost\n  {unread:7} in gaps of \
-         offsets (topic deleted)\n  {dropped:7} copies in kafka dropped\ncaught up {:.1} s after the \
-         last fault",
-        truth.requests,
-        truth.lost,
-        caught_up.as_secs_f64()
-    ));
+    wrong.extend(truth.wrong.iter().cloned());
+    say(&account::faults(done, settings.seed, settings.seconds));
+    say(&account::results(account, &truth, injected, caught_up));
     for what in wrong.iter().take(WRONG_SAID) {
         say(&format!("WRONG: {what}"));
     }

@@ -68,9 +68,19 @@ pub(super) struct Judgement {
     pub(super) account: Account,
     /// Each thing that is not as it should be.
     pub(super) wrong: Vec<String>,
-    /// For each run, from where it said that it probes, and how many of its
-    /// numbers never came.
-    pub(super) missing: HashMap<Uuid, (String, u64)>,
+    /// What never came of each run.
+    pub(super) missing: HashMap<Uuid, Missing>,
+}
+
+/// Numbers of a run that never came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Missing {
+    /// From where the run says that it probes.
+    pub(super) from: String,
+    /// How many of them others came after.
+    pub(super) inner: u64,
+    /// How many of them are its last.
+    pub(super) at_end: u64,
 }
 
 /// Judges a topic.
@@ -318,15 +328,15 @@ fn judge_numbers(facts: &TopicFacts, reading: &Reading<'_>, judgement: &mut Judg
                 (*from..*to).for_each(|number| *covered.entry(number).or_default() += 1);
             }
         }
-        let mut missing = 0;
+        let mut missing = Missing::default();
         for number in 0..=highest[&run] {
             judgement.account.given += 1;
             let is_recorded = numbers.is_some_and(|it| it.contains(&number));
             let gaps = covered.get(&number).copied().unwrap_or(0);
             match (is_recorded, gaps) {
-                (true, 0) => {}
+                (true, 0) => missing.inner += std::mem::take(&mut missing.at_end),
                 (false, 1) => {
-                    missing += 1;
+                    missing.at_end += 1;
                     judgement.account.missing += 1;
                 }
                 (false, 0) if reading.unread.contains(&(run, number)) => {
@@ -342,11 +352,17 @@ fn judge_numbers(facts: &TopicFacts, reading: &Reading<'_>, judgement: &mut Judg
                 )),
             }
         }
-        if missing > 0 {
-            let from = location.remove(&run).unwrap_or_default();
-            judgement.missing.insert(run, (from, missing));
+        if missing != Missing::default() {
+            missing.from = location.remove(&run).unwrap_or_default();
+            judgement.missing.insert(run, missing);
         }
-        let (mark, next) = (facts.marks.get(&run), reading.next.get(&run));
+        // What a run lost at its end may be known too: no number comes after those.
+        let told = facts.gaps.iter().filter_map(|gap| match gap {
+            StoredGap::Sequence { run: of, to, .. } if *of == run => Some(to),
+            _ => None,
+        });
+        let next = told.chain(reading.next.get(&run)).max();
+        let mark = facts.marks.get(&run);
         if mark != next {
             judgement
                 .wrong

@@ -6,17 +6,19 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::plan::DOMAINS;
+use super::programs::now_s;
 use crate::sites::{Site, Step, answer};
 
 /// What the sites answer; each domain has one of these, some a second one.
 const KINDS: [&str; 5] = ["ok", "ok", "flaps", "down", "closes"];
 
-type Counts = Arc<Mutex<BTreeMap<String, u64>>>;
+/// When each path was asked for, in seconds since 1970.
+type Times = Arc<Mutex<BTreeMap<String, Vec<f64>>>>;
 
 /// One site that stands for all of them.
 pub(super) struct Sites {
     site: Site,
-    requests: Counts,
+    requests: Times,
 }
 
 impl Sites {
@@ -25,13 +27,13 @@ impl Sites {
     /// # Errors
     /// When none is to be had.
     pub(super) fn start() -> Result<Self, Box<dyn Error>> {
-        let requests = Counts::default();
+        let requests = Times::default();
         let of_site = Arc::clone(&requests);
         let site = Site::http(move |path| {
             let mut requests = of_site.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = requests.entry(path.to_owned()).or_insert(0);
-            *count += 1;
-            let count = *count;
+            let times = requests.entry(path.to_owned()).or_default();
+            times.push(now_s());
+            let count = times.len();
             drop(requests);
             steps(path, count)
         })?;
@@ -51,16 +53,14 @@ impl Sites {
         one.chain(other).collect()
     }
 
-    /// How many requests came from each tracker.
-    pub(super) fn requests(&self) -> BTreeMap<usize, u64> {
+    /// When each URL was asked for, in seconds since 1970.
+    pub(super) fn requests(&self) -> BTreeMap<String, Vec<f64>> {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sums = BTreeMap::new();
-        for (path, count) in &*requests {
-            if let Some(tracker) = path.split('/').nth(1).and_then(|it| it.parse().ok()) {
-                *sums.entry(tracker).or_insert(0) += count;
-            }
-        }
-        sums
+        let url = |path: &String| {
+            let index = path.split('/').nth(2).and_then(|it| it.parse().ok()).unwrap_or(0);
+            format!("http://{}:{}{path}", host(index), self.site.port())
+        };
+        requests.iter().map(|(path, times)| (url(path), times.clone())).collect()
     }
 }
 
@@ -69,7 +69,7 @@ pub(super) fn host(index: usize) -> String {
     format!("storm{index:02}.localhost")
 }
 
-fn steps(path: &str, count: u64) -> Vec<Step> {
+fn steps(path: &str, count: usize) -> Vec<Step> {
     match path.split('/').nth(3) {
         Some("down") => vec![Step::Send(answer(503))],
         // Seven good ones, then three bad ones.

@@ -1,21 +1,26 @@
 //! What the trackers say that they lost, and what the sites say that they were
 //! asked, held against what was recorded.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::error::Error;
 
+use common::identity::Identity;
 use common::kafka::Uuid;
 use common::record::Record;
 
 use super::facts::TopicFacts;
-use super::oracle::Judgement;
+use super::faults::Done;
+use super::oracle::{Judgement, Missing};
 use super::plan::Who;
 use super::programs::Life;
 use super::world::World;
 
-/// What a kill may take, in seconds of probes: until an exchange with a broker
-/// that says nothing is given up, results of that time are not on disk.
-const KILL_TAKES_S: u64 = 35;
+/// How long before a kill the results may have been that it took: until an
+/// exchange with a broker that says nothing is given up, which takes 35 s, none
+/// of that time is on disk.
+const KILL_TAKES_S: f64 = 40.0;
+/// A request comes so much later than its probe begins at most.
+const REQUEST_WITHIN_S: f64 = 6.0;
 
 /// What is known of the trackers.
 #[derive(Debug, Default)]
@@ -23,7 +28,12 @@ pub(super) struct Truth {
     /// Results that trackers logged as lost.
     pub(super) lost: u64,
     /// Requests that the sites were asked.
-    pub(super) requests: u64,
+    pub(super) requests: usize,
+    /// Requests that no result tells of: for each how long before the kill of
+    /// their tracker they were, in seconds, ascending.
+    pub(super) taken_s: Vec<f64>,
+    /// Results that were on disk when their tracker was killed.
+    pub(super) safe: usize,
     /// What does not fit.
     pub(super) wrong: Vec<String>,
 }
@@ -43,44 +53,46 @@ struct Told {
 /// When a log can't be read.
 pub(super) fn hold_against(
     world: &World,
-    full: &[(f64, f64)],
+    done: &Done,
     topics: &[(TopicFacts, Judgement)],
 ) -> Result<Truth, Box<dyn Error>> {
     let mut truth = Truth::default();
-    let requests = world.sites.requests();
     for index in 0..2 {
         let who = Who::Tracker(index);
-        let told = told(world, who, full)?;
+        let told = told(world, who, &done.full())?;
         truth.lost += told.iter().flat_map(|it| it.lost.values()).sum::<u64>();
         let runs = runs(topics, &who.name());
         for (facts, judgement) in topics.iter().filter(|(facts, _)| facts.lives.len() == 1) {
-            for (run, (from, missing)) in &judgement.missing {
-                let Some(began) = runs.get(run).filter(|_| *from == who.name()) else { continue };
-                judge_life(&mut truth.wrong, &told, &facts.topic, *run, *began, *missing);
+            for (run, missing) in &judgement.missing {
+                let Some(began_s) = runs.get(run) else { continue };
+                judge_life(&mut truth.wrong, &told, &facts.topic, *run, *began_s, missing);
             }
         }
-        let asked = requests.get(&index).copied().unwrap_or(0);
-        truth.requests += asked;
-        let targets = world.sites.targets(index).len() as u64;
-        let kills = told.iter().filter(|it| it.life.killed).count() as u64;
-        let results = results(topics, &who.name());
-        let at_most_gone = kills * targets * KILL_TAKES_S;
-        if results.with_answer > asked {
+        judge_requests(&mut truth, world, index, &told, topics);
+    }
+    judge_safe(&mut truth, done, topics);
+    truth.taken_s.sort_by(f64::total_cmp);
+    Ok(truth)
+}
+
+/// What was on disk when its tracker was killed has come to Kafka.
+fn judge_safe(truth: &mut Truth, done: &Done, topics: &[(TopicFacts, Judgement)]) {
+    let mut came: HashSet<(&str, Uuid, i64)> = HashSet::new();
+    for (facts, _) in topics {
+        let records = facts.lives.iter().flat_map(|life| &life.records);
+        let known = records.filter_map(|record| record.identity);
+        came.extend(known.map(|it| (facts.topic.as_str(), it.run, it.sequence)));
+    }
+    let safe = done.safe();
+    truth.safe = safe.len();
+    for (topic, Identity { run, sequence }) in &safe {
+        if !came.contains(&(topic.as_str(), *run, *sequence)) {
             truth.wrong.push(format!(
-                "{}: {} results of requests that were answered, and the sites saw {asked}",
-                who.name(),
-                results.with_answer
-            ));
-        }
-        if results.all + at_most_gone < asked {
-            truth.wrong.push(format!(
-                "{}: the sites saw {asked} requests, and only {} results are known, with {kills} kills",
-                who.name(),
-                results.all
+                "{topic}: run {run} number {sequence}: was in the spool when its tracker was killed, \
+                 and never came to kafka"
             ));
         }
     }
-    Ok(truth)
 }
 
 fn told(world: &World, who: Who, full: &[(f64, f64)]) -> Result<Vec<Told>, Box<dyn Error>> {
@@ -125,7 +137,7 @@ fn judge_life(
     topic: &str,
     run: Uuid,
     began_s: f64,
-    missing: u64,
+    missing: &Missing,
 ) {
     let is_of = |it: &&Told| {
         it.life.started_s <= began_s && it.life.ended_s.is_none_or(|ended_s| began_s <= ended_s)
@@ -135,36 +147,73 @@ fn judge_life(
         return;
     };
     let lost = told.lost.get(topic).copied().unwrap_or(0);
-    let explained = missing <= lost || told.life.killed && told.was_full;
+    let Missing { inner, at_end, .. } = *missing;
+    let explained = match told.life.killed {
+        // Its last ones were on their way; others only where the disk took none.
+        true => inner <= lost || told.was_full,
+        false => inner + at_end <= lost,
+    };
     if !explained {
         wrong.push(format!(
-            "{topic}: run {run}: {missing} numbers are missing, and its tracker counted {lost} as lost \
+            "{topic}: run {run}: {inner} numbers and its last {at_end} are missing, and its tracker counted {lost} as lost \
              (it was {}killed)",
             if told.life.killed { "" } else { "not " }
         ));
     }
 }
 
-struct Results {
-    all: u64,
-    with_answer: u64,
-}
-
-fn results(topics: &[(TopicFacts, Judgement)], location: &str) -> Results {
-    let mut results = Results { all: 0, with_answer: 0 };
-    let mut seen = std::collections::HashSet::new();
+/// Each result that tells of an answer was asked for, and each request has a
+/// result, unless its tracker was killed soon after, or knows that it lost some.
+fn judge_requests(
+    truth: &mut Truth,
+    world: &World,
+    tracker: usize,
+    told: &[Told],
+    topics: &[(TopicFacts, Judgement)],
+) {
+    let location = Who::Tracker(tracker).name();
+    let mut requests = world.sites.requests();
+    let mut results: BTreeMap<String, Vec<(f64, bool)>> = BTreeMap::new();
     for (_, record) in records(topics).filter(|(_, record)| record.from == location) {
-        // The same result may be there twice; two of one target never begin at once.
-        if !seen.insert((record.url.clone(), record.timestamp.to_bits())) {
-            continue;
-        }
-        results.all += 1;
-        results.with_answer += u64::from(record.response_ms.is_some());
+        let answered = record.response_ms.is_some();
+        results.entry(record.url).or_default().push((record.timestamp, answered));
     }
     let missing = topics.iter().flat_map(|(_, judgement)| judgement.missing.values());
-    results.all +=
-        missing.filter(|(from, _)| from == location).map(|(_, count)| count).sum::<u64>();
-    results
+    let mut known_lost: u64 =
+        missing.filter(|it| it.from == location).map(|it| it.inner + it.at_end).sum();
+    for url in world.sites.targets(tracker) {
+        let asked = requests.remove(&url).unwrap_or_default();
+        truth.requests += asked.len();
+        let mut results = results.remove(&url).unwrap_or_default();
+        // The same one may be in Kafka twice; two of one target never begin at once.
+        results.sort_by(|a, b| a.0.total_cmp(&b.0));
+        results.dedup_by_key(|(began_s, _)| began_s.to_bits());
+        let mut results = results.into_iter().peekable();
+        for at_s in asked {
+            while let Some((began_s, _)) =
+                results.next_if(|(began_s, _)| began_s + REQUEST_WITHIN_S < at_s)
+            {
+                log::debug!("{url}: the result of {began_s} reached no site");
+            }
+            if results.next_if(|(began_s, _)| *began_s <= at_s).is_some() {
+                continue;
+            }
+            let life = told.iter().rfind(|it| it.life.started_s <= at_s);
+            let killed = life.filter(|it| it.life.killed).and_then(|it| it.life.ended_s);
+            match killed.map(|killed_s| killed_s - at_s) {
+                Some(before_s) if before_s <= KILL_TAKES_S => truth.taken_s.push(before_s),
+                _ if known_lost > 0 => known_lost -= 1,
+                _ => truth.wrong.push(format!(
+                    "{location}: {url} was asked for at {at_s:.3}, and no result tells of it"
+                )),
+            }
+        }
+        for (began_s, _) in results.filter(|(_, answered)| *answered) {
+            truth.wrong.push(format!(
+                "{location}: {url}: a result of {began_s:.3} tells of an answer, and nobody was asked"
+            ));
+        }
+    }
 }
 
 fn records(topics: &[(TopicFacts, Judgement)]) -> impl Iterator<Item = (Option<Uuid>, Record)> {

@@ -1,7 +1,7 @@
 //! The services, the proxies, the sites and the programs of a storm.
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::domain::{Domain, TOPIC_PREFIX};
@@ -22,6 +22,7 @@ const ROLE: &str = "storm";
 /// All of it. Dropped in this order: programs before what they stand on.
 pub(super) struct World {
     programs: Vec<(Who, Mutex<Running>)>,
+    folder: PathBuf,
     /// The disk of the first tracker's spool.
     pub(super) disk: SmallDisk,
     /// What is probed.
@@ -60,6 +61,7 @@ impl World {
             (0..DOMAINS).map(|index| Domain::parse(&host(index))).collect::<Result<_, _>>()?;
         let mut world = Self {
             programs: Vec::new(),
+            folder: folder.to_path_buf(),
             disk,
             sites,
             kafka,
@@ -118,6 +120,14 @@ impl World {
     pub(super) fn running(&self, who: Who) -> Result<MutexGuard<'_, Running>, Box<dyn Error>> {
         let found = self.programs.iter().find(|(it, _)| *it == who).ok_or("no such program")?;
         Ok(found.1.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The spool of a tracker, as it is seen from here.
+    pub(super) fn spool(&self, tracker: usize) -> PathBuf {
+        match tracker {
+            0 => self.disk.seen_from_here().join("spool"),
+            _ => self.folder.join(format!("spool-{}", tracker + 1)),
+        }
     }
 
     fn program(

@@ -144,7 +144,15 @@ fn a_hole_is_silent() {
     let judgement = judge(&facts, false);
     assert_eq!(judgement.wrong, [""; 0]);
     assert_eq!(judgement.account.missing, 2);
-    assert_eq!(judgement.missing[&RUN], ("here".to_owned(), 2));
+    assert_eq!(judgement.missing[&RUN], Missing { from: "here".to_owned(), inner: 2, at_end: 0 });
+    // What a run lost at its end, as another run told of it.
+    let mut at_end = facts.clone();
+    at_end.gaps.push(StoredGap::Sequence { run: RUN, from: 6, to: 9 });
+    expect_wrong(&at_end, false, "the mark is Some(6)");
+    at_end.marks.insert(RUN, 9);
+    let judgement = judge(&at_end, false);
+    assert_eq!(judgement.wrong, [""; 0]);
+    assert_eq!(judgement.missing[&RUN], Missing { from: "here".to_owned(), inner: 2, at_end: 3 });
     facts.gaps.push(StoredGap::Sequence { run: RUN, from: 4, to: 5 });
     expect_wrong(&facts, false, "number 4: in 2 gaps");
 }
