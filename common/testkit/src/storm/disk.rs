@@ -65,12 +65,13 @@ impl SmallDisk {
         ["nsenter", "-U", "-m", "--preserve-credentials", "-t", &target].map(str::to_owned).into()
     }
 
-    /// Takes all the room that there is.
+    /// Takes all the room that there is, beside what it took before.
     ///
     /// # Errors
     /// When the disk can't be filled.
     pub(super) fn fill(&self) -> std::io::Result<()> {
-        let mut file = File::create(self.seen_from_here().join(FILLER))?;
+        let path = self.seen_from_here().join(FILLER);
+        let mut file = File::options().create(true).append(true).open(path)?;
         for size in [64 * 1024, 4 * 1024] {
             let bytes = vec![b'x'; size];
             loop {
@@ -112,5 +113,35 @@ impl Drop for SmallDisk {
                 let _ = Command::new("umount").arg(&self.folder).status();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::services::fresh_name;
+
+    /// As root and, run as another user, in a namespace of its own.
+    #[test]
+    fn a_disk_is_full_and_has_room_again() {
+        let folder = std::env::temp_dir().join(fresh_name("disk"));
+        let disk = SmallDisk::mount(&folder).unwrap();
+        let writes = |file: &str| {
+            let mut command = disk.entrance();
+            command.extend(["sh", "-c", "echo some > \"$0\""].map(str::to_owned));
+            let (program, arguments) = command.split_first().unwrap();
+            let mut command = Command::new(program);
+            command.args(arguments).arg(folder.join(file)).stderr(Stdio::null());
+            command.status().unwrap().success()
+        };
+        assert!(writes("one"));
+        disk.fill().unwrap();
+        assert!(!writes("two"));
+        disk.empty();
+        assert!(writes("two"));
+        assert!(std::fs::read(disk.seen_from_here().join("two")).unwrap() == b"some\n");
+        drop(disk);
+        // What is left is the folder that it was mounted on.
+        std::fs::remove_dir(&folder).unwrap();
     }
 }

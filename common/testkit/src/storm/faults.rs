@@ -78,7 +78,8 @@ impl Done {
         }
     }
 
-    fn fail(&self, what: String) {
+    /// Something that is not as it should be.
+    pub(super) fn fail(&self, what: String) {
         log::error!("{what}");
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).push(what);
     }
@@ -170,8 +171,7 @@ fn act(world: &World, tap: &Tap, fault: Fault, done: &Done) -> Result<(), Failed
         }
         Fault::FillDisk(ms) => {
             let from = now_s();
-            let filled = world.disk.fill();
-            hold(ms);
+            let filled = fill(world, ms);
             world.disk.empty();
             filled?;
             done.full.lock().unwrap_or_else(PoisonError::into_inner).push((from, now_s()));
@@ -215,6 +215,16 @@ fn hold(ms: u64) {
     while let Some(left) = until.checked_duration_since(Instant::now()).filter(|it| !it.is_zero()) {
         thread::park_timeout(left);
     }
+}
+
+/// Keeps a disk full, also when the tracker has removed a segment.
+fn fill(world: &World, ms: u64) -> std::io::Result<()> {
+    let until = Instant::now() + Duration::from_millis(ms);
+    while Instant::now() < until {
+        world.disk.fill()?;
+        thread::park_timeout(LOOK_EVERY);
+    }
+    Ok(())
 }
 
 fn key(exchange: Exchange) -> ApiKey {

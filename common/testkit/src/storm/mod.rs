@@ -97,7 +97,7 @@ pub fn run(settings: &Settings, stop: &Stop) -> Result<bool, Box<dyn Error>> {
         return Err("stopped before its end".into());
     }
     log::info!("the storm is over");
-    let caught_up = calm_down(&world, &tap)?;
+    let caught_up = calm_down(&world, &tap, &done)?;
     let judged = judge(&world, &tap, &plan)?;
     let balanced = report(settings, &world, &done, &judged, injected, caught_up)?;
     keep_logs_of_services(&world, folder, balanced);
@@ -107,13 +107,15 @@ pub fn run(settings: &Settings, stop: &Stop) -> Result<bool, Box<dyn Error>> {
 
 /// Lets trackers deliver what they have and end, and waits until everything is
 /// recorded: how long that took from the end of the faults on.
-fn calm_down(world: &World, tap: &Tap) -> Result<Duration, Box<dyn Error>> {
+fn calm_down(world: &World, tap: &Tap, done: &Done) -> Result<Duration, Box<dyn Error>> {
     let healed = Instant::now();
     thread::sleep(CALM);
     for who in [Who::Tracker(0), Who::Tracker(1)] {
         let mut tracker = world.running(who)?;
         for _ in 0..DRAINS_MAX {
-            tracker.stop()?;
+            if let Err(cause) = tracker.stop() {
+                done.fail(cause.to_string());
+            }
             let log = tracker.lives.last().map(|life| tracker.log_of(life)).transpose()?;
             if !log.is_some_and(|log| log.contains("wait on disk for the next start")) {
                 break;
@@ -140,7 +142,9 @@ fn calm_down(world: &World, tap: &Tap) -> Result<Duration, Box<dyn Error>> {
     }
     let took = healed.elapsed();
     for who in [Who::Recorder(0), Who::Recorder(1)] {
-        world.running(who)?.stop()?;
+        if let Err(cause) = world.running(who)?.stop() {
+            done.fail(cause.to_string());
+        }
     }
     Ok(took)
 }

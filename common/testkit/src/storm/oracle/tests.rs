@@ -1,7 +1,8 @@
 use common::identity::Identity;
 use common::record::Status;
 
-use super::super::facts::{StoredQuarantine, TopicLife};
+use super::super::facts::{StoredQuarantine, StoredRow, TopicLife};
+use super::rows::columns;
 use super::*;
 
 const LIFE: Uuid = Uuid::from_u128(1);
@@ -100,12 +101,12 @@ fn a_row_is_there_twice() {
     // The copy of number 1, at its own offset.
     let mut facts = good();
     facts.rows.insert(2, StoredRow { id: 9, ..stored(9, &facts.lives[0].records[2]) });
-    expect_wrong(&facts, false, "a row of no record");
+    expect_wrong(&facts, false, "a row too many");
     let mut facts = smart();
     facts.rows.insert(1, stored(2, &facts.lives[0].records[1]));
     expect_wrong(&facts, true, "a second row of the same");
     // Not merged, and nothing lost.
-    expect_wrong(&good(), true, "a row of no record");
+    expect_wrong(&good(), true, "a row too many");
     let mut facts = good();
     facts.quarantined.push(facts.quarantined[0].clone());
     expect_wrong(&facts, false, "no broken record");
