@@ -35,9 +35,9 @@ use trouble::Trouble;
 /// How long a fetch waits at the broker for a record. It is also how long a
 /// stop may have to wait for it.
 const FETCH_WAIT_MS: u32 = 3_000;
-/// The most records, and bytes of values unless a single one has more, that
-/// are written in one transaction.
-const BATCH_RECORDS_MAX: usize = 2_000;
+/// The most records that are written in one transaction.
+pub const BATCH_RECORDS_MAX: usize = 2_000;
+/// The most bytes of their values, unless a single one has more.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How often a thread that waits for its lease looks for it.
 const LEASE_LOOK_EVERY: Duration = Duration::from_millis(200);

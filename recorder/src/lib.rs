@@ -9,6 +9,7 @@
 //! [`sql`]. Where reading starts is decided in [`position`]. What went to
 //! quarantine is put through again by [`replay`], when somebody asks for it.
 
+pub mod columns;
 pub mod counts;
 pub mod database;
 pub mod discovery;

@@ -8,6 +8,7 @@ use common::kafka::FetchedRecord;
 use common::postgres::PostgresError;
 use common::stop::Stop;
 
+use crate::columns::Columns;
 use crate::database::{Database, Transaction, WorkError};
 use crate::marks::{Identities, Irregular, Marks};
 use crate::offsets::{Partition, move_position};
@@ -200,19 +201,7 @@ pub fn insert(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let offsets: Vec<i64> = rows.iter().map(|row| row.topic_offset).collect();
-    let froms: Vec<&str> = rows.iter().map(|row| row.test_from.as_str()).collect();
-    let urls: Vec<&str> = rows.iter().map(|row| row.url.as_str()).collect();
-    let times: Vec<i64> = rows.iter().map(|row| row.event_time).collect();
-    let statuses: Vec<&str> = rows.iter().map(|row| row.status.as_str()).collect();
-    let phrases: Vec<&str> = rows.iter().map(|row| row.phrase.as_str()).collect();
-    let dns: Vec<i32> = rows.iter().map(|row| row.dns).collect();
-    let responses: Vec<i32> = rows.iter().map(|row| row.response).collect();
-    let details: Vec<Option<&str>> = rows.iter().map(|row| row.detail.as_deref()).collect();
-    let inserted = transaction.query(
-        &table.insert,
-        &[&offsets, &froms, &urls, &times, &statuses, &phrases, &dns, &responses, &details],
-    )?;
+    let inserted = transaction.query(&table.insert, &Columns::new(rows).parameters())?;
     let ids = inserted.iter().map(|row| Ok((row.try_get(1)?, row.try_get(0)?)));
     Ok(ids.collect::<Result<_, postgres::Error>>()?)
 }

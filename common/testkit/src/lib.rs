@@ -1,7 +1,8 @@
 //! What the tests and the demonstration need: real services, sites and name
 //! servers that fail on purpose, proxies that break connections, bytes that no
-//! decoder should trip over, and the certificates for all of it.
+//! decoder should trip over, the certificates for all of it, and measurements.
 
+pub mod bench;
 pub mod certificates;
 pub mod demo;
 pub mod dns;

@@ -1,0 +1,118 @@
+//! What the recorder is compared with: a loop that does nothing but insert.
+
+use std::time::Instant;
+
+use common::domain::Domain;
+use common::kafka::{ProduceRecord, Uuid};
+use postgres::binary_copy::BinaryCopyInWriter;
+use postgres::types::Type;
+use recorder::columns::Columns;
+use recorder::domain_thread::BATCH_RECORDS_MAX;
+use recorder::rows::{Labels, Row};
+use recorder::schema;
+use recorder::sql::{PHRASE_TYPE, POSITION_INSERT, POSITION_MOVE, STATUS_TYPE, TableSql, labels};
+
+use super::Failed;
+use super::world::Database;
+
+/// The rows of these records, as the recorder makes them.
+pub(super) fn rows(records: impl Iterator<Item = ProduceRecord>) -> Result<Vec<Row>, Failed> {
+    let all = |name| labels(name).into_iter().map(str::to_owned).collect();
+    let labels = Labels::new(all(STATUS_TYPE), all(PHRASE_TYPE));
+    let row = |(offset, record): (usize, ProduceRecord)| {
+        Ok(Row::new(offset as i64, Some(&record.value), &labels)?)
+    };
+    records.enumerate().map(row).collect()
+}
+
+/// Makes the tables of a domain, without a word on those that are there.
+pub(super) fn prepare(database: &mut Database, domain: &Domain) -> Result<(), Failed> {
+    database.client.batch_execute("set client_min_messages = 'warning'")?;
+    Ok(database.client.batch_execute(&schema::script(std::slice::from_ref(domain)))?)
+}
+
+/// Rows a second by the recorder's statement, in transactions as large as its
+/// own, with all values ready before the clock starts.
+pub(super) fn insert(
+    database: &mut Database,
+    domain: &Domain,
+    rows: &[Row],
+) -> Result<f64, Failed> {
+    let batches: Vec<_> = rows.chunks(BATCH_RECORDS_MAX).map(Columns::new).collect();
+    let statement = database.client.prepare(&TableSql::new(domain).insert)?;
+    let started = Instant::now();
+    for batch in &batches {
+        let mut transaction = database.client.transaction()?;
+        transaction.query(&statement, &batch.parameters())?;
+        transaction.commit()?;
+    }
+    Ok(rows.len() as f64 / started.elapsed().as_secs_f64())
+}
+
+/// How rows get into a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// As arrays, by `insert … select … from unnest(…)`.
+    Arrays,
+    /// By `copy … from stdin (format binary)`.
+    Copy,
+}
+
+/// Rows a second in transactions that move the position as well.
+pub(super) fn insert_with_position(
+    database: &mut Database,
+    domain: &Domain,
+    rows: &[Row],
+    way: Way,
+) -> Result<f64, Failed> {
+    let batches: Vec<_> =
+        rows.chunks(BATCH_RECORDS_MAX).map(|rows| (rows, Columns::new(rows))).collect();
+    let client = &mut database.client;
+    let (topic, topic_id) = (domain.as_str(), Uuid::nil());
+    client.execute(POSITION_INSERT, &[&topic, &0, &topic_id, &0_i64, &0_i64])?;
+    let compare_and_set = client.prepare(POSITION_MOVE)?;
+    let statement = client.prepare(&TableSql::new(domain).insert)?;
+    let copy = format!(
+        r#"copy "{}" ("topic_offset", "test_from", "url", "event_time", "status", "phrase", "dns", "response", "detail") from stdin (format binary)"#,
+        domain.table()
+    );
+    // The binary form of an enum is its label.
+    let (number, text) = (Type::INT8, Type::TEXT);
+    let types = [&number, &text, &text, &number, &text, &text, &Type::INT4, &Type::INT4, &text]
+        .map(Clone::clone);
+    let started = Instant::now();
+    let mut position = 0_i64;
+    for (rows, columns) in &batches {
+        let next = position + rows.len() as i64;
+        let mut transaction = client.transaction()?;
+        transaction.execute(
+            &compare_and_set,
+            &[&topic, &0, &topic_id, &position, &topic_id, &next, &0_i64],
+        )?;
+        position = next;
+        match way {
+            Way::Arrays => {
+                transaction.query(&statement, &columns.parameters())?;
+            }
+            Way::Copy => {
+                let mut writer = BinaryCopyInWriter::new(transaction.copy_in(&copy)?, &types);
+                for row in *rows {
+                    writer.write(&[
+                        &row.topic_offset,
+                        &row.test_from,
+                        &row.url,
+                        &row.event_time,
+                        &row.status,
+                        &row.phrase,
+                        &row.dns,
+                        &row.response,
+                        &row.detail,
+                    ])?;
+                }
+                writer.finish()?;
+            }
+        }
+        transaction.commit()?;
+    }
+    Ok(rows.len() as f64 / started.elapsed().as_secs_f64())
+}

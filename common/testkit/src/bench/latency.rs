@@ -1,0 +1,131 @@
+//! How long a result takes from the end of its probe to its committed row.
+
+use std::collections::HashMap;
+use std::thread;
+use std::time::Duration;
+
+use common::domain::Domain;
+use common::kafka::{FetchLimits, FetchPosition};
+use common::record::Record;
+
+use super::report::{Report, percentile};
+use super::world::{Database, PATIENCE, POSITION, World, list, topic};
+use super::{Bench, Failed};
+use crate::services::fresh_name;
+use crate::sites::{Site, Step, page};
+
+const DOMAINS: usize = 20;
+/// Probed once a second each, so that this many are as many a second.
+const TARGETS: usize = 200;
+/// How long the programs run before what is measured, and how long it is.
+const WARM_UP: Duration = Duration::from_secs(8);
+const MEASURED_S: usize = 60;
+const P99_MOST_MS: f64 = 250.0;
+
+/// Trackers, Kafka, recorder and PostgreSQL as in production: TLS, fsync.
+pub(super) fn latency(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failed> {
+    let world = bench.world(1)?;
+    for (spool, what) in [(false, "spool in memory"), (true, "spool on disk")] {
+        let folder = world.services.dir.join("spool").display().to_string();
+        let spool = if spool { vec![("SPOOL", folder.as_str())] } else { Vec::new() };
+        let seconds = bench.size(MEASURED_S).max(5);
+        let mut delays = run(&world, seconds, &spool)?;
+        let count = delays.len();
+        let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| percentile(&mut delays, share));
+        let rate = count / seconds;
+        let what =
+            format!("probe's end to committed row, {DOMAINS} domains, {rate} records/s, {what}");
+        report.figure(format!("{what}: p50"), format!("{p50:.0} ms"));
+        let target = format!("≤ {P99_MOST_MS:.0} ms");
+        report.target(format!("{what}: p99"), format!("{p99:.0} ms"), target, p99 <= P99_MOST_MS);
+        report.figure(format!("{what}: max"), format!("{max:.0} ms"));
+    }
+    Ok(())
+}
+
+/// The delays of all results of some seconds, in milliseconds.
+fn run(world: &World<'_>, seconds: usize, spool: &[(&str, &str)]) -> Result<Vec<f64>, Failed> {
+    let site = Site::http(|_| vec![Step::Send(page("<title>well</title>"))])?;
+    let suffix = fresh_name("bench");
+    // Names that are loopback by themselves, so that no resolver takes part.
+    let names = (0..DOMAINS).map(|index| format!("d{index}.{suffix}.localhost"));
+    let domains = names.map(|name| Domain::parse(&name)).collect::<Result<Vec<_>, _>>()?;
+    let url =
+        |index: usize| format!("http://{}:{}/{index} well", domains[index % DOMAINS], site.port());
+    let websites = (0..TARGETS).map(url).collect::<Vec<_>>().join(",");
+    let mut database = world.database()?;
+    let recorder = world.recorder(&database, &list(&domains), &[])?;
+    let own = [("LOCATION", "bench"), ("WEBSITES", &*websites), ("PERIOD", "1"), ("TIMEOUT", "1")];
+    let tracker = world.program("tracker", &[&own, spool].concat())?;
+    thread::park_timeout(WARM_UP);
+    let from_s = database.now_s()?;
+    thread::park_timeout(Duration::from_secs(seconds as u64));
+    let to_s = database.now_s()?;
+    tracker.stop(PATIENCE)?;
+    database.wait_for_all(world, &domains)?;
+    let mut delays = Vec::new();
+    for domain in &domains {
+        let committed = committed_s(&mut database, domain)?;
+        for (offset, ended_s) in probes_end_s(world, domain)? {
+            if (from_s..to_s).contains(&ended_s) {
+                let row_s = committed.get(&offset).ok_or("a record without a row")?;
+                delays.push((row_s - ended_s) * 1_000.0);
+            }
+        }
+    }
+    recorder.stop(PATIENCE)?;
+    Ok(delays)
+}
+
+/// When each row was committed, by its offset.
+fn committed_s(database: &mut Database, domain: &Domain) -> Result<HashMap<i64, f64>, Failed> {
+    let sql = format!(
+        "select topic_offset, extract(epoch from pg_xact_commit_timestamp(xmin))::float8 from \"{}\"",
+        domain.table()
+    );
+    let rows = database.client.query(&sql, &[])?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// When the probe of each record ended, by its offset. The two times that are
+/// added are whole milliseconds, rounded down, so that it was up to 2 ms later.
+fn probes_end_s(world: &World<'_>, domain: &Domain) -> Result<Vec<(i64, f64)>, Failed> {
+    let topic = topic(domain)?;
+    let mut client = world.client();
+    let found = client.topics(std::slice::from_ref(&topic))?;
+    let topic_id = found.first().ok_or("no topic")?.id;
+    let mut all = Vec::new();
+    let mut offset = 0;
+    loop {
+        let position = FetchPosition { topic: &topic, topic_id, partition: 0, offset };
+        let fetched = client.fetch(&position, &FetchLimits::default())?;
+        for record in &fetched.records {
+            let Record { timestamp, dns_ms, response_ms, .. } =
+                Record::decode(record.value.as_deref().unwrap_or_default())?;
+            let lasted_ms = dns_ms.unwrap_or(0) + response_ms.unwrap_or(0);
+            all.push((record.offset, timestamp + lasted_ms as f64 / 1_000.0));
+        }
+        offset = fetched.next_offset;
+        if offset >= fetched.high_watermark {
+            return Ok(all);
+        }
+    }
+}
+
+impl Database {
+    /// The time of PostgreSQL's clock, which is this machine's.
+    fn now_s(&mut self) -> Result<f64, Failed> {
+        let sql = "select extract(epoch from clock_timestamp())::float8";
+        Ok(self.client.query_one(sql, &[])?.get(0))
+    }
+
+    /// Waits until all that is in the domains' topics is recorded.
+    fn wait_for_all(&mut self, world: &World<'_>, domains: &[Domain]) -> Result<(), Failed> {
+        let mut client = world.client();
+        let mut total = 0;
+        for domain in domains {
+            total += client.list_offset(&topic(domain)?, 0, common::kafka::LogEnd::Latest)?;
+        }
+        self.wait_for(POSITION, total).map(drop)
+    }
+}

@@ -1,0 +1,89 @@
+//! Records as trackers write them.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use common::domain::Domain;
+use common::identity::Run;
+use common::kafka::ProduceRecord;
+use common::record::{Record, Status};
+
+use super::Failed;
+
+/// Targets of a domain, and in how many seconds each is probed.
+const TARGETS: usize = 20;
+const PERIOD_S: usize = 30;
+/// When the first was probed.
+const START_S: usize = 1_700_000_000;
+/// One stretch of results in this many is one of failures, as long as this.
+const STRETCHES: u64 = 50;
+const STRETCH: usize = 3;
+
+/// The results of one tracker for one domain, without end: mostly healthy, as
+/// most sites are, with failures that last some probes.
+pub(super) struct Load {
+    domain: Domain,
+    run: Run,
+    count: usize,
+}
+
+impl Load {
+    /// From the first on.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub(super) fn new(domain: &Domain) -> Result<Self, Failed> {
+        Ok(Self { domain: domain.clone(), run: Run::new()?, count: 0 })
+    }
+
+    /// A result of now.
+    pub(super) fn fresh(&mut self) -> ProduceRecord {
+        self.with_time(now_s())
+    }
+
+    fn with_time(&mut self, timestamp: f64) -> ProduceRecord {
+        let (target, round) = (self.count % TARGETS, self.count / TARGETS);
+        let record = record(&self.domain, target, round, timestamp);
+        let headers = self.run.headers(self.count as i64);
+        self.count += 1;
+        ProduceRecord {
+            // Kafka removes what is older than its retention.
+            timestamp_ms: (now_s() * 1_000.0) as i64,
+            value: Bytes::from(record.encode()),
+            headers,
+        }
+    }
+}
+
+impl Iterator for Load {
+    type Item = ProduceRecord;
+
+    fn next(&mut self) -> Option<ProduceRecord> {
+        let second = START_S + self.count / TARGETS * PERIOD_S + self.count % TARGETS;
+        Some(self.with_time(second as f64 + 0.25))
+    }
+}
+
+fn now_s() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+fn record(domain: &Domain, target: usize, round: usize, timestamp: f64) -> Record {
+    // Which stretches fail looks random and is the same in every run.
+    let stretch = (target + TARGETS * (round / STRETCH)) as u64;
+    let is_failing =
+        stretch.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32 & 0xFFFF < 0x1_0000 / STRETCHES;
+    let (phrase, detail) =
+        if is_failing { ("response timeout", Some("before the first byte")) } else { ("ok", None) };
+    Record {
+        from: "sydney".to_owned(),
+        url: format!("https://{domain}/catalogue/products/{target}/reviews"),
+        timestamp,
+        status: if is_failing { Status::Unresponsive } else { Status::Responsive },
+        phrase: phrase.to_owned(),
+        dns_ms: Some(3),
+        response_ms: (!is_failing).then_some(40 + (round % 20) as i64),
+        detail: detail.map(str::to_owned),
+        offset: -1,
+    }
+}

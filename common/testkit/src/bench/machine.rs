@@ -1,0 +1,26 @@
+//! Where it was measured.
+
+use std::fs::read_to_string;
+use std::thread::available_parallelism;
+
+/// One line: cores, processor, memory, kernel.
+pub(super) fn describe() -> String {
+    let cores = available_parallelism().map_or(0, usize::from);
+    let read = |path| read_to_string(path).unwrap_or_default();
+    let value = |text: &str, key: &str| {
+        let found = text.lines().find_map(|line| line.strip_prefix(key)?.split_once(':'));
+        found.map_or("unknown", |(_, value)| value.trim()).to_owned()
+    };
+    let processor = value(&read("/proc/cpuinfo"), "model name");
+    let memory_kib = value(&read("/proc/meminfo"), "MemTotal");
+    let memory_kib: u64 =
+        memory_kib.split(' ').next().and_then(|kib| kib.parse().ok()).unwrap_or(0);
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let load = read("/proc/loadavg");
+    let load = load.split(' ').next().unwrap_or("unknown");
+    format!(
+        "{cores} cores of {processor}, {} GiB, Linux {}, load {load} at the end; all parts on this machine",
+        memory_kib >> 20,
+        kernel.trim()
+    )
+}

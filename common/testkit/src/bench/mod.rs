@@ -1,0 +1,78 @@
+//! The measurements behind `scripts/bench`: both programs as they are shipped,
+//! on services of their own, each beside what it is compared with, in one run.
+
+mod bare;
+mod domains;
+mod fairness;
+mod latency;
+mod load;
+mod machine;
+mod recovery;
+mod report;
+mod throughput;
+mod world;
+
+use std::error::Error;
+use std::path::Path;
+
+use report::Report;
+use world::World;
+
+/// Whatever ends a measurement.
+type Failed = Box<dyn Error>;
+
+/// One measurement.
+type Measure = fn(&Bench<'_>, &mut Report) -> Result<(), Failed>;
+
+/// By name, in the order in which they run.
+const MEASUREMENTS: [(&str, Measure); 7] = [
+    ("throughput", throughput::throughput),
+    ("statement", throughput::statement),
+    ("backlog", throughput::backlog),
+    ("latency", latency::latency),
+    ("fairness", fairness::fairness),
+    ("domains", domains::domains),
+    ("recovery", recovery::recovery),
+];
+
+/// The names, in the order in which they run.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    MEASUREMENTS.iter().map(|(name, _)| *name)
+}
+
+/// What all measurements have in common.
+struct Bench<'a> {
+    programs: &'a Path,
+    /// By what the whole sizes and times are divided.
+    shrink: usize,
+}
+
+impl Bench<'_> {
+    /// A number of records or seconds, as large as was asked for.
+    fn size(&self, whole: usize) -> usize {
+        (whole / self.shrink).max(1)
+    }
+
+    /// Services that this measurement has for itself.
+    fn world(&self, brokers: usize) -> Result<World<'_>, Failed> {
+        World::start(self.programs, brokers)
+    }
+}
+
+/// Measures what is `wanted` by name, or all, with the programs of a folder:
+/// the report as text, and whether every target was met. With `quick` all sizes
+/// are a tenth, which shows that it works and little else.
+///
+/// # Errors
+/// When something can't be started, or does not come to its end.
+pub fn run(programs: &Path, wanted: &[String], quick: bool) -> Result<(String, bool), Failed> {
+    let bench = Bench { programs, shrink: if quick { 10 } else { 1 } };
+    let mut report = Report::default();
+    for (name, measure) in MEASUREMENTS {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            log::info!("== {name}");
+            measure(&bench, &mut report)?;
+        }
+    }
+    Ok((format!("{}\n\n{report}", machine::describe()), report.all_met()))
+}
