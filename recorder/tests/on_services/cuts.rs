@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::identity::Run;
 use testkit::fuzz;
 use testkit::proxy::{Fault, PostgresProxy, Side, Told};
 use testkit::services::{fresh_name, shared};
@@ -31,6 +32,9 @@ struct Walker {
     world: World,
     proxy: PostgresProxy,
     recorder: Recorder,
+    run: Run,
+    /// How many results; the n-th has the number 2 n + 1, and at the offset before
+    /// it comes the one before once more.
     written: i64,
 }
 
@@ -50,16 +54,21 @@ impl Walker {
         let name = world.uri.split('?').next().unwrap().rsplit('/').next().unwrap().to_owned();
         let uri = format!("postgres://{role}:walker@{}/{name}?sslmode=disable", proxy.address());
         let recorder = world.recorder_with(&[("POSTGRES", &uri), ("RUST_LOG", "error")]);
-        let mut walker = Self { world, proxy, recorder, written: 0 };
+        let run = Run::new().unwrap();
+        let mut walker = Self { world, proxy, recorder, run, written: 0 };
         walker.write();
         walker
     }
 
-    /// One more record, and waits until the position is behind it.
+    /// One more result, after one that is recorded already and a number that never
+    /// comes, and waits until the position is behind it: a transaction that drops a
+    /// record, writes a row and a gap, and moves the position and the mark.
     fn write(&mut self) {
-        self.world.produce([ok(self.written)]);
+        let n = self.written;
+        let before = (n > 0).then(|| (2 * n - 1, ok(n - 1)));
+        self.world.produce_of(&self.run, before.into_iter().chain([(2 * n + 1, ok(n))]));
         self.written += 1;
-        self.world.expect_position(self.written);
+        self.world.expect_position(2 * n + 1);
     }
 
     fn tell(&self, stretch: Stretch, bytes: usize) -> Told {
@@ -91,14 +100,25 @@ impl Walker {
         told.bytes()
     }
 
-    /// Rows once, each, and in order.
+    /// Rows once, each, and in order; each gap once, and the mark at the end.
     fn check(mut self) {
         let (_, _, log) = self.recorder.stop();
-        assert_eq!(self.world.offsets(), (0..self.written).collect::<Vec<_>>(), "{log}");
+        let results = 0..self.written;
+        assert_eq!(
+            self.world.offsets(),
+            results.clone().map(|n| 2 * n).collect::<Vec<_>>(),
+            "{log}"
+        );
         let none = "select count(*) from availability_quarantine";
         assert_eq!(self.world.number(none), Some(0));
-        let none = "select count(*) from availability_gap";
-        assert_eq!(self.world.number(none), Some(0));
+        let gaps =
+            "select from_sequence, to_sequence, from_offset from availability_gap order by id";
+        let gaps = self.world.database.query(gaps, &[]).unwrap();
+        let gaps: Vec<(i64, i64, i64)> =
+            gaps.iter().map(|gap| (gap.get(0), gap.get(1), gap.get(2))).collect();
+        assert_eq!(gaps, results.map(|n| (2 * n, 2 * n + 1, 2 * n)).collect::<Vec<_>>(), "{log}");
+        let marks = "select next_sequence from availability_mark";
+        assert_eq!(self.world.number(marks), Some(2 * self.written));
     }
 }
 
@@ -106,9 +126,10 @@ impl Walker {
 /// `AVAILABILITY_FUZZ_SECONDS` gives more time.
 ///
 /// Goes red when a batch's position moves in another transaction than its rows
-/// (a commit after `move_position` in `Writer::try_write`).
+/// (a commit after `move_position` in `Writer::try_write`), and when the marks and
+/// gaps do (a commit after `judge`, or marks that `record` does not forget).
 #[test]
-fn a_transaction_cut_at_any_byte_leaves_each_row_once() {
+fn a_transaction_cut_at_any_byte_leaves_each_row_and_gap_once() {
     let seed = fuzz::seed();
     let mut walkers: Vec<_> = thread::scope(|scope| {
         let starting: Vec<_> = (0..WALKERS).map(|_| scope.spawn(Walker::start)).collect();
