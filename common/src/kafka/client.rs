@@ -30,6 +30,8 @@ pub struct Client {
     pub(super) connections: HashMap<Address, Connection>,
     /// Which broker to try first when none is connected; moves on with failures.
     turn: usize,
+    /// Which partition is asked for first; moves on with each fetch.
+    pub(super) fetches: usize,
     /// The coordinators of groups.
     pub(super) coordinators: HashMap<String, Address>,
     /// Topics seen once with another id than asked for, which one, and when.
@@ -39,11 +41,13 @@ pub struct Client {
 impl Client {
     /// A client without a connection yet.
     pub fn new(settings: Arc<Settings>) -> Self {
+        let max_age = Duration::from_millis(settings.metadata_max_age_ms);
         Self {
             settings,
-            cluster: Cluster::default(),
+            cluster: Cluster::new(max_age),
             connections: HashMap::new(),
             turn: 0,
+            fetches: 0,
             coordinators: HashMap::new(),
             doubts: HashMap::new(),
         }

@@ -102,7 +102,9 @@ impl Client {
     /// some of them. The results stand in the order of `positions`.
     ///
     /// Where several brokers lead, the call is over when the last has answered,
-    /// so a short wait keeps the others' records fresh.
+    /// so a short wait keeps the others' records fresh. A broker serves partitions
+    /// in the order in which they are asked for, and lets the first that has records
+    /// alone go beyond its bounds (KIP-74), so that another is first each time.
     ///
     /// # Errors
     /// For each partition: [`Error::OffsetOutOfRange`], [`Error::UnknownTopic`],
@@ -118,7 +120,10 @@ impl Client {
         let mut results: Vec<Option<Result<Fetched, Error>>> =
             positions.iter().map(|_| None).collect();
         let mut leaders: BTreeMap<Address, Vec<usize>> = BTreeMap::new();
-        for (index, position) in positions.iter().enumerate() {
+        let first = self.fetches % positions.len().max(1);
+        self.fetches = self.fetches.wrapping_add(1);
+        for index in (first..positions.len()).chain(0..first) {
+            let position = &positions[index];
             match self.leader(position.topic, position.partition, deadline) {
                 Ok(leader) => leaders.entry(leader).or_default().push(index),
                 Err(error) => results[index] = Some(Err(error)),

@@ -1,6 +1,8 @@
-//! What the brokers say of themselves and of topics, kept until it proves wrong.
+//! What the brokers say of themselves and of topics, kept until it proves wrong
+//! or is old: not every wrong leader says so.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::MetadataResponse;
@@ -44,14 +46,21 @@ pub struct PartitionMetadata {
 }
 
 /// See the module. It knows only topics that were asked for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Cluster {
+    max_age: Duration,
     brokers: HashMap<i32, Address>,
     controller: Option<i32>,
-    topics: HashMap<String, TopicMetadata>,
+    /// With the time at which each was told.
+    topics: HashMap<String, (TopicMetadata, Instant)>,
 }
 
 impl Cluster {
+    /// Nothing is known yet; what is told of topics is old at `max_age`.
+    pub(super) fn new(max_age: Duration) -> Self {
+        Self { max_age, brokers: HashMap::new(), controller: None, topics: HashMap::new() }
+    }
+
     /// Takes in an answer and gives back the topics in it.
     pub(super) fn learn(&mut self, response: MetadataResponse) -> Vec<TopicMetadata> {
         let brokers: HashMap<_, _> = response
@@ -73,7 +82,7 @@ impl Cluster {
     /// Keeps a topic until it is forgotten.
     pub(super) fn keep(&mut self, topic: &TopicMetadata) {
         if topic.error.is_none() {
-            self.topics.insert(topic.name.clone(), topic.clone());
+            self.topics.insert(topic.name.clone(), (topic.clone(), Instant::now()));
         } else {
             self.topics.remove(&topic.name);
         }
@@ -83,14 +92,16 @@ impl Cluster {
         self.topics.remove(topic);
     }
 
-    /// Whether the topic is known with a leader for the partition.
+    /// Whether the topic is known with a leader for the partition, by what is not
+    /// old. What is old still counts for who can't find out anything newer.
     pub(super) fn has_leader(&self, topic: &str, partition: i32) -> bool {
-        self.leader(topic, partition).is_ok()
+        let is_old = |(_, told): &(_, Instant)| told.elapsed() >= self.max_age;
+        self.leader(topic, partition).is_ok() && !self.topics.get(topic).is_some_and(is_old)
     }
 
     /// Where the partition's leader listens.
     pub(super) fn leader(&self, topic: &str, partition: i32) -> Result<&Address, Error> {
-        let known = self
+        let (known, _) = self
             .topics
             .get(topic)
             .ok_or_else(|| Error::UnknownTopic { topic: topic.to_owned() })?;

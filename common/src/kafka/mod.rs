@@ -35,5 +35,5 @@ pub use metadata::{PartitionMetadata, TopicMetadata};
 pub use producer::{BATCH_BYTES_MAX, Outcome, Producer, ProducerOptions, TopicBatch};
 pub use records::{BatchFailure, FetchedRecord};
 pub use sasl::{Mechanism, Sasl};
-pub use settings::{CONNECT_TIMEOUT_MS, REQUEST_TIMEOUT_MS, Settings};
+pub use settings::{CONNECT_TIMEOUT_MS, METADATA_MAX_AGE_MS, REQUEST_TIMEOUT_MS, Settings};
 pub use tls::{Security, TlsFailure};

@@ -10,6 +10,8 @@ use crate::stop::Cutoff;
 pub const CONNECT_TIMEOUT_MS: u64 = 10_000;
 /// The default of [`Settings::request_timeout_ms`].
 pub const REQUEST_TIMEOUT_MS: u64 = 30_000;
+/// The default of [`Settings::metadata_max_age_ms`], that of Kafka's own clients.
+pub const METADATA_MAX_AGE_MS: u64 = 300_000;
 
 /// Where the brokers are and how they are spoken to; shared by all clients.
 #[derive(Debug)]
@@ -27,6 +29,9 @@ pub struct Settings {
     /// The most time for a request from its first byte to the answer's last,
     /// in milliseconds, on top of what a fetch may wait for records.
     pub request_timeout_ms: u64,
+    /// How long it is believed where a topic's leader is, in milliseconds, though
+    /// no error says otherwise.
+    pub metadata_max_age_ms: u64,
     /// When waits end early because the program stops.
     pub cutoff: Option<Cutoff>,
     pub(super) tls: TlsCache,
@@ -42,6 +47,7 @@ impl Settings {
             client_id: "websites-availability".to_owned(),
             connect_timeout_ms: CONNECT_TIMEOUT_MS,
             request_timeout_ms: REQUEST_TIMEOUT_MS,
+            metadata_max_age_ms: METADATA_MAX_AGE_MS,
             cutoff: None,
             tls: TlsCache::default(),
         }

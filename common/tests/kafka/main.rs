@@ -8,6 +8,8 @@ mod cuts;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod forgotten;
+#[cfg(test)]
 mod leaders;
 #[cfg(test)]
 mod positions;
@@ -19,5 +21,7 @@ mod round_trip;
 mod scripted;
 #[cfg(test)]
 mod security;
+#[cfg(test)]
+mod stale;
 #[cfg(test)]
 mod support;

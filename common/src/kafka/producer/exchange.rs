@@ -220,10 +220,18 @@ impl Producer {
     }
 
     fn refuse(&mut self, topic: String, error: Error, round: &mut Round) {
-        if matches!(&error, Error::Broker { code, .. } if verdict(*code) == Verdict::Metadata) {
+        let Some(partition) = self.partitions.get_mut(&topic) else { return };
+        let look = match &error {
+            Error::Broker { code, .. } => match verdict(*code) {
+                Verdict::Metadata => true,
+                Verdict::Unknown | Verdict::Again => partition.doubts_leader(),
+                _ => false,
+            },
+            _ => false,
+        };
+        if look {
             self.client.cluster.forget(&topic);
         }
-        let Some(partition) = self.partitions.get_mut(&topic) else { return };
         let (outcome, spent) = partition.refused(&error);
         if outcome.is_none() && spent.is_some() && spent == self.identity {
             log::warn!("topic {topic}: {error}; it goes on under a new producer id");

@@ -20,9 +20,12 @@
 //!
 //! What can still be written twice: a batch whose first writing was appended and
 //! whose answer was lost, when the broker has forgotten the producer before the
-//! second (`producer.id.expiration.ms`, 24 hours by default), or when its topic's
-//! records were deleted in between. Nothing that a producer can see tells this
-//! from a batch that was never appended.
+//! second (`producer.id.expiration.ms`, 24 hours by default), when its topic's
+//! records were deleted in between, or when what a topic takes was made smaller
+//! than the batch in between, as the size is looked at before the sequence.
+//! Nothing that a producer can see tells this from a batch that was never
+//! appended. Who reads can, by the identity that each record brings along, and the
+//! recorder does.
 
 use std::collections::HashSet;
 
@@ -54,7 +57,13 @@ pub(super) struct InFlight {
     encoded: Option<Bytes>,
     /// It was written, and may be in the log.
     maybe_appended: bool,
+    /// How often its leader has asked for patience.
+    delays: u32,
 }
+
+/// After so many answers that ask for patience the leader is looked for anew: one
+/// that others have left behind says that as well.
+const DELAYS_MAX: u32 = 3;
 
 impl InFlight {
     pub(super) fn record_count(&self) -> usize {
@@ -69,7 +78,8 @@ impl Partition {
 
     /// Takes a batch; it must be free, and the batch not empty.
     pub(super) fn accept(&mut self, records: Vec<ProduceRecord>) {
-        self.in_flight = Some(InFlight { records, encoded: None, maybe_appended: false });
+        self.in_flight =
+            Some(InFlight { records, encoded: None, maybe_appended: false, delays: 0 });
     }
 
     /// Whether it can't be written without a producer id from the broker.
@@ -147,6 +157,14 @@ impl Partition {
             Verdict::Permanent => self.lost(error),
         };
         (outcome, self.spent.take())
+    }
+
+    /// Whether it is time to look for the leader, after one more answer that asks
+    /// for patience.
+    pub(super) fn doubts_leader(&mut self) -> bool {
+        let Some(in_flight) = &mut self.in_flight else { return false };
+        in_flight.delays = (in_flight.delays + 1) % DELAYS_MAX;
+        in_flight.delays == 0
     }
 
     fn start_again(&mut self) {
