@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 use common::backoff::{Backoff, Outage};
 use common::domain;
 use common::identity::{ENDED_HEADER, Ended, Run};
-use common::kafka::{
-    self, BATCH_HEADER_LEN, Error, Outcome, ProduceRecord, ProducerOptions, TopicBatch, TopicSpec,
-};
+use common::kafka::{self, Error, Outcome, ProduceRecord, ProducerOptions, TopicBatch, TopicSpec};
 
 use crate::Account;
 use crate::handover::{Handover, State};
@@ -235,7 +233,7 @@ impl Producer {
                 continue;
             }
             // A batch that is one byte too large would come back, and be taken again.
-            let bytes_max = self.kafka.batch_bytes_max(&topic).saturating_sub(BATCH_HEADER_LEN);
+            let bytes_max = self.kafka.batch_bytes_max(&topic);
             let ended = untold.of(&topic);
             let bytes_max = bytes_max.saturating_sub(ended.len() * ENDED_BYTES_MAX);
             let mut records = spool.take(&topic, BATCH_RECORDS_MAX, bytes_max);

@@ -1,7 +1,5 @@
 //! Record batches as they are written: message format 2, not compressed.
 
-use std::collections::VecDeque;
-
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// A record to be written.
@@ -31,24 +29,19 @@ impl ProduceRecord {
     }
 }
 
-/// The first records of a queue that fit a batch of `bytes_max` bytes and
-/// `records_max` records; at least one when there is one.
-pub fn take_batch(
-    queue: &mut VecDeque<ProduceRecord>,
+/// How many of the first records of a queue fit a batch of `bytes_max` bytes, its
+/// header included, and `records_max` records; at least one when there is one.
+pub fn batch_len<'a>(
+    queue: impl IntoIterator<Item = &'a ProduceRecord>,
     bytes_max: usize,
     records_max: usize,
-) -> Vec<ProduceRecord> {
+) -> usize {
     let mut bytes = BATCH_HEADER_LEN;
-    let fitting = queue
-        .iter()
-        .take(records_max.max(1))
-        .take_while(|record| {
-            bytes += record.bytes_max();
-            bytes <= bytes_max
-        })
-        .count();
-    let count = fitting.max(1).min(queue.len());
-    queue.drain(..count).collect()
+    let fitting = queue.into_iter().take(records_max.max(1)).enumerate().take_while(|it| {
+        bytes += it.1.bytes_max();
+        it.0 == 0 || bytes <= bytes_max
+    });
+    fitting.count()
 }
 
 /// Who writes a batch, so that the broker knows it when it comes again.
@@ -175,13 +168,15 @@ mod tests {
 
     #[test]
     fn a_batch_takes_what_fits_and_at_least_one() {
-        let mut queue: VecDeque<_> = records().into_iter().skip(100).take(5).collect();
+        let queue = vec![records().swap_remove(100); 5];
         let one = queue[0].bytes_max();
-        assert_eq!(take_batch(&mut queue, BATCH_HEADER_LEN + 2 * one + 1, 9).len(), 2);
-        assert_eq!(take_batch(&mut queue, 1, 9).len(), 1);
-        assert_eq!(take_batch(&mut queue, 1_000_000, 1).len(), 1);
-        assert_eq!(take_batch(&mut queue, 1_000_000, 9).len(), 1);
-        assert!(take_batch(&mut queue, 1_000_000, 9).is_empty());
+        assert_eq!(batch_len(&queue, BATCH_HEADER_LEN + 2 * one, 9), 2);
+        assert_eq!(batch_len(&queue, BATCH_HEADER_LEN + 2 * one - 1, 9), 1);
+        assert_eq!(batch_len(&queue, 1, 9), 1);
+        assert_eq!(batch_len(&queue, 1_000_000, 3), 3);
+        assert_eq!(batch_len(&queue, usize::MAX, 0), 1);
+        assert_eq!(batch_len(&queue, usize::MAX, usize::MAX), 5);
+        assert_eq!(batch_len(&[], 1_000_000, 9), 0);
     }
 
     #[test]

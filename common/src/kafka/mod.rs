@@ -26,7 +26,7 @@ pub use uuid::Uuid;
 
 pub use address::{Address, PORT_DEFAULT};
 pub use admin::{Creation, TopicSpec};
-pub use batch::{BATCH_HEADER_LEN, ProduceRecord, take_batch};
+pub use batch::{BATCH_HEADER_LEN, ProduceRecord, batch_len};
 pub use client::Client;
 pub use compression::Codec;
 pub use error::Error;

@@ -135,7 +135,8 @@ fn a_batch_larger_than_the_topic_takes_comes_back_until_it_fits() {
     queue.push_back(record(&"y".repeat(3000)));
     let mut lost = 0;
     while !queue.is_empty() {
-        let records = take_batch(&mut queue, producer.batch_bytes_max(&topic), 1000);
+        let count = batch_len(&queue, producer.batch_bytes_max(&topic), 1000);
+        let records = queue.drain(..count).collect();
         let batch = TopicBatch { topic: topic.clone(), records };
         for (_, outcome) in deliver(&mut producer, vec![batch]) {
             match outcome {

@@ -3,7 +3,9 @@
 use super::*;
 use crate::spool::{Folder, open_given};
 use common::identity::Run;
-use common::kafka::{Address, BATCH_BYTES_MAX, ProduceRecord, Security, Settings};
+use common::kafka::{
+    Address, BATCH_BYTES_MAX, BATCH_HEADER_LEN, ProduceRecord, Security, Settings,
+};
 
 fn producer(handover: &Arc<Handover>, run: &Run) -> Producer {
     let address = Address { host: "127.0.0.1".to_owned(), port: 1 };
@@ -26,11 +28,15 @@ fn what_tells_of_an_end_is_the_first_of_this_run() {
     let mut producer = producer(&handover, &run);
     let mut state = handover.state();
     state.untold = open(&run).1;
-    let record = |run: &Run, sequence| ProduceRecord {
+    let sized = |run: &Run, sequence, len| ProduceRecord {
         timestamp_ms: 0,
-        value: vec![b'v'; 200].into(),
+        value: vec![b'v'; len].into(),
         headers: run.headers(sequence),
     };
+    // Of a length that leaves hardly any room in a batch.
+    let left = |len| (BATCH_BYTES_MAX - BATCH_HEADER_LEN) % sized(&run, 0, len).bytes_max();
+    let len = (200..).find(|len| left(*len) < 20).unwrap();
+    let record = |run: &Run, sequence| sized(run, sequence, len);
     let count = BATCH_BYTES_MAX / record(&run, 0).bytes_max();
     state.spool.push(&topic, record(&old, 2), |_| panic!());
     for sequence in 0..=count as i64 {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use common::kafka::ProduceRecord;
+use common::kafka::{ProduceRecord, batch_len};
 
 use super::segment::Stored;
 
@@ -320,12 +320,8 @@ impl Memory {
             return (Vec::new(), Vec::new());
         };
         let name = Arc::clone(name);
-        let mut bytes = 0;
-        let fitting = topic.queue.iter().take(count_max).take_while(|waiting| {
-            bytes += waiting.record.bytes_max();
-            bytes <= bytes_max
-        });
-        let count = fitting.count().max(1).min(topic.queue.len());
+        let records = topic.queue.iter().map(|waiting| &waiting.record);
+        let count = batch_len(records, bytes_max, count_max);
         let taken: Vec<Waiting> = self.topic(&name).queue.drain(..count).collect();
         let mut numbers = Vec::new();
         let mut records = Vec::with_capacity(count);

@@ -253,10 +253,9 @@ impl Spool {
         self.memory.topics()
     }
 
-    /// Takes the oldest results of a topic, at most `count_max` of them and
-    /// `bytes_max` bytes of records (a batch's header not among them), but at least
-    /// one. They are in flight until they are
-    /// settled or put back.
+    /// Takes the oldest results of a topic, at most `count_max` of them and what a
+    /// batch of `bytes_max` bytes holds, but at least one. They are in flight until
+    /// they are settled or put back.
     pub fn take(&mut self, topic: &str, count_max: usize, bytes_max: usize) -> Vec<ProduceRecord> {
         let (records, on_disk) = self.memory.take(topic, count_max, bytes_max);
         if let Some(disk) = &mut self.disk {

@@ -186,6 +186,21 @@ fn a_stop_leaves_what_waits_on_disk_for_the_next_start() {
     assert!(count >= 2 && first == 0);
 }
 
+/// Red when the start ends with it, or says it with each number.
+#[test]
+fn a_spool_without_its_file_of_numbers_goes_on_and_says_so_once() {
+    let away = Away::new();
+    std::fs::create_dir_all(away.folder.join("given")).unwrap();
+    let tracker = away.tracker("oslo", &hello_site());
+    tracker.wait_for_line("is not seen as a gap", PATIENCE).unwrap();
+    let one = away.wait_for_bytes_above(0);
+    away.wait_for_bytes_above(one);
+    let ended = tracker.stop(PATIENCE).unwrap();
+    assert_eq!(ended.status.code(), Some(0));
+    let said = ended.log.iter().filter(|line| line.contains("is not seen as a gap"));
+    assert_eq!(said.count(), 1, "{:?}", ended.log);
+}
+
 /// A disk with no room is made by a limit on the size of files. Red without the
 /// retry in `Spool::save`.
 #[test]

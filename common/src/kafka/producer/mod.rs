@@ -46,7 +46,7 @@ impl Default for ProducerOptions {
 pub struct TopicBatch {
     /// The topic's name.
     pub topic: String,
-    /// At least one record; see [`super::take_batch`] for how many.
+    /// At least one record; see [`super::batch_len`] for how many.
     pub records: Vec<ProduceRecord>,
 }
 
@@ -208,7 +208,7 @@ impl Producer {
     }
 
     /// The most bytes of a batch of the topic, its header included, to give
-    /// [`super::take_batch`].
+    /// [`super::batch_len`].
     pub fn batch_bytes_max(&self, topic: &str) -> usize {
         self.partitions
             .get(topic)
