@@ -98,3 +98,34 @@ fn the_end_is_said_however_the_saver_ends() {
     drop(End(Arc::clone(&handover)));
     assert!(handover.wait(false, None).is_some());
 }
+
+/// Goes red when `wait_for_results` does not wake at `retry_at`.
+#[test]
+fn a_disk_that_has_failed_is_tried_again_though_nothing_comes() {
+    let path = std::env::temp_dir().join(format!("saver-{}", std::process::id()));
+    let handover = Arc::new(Handover::new(usize::MAX));
+    let mut saver = Saver::new(Arc::clone(&handover), Run::new().unwrap());
+    saver.wait_on_disk(Folder::open(path.to_str().unwrap()).unwrap(), 64 << 20);
+    let (results_in, results) = bounded(10);
+    let (say_no_more, no_more) = bounded(1);
+    let thread = std::thread::spawn(move || saver.run(&results, &no_more));
+    let wait_until = |done: &dyn Fn() -> bool| {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !done() {
+            assert!(Instant::now() < end);
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    };
+    wait_until(&|| handover.state().spool.has_disk());
+    // Where a folder stands no file can be made.
+    let segment = path.join("00000000000000000001.segment");
+    std::fs::create_dir(&segment).unwrap();
+    results_in.send(probed(&target())).unwrap();
+    wait_until(&|| handover.state().spool.retry_at().is_some());
+    std::fs::remove_dir(&segment).unwrap();
+    wait_until(&|| segment.is_file() && handover.state().spool.retry_at().is_none());
+    say_no_more.send(Instant::now()).unwrap();
+    thread.join().unwrap();
+    assert_eq!(handover.state().spool.close(), (1, vec![]));
+    std::fs::remove_dir_all(&path).unwrap();
+}

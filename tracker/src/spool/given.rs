@@ -177,6 +177,7 @@ impl Given {
 
     /// Gives a topic its place.
     fn begin(&mut self, topic: &Arc<str>, count: u64, time_s: u64) -> io::Result<()> {
+        // No topic of Kafka has a longer name.
         let Some(key) = key(self.run, topic) else { return Ok(()) };
         if self.free.is_empty() {
             self.more()?;

@@ -39,11 +39,16 @@ impl Untold {
     pub fn told(&mut self, topic: &str) {
         let Some(file) = &self.file else { return };
         for (_, index) in self.topics.remove(topic).unwrap_or_default() {
-            if let Err(cause) = file.write_all_at(&[0; PLACE_BYTES], (index * PLACE_BYTES) as u64) {
-                // The next start tells it again.
-                log::debug!("spool: given: {cause}");
-            }
+            erase(file, index);
         }
+    }
+}
+
+/// Makes a place free.
+fn erase(file: &File, index: usize) {
+    if let Err(cause) = file.write_all_at(&[0; PLACE_BYTES], (index * PLACE_BYTES) as u64) {
+        // The next start does it, after it was told again.
+        log::debug!("spool: given: {cause}");
     }
 }
 
@@ -77,14 +82,17 @@ pub fn open(folder: &Folder, run: &Run) -> (Given, Untold) {
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let places = bytes.len() / PLACE_BYTES;
-    let Sorted { topics, free, passed_over } = sort(&bytes, now);
-    if passed_over > 0 {
+    let Sorted { topics, mut free, passed_over } = sort(&bytes, now);
+    if !passed_over.is_empty() {
         log::warn!(
-            "spool: {}: {passed_over} ends of runs passed over: older than {} days, or more than {ENDED_MAX} of a topic",
+            "spool: {}: {} ends of runs passed over: older than {} days, or more than {ENDED_MAX} of a topic",
             path.display(),
+            passed_over.len(),
             TOLD_FOR.as_secs() / 86_400,
         );
     }
+    passed_over.iter().for_each(|index| erase(&file, *index));
+    free.extend(passed_over);
     given.use_file(file, inode, places, free);
     (given, Untold { file: Some(for_untold), topics })
 }
@@ -112,8 +120,8 @@ fn check(bytes: &[u8], inode: u64) -> io::Result<()> {
 struct Sorted {
     topics: HashMap<Arc<str>, Vec<(Ended, usize)>>,
     free: Vec<usize>,
-    /// Ends that are too old, or too many.
-    passed_over: usize,
+    /// The places of ends that are too old, or too many.
+    passed_over: Vec<usize>,
 }
 
 /// What the file's places say, and which may be used.
@@ -139,10 +147,7 @@ fn sort(bytes: &[u8], now: Duration) -> Sorted {
                     let ended = Ended { run: place.run, count };
                     sorted.topics.entry(Arc::clone(&topic)).or_default().push((ended, index));
                 }
-                _ => {
-                    sorted.passed_over += 1;
-                    sorted.free.push(index);
-                }
+                _ => sorted.passed_over.push(index),
             }
         }
     }

@@ -64,8 +64,7 @@ impl Full {
     }
 }
 
-/// Red without the retry in `Spool::save`, or when a failed append leaves what it
-/// wrote.
+/// Red without the retry in `Spool::save`.
 #[test]
 fn a_disk_that_is_full_for_a_while_loses_nothing_and_doubles_nothing() {
     let full = Full::new();
