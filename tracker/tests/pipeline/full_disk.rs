@@ -154,3 +154,23 @@ fn what_a_kill_takes_while_the_disk_is_full_is_a_gap() {
     assert_eq!(third.stop(PATIENCE).unwrap().status.code(), Some(0));
     assert_eq!(recorder.stop(PATIENCE).unwrap().status.code(), Some(0));
 }
+
+/// Red when `say` does not keep that it was said, or `try_note` does not try to make
+/// the file again.
+#[test]
+fn a_disk_that_is_full_from_the_start_is_said_once_and_used_when_there_is_room() {
+    let full = Full::new();
+    full.disk.fill().unwrap();
+    let tracker = full.tracker("oslo");
+    tracker.wait_for_line("is not seen as a gap", PATIENCE).unwrap();
+    tracker.wait_for_line("results wait in memory meanwhile", PATIENCE).unwrap();
+    tracker.wait_for_line("kafka does not take results", PATIENCE).unwrap();
+    assert_eq!(full.given(), []);
+    full.disk.empty().unwrap();
+    tracker.wait_for_line("results wait on disk again", PATIENCE).unwrap();
+    assert!(full.wait_for_given(3) >= 3);
+    let ended = tracker.stop(PATIENCE).unwrap();
+    let said = |text: &str| ended.log.iter().filter(|line| line.contains(text)).count();
+    let counts = (said("is not seen as a gap"), said("wait in memory meanwhile"));
+    assert_eq!(counts, (1, 1), "{:?}", ended.log);
+}

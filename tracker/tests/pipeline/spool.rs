@@ -186,7 +186,7 @@ fn a_stop_leaves_what_waits_on_disk_for_the_next_start() {
     assert!(count >= 2 && first == 0);
 }
 
-/// Red when the start ends with it, or says it with each number.
+/// Red when `open` does not say it.
 #[test]
 fn a_spool_without_its_file_of_numbers_goes_on_and_says_so_once() {
     let away = Away::new();
