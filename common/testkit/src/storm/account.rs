@@ -3,6 +3,9 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use common::record::Record;
+
+use super::facts::TopicFacts;
 use super::faults::Done;
 use super::oracle::Account;
 use super::truth::Truth;
@@ -48,5 +51,33 @@ pub(super) fn results(
         ),
     );
     let _ = write!(text, "\nall recorded {:.1} s after the last fault", caught_up.as_secs_f64());
+    text
+}
+
+/// All that is known of a topic, for who looks for what went wrong.
+pub(super) fn all_of(facts: &TopicFacts) -> String {
+    let TopicFacts { topic, lives, log_end, position, .. } = facts;
+    let mut text = format!("{topic}: log end {log_end}, position {position:?}\n");
+    for life in lives {
+        let _ = writeln!(text, "id {}: read to {}", life.id, life.next_offset);
+        for record in &life.records {
+            let identity = record.identity.map(|it| format!("{} {}", it.run, it.sequence));
+            let decoded = Record::decode(&record.value);
+            let what = decoded.map(|it| format!("{} {} {}", it.from, it.timestamp, it.url));
+            let _ = writeln!(text, "  {} {identity:?} {what:?}", record.offset);
+        }
+    }
+    for (run, mark) in &facts.marks {
+        let _ = writeln!(text, "mark {run} {mark}");
+    }
+    for gap in &facts.gaps {
+        let _ = writeln!(text, "{gap:?}");
+    }
+    for quarantined in &facts.quarantined {
+        let _ = writeln!(text, "quarantine {} {}", quarantined.topic_id, quarantined.offset);
+    }
+    for row in &facts.rows {
+        let _ = writeln!(text, "{row:?}");
+    }
     text
 }

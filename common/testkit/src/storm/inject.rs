@@ -2,7 +2,7 @@
 //! and ones without an identity, as 1.1.0 writes them.
 
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,6 +30,7 @@ pub(super) fn run(
     settings: Arc<Settings>,
     topics: &[String],
     seed: u64,
+    writing: &Mutex<()>,
     stop: &Stop,
 ) -> Result<u64, Box<dyn Error + Send + Sync>> {
     let mut random = fastrand::Rng::with_seed(!seed);
@@ -38,6 +39,7 @@ pub(super) fn run(
     let mut next = vec![0; topics.len()];
     let mut count = 0;
     while !stop.wait(PAUSE) {
+        let _writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
         let index = random.usize(0..topics.len());
         let records = batch(&run, &mut next[index], &mut random);
         count += records.len() as u64;

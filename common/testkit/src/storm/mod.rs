@@ -88,7 +88,8 @@ pub fn run(settings: &Settings, stop: &Stop) -> Result<bool, Box<dyn Error>> {
     let (over, is_over) = stop::pair();
     let (done, injected) = thread::scope(|scope| -> Result<_, Box<dyn Error>> {
         let (kafka, topics) = (world.settings()?, world.topics()?);
-        let injecting = scope.spawn(move || inject::run(kafka, &topics, *seed, &is_over));
+        let writing = &world.writing;
+        let injecting = scope.spawn(move || inject::run(kafka, &topics, *seed, writing, &is_over));
         let done = faults::run(&world, &tap, &plan, end, stop, over);
         let injected = injecting.join().map_err(|_| "the injector panicked")?;
         Ok((done, injected.map_err(|cause| -> Box<dyn Error> { cause })?))
@@ -200,8 +201,12 @@ fn report(
     let truth = truth::hold_against(world, done, judged)?;
     let mut account = Account::default();
     let mut wrong = done.failed();
-    for (_, judgement) in judged {
+    for (facts, judgement) in judged {
         account.add(judgement.account);
+        if !judgement.wrong.is_empty() {
+            let known = account::all_of(facts);
+            fs::write(settings.folder.join(format!("{}.txt", facts.topic)), known)?;
+        }
         wrong.extend(judgement.wrong.iter().cloned());
     }
     wrong.extend(truth.wrong.iter().cloned());

@@ -35,6 +35,9 @@ pub(super) struct World {
     pub(super) database: String,
     /// The domains, in the order of their indexes.
     pub(super) domains: Vec<Domain>,
+    /// Held by who writes to topics, and by who deletes one: nobody else is to
+    /// make it before it is gone.
+    pub(super) writing: Mutex<()>,
     /// Kafka and PostgreSQL.
     pub(super) services: OwnSet,
 }
@@ -68,6 +71,7 @@ impl World {
             postgres,
             database,
             domains,
+            writing: Mutex::new(()),
             services,
         };
         world.prepare()?;

@@ -93,13 +93,17 @@ fn merged(expected: Vec<(usize, Columns)>) -> Vec<(usize, Columns)> {
                 rows.push((arrival, life, it));
                 continue;
             }
-            match &mut run {
-                None => run = Some((arrival, life, it)),
-                Some((_, _, first)) => {
-                    first.event_time = first.event_time.max(it.event_time);
-                    first.offset = first.offset.max(it.offset);
+            run = Some(match run.take() {
+                None => (arrival, life, it),
+                // The one that came first has made the row.
+                Some(run) => {
+                    let event_time = run.2.event_time.max(it.event_time);
+                    let offset = run.2.offset.max(it.offset);
+                    let (arrival, life, first) =
+                        if arrival < run.0 { (arrival, life, it) } else { run };
+                    (arrival, life, Columns { event_time, offset, ..first })
                 }
-            }
+            });
         }
         rows.extend(run);
     }
