@@ -67,6 +67,8 @@ pub enum Change {
 pub struct Timeline {
     rows: Vec<Known>,
     reaches_back: bool,
+    /// Where the oldest row stood before anything was merged into it.
+    begins: Option<Place>,
 }
 
 impl Timeline {
@@ -74,7 +76,8 @@ impl Timeline {
     /// none that a record to come could stand next to.
     pub fn new(mut rows: Vec<Known>, reaches_back: bool) -> Self {
         rows.sort_by_key(|known| known.place);
-        Self { rows, reaches_back }
+        let begins = rows.first().map(|known| known.place);
+        Self { rows, reaches_back, begins }
     }
 
     /// The newest row.
@@ -87,6 +90,12 @@ impl Timeline {
     pub fn add(&mut self, place: Place, healthy: bool, new: RowRef) -> Change {
         let after = self.rows.partition_point(|known| known.place < place);
         if after == 0 && !self.reaches_back {
+            // Where a topic was made again its offsets begin anew, and the row keeps the higher
+            // one: of two results of a second the later one then stands before the row that the
+            // earlier one was merged into, and is part of the same run.
+            if healthy && self.begins.is_some_and(|begins| begins < place) {
+                return self.merge_into(0, place).unwrap_or(Change::Insert);
+            }
             // Its neighbours are not known. A row of its own is always right.
             return Change::Insert;
         }

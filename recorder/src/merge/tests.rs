@@ -150,3 +150,18 @@ fn records_in_step_make_one_row_for_each_run() {
         table.rows.iter().map(|k| (k.place.event_time, k.place.topic_offset)).collect();
     assert_eq!(rows, [(2, 1), (3, 2), (4, 3), (6, 6)]);
 }
+
+/// Two results of one second in a topic that was made again, whose offsets are
+/// below that of the row. Goes red when `begins` is not looked at.
+#[test]
+fn results_of_a_topic_made_again_go_on_with_the_run() {
+    let at = |event_time, topic_offset| Place { event_time, topic_offset };
+    let run = Known { row: RowRef::Stored(1), place: at(102, 174), healthy: true };
+    let mut timeline = Timeline::new(vec![run], false);
+    let merged = Change::Merge(RowRef::Stored(1), at(103, 174));
+    assert_eq!(timeline.add(at(103, 20), true, RowRef::New(0)), merged);
+    assert_eq!(timeline.add(at(103, 21), true, RowRef::New(0)), merged);
+    assert_eq!(timeline.add(at(103, 22), false, RowRef::New(0)), Change::Insert);
+    // What is before all that is known stays by itself.
+    assert_eq!(timeline.add(at(101, 23), true, RowRef::New(1)), Change::Insert);
+}
