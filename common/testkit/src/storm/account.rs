@@ -50,6 +50,7 @@ pub(super) fn results(
             truth.taken_s.last().unwrap_or(&0.0),
         ),
     );
+    line(truth.taken_full, "more of these taken by a kill in a life that saw its disk full");
     let _ = write!(text, "\nall recorded {:.1} s after the last fault", caught_up.as_secs_f64());
     text
 }

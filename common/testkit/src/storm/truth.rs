@@ -32,6 +32,9 @@ pub(super) struct Truth {
     /// Requests that no result tells of: for each how long before the kill of
     /// their tracker they were, in seconds, ascending.
     pub(super) taken_s: Vec<f64>,
+    /// The same where the disk was full in that life, so that results waited in
+    /// memory: how many.
+    pub(super) taken_full: u64,
     /// Results that were on disk when their tracker was killed.
     pub(super) safe: usize,
     /// What does not fit.
@@ -199,8 +202,10 @@ fn judge_requests(
                 continue;
             }
             let life = told.iter().rfind(|it| it.life.started_s <= at_s);
-            let killed = life.filter(|it| it.life.killed).and_then(|it| it.life.ended_s);
-            match killed.map(|killed_s| killed_s - at_s) {
+            let killed = life.filter(|it| it.life.killed);
+            let before_s = killed.and_then(|it| it.life.ended_s).map(|ended_s| ended_s - at_s);
+            match before_s {
+                Some(_) if killed.is_some_and(|it| it.was_full) => truth.taken_full += 1,
                 Some(before_s) if before_s <= KILL_TAKES_S => truth.taken_s.push(before_s),
                 _ if known_lost > 0 => known_lost -= 1,
                 _ => truth.wrong.push(format!(
