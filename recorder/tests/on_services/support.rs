@@ -275,6 +275,7 @@ impl World {
 pub(crate) struct Recorder {
     child: Child,
     log: Arc<Mutex<String>>,
+    reader: Option<thread::JoinHandle<()>>,
 }
 
 impl Recorder {
@@ -288,7 +289,7 @@ impl Recorder {
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let kept = Arc::clone(&log);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 eprintln!("recorder: {line}");
                 let mut kept = kept.lock().unwrap();
@@ -296,7 +297,7 @@ impl Recorder {
                 kept.push('\n');
             }
         });
-        Self { child, log }
+        Self { child, log, reader: Some(reader) }
     }
 
     pub(crate) fn log(&self) -> String {
@@ -328,7 +329,10 @@ impl Recorder {
     pub(crate) fn ended(mut self) -> (ExitStatus, Duration, String) {
         let start = Instant::now();
         let status = eventually("end", || self.child.try_wait().unwrap());
-        (status, start.elapsed(), self.log())
+        let lasted = start.elapsed();
+        // What it said last may not be read yet.
+        self.reader.take().map(thread::JoinHandle::join);
+        (status, lasted, self.log())
     }
 }
 
