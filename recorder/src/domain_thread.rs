@@ -2,43 +2,43 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::domain::Domain;
-use common::kafka::{
-    Client, Error as KafkaError, FetchLimits, FetchPosition, Fetched, FetchedRecord,
-};
+use common::kafka::{Client, Error as KafkaError, FetchLimits};
 use common::stop::Stop;
 
+use crate::batch::{BATCH_RECORDS_MAX, BATCH_RECORDS_MAX_SMART};
 use crate::counts::Counts;
 use crate::database::WorkError;
 use crate::failure::Failure;
-use crate::marks::{Marks, Sayings};
-use crate::offsets::Partition;
-use crate::position::{self, LogRange, Position};
-use crate::rows::Labels;
+use crate::position::{self, LogRange};
 use crate::schema;
 use crate::shared::Shared;
-use crate::smart::Memory;
-use crate::sql::TableSql;
 use crate::unreadable::Doubts;
-use crate::write::Writer;
 
+mod reading;
 mod session;
 mod trouble;
+mod writing;
 
 pub use trouble::HINT;
 
-use session::{Reading, Session, TOPIC_LOOK_EVERY};
+use reading::{Reading, next_wanted, read, wanted};
+use session::{Session, TOPIC_LOOK_EVERY};
 use trouble::Trouble;
+use writing::Writing;
 
 /// How long a fetch waits at the broker for a record. It is also how long a
 /// stop may have to wait for it.
 const FETCH_WAIT_MS: u32 = 3_000;
-/// The most records that are written in one transaction.
-pub const BATCH_RECORDS_MAX: usize = 2_000;
-/// The most bytes of their values, unless a single one has more.
-const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How often the group's offset is committed while there is a backlog; without
+/// one it is after each fetch.
+const COMMIT_EVERY: Duration = Duration::from_secs(1);
+/// The stack of a domain's thread, and of one that reads ahead for it: a thousand
+/// of them must fit.
+pub const STACK_BYTES: usize = 512 * 1024;
 /// How often a thread that waits for its lease looks for it.
 const LEASE_LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -50,16 +50,10 @@ pub struct DomainThread {
     shared: Arc<Shared>,
     stop: Stop,
     client: Client,
-    table: TableSql,
-    memory: Option<Memory>,
-    marks: Marks,
+    writing: Writing,
     doubts: Doubts,
-    sayings: Sayings,
-    counts: Counts,
     /// Whether the table of 1.1.0 was counted since the start.
     counted: bool,
-    /// When another recorder was seen at work on the domain.
-    doubted: Option<Instant>,
     trouble: Trouble,
 }
 
@@ -69,18 +63,13 @@ impl DomainThread {
         let trouble = Trouble::new(domain.clone(), Arc::clone(&shared));
         Self {
             client: Client::new(Arc::clone(&shared.kafka)),
-            table: TableSql::new(&domain),
-            memory: shared.smart.then(Memory::default),
+            writing: Writing::new(&domain, Arc::clone(&shared), stop.clone()),
             domain,
             topic,
             shared,
             stop,
-            marks: Marks::default(),
             doubts: Doubts::default(),
-            sayings: Sayings::default(),
-            counts: Counts::default(),
             counted: false,
-            doubted: None,
             trouble,
         }
     }
@@ -89,7 +78,7 @@ impl DomainThread {
     /// while its lease is sure to hold.
     pub fn run(mut self) -> Counts {
         while !self.stop.requested() {
-            if !self.shared.lease.holds(self.doubted) {
+            if !self.shared.lease.holds(self.writing.doubted) {
                 self.stop.wait(LEASE_LOOK_EVERY);
                 continue;
             }
@@ -99,7 +88,7 @@ impl DomainThread {
                 Err(failure) => {
                     if matches!(failure, Failure::Work(WorkError::Fenced)) {
                         // Goes on when a look from now on says that the lease is ours.
-                        self.doubted = Some(Instant::now());
+                        self.writing.doubted = Some(Instant::now());
                         self.forget();
                     }
                     let delay = self.trouble.failed(&failure);
@@ -107,29 +96,23 @@ impl DomainThread {
                 }
             }
         }
-        self.sayings.say(&self.topic, true);
-        self.counts
+        self.writing.sayings.say(&self.topic, true);
+        self.writing.counts
     }
 
     /// What another recorder may have changed is not known any more.
     fn forget(&mut self) {
-        self.memory = self.shared.smart.then(Memory::default);
+        self.writing.forget();
         self.counted = false;
-    }
-
-    /// Nothing is written after the lease: it would be fenced, but only after
-    /// it was in another recorder's way.
-    fn check_lease(&self) -> Result<(), Failure> {
-        if self.shared.lease.holds(self.doubted) { Ok(()) } else { Err(Failure::LeaseOver) }
     }
 
     /// From nothing known to the first failure. A position is read from the
     /// database at each start, as after a failure nobody else knows it.
     fn record(&mut self) -> Result<(), Failure> {
-        self.marks.forget();
+        self.writing.marks.forget();
         let labels = schema::ensure(&self.shared.database, &self.stop, &self.domain)?;
         let topic = self.find_topic()?;
-        let mut session = Session { labels, readings: Vec::new(), looked: Instant::now() };
+        let mut session = Session::new(labels);
         self.add_partitions(&mut session, &topic)?;
         while !self.stop.requested() {
             if session.looked.elapsed() >= TOPIC_LOOK_EVERY {
@@ -138,46 +121,59 @@ impl DomainThread {
             }
             self.fetch_and_write(&mut session)?;
             self.trouble.over();
-            self.sayings.say(&self.topic, false);
-            self.check_lease()?;
+            self.writing.sayings.say(&self.topic, false);
+            self.writing.check_lease()?;
         }
         Ok(())
     }
 
+    /// One fetch and what follows. While there is a backlog, another thread reads
+    /// what comes next, and makes it ready, as this one writes: a transaction is
+    /// mostly waiting for the database.
     fn fetch_and_write(&mut self, session: &mut Session) -> Result<(), Failure> {
-        let wanted: Vec<_> = session
-            .readings
-            .iter()
-            .map(|Reading { partition, position, .. }| FetchPosition {
-                topic: &partition.topic,
-                topic_id: position.topic_id,
-                partition: partition.number,
-                offset: position.next_offset,
-            })
-            .collect();
-        let bytes = self.shared.fetch_bytes.load(Ordering::Relaxed);
-        let limits = FetchLimits {
-            max_wait_ms: FETCH_WAIT_MS,
-            min_bytes: 1,
-            max_bytes: bytes / u32::try_from(wanted.len()).unwrap_or(1).max(1),
+        let records_max =
+            if self.shared.smart { BATCH_RECORDS_MAX_SMART } else { BATCH_RECORDS_MAX };
+        let limits = self.limits(session.readings.len());
+        let Session { labels, readings, ahead, committed, .. } = session;
+        let found = match ahead.take() {
+            Some(found) => found,
+            None => read(&mut self.client, &wanted(readings), &limits, labels, records_max),
         };
-        let fetched = self.client.fetch_partitions(&wanted, &limits);
-        self.check_lease()?;
+        self.writing.check_lease()?;
+        let (client, writing) = (&mut self.client, &mut self.writing);
+        let permit = next_wanted(readings, &found).and_then(|next| {
+            let permit = self.shared.ahead.take()?;
+            Some((next, permit))
+        });
+        let results = match &permit {
+            None => writing.write_all(labels, readings, found),
+            Some((next, _)) => thread::scope(|scope| {
+                let read = || read(client, next, &limits, labels, records_max);
+                let reader = thread::Builder::new().stack_size(STACK_BYTES);
+                // Without a thread to be had it is read when its turn comes.
+                let reader = reader.spawn_scoped(scope, read).ok();
+                let results = writing.write_all(labels, readings, found);
+                *ahead = reader.and_then(|reader| reader.join().ok());
+                results
+            }),
+        };
+        drop(permit);
         let mut first_failure = None;
-        for (reading, fetched) in session.readings.iter_mut().zip(fetched) {
-            let Reading { partition, position, committed } = reading;
-            let result = match fetched {
-                Ok(fetched) => self.write(&session.labels, partition, position, &fetched),
-                Err(KafkaError::OffsetOutOfRange { log_start, log_end, .. }) => {
+        for (reading, result) in readings.iter_mut().zip(results) {
+            let Reading { partition, position, .. } = reading;
+            let result = match result {
+                Err(Failure::Kafka(KafkaError::OffsetOutOfRange {
+                    log_start, log_end, ..
+                })) => {
                     let log = LogRange { start: log_start, end: log_end };
                     self.pass(partition, position, position::after_hole(*position, log))
                 }
-                Err(KafkaError::Batch {
+                Err(Failure::Kafka(KafkaError::Batch {
                     base_offset,
                     next_offset: Some(next),
                     ref failure,
                     ..
-                }) if self.doubts.is_over(
+                })) if self.doubts.is_over(
                     partition.number,
                     base_offset,
                     failure,
@@ -187,13 +183,32 @@ impl DomainThread {
                     let behind = position::after_batch(*position, next, failure);
                     self.pass(partition, position, behind)
                 }
-                Err(error) => Err(error.into()),
+                result => result,
             };
             if let Err(failure) = result {
                 // The other partitions were read as well; they go first.
                 first_failure.get_or_insert(failure);
-                continue;
             }
+        }
+        if ahead.is_none() || committed.elapsed() >= COMMIT_EVERY {
+            *committed = Instant::now();
+            self.commit(readings);
+        }
+        first_failure.map_or(Ok(()), Err)
+    }
+
+    fn limits(&self, partitions: usize) -> FetchLimits {
+        let bytes = self.shared.fetch_bytes.load(Ordering::Relaxed);
+        FetchLimits {
+            max_wait_ms: FETCH_WAIT_MS,
+            min_bytes: 1,
+            max_bytes: bytes / u32::try_from(partitions).unwrap_or(1).max(1),
+        }
+    }
+
+    /// Commits the group's offsets that have moved.
+    fn commit(&mut self, readings: &mut [Reading]) {
+        for Reading { partition, position, committed } in readings {
             let next_offset = position.next_offset;
             if *committed != Some(next_offset)
                 && self.shared.group.commit(&mut self.client, partition, next_offset)
@@ -201,55 +216,5 @@ impl DomainThread {
                 *committed = Some(next_offset);
             }
         }
-        first_failure.map_or(Ok(()), Err)
     }
-
-    fn write(
-        &mut self,
-        labels: &Labels,
-        partition: &Partition,
-        position: &mut Position,
-        fetched: &Fetched,
-    ) -> Result<(), Failure> {
-        let mut rest = fetched.records.as_slice();
-        while position.next_offset != fetched.next_offset {
-            let (records, tail) = rest.split_at(batch_len(rest));
-            rest = tail;
-            // The last batch also passes what is in the log for others to read.
-            let next_offset = match records.last() {
-                Some(last) if !rest.is_empty() => last.offset + 1,
-                _ => fetched.next_offset,
-            };
-            let to = Position { next_offset, ..*position };
-            self.check_lease()?;
-            let mut writer = Writer {
-                database: &self.shared.database,
-                stop: &self.stop,
-                table: &self.table,
-                labels,
-                memory: self.memory.as_mut(),
-                marks: &mut self.marks,
-            };
-            let written = writer.write(partition, *position, to, records)?;
-            self.counts.add(written);
-            self.sayings.add(written.irregular);
-            *position = to;
-        }
-        if position.next_offset == fetched.high_watermark {
-            // Nothing waits to be recorded, so that a run that is silent is over.
-            self.marks.remove_old(&self.shared.database, &self.stop, partition)?;
-        }
-        Ok(())
-    }
-}
-
-/// How many of these records one transaction takes: at least one.
-fn batch_len(records: &[FetchedRecord]) -> usize {
-    let mut bytes = 0;
-    let fits = |record: &&FetchedRecord| {
-        bytes += record.value.as_ref().map_or(0, |value| value.len());
-        bytes <= BATCH_BYTES_MAX
-    };
-    let count = records.iter().take(BATCH_RECORDS_MAX).take_while(fits).count();
-    count.max(1).min(records.len())
 }

@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
 use crate::counts::Counts;
 use crate::database::WorkError;
-use crate::domain_thread::{DomainThread, HINT};
+use crate::domain_thread::{DomainThread, HINT, STACK_BYTES};
 use crate::failure::Failure;
 use crate::lease_store::{LEASE, LeaseStore};
 use crate::leases::{self, Look};
@@ -26,8 +26,6 @@ use crate::wanted::Wanted;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A lease counts as over this much before it is, by this host's clock.
 const MARGIN: Duration = Duration::from_millis(500);
-/// The stack of a domain's thread: a thousand of them must fit.
-const STACK_BYTES: usize = 512 * 1024;
 /// What all domains together may have fetched, the most of one, and the least,
 /// below which it would be small requests without end.
 const FETCH_BYTES_ALL: usize = 64 * 1024 * 1024;

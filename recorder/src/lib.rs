@@ -3,12 +3,14 @@
 //! One thread keeps a lease for each domain ([`keeper`], [`leases`]), so that
 //! several recorders share them, and one looks for topics ([`discovery`],
 //! [`wanted`]). One thread per domain ([`domain_thread`]): it fetches records,
-//! turns them into rows ([`rows`]) and writes them in one transaction with the new
+//! turns them into rows ([`rows`], [`batch`]) and writes them in one transaction with the new
 //! position ([`mod@write`]), less what is recorded already ([`marks`]); smart
 //! mode merges healthy rows on the way ([`smart`], [`merge`]). All SQL is in
 //! [`sql`]. Where reading starts is decided in [`position`]. What went to
 //! quarantine is put through again by [`replay`], when somebody asks for it.
 
+pub mod ahead;
+pub mod batch;
 pub mod columns;
 pub mod counts;
 pub mod database;
@@ -46,6 +48,7 @@ use common::settings::values;
 use common::stop::SignalThread;
 use crossbeam_channel::{Receiver, bounded};
 
+use crate::ahead::Permits;
 use crate::counts::Counts;
 use crate::database::Database;
 use crate::group::GroupOffset;
@@ -89,6 +92,8 @@ fn record(settings: Settings) -> io::Result<()> {
         kafka_outage: SharedOutage::new("kafka"),
         lease: LeaseClock::default(),
         fetch_bytes: AtomicU32::new(0),
+        // As many as can write at the same time.
+        ahead: Permits::new(connections),
         topic_prefix: settings.topic_prefix,
         group: GroupOffset::new(settings.group),
         smart: settings.smart,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use crate::ahead::Permits;
 use crate::database::Database;
 use crate::group::GroupOffset;
 use crate::leases::LeaseClock;
@@ -21,6 +22,8 @@ pub struct Shared {
     pub lease: LeaseClock,
     /// The most bytes read for a domain at once.
     pub fetch_bytes: AtomicU32,
+    /// Who may read ahead.
+    pub ahead: Permits,
     /// What topics begin with.
     pub topic_prefix: String,
     /// The consumer group that dashboards look at, and how committing goes.

@@ -57,32 +57,47 @@ pub fn plan(
     let last_id = found.first().map_or(Ok(0), |row| row.try_get(0))?;
     let remembered = (last_id == memory.last_id).then_some(&memory.newest);
 
-    let mut oldest: HashMap<Target, Place> = HashMap::new();
-    for row in &rows {
-        let place = place_of(row);
-        let oldest = oldest.entry(target_of(row)).or_insert(place);
-        *oldest = place.min(*oldest);
-    }
-    let mut timelines = HashMap::with_capacity(oldest.len());
-    for (target, place) in oldest {
-        let known = remembered.and_then(|newest| newest.get(&target));
-        let timeline = match known.filter(|known| known.place < place) {
+    let (places, oldest) = targets_of(&rows);
+    let mut timelines = Vec::with_capacity(oldest.len());
+    for (target, place) in &oldest {
+        let known = remembered.and_then(|newest| newest.get(target));
+        timelines.push(match known.filter(|known| known.place < *place) {
             Some(known) => Timeline::new(vec![*known], false),
-            None => look_up(transaction, sql, &target, place)?,
-        };
-        timelines.insert(target, timeline);
+            None => look_up(transaction, sql, target, *place)?,
+        });
     }
 
     let mut plan = Plan { last_id, ..Plan::default() };
-    for row in rows {
-        let timeline = timelines.entry(target_of(&row)).or_default();
-        plan.add(timeline, row);
+    for (row, place) in rows.into_iter().zip(places) {
+        // Each place is that of a target.
+        if let Some(timeline) = timelines.get_mut(place) {
+            plan.add(timeline, row);
+        }
     }
-    plan.newest = timelines
+    plan.newest = oldest
         .into_iter()
-        .filter_map(|(target, timeline)| Some((target, *timeline.newest()?)))
+        .zip(timelines)
+        .filter_map(|((target, _), timeline)| Some((target, *timeline.newest()?)))
         .collect();
     Ok(plan)
+}
+
+/// Which target each row is of, as an index, and the targets with the oldest
+/// place of each: in a backlog there are few, with many rows.
+fn targets_of(rows: &[Row]) -> (Vec<usize>, Vec<(Target, Place)>) {
+    let mut indexes: HashMap<(&str, &str), usize> = HashMap::new();
+    let mut targets: Vec<(Target, Place)> = Vec::new();
+    let mut places = Vec::with_capacity(rows.len());
+    for row in rows {
+        let place = place_of(row);
+        let index = *indexes.entry((&row.test_from, &row.url)).or_insert(targets.len());
+        match targets.get_mut(index) {
+            Some((_, oldest)) => *oldest = place.min(*oldest),
+            None => targets.push(((row.test_from.clone(), row.url.clone()), place)),
+        }
+        places.push(index);
+    }
+    (places, targets)
 }
 
 impl Plan {
@@ -145,10 +160,6 @@ fn look_up(
         })
         .collect::<Result<Vec<_>, postgres::Error>>()?;
     Ok(Timeline::new(known, reaches_back))
-}
-
-fn target_of(row: &Row) -> Target {
-    (row.test_from.clone(), row.url.clone())
 }
 
 fn place_of(row: &Row) -> Place {

@@ -117,10 +117,11 @@ pub const QUARANTINE_INSERT: &str = r#"insert into "availability_quarantine"
 pub struct TableSql {
     /// The table's name, not quoted.
     pub name: String,
-    /// Adds rows given as arrays, in their order, and returns the `id` of each
-    /// with its offset: $1 offset, $2 from, $3 url, $4 time, $5 status,
+    /// Adds rows given as arrays, in their order: $1 offset, $2 from, $3 url, $4 time, $5 status,
     /// $6 phrase, $7 dns, $8 response, $9 detail.
     pub insert: String,
+    /// The same, and returns the `id` of each with its offset.
+    pub insert_returning: String,
     /// Moves rows forward, given as arrays: $1 id, $2 time, $3 offset.
     pub merge: String,
     /// The newest rows of a target, back to the one before a time, newest
@@ -139,17 +140,19 @@ impl TableSql {
     /// For this domain.
     pub fn new(domain: &Domain) -> Self {
         let table = quoted(&domain.table());
+        let insert = format!(
+            r#"insert into {table} ("topic_offset", "test_from", "url", "event_time", "status",
+                "phrase", "dns", "response", "detail")
+            select o, f, u, e, s::"{STATUS_TYPE}", p::"{PHRASE_TYPE}", d, r, x
+            from unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[],
+                $5::text[], $6::text[], $7::integer[], $8::integer[], $9::text[])
+                with ordinality as new(o, f, u, e, s, p, d, r, x, nr)
+            order by nr"#
+        );
         Self {
             name: domain.table(),
-            insert: format!(
-                r#"insert into {table} ("topic_offset", "test_from", "url", "event_time", "status",
-                    "phrase", "dns", "response", "detail")
-                select o, f, u, e, s::"{STATUS_TYPE}", p::"{PHRASE_TYPE}", d, r, x
-                from unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[],
-                    $5::text[], $6::text[], $7::integer[], $8::integer[], $9::text[])
-                    with ordinality as new(o, f, u, e, s, p, d, r, x, nr)
-                order by nr returning "id"::bigint, "topic_offset""#
-            ),
+            insert_returning: format!(r#"{insert} returning "id"::bigint, "topic_offset""#),
+            insert,
             merge: format!(
                 r#"update {table} as old set "created_at" = pg_catalog.now(),
                     "event_time" = greatest(old."event_time", new.e),

@@ -1,72 +1,24 @@
 //! One batch of one partition written in one transaction: the new position,
 //! the rows, and what goes to quarantine.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
-use common::kafka::FetchedRecord;
 use common::postgres::PostgresError;
 use common::stop::Stop;
 
+use crate::batch::{Batch, Part, Quarantined};
 use crate::columns::Columns;
 use crate::database::{Database, Transaction, WorkError};
 use crate::marks::{Identities, Irregular, Marks};
 use crate::offsets::{Partition, move_position};
 use crate::position::Position;
-use crate::rows::{Labels, Rejected, Row};
+use crate::rows::{Labels, Row};
 use crate::smart::{self, Memory, Plan};
 use crate::sql::{self, TableSql};
 
 /// How long a batch may take, from its first statement to the commit's answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes that can't be a row.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Quarantined {
-    /// Their offset.
-    pub offset: i64,
-    /// The record's value; none when it had none.
-    pub bytes: Option<Vec<u8>>,
-    /// Why.
-    pub reason: Rejected,
-}
-
-/// What of a partition is written together.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Batch {
-    /// In the order of their offsets.
-    pub rows: Vec<Row>,
-    /// In the order of their offsets.
-    pub quarantined: Vec<Quarantined>,
-}
-
-impl Batch {
-    /// From the records of a fetch; those that the database `refused`, by
-    /// offset with its words, go to quarantine like those that are no rows.
-    pub fn new(records: &[FetchedRecord], labels: &Labels, refused: &HashMap<i64, String>) -> Self {
-        let mut batch = Self::default();
-        for record in records {
-            let row = match refused.get(&record.offset) {
-                Some(words) => Err(Rejected::Database(words.clone())),
-                None => Row::new(record.offset, record.value.as_deref(), labels),
-            };
-            match row {
-                Ok(row) => batch.rows.push(row),
-                Err(reason) => batch.quarantined.push(Quarantined {
-                    offset: record.offset,
-                    bytes: record.value.as_ref().map(|value| value.to_vec()),
-                    reason,
-                }),
-            }
-        }
-        batch
-    }
-
-    /// Leaves out the records at these offsets.
-    fn leave_out(&mut self, offsets: &HashSet<i64>) {
-        self.rows.retain(|row| !offsets.contains(&row.topic_offset));
-        self.quarantined.retain(|record| !offsets.contains(&record.offset));
-    }
-}
 
 /// What became of a batch's records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -99,7 +51,7 @@ pub struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Writes records and moves the position.
+    /// Writes a part and moves the position behind it.
     ///
     /// When the database refuses a row, which its text alone can't foretell (a
     /// character that its encoding lacks, a constraint that somebody added),
@@ -112,16 +64,15 @@ impl Writer<'_> {
         &mut self,
         partition: &Partition,
         from: Position,
-        to: Position,
-        records: &[FetchedRecord],
+        Part { records, batch, identities, next_offset }: Part,
     ) -> Result<Written, WorkError> {
-        let labels = self.labels;
-        let batch = |refused: &HashMap<i64, String>| Batch::new(records, labels, refused);
-        let identities = Identities::new(records);
-        let mut result = self.try_write(partition, from, to, batch(&HashMap::new()), &identities);
+        let to = Position { next_offset, ..from };
+        let mut result = self.try_write(partition, from, to, batch, &identities);
         if let Err(WorkError::Postgres(PostgresError::Data(_))) = result {
-            result = self.refused(batch(&HashMap::new()).rows).and_then(|refused| {
-                self.try_write(partition, from, to, batch(&refused), &identities)
+            let Batch { rows, .. } = Batch::new(&records, self.labels, &HashMap::new());
+            result = self.refused(rows).and_then(|refused| {
+                let batch = Batch::new(&records, self.labels, &refused);
+                self.try_write(partition, from, to, batch, &identities)
             });
         }
         if result.is_err()
@@ -154,7 +105,13 @@ impl Writer<'_> {
                 None => Plan::without_merging(batch.rows),
             };
             merge(transaction, table, &plan)?;
-            let ids = insert(transaction, table, &plan.inserts)?.into_iter().collect();
+            let ids = match memory {
+                Some(_) => insert(transaction, table, &plan.inserts)?.into_iter().collect(),
+                None => {
+                    insert_only(transaction, table, &plan.inserts)?;
+                    HashMap::new()
+                }
+            };
             Ok((plan, ids, judged, batch.quarantined.len()))
         };
         let (plan, ids, judged, quarantined) =
@@ -201,9 +158,22 @@ pub fn insert(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let inserted = transaction.query(&table.insert, &Columns::new(rows).parameters())?;
+    let inserted = transaction.query(&table.insert_returning, &Columns::new(rows).parameters())?;
     let ids = inserted.iter().map(|row| Ok((row.try_get(1)?, row.try_get(0)?)));
     Ok(ids.collect::<Result<_, postgres::Error>>()?)
+}
+
+/// As [`insert`], for who does not need to know: an answer for each row is a
+/// tenth of the work.
+fn insert_only(
+    transaction: &mut Transaction<'_>,
+    table: &TableSql,
+    rows: &[Row],
+) -> Result<(), PostgresError> {
+    if !rows.is_empty() {
+        transaction.execute(&table.insert, &Columns::new(rows).parameters())?;
+    }
+    Ok(())
 }
 
 fn merge(

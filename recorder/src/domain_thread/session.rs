@@ -7,6 +7,7 @@ use common::domain::{TOPIC_PREFIX, TOPIC_PREFIX_OF_1_1_0, other_prefix};
 use common::kafka::{LogEnd, TopicMetadata};
 
 use super::DomainThread;
+use super::reading::{Found, Reading};
 use crate::failure::Failure;
 use crate::offsets::{Partition, count_table, read_position, store_start};
 use crate::position::{self, LogRange, Position, Start};
@@ -20,14 +21,18 @@ pub(super) struct Session {
     pub(super) labels: Labels,
     pub(super) readings: Vec<Reading>,
     pub(super) looked: Instant,
+    /// When the group's offsets were committed.
+    pub(super) committed: Instant,
+    /// What was read while what is before it was written.
+    pub(super) ahead: Option<Found>,
 }
 
-/// One partition: its position as the database has it, and what Kafka's group
-/// has of it as far as is known.
-pub(super) struct Reading {
-    pub(super) partition: Partition,
-    pub(super) position: Position,
-    pub(super) committed: Option<i64>,
+impl Session {
+    /// Without partitions.
+    pub(super) fn new(labels: Labels) -> Self {
+        let now = Instant::now();
+        Self { labels, readings: Vec::new(), looked: now, committed: now, ahead: None }
+    }
 }
 
 impl DomainThread {
@@ -74,6 +79,8 @@ impl DomainThread {
             }
             let partition = Partition { topic: self.topic.clone(), number: metadata.index };
             let position = self.start_position(&partition, topic)?;
+            // Read ahead without it.
+            session.ahead = None;
             session.readings.push(Reading { partition, position, committed: None });
         }
         self.counted = true;
@@ -94,7 +101,7 @@ impl DomainThread {
         let may_count = topic.partitions.len() == 1 && !(is_same && self.counted);
         let table = if may_count && self.table_counts()? {
             let after_id = stored.map_or(0, |stored| stored.counted_after_id);
-            Some(count_table(database, stop, &self.table, after_id)?)
+            Some(count_table(database, stop, &self.writing.table, after_id)?)
         } else {
             None
         };

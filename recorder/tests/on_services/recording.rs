@@ -337,3 +337,36 @@ fn a_bad_uri_ends_with_2_and_one_line() {
         "recorder: POSTGRES: postgresql uri: no host: expected a name, or host=/folder for a socket\n"
     );
 }
+
+#[test]
+fn a_backlog_of_many_fetches_is_recorded_once_in_its_order_and_merges_to_the_same_history() {
+    let mut world = World::new(&shared().unwrap());
+    // Ten fetches or more, in which runs of healthy results go on from one batch,
+    // and from one fetch, to the next.
+    let count = 40_000;
+    let url = format!("https://a.example/{}", "u".repeat(200));
+    let phrase = |second| if second % 5_000 == 4_999 { "forbidden" } else { "ok" };
+    let values: Vec<_> =
+        (0..count).map(|second| result(second, "sydney", &url, phrase(second))).collect();
+    for values in values.chunks(2_000) {
+        world.produce(values.to_vec());
+    }
+    let recorder = world.recorder();
+    world.expect_position(count);
+    assert!(world.offsets().into_iter().eq(0..count));
+    assert_eq!(world.number("select count(*) from availability_gap"), Some(0));
+    recorder.stop();
+
+    world.uri = testkit::services::fresh_database(&world.services).unwrap();
+    world.database = connect(&world.services, &world.uri).unwrap();
+    let recorder = world.recorder_with(&[("SMART", "true")]);
+    world.expect_position(count);
+    let run = |failed: i64| {
+        let before = failed - 1;
+        [format!("{before} {before} ok"), format!("{failed} {failed} forbidden")]
+    };
+    let history: Vec<_> = (1..=count / 5_000).flat_map(|nth| run(nth * 5_000 - 1)).collect();
+    assert_eq!(world.history(), history);
+    let (_, _, log) = recorder.stop();
+    assert!(log.contains("recorded 16 rows, 39984 merged records"), "{log}");
+}

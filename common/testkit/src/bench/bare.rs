@@ -6,8 +6,8 @@ use common::domain::Domain;
 use common::kafka::{ProduceRecord, Uuid};
 use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::Type;
+use recorder::batch::BATCH_RECORDS_MAX;
 use recorder::columns::Columns;
-use recorder::domain_thread::BATCH_RECORDS_MAX;
 use recorder::rows::{Labels, Row};
 use recorder::schema;
 use recorder::sql::{PHRASE_TYPE, POSITION_INSERT, POSITION_MOVE, STATUS_TYPE, TableSql, labels};
@@ -43,7 +43,7 @@ pub(super) fn insert(
     let started = Instant::now();
     for batch in &batches {
         let mut transaction = database.client.transaction()?;
-        transaction.query(&statement, &batch.parameters())?;
+        transaction.execute(&statement, &batch.parameters())?;
         transaction.commit()?;
     }
     Ok(rows.len() as f64 / started.elapsed().as_secs_f64())
@@ -92,7 +92,7 @@ pub(super) fn insert_with_position(
         position = next;
         match way {
             Way::Arrays => {
-                transaction.query(&statement, &columns.parameters())?;
+                transaction.execute(&statement, &columns.parameters())?;
             }
             Way::Copy => {
                 let mut writer = BinaryCopyInWriter::new(transaction.copy_in(&copy)?, &types);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use common::domain::{Domain, TOPIC_PREFIX};
 use common::kafka::{
     Address, BATCH_BYTES_MAX, Client, Outcome, ProduceRecord, Producer, ProducerOptions, Security,
-    Settings, TopicBatch, take_batch,
+    Settings, TopicBatch, batch_len,
 };
 
 use super::Failed;
@@ -107,10 +107,11 @@ impl<'a> World<'a> {
             let topic = topic(domain)?;
             loop {
                 queue.extend(load.by_ref().take(20_000 - queue.len()));
-                let records = take_batch(&mut queue, BATCH_BYTES_MAX, usize::MAX);
-                if records.is_empty() {
+                let count = batch_len(&queue, BATCH_BYTES_MAX, usize::MAX);
+                if count == 0 {
                     break;
                 }
+                let records = queue.drain(..count).collect();
                 deliver(&mut producer, TopicBatch { topic: topic.clone(), records })?;
             }
         }

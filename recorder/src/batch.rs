@@ -1,0 +1,144 @@
+//! What was fetched, cut into what is written in one transaction each, and
+//! ready for it: decoded, judged as far as that needs no database.
+
+use std::collections::{HashMap, HashSet};
+
+use common::kafka::{Fetched, FetchedRecord};
+
+use crate::marks::Identities;
+use crate::rows::{Labels, Rejected, Row};
+
+/// The most records that are written in one transaction.
+pub const BATCH_RECORDS_MAX: usize = 2_000;
+/// In smart mode, where most of them are merged into few rows.
+pub const BATCH_RECORDS_MAX_SMART: usize = 10_000;
+/// The most bytes of their values, unless a single one has more.
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes that can't be a row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quarantined {
+    /// Their offset.
+    pub offset: i64,
+    /// The record's value; none when it had none.
+    pub bytes: Option<Vec<u8>>,
+    /// Why.
+    pub reason: Rejected,
+}
+
+/// What of a partition is written together.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Batch {
+    /// In the order of their offsets.
+    pub rows: Vec<Row>,
+    /// In the order of their offsets.
+    pub quarantined: Vec<Quarantined>,
+}
+
+impl Batch {
+    /// From the records of a fetch; those that the database `refused`, by
+    /// offset with its words, go to quarantine like those that are no rows.
+    pub fn new(records: &[FetchedRecord], labels: &Labels, refused: &HashMap<i64, String>) -> Self {
+        let mut batch = Self::default();
+        for record in records {
+            let row = match refused.get(&record.offset) {
+                Some(words) => Err(Rejected::Database(words.clone())),
+                None => Row::new(record.offset, record.value.as_deref(), labels),
+            };
+            match row {
+                Ok(row) => batch.rows.push(row),
+                Err(reason) => batch.quarantined.push(Quarantined {
+                    offset: record.offset,
+                    bytes: record.value.as_ref().map(|value| value.to_vec()),
+                    reason,
+                }),
+            }
+        }
+        batch
+    }
+
+    /// Leaves out the records at these offsets.
+    pub fn leave_out(&mut self, offsets: &HashSet<i64>) {
+        if offsets.is_empty() {
+            return;
+        }
+        self.rows.retain(|row| !offsets.contains(&row.topic_offset));
+        self.quarantined.retain(|record| !offsets.contains(&record.offset));
+    }
+}
+
+/// A batch with all that is needed to write it, and to write it again without
+/// what the database refuses.
+#[derive(Debug)]
+pub struct Part {
+    /// What it is made of.
+    pub records: Vec<FetchedRecord>,
+    /// What becomes of that.
+    pub batch: Batch,
+    /// Whose results they are.
+    pub identities: Identities,
+    /// The offset after it.
+    pub next_offset: i64,
+}
+
+impl Part {
+    fn new(records: Vec<FetchedRecord>, labels: &Labels, next_offset: i64) -> Self {
+        Self {
+            batch: Batch::new(&records, labels, &HashMap::new()),
+            identities: Identities::new(&records),
+            records,
+            next_offset,
+        }
+    }
+}
+
+/// What a fetch found, ready to be written.
+#[derive(Debug)]
+pub struct Parts {
+    /// In the order of their offsets; one without records passes what is in the
+    /// log for others to read.
+    pub parts: Vec<Part>,
+    /// The offset after all of them.
+    pub next_offset: i64,
+    /// The offset up to which records may be read.
+    pub high_watermark: i64,
+}
+
+impl Parts {
+    /// Of what was fetched from `offset` on, `records_max` in each at most.
+    pub fn new(fetched: Fetched, offset: i64, labels: &Labels, records_max: usize) -> Self {
+        let Fetched { mut records, next_offset, high_watermark, .. } = fetched;
+        let mut parts = Vec::new();
+        let mut position = offset;
+        while position != next_offset {
+            let rest = records.split_off(batch_len(&records, records_max));
+            // The last one also passes what is not for us.
+            position = match records.last() {
+                Some(last) if !rest.is_empty() => last.offset + 1,
+                _ => next_offset,
+            };
+            parts.push(Part::new(records, labels, position));
+            records = rest;
+        }
+        Self { parts, next_offset, high_watermark }
+    }
+
+    /// Whether more can be read at once.
+    pub fn is_more_there(&self) -> bool {
+        self.next_offset < self.high_watermark
+    }
+}
+
+/// How many of these records one transaction takes: at least one.
+fn batch_len(records: &[FetchedRecord], records_max: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |record: &&FetchedRecord| {
+        bytes += record.value.as_ref().map_or(0, |value| value.len());
+        bytes <= BATCH_BYTES_MAX
+    };
+    let count = records.iter().take(records_max).take_while(fits).count();
+    count.max(1).min(records.len())
+}
+
+#[cfg(test)]
+mod tests;
