@@ -5,6 +5,9 @@
 
 # What a broker may take: half a gigabyte of heap, started quickly rather than run fast.
 kafka_jvm=(-Xms64m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError)
+# Who measures sets AVAILABILITY_KAFKA_JVM to options of its own: without the second compiler, which has the
+# processor's AES, a broker's TLS is what is measured.
+if [[ -n ${AVAILABILITY_KAFKA_JVM:-} ]]; then read -r -a kafka_jvm <<<"$AVAILABILITY_KAFKA_JVM"; fi
 kafka_start_seconds=120
 
 # java_command: the Java to run and its options, into `java_command`. A distribution logs through

@@ -4,6 +4,7 @@ use std::fs::read_to_string;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::machine::processor_s;
 use super::report::Report;
 use super::world::{PATIENCE, POSITION, domains as some_domains, list};
 use super::{Bench, Failed};
@@ -17,9 +18,6 @@ const IDLE_S: usize = 60;
 const MEMORY_MOST_MIB: u64 = 256;
 const CORE_MOST_PERCENT: f64 = 2.0;
 const CONNECTIONS: i64 = 8;
-/// What the kernel counts processor time in, on every platform that it is
-/// built for today (USER_HZ).
-const TICKS_A_SECOND: f64 = 100.0;
 
 /// One recorder with a thousand topics: memory, processor, threads, connections.
 pub(super) fn domains(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failed> {
@@ -73,15 +71,6 @@ pub(super) fn domains(bench: &Bench<'_>, report: &mut Report) -> Result<(), Fail
     );
     recorder.stop(PATIENCE)?;
     Ok(())
-}
-
-fn processor_s(process: u32) -> Result<f64, Failed> {
-    let stat = read_to_string(format!("/proc/{process}/stat"))?;
-    // The name, in brackets, may hold anything.
-    let (_, fields) = stat.rsplit_once(')').ok_or("no stat")?;
-    let mut fields = fields.split_whitespace().skip(11);
-    let mut ticks = || fields.next().ok_or("no times")?.parse::<f64>().map_err(Failed::from);
-    Ok((ticks()? + ticks()?) / TICKS_A_SECOND)
 }
 
 fn number(status: &str, key: &str) -> Result<u64, Failed> {

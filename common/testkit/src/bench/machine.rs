@@ -3,6 +3,12 @@
 use std::fs::read_to_string;
 use std::thread::available_parallelism;
 
+use super::Failed;
+
+/// What the kernel counts processor time in, on every platform that it is
+/// built for today (USER_HZ).
+const TICKS_A_SECOND: f64 = 100.0;
+
 /// One line: cores, processor, memory, kernel.
 pub(super) fn describe() -> String {
     let cores = available_parallelism().map_or(0, usize::from);
@@ -23,4 +29,14 @@ pub(super) fn describe() -> String {
         memory_kib >> 20,
         kernel.trim()
     )
+}
+
+/// The processor time of a process so far, in seconds.
+pub(super) fn processor_s(process: u32) -> Result<f64, Failed> {
+    let stat = read_to_string(format!("/proc/{process}/stat"))?;
+    // The name, in brackets, may hold anything.
+    let (_, fields) = stat.rsplit_once(')').ok_or("no stat")?;
+    let mut fields = fields.split_whitespace().skip(11);
+    let mut ticks = || fields.next().ok_or("no times")?.parse::<f64>().map_err(Failed::from);
+    Ok((ticks()? + ticks()?) / TICKS_A_SECOND)
 }

@@ -2,6 +2,7 @@
 
 use super::bare::{self, Way};
 use super::load::Load;
+use super::machine::processor_s;
 use super::report::{Report, median};
 use super::world::{World, domains, list};
 use super::{Bench, Failed};
@@ -29,35 +30,48 @@ pub(super) fn throughput(bench: &Bench<'_>, report: &mut Report) -> Result<(), F
         let mut database = world.database()?;
         bare::prepare(&mut database, &domain[0])?;
         bare.push(bare::insert(&mut database, &domain[0], &rows)?);
-        normal.push(recorder_rate(&world, &list(&domain), records, &[])?);
-        smart.push(recorder_rate(&world, &list(&domain), records, &[("SMART", "true")])?);
+        for (runs, more) in [(&mut normal, [].as_slice()), (&mut smart, &[("SMART", "true")])] {
+            runs.push(record(&world, &list(&domain), records, more)?);
+        }
     }
-    let rate = |rates: &[f64]| format!("{:.0} records/s", median(rates.to_vec()));
-    let ratio = |rates: &[f64]| median(rates.iter().zip(&bare).map(|(a, b)| a / b).collect());
-    report.figure("bare loop, one connection", rate(&bare));
-    report.figure("recorder, one domain", rate(&normal));
-    report.figure("recorder, one domain, smart mode", rate(&smart));
-    for (what, rates, least) in
-        [("recorder", &normal, NORMAL_LEAST), ("smart mode", &smart, SMART_LEAST)]
+    let rate = |rates: Vec<f64>| format!("{:.0} records/s", median(rates));
+    report.figure("bare loop, one connection", rate(bare.clone()));
+    for (what, runs, least) in
+        [("recorder", &normal, NORMAL_LEAST), ("recorder, smart mode", &smart, SMART_LEAST)]
     {
-        let ratio = ratio(rates);
+        report
+            .figure(format!("{what}, one domain"), rate(runs.iter().map(|run| run.rate).collect()));
+        let spent = median(runs.iter().map(|run| run.processor_us).collect());
+        report.figure(format!("{what}: processor time of a record"), format!("{spent:.1} µs"));
+        let ratio = median(runs.iter().zip(&bare).map(|(run, bare)| run.rate / bare).collect());
         let what = format!("{what} ÷ bare loop, median of {ROUNDS}");
         report.target(what, format!("{ratio:.2}"), format!("≥ {least}"), ratio >= least);
     }
     Ok(())
 }
 
-fn recorder_rate(
+/// What one recorder did.
+struct Run {
+    /// Records a second.
+    rate: f64,
+    /// Of the recorder alone, for each record, its start included. Other loads on
+    /// the machine change this the least.
+    processor_us: f64,
+}
+
+fn record(
     world: &World<'_>,
     domains: &str,
     records: usize,
     more: &[(&str, &str)],
-) -> Result<f64, Failed> {
+) -> Result<Run, Failed> {
     let mut database = world.database()?;
     let recorder = world.recorder(&database, domains, more)?;
     let rate = database.rate_until(records)?;
+    let processor_us = processor_s(recorder.id())? / records as f64 * 1e6;
+    log::info!("{rate:.0} records/s, {processor_us:.1} µs each");
     recorder.stop(super::world::PATIENCE)?;
-    Ok(rate)
+    Ok(Run { rate, processor_us })
 }
 
 /// Arrays beside `copy`, each in one transaction with the position's move.
@@ -87,7 +101,7 @@ pub(super) fn backlog(bench: &Bench<'_>, report: &mut Report) -> Result<(), Fail
     let each = bench.size(BACKLOG) / domains.len();
     let records = each * domains.len();
     world.fill(&domains, each)?;
-    let rate = recorder_rate(&world, &list(&domains), records, &[])?;
+    let Run { rate, .. } = record(&world, &list(&domains), records, &[])?;
     let whole = format!("{records} records of {BACKLOG_DOMAINS} domains");
     report.figure(format!("backlog of {whole}"), format!("{rate:.0} records/s"));
     let seconds = BACKLOG as f64 / rate;
