@@ -64,12 +64,13 @@ impl SmallDisk {
         PathBuf::from(format!("/proc/{}/root", self.keeper.id())).join(below_root)
     }
 
-    /// Takes all the room that there is.
+    /// Takes all the room that there is, beside what it took before.
     ///
     /// # Errors
     /// When it can't be filled.
     pub fn fill(&self) -> io::Result<()> {
-        let mut file = File::create(self.from_here().join(FILLER))?;
+        let path = self.from_here().join(FILLER);
+        let mut file = File::options().create(true).append(true).open(path)?;
         for size in [64 * 1024, 4 * 1024] {
             let bytes = vec![b'x'; size];
             loop {

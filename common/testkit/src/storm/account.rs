@@ -65,7 +65,7 @@ pub(super) fn all_of(facts: &TopicFacts) -> String {
             let identity = record.identity.map(|it| format!("{} {}", it.run, it.sequence));
             let decoded = Record::decode(&record.value);
             let what = decoded.map(|it| format!("{} {} {}", it.from, it.timestamp, it.url));
-            let _ = writeln!(text, "  {} {identity:?} {what:?}", record.offset);
+            let _ = writeln!(text, "  {} {identity:?} {what:?} {:?}", record.offset, record.ended);
         }
     }
     for (run, mark) in &facts.marks {

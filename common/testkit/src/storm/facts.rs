@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use common::identity::Identity;
+use common::identity::{Ended, Identity};
 use common::kafka::Uuid;
 
 /// A record in Kafka.
@@ -13,6 +13,8 @@ pub(super) struct Tapped {
     pub(super) offset: i64,
     /// Run and number, if its headers say them.
     pub(super) identity: Option<Identity>,
+    /// What it tells of how earlier runs ended.
+    pub(super) ended: Vec<Ended>,
     /// The value.
     pub(super) value: Vec<u8>,
 }
@@ -101,6 +103,8 @@ pub(super) struct TopicFacts {
     pub(super) topic: String,
     /// In the order in which they were made.
     pub(super) lives: Vec<TopicLife>,
+    /// How many numbers each run gave, as far as its tracker's spool tells.
+    pub(super) given: HashMap<Uuid, i64>,
     /// Where the log ends now.
     pub(super) log_end: i64,
     /// The rows of its domain, by `id`.

@@ -1,13 +1,13 @@
 //! Does what the plan says: a thread for each lane.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::identity::Identity;
-use common::kafka::{Client, Error as KafkaError, LogEnd, ResponseError, TopicSpec};
+use common::kafka::{Client, Error as KafkaError, LogEnd, ResponseError, TopicSpec, Uuid};
 use common::stop::{Stop, Stopper};
 use kafka_protocol::messages::ApiKey;
 
@@ -16,6 +16,7 @@ use super::programs::{Running, now_s};
 use super::spool;
 use super::tap::Tap;
 use super::world::World;
+use crate::given::{self, Given};
 use crate::proxy::{Fault as ProxyFault, Told};
 
 type Failed = Box<dyn Error>;
@@ -37,6 +38,8 @@ pub(super) struct Done {
     full: Mutex<Vec<(f64, f64)>>,
     /// What was in a spool when its tracker was killed.
     safe: Mutex<Vec<(String, Identity)>>,
+    /// What trackers say of how many numbers they gave.
+    given: Mutex<Vec<Given>>,
     failed: Mutex<Vec<String>>,
 }
 
@@ -64,6 +67,30 @@ impl Done {
     /// The results, by topic, that were on disk when a tracker was killed.
     pub(super) fn safe(&self) -> Vec<(String, Identity)> {
         self.safe.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads how many numbers a tracker gave that has just ended.
+    pub(super) fn note_given(&self, world: &World, tracker: usize) -> std::io::Result<()> {
+        match given::read(&world.spool(tracker)) {
+            Ok(given) => {
+                self.given.lock().unwrap_or_else(PoisonError::into_inner).extend(given);
+                Ok(())
+            }
+            // It was killed before it made it.
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(cause) => Err(cause),
+        }
+    }
+
+    /// The number after the highest that each run gave in a topic.
+    pub(super) fn given(&self, topic: &str) -> HashMap<Uuid, i64> {
+        let mut counts = HashMap::new();
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        for given in given.iter().filter(|it| it.topic == topic) {
+            let count = counts.entry(given.run).or_insert(0);
+            *count = given.count.max(*count);
+        }
+        counts
     }
 
     /// What could not be done, or ended by itself.
@@ -130,6 +157,7 @@ fn act(world: &World, tap: &Tap, fault: Fault, done: &Done) -> Result<(), Failed
             }
             running.kill();
             if let Who::Tracker(index) = who {
+                done.note_given(world, index)?;
                 let safe = spool::read(&world.spool(index))?;
                 done.safe.lock().unwrap_or_else(PoisonError::into_inner).extend(safe);
             }
@@ -172,7 +200,7 @@ fn act(world: &World, tap: &Tap, fault: Fault, done: &Done) -> Result<(), Failed
         Fault::FillDisk(ms) => {
             let from = now_s();
             let filled = fill(world, ms);
-            world.disk.empty();
+            world.disk.empty()?;
             filled?;
             done.full.lock().unwrap_or_else(PoisonError::into_inner).push((from, now_s()));
             done.count("full disk of a spool");

@@ -12,7 +12,6 @@
 //! `recorder/src/sql.rs`.
 
 mod account;
-mod disk;
 mod facts;
 mod faults;
 mod inject;
@@ -104,7 +103,7 @@ pub fn run(settings: &Settings, stop: &Stop) -> Result<bool, Box<dyn Error>> {
     }
     log::info!("the storm is over");
     let caught_up = calm_down(&world, &tap, &done)?;
-    let judged = judge(&world, &tap, &plan)?;
+    let judged = judge(&world, &tap, &plan, &done)?;
     let balanced = report(settings, &world, &done, &judged, injected, caught_up)?;
     keep_logs_of_services(&world, folder, balanced);
     log::info!("it took {:.0} s in all", begun.elapsed().as_secs_f64());
@@ -116,12 +115,13 @@ pub fn run(settings: &Settings, stop: &Stop) -> Result<bool, Box<dyn Error>> {
 fn calm_down(world: &World, tap: &Tap, done: &Done) -> Result<Duration, Box<dyn Error>> {
     let healed = Instant::now();
     thread::sleep(CALM);
-    for who in [Who::Tracker(0), Who::Tracker(1)] {
-        let mut tracker = world.running(who)?;
+    for index in [0, 1] {
+        let mut tracker = world.running(Who::Tracker(index))?;
         for _ in 0..DRAINS_MAX {
             if let Err(cause) = tracker.stop() {
                 done.fail(cause.to_string());
             }
+            done.note_given(world, index)?;
             let log = tracker.lives.last().map(|life| tracker.log_of(life)).transpose()?;
             if !log.is_some_and(|log| log.contains("wait on disk for the next start")) {
                 break;
@@ -179,6 +179,7 @@ fn judge(
     world: &World,
     tap: &Tap,
     plan: &Plan,
+    done: &Done,
 ) -> Result<Vec<(TopicFacts, Judgement)>, Box<dyn Error>> {
     let mut database = connect(&world.services, &world.database)?;
     let mut client = Client::new(world.settings()?);
@@ -187,7 +188,8 @@ fn judge(
     for (topic, domain) in world.topics()?.into_iter().zip(&world.domains) {
         let lives = tapped.remove(&topic).unwrap_or_default();
         let log_end = client.list_offset(&topic, 0, LogEnd::Latest)?;
-        let mut facts = TopicFacts { topic, lives, log_end, ..TopicFacts::default() };
+        let given = done.given(&topic);
+        let mut facts = TopicFacts { topic, lives, given, log_end, ..TopicFacts::default() };
         stored::read(&mut database, &domain.table(), &mut facts)?;
         let judgement = oracle::judge(&facts, plan.smart);
         judged.push((facts, judgement));

@@ -104,6 +104,8 @@ struct Reading<'a> {
     next: HashMap<Uuid, i64>,
     /// Numbers in records that were never read.
     unread: BTreeSet<(Uuid, i64)>,
+    /// How many numbers a run gave, as records told that were never read.
+    told_unread: HashMap<Uuid, i64>,
 }
 
 impl<'a> Reading<'a> {
@@ -126,6 +128,10 @@ impl<'a> Reading<'a> {
                     StoredGap::Sequence { .. } => false,
                 });
                 if in_gap || !was_read {
+                    for ended in &record.ended {
+                        let count = reading.told_unread.entry(ended.run).or_insert(0);
+                        *count = ended.count.max(*count);
+                    }
                     match record.identity {
                         Some(known) => drop(reading.unread.insert((known.run, known.sequence))),
                         None => {
@@ -134,6 +140,10 @@ impl<'a> Reading<'a> {
                         }
                     }
                     continue;
+                }
+                for ended in &record.ended {
+                    let next = reading.next.entry(ended.run).or_insert(0);
+                    *next = ended.count.max(*next);
                 }
                 let Some(known) = record.identity else {
                     judgement.account.given += 1;
@@ -196,7 +206,10 @@ fn judge_numbers(facts: &TopicFacts, reading: &Reading<'_>, judgement: &mut Judg
                     missing.at_end += 1;
                     judgement.account.missing += 1;
                 }
-                (false, 0) if reading.unread.contains(&(run, number)) => {
+                (false, 0)
+                    if reading.unread.contains(&(run, number))
+                        || reading.told_unread.get(&run).is_some_and(|count| number < *count) =>
+                {
                     judgement.account.unread += 1;
                 }
                 (false, 0) => judgement.wrong.push(format!(
@@ -228,9 +241,8 @@ fn judge_numbers(facts: &TopicFacts, reading: &Reading<'_>, judgement: &mut Judg
     }
 }
 
-/// The highest number that each run is known to have given: the highest seen in
-/// Kafka or in a gap. A run that was killed may have given more. The one place
-/// to change once it leaves behind how many.
+/// The highest number that each run gave: as its spool tells, or, of one without,
+/// the highest seen in Kafka or in a gap.
 fn highest_given(facts: &TopicFacts) -> HashMap<Uuid, i64> {
     let records = facts.lives.iter().flat_map(|life| &life.records);
     let seen = records.filter_map(|record| record.identity).map(|it| (it.run, it.sequence));
@@ -239,7 +251,8 @@ fn highest_given(facts: &TopicFacts) -> HashMap<Uuid, i64> {
         StoredGap::Offsets { .. } => None,
     });
     let mut highest = HashMap::new();
-    for (run, number) in seen.chain(gaps) {
+    let given = facts.given.iter().map(|(run, count)| (*run, count - 1));
+    for (run, number) in seen.chain(gaps).chain(given) {
         let entry = highest.entry(run).or_insert(number);
         *entry = number.max(*entry);
     }

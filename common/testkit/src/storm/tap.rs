@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use common::identity::Identity;
+use common::identity::{Ended, Identity};
 use common::kafka::{Client, FetchLimits, FetchPosition, Settings, Uuid};
 
 use super::facts::{Tapped, TopicLife};
@@ -108,6 +108,7 @@ fn read(shared: &Shared, mut client: Client) {
                     life.next_offset = fetched.next_offset;
                     life.records.extend(fetched.records.into_iter().map(|record| Tapped {
                         offset: record.offset,
+                        ended: Ended::from_headers(&record.headers).unwrap_or_default(),
                         identity: Identity::from_headers(&record.headers).ok().flatten(),
                         value: record.value.map(Vec::from).unwrap_or_default(),
                     }));

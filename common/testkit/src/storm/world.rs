@@ -7,15 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use common::domain::{Domain, TOPIC_PREFIX};
 use common::kafka::{Address, Client, Security, Settings, TopicSpec};
 
-use super::disk::SmallDisk;
 use super::plan::{BROKERS, DOMAINS, Plan, Who};
 use super::programs::Running;
 use super::sites::{Sites, host};
 use crate::proxy::{KafkaProxy, PostgresProxy};
 use crate::services::{OwnSet, Services, connect, fresh_database};
+use crate::small_disk::SmallDisk;
 
 /// The period in which each target is probed: some 46 results a second.
 const PERIOD_S: u32 = 1;
+/// Above the least bound of a spool, which is 16 MiB.
+const DISK_MIB: u32 = 24;
 /// A role whose password costs little to check, as it is checked at each cut.
 const ROLE: &str = "storm";
 
@@ -52,7 +54,7 @@ impl World {
         programs: &Path,
         folder: &Path,
     ) -> Result<Self, Box<dyn Error>> {
-        let disk = SmallDisk::mount(&folder.join("disk"))?;
+        let disk = SmallDisk::mount(&folder.join("disk"), DISK_MIB)?;
         log::info!("starting {BROKERS} brokers and a postgresql");
         let services = Services::start(BROKERS)?;
         let sites = Sites::start()?;
@@ -129,7 +131,7 @@ impl World {
     /// The spool of a tracker, as it is seen from here.
     pub(super) fn spool(&self, tracker: usize) -> PathBuf {
         match tracker {
-            0 => self.disk.seen_from_here().join("spool"),
+            0 => self.disk.from_here().join("spool"),
             _ => self.folder.join(format!("spool-{}", tracker + 1)),
         }
     }

@@ -1,4 +1,4 @@
-use common::identity::Identity;
+use common::identity::{Ended, Identity};
 use common::record::Status;
 
 use super::super::facts::{StoredQuarantine, StoredRow, TopicLife};
@@ -26,7 +26,7 @@ fn value(second: i64, healthy: bool) -> Vec<u8> {
 
 fn tapped(offset: i64, number: i64, healthy: bool) -> Tapped {
     let identity = Some(Identity { run: RUN, sequence: number });
-    Tapped { offset, identity, value: value(100 + number, healthy) }
+    Tapped { offset, identity, ended: Vec::new(), value: value(100 + number, healthy) }
 }
 
 fn stored(id: i64, record: &Tapped) -> StoredRow {
@@ -46,6 +46,7 @@ fn good() -> TopicFacts {
     ];
     TopicFacts {
         topic: "t".to_owned(),
+        given: HashMap::new(),
         log_end: 5,
         rows: vec![stored(1, &records[0]), stored(2, &records[1]), stored(3, &records[4])],
         quarantined: vec![StoredQuarantine { topic_id: LIFE, offset: 3, bytes: vec![0xc1] }],
@@ -159,6 +160,18 @@ fn a_hole_is_silent() {
 }
 
 #[test]
+fn a_hole_at_the_end_of_a_run_is_silent() {
+    let mut facts = good();
+    facts.given.insert(RUN, 4);
+    assert_eq!(judge(&facts, false).wrong, [""; 0]);
+    facts.given.insert(RUN, 6);
+    expect_wrong(&facts, false, "number 4: neither recorded nor in a gap, and 5 was given");
+    facts.gaps.push(StoredGap::Sequence { run: RUN, from: 4, to: 6 });
+    facts.marks.insert(RUN, 6);
+    assert_eq!(judge(&facts, false).wrong, [""; 0]);
+}
+
+#[test]
 fn what_is_recorded_is_in_no_gap() {
     let mut facts = good();
     facts.gaps.push(StoredGap::Sequence { run: RUN, from: 1, to: 2 });
@@ -200,6 +213,14 @@ fn what_nobody_read_of_a_deleted_topic_is_in_a_gap() {
     let judgement = judge(&last, false);
     assert_eq!(judgement.wrong, [""; 0]);
     assert_eq!(judgement.account.unread, 1);
+    // What the run lost at its end was told by that record alone.
+    let mut told = last.clone();
+    told.given.insert(RUN, 6);
+    expect_wrong(&told, false, "number 4: neither recorded nor in a gap");
+    told.lives[0].records[4].ended = vec![Ended { run: RUN, count: 6 }];
+    let judgement = judge(&told, false);
+    assert_eq!(judgement.wrong, [""; 0]);
+    assert_eq!(judgement.account.unread, 3);
     last.gaps.clear();
     expect_wrong(&last, false, "no broken record");
 }
