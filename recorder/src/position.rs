@@ -72,6 +72,15 @@ pub struct Start {
     pub note: Option<String>,
 }
 
+impl Start {
+    /// Whether a broker that is behind the others, after it stood still or was
+    /// cut off, would lead to the same: then they are to be asked too, as to
+    /// believe it would be to read records again.
+    pub fn is_doubtful(&self) -> bool {
+        self.gaps.iter().any(|gap| gap.reason != RETENTION)
+    }
+}
+
 /// Where to start: at what is `stored` for this topic id, else at the log's
 /// start. `table` is given for 1.1.0's own topics with one partition alone.
 pub fn start(

@@ -43,6 +43,8 @@ pub struct PartitionMetadata {
     pub index: i32,
     /// The broker that leads it; none in an election or an outage.
     pub leader: Option<i32>,
+    /// The number of its election: a higher one is later.
+    pub leader_epoch: i32,
 }
 
 /// See the module. It knows only topics that were asked for.
@@ -99,6 +101,13 @@ impl Cluster {
         self.leader(topic, partition).is_ok() && !self.topics.get(topic).is_some_and(is_old)
     }
 
+    /// The topic's id and the partition's election, as the leader is looked up by.
+    pub(super) fn election(&self, topic: &str, partition: i32) -> Option<(Uuid, i32)> {
+        let known = self.topics.get(topic)?;
+        let found = known.partitions.iter().find(|candidate| candidate.index == partition)?;
+        Some((known.id, found.leader_epoch))
+    }
+
     /// Where the partition's leader listens.
     pub(super) fn leader(&self, topic: &str, partition: i32) -> Result<&Address, Error> {
         let (known, _) = self
@@ -129,7 +138,7 @@ impl Cluster {
     }
 }
 
-fn topic(topic: MetadataResponseTopic) -> Option<TopicMetadata> {
+pub(super) fn topic(topic: MetadataResponseTopic) -> Option<TopicMetadata> {
     let name = topic.name?.0;
     let error = ResponseError::try_from_code(topic.error_code);
     let mut partitions: Vec<_> = topic.partitions.iter().map(partition).collect();
@@ -141,5 +150,6 @@ fn partition(partition: &MetadataResponsePartition) -> PartitionMetadata {
     PartitionMetadata {
         index: partition.partition_index,
         leader: Some(partition.leader_id.0).filter(|leader| *leader >= 0),
+        leader_epoch: partition.leader_epoch,
     }
 }

@@ -4,6 +4,7 @@
 
 mod address;
 mod admin;
+mod agreement;
 mod batch;
 mod client;
 mod compression;

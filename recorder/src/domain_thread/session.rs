@@ -106,6 +106,9 @@ impl DomainThread {
             None
         };
         let found = position::start(stored, topic.id, LogRange { start, end }, table);
+        if found.is_doubtful() {
+            self.client.confirm(&partition.topic, topic.id, partition.number)?;
+        }
         if stored != Some(found.position) {
             store_start(database, stop, partition, stored, &found)?;
         }
@@ -144,6 +147,9 @@ impl DomainThread {
     ) -> Result<(), Failure> {
         if found.gaps.is_empty() {
             return Ok(());
+        }
+        if found.is_doubtful() {
+            self.client.confirm(&partition.topic, position.topic_id, partition.number)?;
         }
         store_start(&self.shared.database, &self.stop, partition, Some(*position), &found)?;
         if let Some(note) = &found.note {

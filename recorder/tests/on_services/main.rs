@@ -9,5 +9,6 @@ mod outages;
 mod postgres_uri;
 mod recording;
 mod replay;
+mod stale;
 mod support;
 mod unreadable;
