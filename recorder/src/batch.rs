@@ -1,7 +1,7 @@
 //! What was fetched, cut into what is written in one transaction each, and
 //! ready for it: decoded, judged as far as that needs no database.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use common::kafka::{Fetched, FetchedRecord};
 
@@ -36,13 +36,13 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// From the records of a fetch; those that the database `refused`, by
-    /// offset with its words, go to quarantine like those that are no rows.
-    pub fn new(records: &[FetchedRecord], labels: &Labels, refused: &HashMap<i64, String>) -> Self {
+    /// From the records of a fetch; all go to quarantine when the database
+    /// `refused` them, with its words, as those do that are no rows.
+    pub fn new(records: &[FetchedRecord], labels: &Labels, refused: Option<&str>) -> Self {
         let mut batch = Self::default();
         for record in records {
-            let row = match refused.get(&record.offset) {
-                Some(words) => Err(Rejected::Database(words.clone())),
+            let row = match refused {
+                Some(words) => Err(Rejected::Database(words.to_owned())),
                 None => Row::new(record.offset, record.value.as_deref(), labels),
             };
             match row {
@@ -67,8 +67,8 @@ impl Batch {
     }
 }
 
-/// A batch with all that is needed to write it, and to write it again without
-/// what the database refuses.
+/// A batch with all that is needed to write it, and to write parts of it when the
+/// database refuses the whole.
 #[derive(Debug)]
 pub struct Part {
     /// What it is made of.
@@ -82,9 +82,10 @@ pub struct Part {
 }
 
 impl Part {
-    fn new(records: Vec<FetchedRecord>, labels: &Labels, next_offset: i64) -> Self {
+    /// These records and the offset after them.
+    pub fn new(records: Vec<FetchedRecord>, labels: &Labels, next_offset: i64) -> Self {
         Self {
-            batch: Batch::new(&records, labels, &HashMap::new()),
+            batch: Batch::new(&records, labels, None),
             identities: Identities::new(&records),
             records,
             next_offset,

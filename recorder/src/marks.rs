@@ -11,6 +11,7 @@
 //! behind all that is left of the first: see [`Ended`].
 
 use std::collections::{HashMap, HashSet};
+use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
 use common::identity::{BrokenIdentity, Ended, Identity};
@@ -287,6 +288,15 @@ pub struct Irregular {
     pub first_broken: Option<(i64, BrokenIdentity)>,
 }
 
+impl AddAssign for Irregular {
+    fn add_assign(&mut self, other: Self) {
+        self.duplicates += other.duplicates;
+        self.missing = self.missing.saturating_add(other.missing);
+        self.broken += other.broken;
+        self.first_broken = self.first_broken.or(other.first_broken);
+    }
+}
+
 /// Says what is irregular, once a minute at most.
 #[derive(Debug, Default)]
 pub struct Sayings {
@@ -297,11 +307,7 @@ pub struct Sayings {
 impl Sayings {
     /// Adds what is to be said.
     pub fn add(&mut self, irregular: Irregular) {
-        let unsaid = &mut self.unsaid;
-        unsaid.duplicates += irregular.duplicates;
-        unsaid.missing = unsaid.missing.saturating_add(irregular.missing);
-        unsaid.broken += irregular.broken;
-        unsaid.first_broken = unsaid.first_broken.or(irregular.first_broken);
+        self.unsaid += irregular;
     }
 
     /// Says it, if there is anything and `at_last` or the last time was a

@@ -169,17 +169,23 @@ pub enum Rejected {
 }
 
 impl Rejected {
-    /// The reason as the quarantine holds it: one line without control
-    /// characters, at most 400 characters.
+    /// The reason as the quarantine holds it.
     pub fn reason(&self) -> String {
         one_line(&self.to_string())
     }
 }
 
-/// A reason as the database holds it: without control characters, at most 400
-/// characters.
+/// A reason as the database holds it: one line, at most 400 characters, and in
+/// ASCII, others as `\u{..}`. What a database can't hold, as its encoding lacks a
+/// character, could not be in quarantine otherwise, and would stop its domain for
+/// ever.
 pub fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_CHARS_MAX).collect()
+    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let ascii = plain.flat_map(|c| {
+        let escaped = (!c.is_ascii()).then(|| c.escape_unicode());
+        escaped.into_iter().flatten().chain(c.is_ascii().then_some(c))
+    });
+    ascii.take(REASON_CHARS_MAX).collect()
 }
 
 impl fmt::Display for Rejected {

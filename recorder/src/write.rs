@@ -2,6 +2,7 @@
 //! the rows, and what goes to quarantine.
 
 use std::collections::HashMap;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use common::postgres::PostgresError;
@@ -33,6 +34,15 @@ pub struct Written {
     pub irregular: Irregular,
 }
 
+impl AddAssign for Written {
+    fn add_assign(&mut self, other: Self) {
+        self.inserted += other.inserted;
+        self.merged += other.merged;
+        self.quarantined += other.quarantined;
+        self.irregular += other.irregular;
+    }
+}
+
 /// Who writes where: the same for all batches of a domain.
 #[derive(Debug)]
 pub struct Writer<'a> {
@@ -54,8 +64,11 @@ impl Writer<'_> {
     /// Writes a part and moves the position behind it.
     ///
     /// When the database refuses a row, which its text alone can't foretell (a
-    /// character that its encoding lacks, a constraint that somebody added),
-    /// the refused rows go to quarantine and the others are written.
+    /// character that its encoding lacks, a constraint that somebody added), the
+    /// halves are written by themselves, and their halves, until each refused
+    /// row is alone and goes to quarantine. However far away the database is and
+    /// however much it refuses, each of these transactions is short and what it
+    /// wrote stays.
     ///
     /// # Errors
     /// See [`WorkError`]; after any, the position is to be read back before
@@ -64,23 +77,40 @@ impl Writer<'_> {
         &mut self,
         partition: &Partition,
         from: Position,
-        Part { records, batch, identities, next_offset }: Part,
+        part: Part,
     ) -> Result<Written, WorkError> {
-        let to = Position { next_offset, ..from };
-        let mut result = self.try_write(partition, from, to, batch, &identities);
-        if let Err(WorkError::Postgres(PostgresError::Data(_))) = result {
-            let Batch { rows, .. } = Batch::new(&records, self.labels, &HashMap::new());
-            result = self.refused(rows).and_then(|refused| {
-                let batch = Batch::new(&records, self.labels, &refused);
-                self.try_write(partition, from, to, batch, &identities)
-            });
-        }
+        let result = self.write_or_halve(partition, from, part);
         if result.is_err()
             && let Some(memory) = &mut self.memory
         {
             **memory = Memory::default();
         }
         result
+    }
+
+    fn write_or_halve(
+        &mut self,
+        partition: &Partition,
+        from: Position,
+        Part { mut records, batch, identities, next_offset }: Part,
+    ) -> Result<Written, WorkError> {
+        let to = Position { next_offset, ..from };
+        let result = self.try_write(partition, from, to, batch, &identities);
+        let Err(WorkError::Postgres(cause @ PostgresError::Data(_))) = &result else {
+            return result;
+        };
+        if records.len() < 2 {
+            let refused = Batch::new(&records, self.labels, Some(&cause.to_string()));
+            return self.try_write(partition, from, to, refused, &identities);
+        }
+        let tail = records.split_off(records.len() / 2);
+        let middle = tail.first().map_or(next_offset, |first| first.offset);
+        let head = Part::new(records, self.labels, middle);
+        let tail = Part::new(tail, self.labels, next_offset);
+        let mut written = self.write_or_halve(partition, from, head)?;
+        let from = Position { next_offset: middle, ..from };
+        written += self.write_or_halve(partition, from, tail)?;
+        Ok(written)
     }
 
     fn try_write(
@@ -124,25 +154,6 @@ impl Writer<'_> {
             memory.keep(plan, &ids);
         }
         Ok(written)
-    }
-
-    /// The rows that the database refuses, by offset with its words: each is
-    /// tried by itself and undone.
-    fn refused(&self, rows: Vec<Row>) -> Result<HashMap<i64, String>, WorkError> {
-        self.database.transaction(self.stop, WRITE_TIMEOUT, |transaction| {
-            let mut refused = HashMap::new();
-            for row in rows {
-                let one = std::slice::from_ref(&row);
-                match transaction.probe(|nested| insert(nested, self.table, one))? {
-                    Ok(_) => {}
-                    Err(error @ PostgresError::Data(_)) => {
-                        refused.insert(row.topic_offset, error.to_string());
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            Ok(refused)
-        })
     }
 }
 

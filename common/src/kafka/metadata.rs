@@ -103,7 +103,7 @@ impl Cluster {
 
     /// The topic's id and the partition's election, as the leader is looked up by.
     pub(super) fn election(&self, topic: &str, partition: i32) -> Option<(Uuid, i32)> {
-        let known = self.topics.get(topic)?;
+        let (known, _) = self.topics.get(topic)?;
         let found = known.partitions.iter().find(|candidate| candidate.index == partition)?;
         Some((known.id, found.leader_epoch))
     }

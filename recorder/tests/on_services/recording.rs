@@ -2,7 +2,7 @@
 
 use crate::support::{World, failed, ok, result};
 use common::domain::TOPIC_PREFIX_OF_1_1_0;
-use testkit::services::{connect, shared};
+use testkit::services::{connect, fresh_name, shared};
 
 /// What 1.1.0 creates, by its own words.
 fn schema_of_1_1_0(world: &mut World, unexpected: &str) {
@@ -240,6 +240,35 @@ fn what_does_not_fit_goes_to_quarantine_and_nothing_stops() {
     let (_, _, log) = recorder.stop();
     assert!(log.contains("recorded 4 rows, 0 merged records, 5 in quarantine"), "{log}");
     assert!(!log.contains("WARN"), "{log}");
+}
+
+/// Goes red when `one_line` leaves a reason as it is: then the row in quarantine
+/// can't be written either, and the domain stands still.
+#[test]
+fn what_the_databases_encoding_lacks_goes_to_quarantine() {
+    let services = shared().unwrap();
+    let mut world = World::new(&services);
+    let name = fresh_name("latin").replace('-', "_");
+    let create = format!(
+        "create database {name} encoding 'LATIN1' lc_collate 'C' lc_ctype 'C' template template0"
+    );
+    world.database.batch_execute(&create).unwrap();
+    let (base, query) = world.uri.split_once('?').unwrap();
+    let (server, _) = base.rsplit_once('/').unwrap();
+    world.uri = format!("{server}/{name}?{query}");
+    world.database = connect(&services, &world.uri).unwrap();
+    let url = "https://a.example/";
+    world.produce([ok(0), result(1, "sydney", url, "日本"), result(2, "日本", url, "ok"), ok(3)]);
+    let recorder = world.recorder();
+    world.expect_position(4);
+    assert_eq!(world.offsets(), [0, 3]);
+    let sql = "select reason from availability_quarantine order by \"offset\"";
+    let rows = world.database.query(sql, &[]).unwrap();
+    let reasons: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let label = r#"record: key phrase: "\u{65e5}\u{672c}" is not a label of phrase_status"#;
+    assert_eq!(reasons[0], label);
+    assert!(reasons[1].ends_with("(22P05)"), "{reasons:?}");
+    recorder.stop();
 }
 
 #[test]
