@@ -1,7 +1,8 @@
-//! The thread that looks for topics, where DOMAIN has a pattern.
+//! The thread that sees whether Kafka answers, and looks for topics where DOMAIN
+//! has a pattern.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::kafka::Client;
 use common::stop::Stop;
@@ -14,18 +15,29 @@ const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// How soon again after a failure.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Its name where outages are counted by domain.
-const WHO: &str = "looking for topics";
+const WHO: &str = "looking for brokers";
 
-/// Gives the names of all topics with the prefix, again and again, until a
-/// stop. It is a thread of its own because a broker that hangs may not keep
-/// leases from being renewed.
-pub fn run(shared: &Arc<Shared>, stop: &Stop, found: &Sender<Vec<String>>) {
+/// Asks the brokers again and again, until a stop, and gives the names of all
+/// topics with the prefix, if they are looked for; without, none as soon as
+/// Kafka answers that was away. It is a thread of its own because a broker that
+/// hangs may not keep leases from being renewed.
+pub fn run(shared: &Arc<Shared>, stop: &Stop, for_topics: bool, found: &Sender<Vec<String>>) {
     let mut client = Client::new(Arc::clone(&shared.kafka));
     while !stop.requested() {
-        let wait = match client.topics_with_prefix(&shared.topic_prefix) {
+        let asked = Instant::now();
+        let answer = if for_topics {
+            client.topics_with_prefix(&shared.topic_prefix)
+        } else {
+            // Of no topic: the least that there is to be asked.
+            client.topics(&[]).map(|_| Vec::new())
+        };
+        let wait = match answer {
             Ok(topics) => {
                 shared.kafka_outage.succeeded(WHO);
-                match found.try_send(topics) {
+                let is_back = shared.reach.answered();
+                let is_news = for_topics || is_back;
+                let given = if is_news { found.try_send(topics) } else { Ok(()) };
+                match given {
                     Ok(()) => LOOK_EVERY,
                     // The last answer is not taken in yet: this one was for nothing.
                     Err(TrySendError::Full(_)) => RETRY_AFTER,
@@ -34,6 +46,7 @@ pub fn run(shared: &Arc<Shared>, stop: &Stop, found: &Sender<Vec<String>>) {
             }
             Err(error) => {
                 shared.kafka_outage.failed(WHO, &error);
+                shared.reach.failed(asked);
                 RETRY_AFTER
             }
         };

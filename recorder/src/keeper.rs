@@ -107,14 +107,25 @@ impl Keeper {
     /// One look: leases renewed, changed, and threads to go with them.
     fn look(&mut self, looked: Instant, done: &Sender<()>) -> Result<(), WorkError> {
         self.join_ended();
-        let look = self.store.look()?;
+        let is_away = self.shared.reach.is_away();
+        let look = self.store.look(!is_away)?;
         if let Some(topics) = self.topics.take() {
             let known: HashSet<&str> = look.leases.iter().map(|l| l.topic.as_str()).collect();
             self.wanted.found(topics, |topic| known.contains(topic));
         }
         let me = self.store.me();
+        if is_away {
+            let has_others = look.recorders.iter().any(|other| *other != me.holder);
+            if has_others || !self.store.is_registered() {
+                return self.stand_back(&look);
+            }
+        }
         let wanted: BTreeSet<&str> = self.wanted.domains().keys().map(String::as_str).collect();
         let mut plan = leases::plan(&look, me, &wanted, &self.left);
+        if is_away {
+            // Alone it keeps what it has, so that an outage moves nothing.
+            (plan.insert, plan.take, plan.ask) = Default::default();
+        }
         let giving: Vec<String> = plan.give.iter().map(|(topic, _)| topic.clone()).collect();
         // A domain is given when its thread has ended, at one of the next looks.
         plan.give.retain(|(topic, _)| !self.running.contains_key(topic));
@@ -139,6 +150,26 @@ impl Keeper {
             self.start(topic, done);
         }
         Ok(())
+    }
+
+    /// Kafka is away from here, and perhaps not from the others: they may have all
+    /// that is held. Its threads wait for a lease, and end where another has it.
+    fn stand_back(&mut self, look: &Look) -> Result<(), WorkError> {
+        self.shared.lease.revoke();
+        self.left.clear();
+        let mut left = Ok(());
+        if self.store.is_registered() {
+            log::warn!("leases: kafka does not answer here: leaving the domains to others");
+            left = self.store.leave();
+        }
+        let before = Some(self.store.me().before);
+        let mine = look.leases.iter().filter(|lease| lease.holder == before);
+        let mine: HashSet<&str> = mine.map(|lease| lease.topic.as_str()).collect();
+        for (_, running) in self.running.iter_mut().filter(|(t, _)| !mine.contains(t.as_str())) {
+            running.stopper = None;
+        }
+        self.tell(&BTreeSet::new(), look);
+        left
     }
 
     fn start(&mut self, topic: String, done: &Sender<()>) {

@@ -43,12 +43,18 @@ impl LeaseStore {
         self.me
     }
 
+    /// Whether this recorder is among those at work.
+    pub fn is_registered(&self) -> bool {
+        self.is_registered
+    }
+
     /// Renews all leases, by one statement, and reads everybody's. When they
-    /// had run out it starts over, under another name and with none.
+    /// had run out it starts over, under another name and with none; but who
+    /// is not to `join` the others only looks.
     ///
     /// # Errors
     /// See [`WorkError`].
-    pub fn look(&mut self) -> Result<Look, WorkError> {
+    pub fn look(&mut self, join: bool) -> Result<Look, WorkError> {
         if !self.is_schema_there {
             schema::ensure_leases(&self.database, &self.stop)?;
             self.is_schema_there = true;
@@ -63,7 +69,7 @@ impl LeaseStore {
                 self.me = Me { holder: new_holder(), before: self.me.holder };
             }
         }
-        if !self.is_registered {
+        if !self.is_registered && join {
             self.register(seconds)?;
         }
         self.transaction(|transaction| {
@@ -129,6 +135,21 @@ impl LeaseStore {
             let (topics, holders) = columns(&plan.take);
             let taken = transaction.query(sql::TAKE, &[&me, &topics, &holders])?;
             Ok(taken.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Lets go of all leases and is not at work any more, until the next look
+    /// that joins; what nobody else took by then is taken back first.
+    ///
+    /// # Errors
+    /// See [`WorkError`]; the leases then run out.
+    pub fn leave(&mut self) -> Result<(), WorkError> {
+        let holder = self.me.holder;
+        self.is_registered = false;
+        self.me = Me { holder: new_holder(), before: holder };
+        self.transaction(|transaction| {
+            transaction.execute(sql::RELEASE, &[&holder])?;
+            Ok(())
         })
     }
 

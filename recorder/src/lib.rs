@@ -1,8 +1,8 @@
 //! Reads results from Apache Kafka and writes each to PostgreSQL exactly once.
 //!
 //! One thread keeps a lease for each domain ([`keeper`], [`leases`]), so that
-//! several recorders share them, and one looks for topics ([`discovery`],
-//! [`wanted`]). One thread per domain ([`domain_thread`]): it fetches records,
+//! several recorders share them, and one looks for brokers and topics
+//! ([`discovery`], [`reach`], [`wanted`]). One thread per domain ([`domain_thread`]): it fetches records,
 //! turns them into rows ([`rows`], [`batch`]) and writes them in one transaction with the new
 //! position ([`mod@write`]), less what is recorded already ([`marks`]); smart
 //! mode merges healthy rows on the way ([`smart`], [`merge`]). All SQL is in
@@ -26,6 +26,7 @@ pub mod merge;
 pub mod offsets;
 pub mod outage;
 pub mod position;
+pub mod reach;
 pub mod replay;
 pub mod rows;
 pub mod schema;
@@ -56,6 +57,7 @@ use crate::keeper::{END_WITHIN, Keeper};
 use crate::lease_store::LeaseStore;
 use crate::leases::LeaseClock;
 use crate::outage::SharedOutage;
+use crate::reach::Reach;
 use crate::settings::Settings;
 use crate::shared::Shared;
 
@@ -90,6 +92,7 @@ fn record(settings: Settings) -> io::Result<()> {
         database: Database::new(settings.postgres, connections, outage),
         kafka: settings.kafka,
         kafka_outage: SharedOutage::new("kafka"),
+        reach: Reach::default(),
         lease: LeaseClock::default(),
         fetch_bytes: AtomicU32::new(0),
         // As many as can write at the same time.
@@ -101,11 +104,12 @@ fn record(settings: Settings) -> io::Result<()> {
     let (found, topics) = bounded(1);
     let (ended, ends) = bounded(1);
     let mut threads = Vec::new();
-    if settings.wanted.has_patterns() {
+    let look = {
         let (shared, stop) = (Arc::clone(&shared), stop.clone());
-        let look = move || discovery::run(&shared, &stop, &found);
-        threads.push(thread::Builder::new().name("discovery".to_owned()).spawn(look)?);
-    }
+        let for_topics = settings.wanted.has_patterns();
+        move || discovery::run(&shared, &stop, for_topics, &found)
+    };
+    threads.push(thread::Builder::new().name("discovery".to_owned()).spawn(look)?);
     let keeper = Keeper::new(store, shared, settings.wanted, topics);
     let keep = {
         let stop = stop.clone();

@@ -8,6 +8,7 @@ use crate::database::Database;
 use crate::group::GroupOffset;
 use crate::leases::LeaseClock;
 use crate::outage::SharedOutage;
+use crate::reach::Reach;
 
 /// What all domains' threads share.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Shared {
     pub kafka: Arc<common::kafka::Settings>,
     /// Whether Kafka can be reached.
     pub kafka_outage: SharedOutage,
+    /// Whether Kafka answers for long enough to have a share of the domains.
+    pub reach: Reach,
     /// Until when this recorder may rely on its leases.
     pub lease: LeaseClock,
     /// The most bytes read for a domain at once.

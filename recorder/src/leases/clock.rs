@@ -23,6 +23,11 @@ impl LeaseClock {
         *self.times() = Times { until: Some(until), confirmed: Some(looked) };
     }
 
+    /// No lease holds until the next that is confirmed.
+    pub fn revoke(&self) {
+        *self.times() = Times::default();
+    }
+
     /// Whether the leases hold now, and, for whoever came to doubt its own at
     /// a time, whether that was looked at since.
     pub fn holds(&self, doubted: Option<Instant>) -> bool {
@@ -55,5 +60,7 @@ mod tests {
         assert!(!clock.holds(Some(doubted)), "looked at before");
         clock.confirm(doubted + Duration::from_nanos(1), later);
         assert!(clock.holds(Some(doubted)));
+        clock.revoke();
+        assert!(!clock.holds(None), "let go");
     }
 }

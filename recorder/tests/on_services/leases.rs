@@ -1,9 +1,11 @@
 //! Several recorders that share domains.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use common::domain::Domain;
+use testkit::proxy::KafkaProxy;
 use testkit::services::{connect, fresh_name, shared};
 
 use crate::support::{Recorder, World, eventually, ok};
@@ -172,8 +174,64 @@ fn who_is_fenced_asks_for_its_lease_and_goes_on_from_where_the_other_left() {
     assert_eq!(log.matches("another recorder is at work on it").count(), 1, "{log}");
 }
 
+/// A recorder whose Kafka never answers takes nothing from one that is well.
+/// Goes red when `Keeper::look` always joins.
+#[test]
+fn who_never_reached_kafka_has_no_share() {
+    let mut all = Domains::new(4);
+    let well = all.recorder();
+    all.expect_shares(&[4]);
+    let list = all.list();
+    let blind = all.world.recorder_with(&[("DOMAIN", &list), ("KAFKA", "127.0.0.1:1")]);
+    blind.expect_log("leases: 0 of 4 domains are ours, recorders at work: 1");
+    blind.expect_log("WARN  recorder::outage] kafka: ");
+    all.produce();
+    all.expect_all_once();
+    assert_eq!(all.shares(), [4]);
+    let (_, took, log) = blind.stop();
+    assert!(took.as_secs() < 8 && log.matches("WARN").count() == 1, "{took:?} {log}");
+    let (_, _, log) = well.stop();
+    assert!(!log.contains("WARN"), "{log}");
+}
+
+/// Goes red when `Keeper::look` never stands back, when one that stood back does
+/// not join again, and when one that is alone lets go.
+#[test]
+fn who_lost_kafka_for_long_leaves_its_domains_to_who_has_not() {
+    let mut all = Domains::new(4);
+    let kafka = all.world.services.kafka_plain.clone();
+    let proxy = KafkaProxy::start(&kafka).unwrap();
+    let address = proxy.addresses();
+    let list = all.list();
+    let cut = all.world.recorder_with(&[("DOMAIN", &list), ("KAFKA", &address)]);
+    all.expect_shares(&[4]);
+    all.expect_all_once();
+    // Alone it holds on to what it has, though nobody answers it.
+    drop(proxy);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(40) {
+        assert_eq!(all.shares(), [4], "after {:?}", start.elapsed());
+        std::thread::park_timeout(Duration::from_millis(500));
+    }
+    let well = all.recorder();
+    all.produce();
+    all.expect_all_once();
+    all.expect_shares(&[4]);
+    cut.expect_log("leases: kafka does not answer here: leaving the domains to others");
+    let port = TcpListener::bind(&address).unwrap();
+    let proxy = KafkaProxy::start_on(vec![port], &kafka).unwrap();
+    all.expect_shares(&[2, 2]);
+    all.produce();
+    all.expect_all_once();
+    let (status, _, log) = cut.stop();
+    assert!(status.success(), "{log}");
+    assert!(log.matches("WARN").count() <= 3, "{log}");
+    well.stop();
+    drop(proxy);
+}
+
 /// Another recorder that holds the leases for 7 s.
-const ANOTHER: &str = "insert into availability_recorder values \
+pub(crate) const ANOTHER: &str = "insert into availability_recorder values \
     ('00000000-0000-0000-0000-000000000001', 'another', now(), now() + interval '7 s');
     update availability_lease set holder = '00000000-0000-0000-0000-000000000001'";
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use testkit::services::{OwnSet, Services};
 
+use crate::leases::ANOTHER;
 use crate::support::{World, eventually, ok};
 
 /// Goes red without `Client::confirm` in `DomainThread::start_position`: the
@@ -38,6 +39,11 @@ fn behind(services: &OwnSet, made_again: bool) -> World {
     let behind = brokers.remove(number - 1);
     let mut others: Services = (**services).clone();
     others.kafka_plain = brokers.join(",");
+    // One that Kafka has answered, without the lease, and so without knowing of others.
+    world.database.batch_execute(ANOTHER).unwrap();
+    let late = world.recorder_with(&[("KAFKA", behind)]);
+    late.expect_log("leases: 0 of 1 domains are ours, recorders at work: 2");
+    late.signal("STOP");
     services.pause_broker(number).unwrap();
     let World { topic, domain, uri, database, .. } = world;
     let mut world = World::new(&others);
@@ -53,13 +59,13 @@ fn behind(services: &OwnSet, made_again: bool) -> World {
     world.expect_position(end);
     recorder.stop();
 
-    let recorder = world.recorder_with(&[("KAFKA", behind)]);
-    recorder.expect_log("leases: 1 of 1");
+    late.signal("CONT");
+    late.expect_log("leases: 1 of 1");
     // What it asks is to lie there when the broker goes on.
     std::thread::park_timeout(Duration::from_secs(1));
     services.resume_broker(number).unwrap();
     world.produce([ok(8)]);
     world.expect_position(end + 1);
-    recorder.stop();
+    late.stop();
     world
 }

@@ -33,11 +33,19 @@ impl KafkaProxy {
     /// # Errors
     /// When an address is none, or no port or thread is to be had.
     pub fn start(brokers: &str) -> io::Result<Self> {
+        let ports = brokers.split(',').map(|_| TcpListener::bind("127.0.0.1:0"));
+        Self::start_on(ports.collect::<io::Result<_>>()?, brokers)
+    }
+
+    /// The same on these ports, as one that went away may come back to its own.
+    ///
+    /// # Errors
+    /// See [`KafkaProxy::start`].
+    pub fn start_on(ports: Vec<TcpListener>, brokers: &str) -> io::Result<Self> {
         let mut listeners = Vec::new();
         let mut places = Places::new();
-        for broker in brokers.split(',') {
+        for (listener, broker) in ports.into_iter().zip(brokers.split(',')) {
             let server: SocketAddr = broker.parse().map_err(io::Error::other)?;
-            let listener = TcpListener::bind("127.0.0.1:0")?;
             places.insert((server.ip().to_string(), server.port().into()), listener.local_addr()?);
             listeners.push((listener, server));
         }
