@@ -92,6 +92,7 @@ fn record(settings: Settings) -> io::Result<()> {
         database: Database::new(settings.postgres, connections, outage),
         kafka: settings.kafka,
         kafka_outage: SharedOutage::new("kafka"),
+        refusals: SharedOutage::new("postgresql"),
         reach: Reach::default(),
         lease: LeaseClock::default(),
         fetch_bytes: AtomicU32::new(0),

@@ -72,7 +72,7 @@ impl SharedOutage {
     }
 }
 
-/// Who waits: by name, or how many.
+/// Who waits: one by name, and how many others.
 struct Waiting<'a> {
     who: &'a str,
     count: usize,
@@ -82,7 +82,7 @@ impl fmt::Display for Waiting<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.count {
             0 | 1 => f.write_str(self.who),
-            count => write!(f, "{count} domains"),
+            count => write!(f, "{} and {} more", self.who, count - 1),
         }
     }
 }

@@ -19,6 +19,9 @@ pub struct Shared {
     pub kafka: Arc<common::kafka::Settings>,
     /// Whether Kafka can be reached.
     pub kafka_outage: SharedOutage,
+    /// Whether PostgreSQL refuses what domains ask of it: a right that is not
+    /// granted, a lock that is not free.
+    pub refusals: SharedOutage,
     /// Whether Kafka answers for long enough to have a share of the domains.
     pub reach: Reach,
     /// Until when this recorder may rely on its leases.

@@ -181,6 +181,12 @@ impl Error {
         of_records.contains(code)
     }
 
+    /// Whether it is about the way to the brokers, which all topics have in
+    /// common: lost, or refused for a certificate, a password or a version.
+    pub fn is_of_connection(&self) -> bool {
+        self.is_transport() || matches!(self, Self::Pem(_))
+    }
+
     /// Whether the connection that it happened on is gone.
     pub(crate) fn is_transport(&self) -> bool {
         matches!(

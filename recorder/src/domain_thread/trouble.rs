@@ -29,6 +29,7 @@ pub(super) struct Trouble {
     backoff: Backoff,
     kafka: bool,
     postgres: bool,
+    refused: bool,
     missing: bool,
 }
 
@@ -43,6 +44,7 @@ impl Trouble {
             backoff: Backoff::new(RETRY_FIRST, RETRY_LONGEST),
             kafka: false,
             postgres: false,
+            refused: false,
             missing: false,
         }
     }
@@ -55,7 +57,12 @@ impl Trouble {
                 self.postgres = true;
                 self.shared.database.failed(domain, error);
             }
-            Failure::Kafka(error) if error.is_retryable() => {
+            Failure::Work(WorkError::Postgres(error)) => {
+                self.refused = true;
+                let hint = if failure.is_denied() { HINT } else { "" };
+                self.shared.refusals.failed(domain, &format_args!("{error}{hint}"));
+            }
+            Failure::Kafka(error) if error.is_retryable() || error.is_of_connection() => {
                 self.kafka = true;
                 self.shared.kafka_outage.failed(domain, error);
             }
@@ -73,9 +80,8 @@ impl Trouble {
             }
             failure => {
                 if let Some(length) = self.own.failed() {
-                    let hint = if failure.is_denied() { HINT } else { "" };
                     let seconds = length.as_secs();
-                    log::warn!("{domain}: {failure}{hint}; trying again for {seconds} s");
+                    log::warn!("{domain}: {failure}; trying again for {seconds} s");
                 }
             }
         }
@@ -95,6 +101,9 @@ impl Trouble {
         if std::mem::take(&mut self.postgres) {
             self.shared.database.succeeded(domain);
         }
+        if std::mem::take(&mut self.refused) {
+            self.shared.refusals.succeeded(domain);
+        }
         if std::mem::take(&mut self.kafka) {
             self.shared.kafka_outage.succeeded(domain);
         }
@@ -108,6 +117,7 @@ impl Drop for Trouble {
     /// Nobody waits any more for what this domain missed.
     fn drop(&mut self) {
         self.shared.database.left(self.domain.as_str());
+        self.shared.refusals.left(self.domain.as_str());
         self.shared.kafka_outage.left(self.domain.as_str());
     }
 }

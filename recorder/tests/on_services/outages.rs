@@ -12,6 +12,7 @@ fn services_broken_on_purpose() {
     killed_between_the_two_commits(&services);
     kafka_and_postgresql_away_at_start_and_later(&services);
     a_stop_is_not_held_up_by_a_broker_that_hangs(&services);
+    a_certificate_that_is_of_no_use_any_more_is_said_once(&services);
     crate::postgres_uri::a_server_without_tls(&services);
 }
 
@@ -113,6 +114,42 @@ fn a_stop_is_not_held_up_by_a_broker_that_hangs(services: &OwnSet) {
     let (status, took, _) = recorder.stop();
     services.resume_broker(1).unwrap();
     assert!(status.success() && took.as_secs() < 8, "{status} {took:?}");
+}
+
+/// Goes red when `Trouble::failed` takes a refusal for one domain's own trouble.
+fn a_certificate_that_is_of_no_use_any_more_is_said_once(services: &OwnSet) {
+    let mut worlds: Vec<_> = (0..8).map(|_| World::new(services)).collect();
+    for world in &mut worlds {
+        world.produce([ok(0)]);
+    }
+    let names: Vec<_> = worlds.iter().map(|world| world.domain.to_string()).collect();
+    let path = |path: &std::path::Path| path.display().to_string();
+    let ca = std::env::temp_dir().join(testkit::services::fresh_name("ca"));
+    std::fs::copy(&services.kafka_ca, &ca).unwrap();
+    let recorder = worlds[0].recorder_with(&[
+        ("DOMAIN", &names.join(",")),
+        ("KAFKA", &services.kafka_tls),
+        ("CA", &path(&ca)),
+        ("CERT", &path(&services.kafka_cert)),
+        ("KEY", &path(&services.kafka_key)),
+    ]);
+    let recorded = "select sum(next_offset)::bigint from availability_offset";
+    worlds[0].expect(recorded, 8);
+    services.kill_broker(1).unwrap();
+    std::fs::copy(services.cert("foreign-ca.crt"), &ca).unwrap();
+    services.start_broker(1).unwrap();
+    recorder.expect_log("WARN  recorder::outage] kafka: ");
+    // Long enough for each domain to have met it.
+    std::thread::park_timeout(std::time::Duration::from_secs(15));
+    std::fs::copy(&services.kafka_ca, &ca).unwrap();
+    for world in &mut worlds {
+        world.produce([ok(1)]);
+    }
+    worlds[0].expect(recorded, 16);
+    recorder.expect_log("kafka: well again after");
+    let (_, _, log) = recorder.stop();
+    assert_eq!(log.matches("WARN").count(), 1, "{log}");
+    std::fs::remove_file(&ca).unwrap();
 }
 
 #[test]
