@@ -11,7 +11,7 @@ use crate::support::{World, eventually, ok};
 /// first as the log seems to be shorter than what was read of it, the second as
 /// the topic seems to be made again, once there and once back.
 #[test]
-fn a_broker_that_is_behind_the_others_leads_to_nothing_being_read_again() {
+fn a_broker_broken_on_purpose_that_is_behind_the_others_leads_to_nothing_being_read_again() {
     let services = Services::start(3).unwrap();
     let mut world = behind(&services, false);
     assert_eq!(world.offsets(), (0..9).collect::<Vec<_>>());
