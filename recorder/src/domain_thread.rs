@@ -84,12 +84,15 @@ impl DomainThread {
             }
             match self.record() {
                 Ok(()) | Err(Failure::Work(WorkError::Stopped)) => {}
-                Err(Failure::LeaseOver) => self.forget(),
+                // Whoever had the lease meanwhile counted by itself, and moved the
+                // position that is read anew.
+                Err(Failure::LeaseOver) => self.writing.forget(),
                 Err(failure) => {
                     if matches!(failure, Failure::Work(WorkError::Fenced)) {
                         // Goes on when a look from now on says that the lease is ours.
                         self.writing.doubted = Some(Instant::now());
-                        self.forget();
+                        self.writing.forget();
+                        self.counted = false;
                     }
                     let delay = self.trouble.failed(&failure);
                     self.stop.wait(delay);
@@ -98,12 +101,6 @@ impl DomainThread {
         }
         self.writing.sayings.say(&self.topic, true);
         self.writing.counts
-    }
-
-    /// What another recorder may have changed is not known any more.
-    fn forget(&mut self) {
-        self.writing.forget();
-        self.counted = false;
     }
 
     /// From nothing known to the first failure. A position is read from the

@@ -11,4 +11,5 @@ mod recording;
 mod replay;
 mod stale;
 mod support;
+mod tables;
 mod unreadable;
