@@ -97,14 +97,20 @@ impl Domain {
         bounded(&format!("web_activity_url_index_{}", self.0.replace('.', "_")))
     }
 
+    /// The name of the table's index on its targets and their times, which smart
+    /// mode looks up by, not quoted, at most 63 bytes.
+    pub fn target_index(&self) -> String {
+        bounded(&format!("web_activity_target_index_{}", self.0.replace('.', "_")))
+    }
+
     /// Every name that the domain takes in PostgreSQL, where tables, indexes
-    /// and sequences share one set of names: the table, its index on URLs, its
-    /// primary key and its sequence.
-    fn relations(&self) -> [String; 4] {
+    /// and sequences share one set of names: the table, its indexes on URLs and
+    /// on targets, its primary key and its sequence.
+    fn relations(&self) -> [String; 5] {
         let table = self.table();
         let key = format!("{table}_pkey");
         let sequence = format!("{table}_id_seq");
-        [table, self.url_index(), key, sequence]
+        [table, self.url_index(), self.target_index(), key, sequence]
     }
 }
 

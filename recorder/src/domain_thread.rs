@@ -14,7 +14,7 @@ use crate::counts::Counts;
 use crate::database::WorkError;
 use crate::failure::Failure;
 use crate::position::{self, LogRange};
-use crate::schema;
+use crate::schema::{self, TargetIndex};
 use crate::shared::Shared;
 use crate::unreadable::Doubts;
 
@@ -54,12 +54,15 @@ pub struct DomainThread {
     doubts: Doubts,
     /// Whether the table of 1.1.0 was counted since the start.
     counted: bool,
+    /// Whether there is nothing to do for the index of smart mode any more.
+    indexed: bool,
     trouble: Trouble,
 }
 
 impl DomainThread {
     /// For this domain, whose topic has this name. Connects to nothing yet.
     pub fn new(domain: Domain, topic: String, shared: Arc<Shared>, stop: Stop) -> Self {
+        let is_smart = shared.smart;
         let trouble = Trouble::new(domain.clone(), Arc::clone(&shared));
         Self {
             client: Client::new(Arc::clone(&shared.kafka)),
@@ -70,6 +73,7 @@ impl DomainThread {
             stop,
             doubts: Doubts::default(),
             counted: false,
+            indexed: !is_smart,
             trouble,
         }
     }
@@ -108,6 +112,9 @@ impl DomainThread {
     fn record(&mut self) -> Result<(), Failure> {
         self.writing.marks.forget();
         let labels = schema::ensure(&self.shared.database, &self.stop, &self.domain)?;
+        if !self.indexed {
+            self.make_index()?;
+        }
         let topic = self.find_topic()?;
         let mut session = Session::new(labels);
         self.add_partitions(&mut session, &topic)?;
@@ -120,6 +127,22 @@ impl DomainThread {
             self.trouble.over();
             self.writing.sayings.say(&self.topic, false);
             self.writing.check_lease()?;
+        }
+        Ok(())
+    }
+
+    /// The index of smart mode, which it can do without; said once for all domains.
+    fn make_index(&mut self) -> Result<(), Failure> {
+        let (database, domain) = (&self.shared.database, &self.domain);
+        let index = schema::ensure_target_index(database, &self.stop, domain)?;
+        self.indexed = index != TargetIndex::NotNow;
+        if let TargetIndex::Refused(reason) = index
+            && !self.shared.index_said.swap(true, Ordering::Relaxed)
+        {
+            log::warn!(
+                "{domain}: smart mode goes on without an index, slower the larger the table: \
+                 {reason} (`recorder schema --smart` prints it for all domains)"
+            );
         }
         Ok(())
     }

@@ -41,7 +41,7 @@ pub mod write;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -101,6 +101,7 @@ fn record(settings: Settings) -> io::Result<()> {
         topic_prefix: settings.topic_prefix,
         group: GroupOffset::new(settings.group),
         smart: settings.smart,
+        index_said: AtomicBool::new(false),
     });
     let (found, topics) = bounded(1);
     let (ended, ends) = bounded(1);

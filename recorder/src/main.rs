@@ -12,8 +12,8 @@ fn main() -> ExitCode {
     let arguments = std::env::args_os().skip(1);
     match settings::parse(arguments, &Environment::of_process()) {
         Ok(Command::Run(Action::Record(settings))) => recorder::run(*settings),
-        Ok(Command::Run(Action::PrintSchema(domains))) => {
-            common::logger::print(&schema::script(&domains))
+        Ok(Command::Run(Action::PrintSchema { domains, smart })) => {
+            common::logger::print(&schema::script(&domains, smart))
         }
         Ok(Command::Run(Action::Replay(settings))) => replay::run(*settings),
         Ok(Command::Print(text)) => common::logger::print(&text),

@@ -1,6 +1,6 @@
 //! What must be in the database, what of it is missing, and making that.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::domain::{Domain, stable_hash};
 
@@ -15,6 +15,9 @@ use common::stop::Stop;
 const MAKE_TIMEOUT: Duration = Duration::from_secs(660);
 /// The longest that looking at it may take.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The SQLSTATE of a lock that was not free in time.
+const LOCK_NOT_FREE: &str = "55P03";
 
 /// The tables of all domains.
 const OWN_TABLES: [&str; 4] =
@@ -52,6 +55,65 @@ pub fn ensure(database: &Database, stop: &Stop, domain: &Domain) -> Result<Label
     Ok(found.labels)
 }
 
+/// Makes the index that smart mode looks targets up by, if it is not there:
+/// without, each look reads all rows of a URL. What it could not make it says,
+/// unless only somebody's lock was in the way.
+///
+/// It is a transaction of its own, so that the domains of a recorder do not wait
+/// for each other's: on a large table it takes minutes, in which nobody writes
+/// to that table. (Without blocking writers it can't be made in a transaction,
+/// and a failure would leave a broken one behind.)
+///
+/// # Errors
+/// See [`WorkError`]; but what the server refuses is in the result.
+pub fn ensure_target_index(
+    database: &Database,
+    stop: &Stop,
+    domain: &Domain,
+) -> Result<TargetIndex, WorkError> {
+    let name = domain.target_index();
+    let is_valid = |transaction: &mut Transaction<'_>| {
+        let rows = transaction.query(sql::INDEX_STATE, &[&name])?;
+        Ok(rows.first().map(|row| row.try_get::<_, bool>(0)).transpose()?)
+    };
+    match database.transaction(stop, LOOK_TIMEOUT, is_valid)? {
+        Some(true) => return Ok(TargetIndex::There),
+        // One that is being made, or failed to be, by somebody.
+        Some(false) => return Ok(TargetIndex::Refused(format!("index {name} is not valid"))),
+        None => {}
+    }
+    let started = Instant::now();
+    let statement = sql::create_target_index(domain);
+    let made = database.transaction(stop, MAKE_TIMEOUT, |transaction| {
+        transaction.batch(sql::SCHEMA_BOUNDS)?;
+        Ok(transaction.batch(&statement)?)
+    });
+    match made {
+        Ok(()) => {
+            log::info!("{domain}: made index {name} in {:.1} s", started.elapsed().as_secs_f64());
+            Ok(TargetIndex::There)
+        }
+        Err(WorkError::Postgres(error)) if error.code() == Some(LOCK_NOT_FREE) => {
+            Ok(TargetIndex::NotNow)
+        }
+        Err(WorkError::Postgres(error)) if !error.is_connection_lost() => {
+            Ok(TargetIndex::Refused(format!("{statement}: {error}")))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What became of the index of smart mode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetIndex {
+    /// It is there.
+    There,
+    /// Somebody wrote to the table all the time: to be tried again.
+    NotNow,
+    /// It can't be made, and why.
+    Refused(String),
+}
+
 /// Makes the tables of leases that are missing; as [`ensure`].
 ///
 /// # Errors
@@ -84,8 +146,8 @@ pub fn lock_key(purpose: &str) -> i64 {
 }
 
 /// The whole schema for these domains as a script that changes nothing that is
-/// there already, for those who run it themselves.
-pub fn script(domains: &[Domain]) -> String {
+/// there already, for those who run it themselves; with what smart mode needs.
+pub fn script(domains: &[Domain], smart: bool) -> String {
     let mut script = String::from(
         "-- A recorder that may not make these needs of them: select, insert and update on the\n\
          -- tables, usage on their sequences, and delete on availability_mark, without which the\n\
@@ -112,6 +174,9 @@ pub fn script(domains: &[Domain]) -> String {
     for domain in domains {
         script.push_str(&format!("{};\n", sql::create_domain_table(domain)));
         script.push_str(&format!("{};\n", sql::create_url_index(domain)));
+        if smart {
+            script.push_str(&format!("{};\n", sql::create_target_index(domain)));
+        }
     }
     script.push_str("commit;\n");
     script

@@ -84,8 +84,13 @@ struct Options {
 pub enum Action {
     /// To record.
     Record(Box<Settings>),
-    /// To print the schema for these domains.
-    PrintSchema(Vec<Domain>),
+    /// To print the schema.
+    PrintSchema {
+        /// For these domains.
+        domains: Vec<Domain>,
+        /// With the index of smart mode.
+        smart: bool,
+    },
     /// To put through again what is in quarantine.
     Replay(Box<ReplaySettings>),
 }
@@ -137,7 +142,10 @@ pub fn parse(
     match options.action.as_deref() {
         None => settings(options, environment).map(Box::new).map(Action::Record),
         Some("schema") => match domains(options.domain, environment)? {
-            (names, patterns) if patterns.is_empty() => Ok(Action::PrintSchema(names)),
+            (domains, patterns) if patterns.is_empty() => {
+                let smart = smart(options.smart, environment)?;
+                Ok(Action::PrintSchema { domains, smart })
+            }
             _ => Err(UsageError::new(
                 "DOMAIN: has a pattern: expected domains, whose tables are to be printed",
             )),
@@ -162,8 +170,7 @@ fn settings(options: Options, environment: &Environment<'_>) -> Result<Settings,
         .map(|given| given.parse("1 to 249 characters", group))
         .transpose()?
         .unwrap_or_else(|| GROUP.to_owned());
-    let smart_name = Name { flag: "--smart", variables: &["SMART"] };
-    let smart = values::switch(environment, smart_name, options.smart)?;
+    let smart = smart(options.smart, environment)?;
     let flags = KafkaFlags {
         kafka: options.kafka,
         ca: options.ca,
@@ -190,6 +197,10 @@ fn settings(options: Options, environment: &Environment<'_>) -> Result<Settings,
 }
 
 /// Kafka is not needed, and what is set for it alone is not looked at.
+fn smart(flag: bool, environment: &Environment<'_>) -> Result<bool, UsageError> {
+    values::switch(environment, Name { flag: "--smart", variables: &["SMART"] }, flag)
+}
+
 fn replay(options: Options, environment: &Environment<'_>) -> Result<ReplaySettings, UsageError> {
     let (wanted, topic_prefix) = wanted(options.domain, options.topic_prefix, environment)?;
     let postgres = postgres(options.postgres, options.pgca, environment)?;

@@ -1,7 +1,7 @@
 //! What the threads of all domains share.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use crate::ahead::Permits;
 use crate::database::Database;
@@ -36,4 +36,6 @@ pub struct Shared {
     pub group: GroupOffset,
     /// Whether healthy records are merged.
     pub smart: bool,
+    /// Whether it was said that an index for that can't be made.
+    pub index_said: AtomicBool,
 }

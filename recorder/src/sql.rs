@@ -45,6 +45,10 @@ pub const ADVISORY_LOCK: &str = "select pg_catalog.pg_advisory_xact_lock($1::big
 pub const RELATIONS: &str = "select name from unnest($1::text[]) as name \
     where pg_catalog.to_regclass(pg_catalog.quote_ident(name)) is not null";
 
+/// Whether the index $1 can be used; no row when it is not there.
+pub const INDEX_STATE: &str = "select indisvalid from pg_catalog.pg_index \
+    where indexrelid = pg_catalog.to_regclass(pg_catalog.quote_ident($1::text))";
+
 /// Which columns the relation $1 has; none when it is not there.
 pub const COLUMNS: &str = "select attname::text from pg_catalog.pg_attribute \
     where attrelid = pg_catalog.to_regclass(pg_catalog.quote_ident($1::text)) \
@@ -275,6 +279,13 @@ pub fn create_domain_table(domain: &Domain) -> String {
 pub fn create_url_index(domain: &Domain) -> String {
     let (index, table) = (quoted(&domain.url_index()), quoted(&domain.table()));
     format!(r#"create index if not exists {index} on {table} ("url")"#)
+}
+
+/// The statement that makes the index by which smart mode finds a target's
+/// newest rows.
+pub fn create_target_index(domain: &Domain) -> String {
+    let (index, table) = (quoted(&domain.target_index()), quoted(&domain.table()));
+    format!(r#"create index if not exists {index} on {table} ("test_from", "url", "event_time")"#)
 }
 
 /// A name that means itself, whatever is in it.

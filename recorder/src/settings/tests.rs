@@ -103,7 +103,9 @@ fn errors_are_one_line_with_their_origin_and_no_secret() {
 fn the_schema_needs_no_server() {
     let only_domains = [("KAFKA", ""), ("POSTGRES", "")];
     match parse_with(&only_domains, &["schema"]) {
-        Ok(Command::Run(Action::PrintSchema(domains))) => assert_eq!(domains.len(), 2),
+        Ok(Command::Run(Action::PrintSchema { domains, smart: false })) => {
+            assert_eq!(domains.len(), 2)
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -41,3 +41,54 @@ fn a_table_of_1_1_0_is_counted_once_whatever_becomes_of_the_lease() {
     assert_eq!(scans(&mut world), before + 1);
     assert_eq!(world.offsets(), [0, 1, 2]);
 }
+
+/// Goes red when `DomainThread::record` does not make the index.
+#[test]
+fn smart_mode_looks_targets_up_by_an_index_or_says_that_it_can_not() {
+    let services = shared().unwrap();
+    let mut world = World::new(&services);
+    world.produce([ok(0)]);
+    let recorder = world.recorder();
+    world.expect_position(1);
+    recorder.stop();
+    let (table, index) = (world.table(), world.domain.target_index());
+    let fill = format!(
+        "insert into {table} (topic_offset, test_from, url, event_time, status, phrase)
+         select 0, 'sydney', 'https://a.example/', n, 'responsive', 'ok'
+         from generate_series(1, 20000) as n; analyze {table};"
+    );
+    world.database.batch_execute(&fill).unwrap();
+    // One that does not own the table can't make it.
+    let role = testkit::services::fresh_name("role").replace('-', "_");
+    let rights = format!(
+        "create role {role} login password 'hunter2';
+         grant all on all tables in schema public to {role};
+         grant all on all sequences in schema public to {role};"
+    );
+    world.database.batch_execute(&rights).unwrap();
+    let (host, port) = (&services.postgres_host, services.postgres_port);
+    let name = world.uri.split('?').next().unwrap().rsplit('/').next().unwrap().to_owned();
+    let uri = format!("postgres://{role}:hunter2@{host}:{port}/{name}?sslmode=verify-full");
+    world.produce([ok(20_001)]);
+    let recorder = world.recorder_with(&[("POSTGRES", &uri), ("SMART", "yes")]);
+    world.expect_position(2);
+    let (_, _, log) = recorder.stop();
+    assert_eq!(log.matches("WARN").count(), 1, "{log}");
+    let statement = format!("create index if not exists \"{index}\" on {table} ");
+    assert!(log.contains(&statement) && log.contains("must be owner of table"), "{log}");
+    let before = scans(&mut world);
+
+    world.produce([ok(20_002)]);
+    let recorder = world.recorder_with(&[("SMART", "yes")]);
+    world.expect_position(3);
+    recorder.expect_log(&format!("made index {index}"));
+    recorder.stop();
+    let making = scans(&mut world);
+    world.produce([ok(20_003)]);
+    let recorder = world.recorder_with(&[("SMART", "yes")]);
+    world.expect_position(4);
+    recorder.stop();
+    assert_eq!(scans(&mut world), making, "{before} before the index");
+    let merged = format!("select count(*) from {table} where event_time > 20000");
+    assert_eq!(world.number(&merged), Some(1));
+}

@@ -28,7 +28,7 @@ pub(super) fn rows(records: impl Iterator<Item = ProduceRecord>) -> Result<Vec<R
 /// Makes the tables of a domain, without a word on those that are there.
 pub(super) fn prepare(database: &mut Database, domain: &Domain) -> Result<(), Failed> {
     database.client.batch_execute("set client_min_messages = 'warning'")?;
-    Ok(database.client.batch_execute(&schema::script(std::slice::from_ref(domain)))?)
+    Ok(database.client.batch_execute(&schema::script(std::slice::from_ref(domain), false))?)
 }
 
 /// Rows a second by the recorder's statement, in transactions as large as its
