@@ -196,11 +196,11 @@ fn settings(options: Options, environment: &Environment<'_>) -> Result<Settings,
     })
 }
 
-/// Kafka is not needed, and what is set for it alone is not looked at.
 fn smart(flag: bool, environment: &Environment<'_>) -> Result<bool, UsageError> {
     values::switch(environment, Name { flag: "--smart", variables: &["SMART"] }, flag)
 }
 
+/// Kafka is not needed, and what is set for it alone is not looked at.
 fn replay(options: Options, environment: &Environment<'_>) -> Result<ReplaySettings, UsageError> {
     let (wanted, topic_prefix) = wanted(options.domain, options.topic_prefix, environment)?;
     let postgres = postgres(options.postgres, options.pgca, environment)?;
