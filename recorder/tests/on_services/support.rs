@@ -30,7 +30,7 @@ use kafka_protocol::records::{
 use testkit::services::{Services, connect, fresh_database, fresh_name};
 
 /// How long anything that must happen may take on a slow machine.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// Waits until `found` gives something.
 pub(crate) fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
