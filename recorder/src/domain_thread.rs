@@ -26,7 +26,7 @@ mod writing;
 pub use trouble::HINT;
 
 use reading::{Reading, next_wanted, read, wanted};
-use session::{Session, TOPIC_LOOK_EVERY};
+use session::{Session, is_of_partition};
 use trouble::Trouble;
 use writing::Writing;
 
@@ -119,12 +119,16 @@ impl DomainThread {
         let mut session = Session::new(labels);
         self.add_partitions(&mut session, &topic)?;
         while !self.stop.requested() {
-            if session.looked.elapsed() >= TOPIC_LOOK_EVERY {
+            if Instant::now() >= session.look_at {
                 let topic = self.find_topic()?;
                 self.add_partitions(&mut session, &topic)?;
             }
             self.fetch_and_write(&mut session)?;
-            self.trouble.over();
+            if session.is_whole {
+                self.trouble.over();
+            } else {
+                self.trouble.database_over();
+            }
             self.writing.sayings.say(&self.topic, false);
             self.writing.check_lease()?;
         }
@@ -179,6 +183,7 @@ impl DomainThread {
         };
         drop(permit);
         let mut first_failure = None;
+        let (mut aside, mut of_partition) = (Vec::new(), None);
         for (reading, result) in readings.iter_mut().zip(results) {
             let Reading { partition, position, .. } = reading;
             let result = match result {
@@ -205,16 +210,28 @@ impl DomainThread {
                 }
                 result => result,
             };
-            if let Err(failure) = result {
-                // The other partitions were read as well; they go first.
-                first_failure.get_or_insert(failure);
+            // The other partitions were read as well; they go first.
+            match result {
+                Ok(()) => {}
+                Err(failure) if is_of_partition(&failure) => {
+                    aside.push(partition.number);
+                    of_partition.get_or_insert(failure);
+                }
+                Err(failure) => {
+                    first_failure.get_or_insert(failure);
+                }
             }
         }
         if ahead.is_none() || committed.elapsed() >= COMMIT_EVERY {
             *committed = Instant::now();
             self.commit(readings);
         }
-        first_failure.map_or(Ok(()), Err)
+        readings.retain(|reading| !aside.contains(&reading.partition.number));
+        match (first_failure, of_partition) {
+            (Some(failure), _) => Err(failure),
+            (None, Some(failure)) => self.set_aside(session, failure),
+            (None, None) => Ok(()),
+        }
     }
 
     fn limits(&self, partitions: usize) -> FetchLimits {

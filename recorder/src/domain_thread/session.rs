@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use common::domain::{TOPIC_PREFIX, TOPIC_PREFIX_OF_1_1_0, other_prefix};
-use common::kafka::{LogEnd, TopicMetadata};
+use common::kafka::{Error as KafkaError, LogEnd, TopicMetadata};
 
 use super::DomainThread;
 use super::reading::{Found, Reading};
@@ -20,7 +20,10 @@ pub(super) const TOPIC_LOOK_EVERY: Duration = Duration::from_secs(30);
 pub(super) struct Session {
     pub(super) labels: Labels,
     pub(super) readings: Vec<Reading>,
-    pub(super) looked: Instant,
+    /// When the topic is looked at for partitions that are not read.
+    pub(super) look_at: Instant,
+    /// Whether all partitions are read, as far as is known.
+    pub(super) is_whole: bool,
     /// When the group's offsets were committed.
     pub(super) committed: Instant,
     /// What was read while what is before it was written.
@@ -31,8 +34,21 @@ impl Session {
     /// Without partitions.
     pub(super) fn new(labels: Labels) -> Self {
         let now = Instant::now();
-        Self { labels, readings: Vec::new(), looked: now, committed: now, ahead: None }
+        Self {
+            labels,
+            readings: Vec::new(),
+            look_at: now,
+            is_whole: true,
+            committed: now,
+            ahead: None,
+        }
     }
+}
+
+/// Whether other partitions of the topic may be read all the same.
+pub(super) fn is_of_partition(failure: &Failure) -> bool {
+    let Failure::Kafka(error) = failure else { return false };
+    !matches!(error, KafkaError::UnknownTopicId { .. })
 }
 
 impl DomainThread {
@@ -72,18 +88,53 @@ impl DomainThread {
         session: &mut Session,
         topic: &TopicMetadata,
     ) -> Result<(), Failure> {
-        session.looked = Instant::now();
+        let mut failed = None;
+        let mut leaders_failed = Vec::new();
         for metadata in &topic.partitions {
             if session.readings.iter().any(|known| known.partition.number == metadata.index) {
                 continue;
             }
+            // What one partition of a leader has shown, each other would wait for.
+            if leaders_failed.contains(&metadata.leader) {
+                continue;
+            }
+            self.writing.check_lease()?;
             let partition = Partition { topic: self.topic.clone(), number: metadata.index };
-            let position = self.start_position(&partition, topic)?;
+            let position = match self.start_position(&partition, topic) {
+                Ok(position) => position,
+                Err(failure) if is_of_partition(&failure) => {
+                    leaders_failed.push(metadata.leader);
+                    failed.get_or_insert(failure);
+                    continue;
+                }
+                Err(failure) => return Err(failure),
+            };
             // Read ahead without it.
             session.ahead = None;
             session.readings.push(Reading { partition, position, committed: None });
         }
+        session.is_whole = true;
+        session.look_at = Instant::now() + TOPIC_LOOK_EVERY;
+        if let Some(failure) = failed {
+            self.set_aside(session, failure)?;
+        }
         self.counted = true;
+        Ok(())
+    }
+
+    /// The others go on without a partition that can't be read now, and it is tried
+    /// again after a while; the failure itself where there are no others.
+    pub(super) fn set_aside(
+        &mut self,
+        session: &mut Session,
+        failure: Failure,
+    ) -> Result<(), Failure> {
+        if session.readings.is_empty() {
+            return Err(failure);
+        }
+        session.is_whole = false;
+        session.ahead = None;
+        session.look_at = Instant::now() + self.trouble.failed(&failure);
         Ok(())
     }
 

@@ -93,17 +93,23 @@ impl Trouble {
         self.missing
     }
 
-    /// All is well: says so of what was not.
-    pub(super) fn over(&mut self) {
+    /// All is well with the database: says so if it was not.
+    pub(super) fn database_over(&mut self) {
         let domain = self.domain.as_str();
-        self.backoff.reset();
-        self.missing = false;
         if std::mem::take(&mut self.postgres) {
             self.shared.database.succeeded(domain);
         }
         if std::mem::take(&mut self.refused) {
             self.shared.refusals.succeeded(domain);
         }
+    }
+
+    /// All is well: says so of what was not.
+    pub(super) fn over(&mut self) {
+        self.database_over();
+        let domain = self.domain.as_str();
+        self.backoff.reset();
+        self.missing = false;
         if std::mem::take(&mut self.kafka) {
             self.shared.kafka_outage.succeeded(domain);
         }
