@@ -31,24 +31,6 @@ pub(super) fn prepare(database: &mut Database, domain: &Domain) -> Result<(), Fa
     Ok(database.client.batch_execute(&schema::script(std::slice::from_ref(domain), false))?)
 }
 
-/// Rows a second by the recorder's statement, in transactions as large as its
-/// own, with all values ready before the clock starts.
-pub(super) fn insert(
-    database: &mut Database,
-    domain: &Domain,
-    rows: &[Row],
-) -> Result<f64, Failed> {
-    let batches: Vec<_> = rows.chunks(BATCH_RECORDS_MAX).map(Columns::new).collect();
-    let statement = database.client.prepare(&TableSql::new(domain).insert)?;
-    let started = Instant::now();
-    for batch in &batches {
-        let mut transaction = database.client.transaction()?;
-        transaction.execute(&statement, &batch.parameters())?;
-        transaction.commit()?;
-    }
-    Ok(rows.len() as f64 / started.elapsed().as_secs_f64())
-}
-
 /// How rows get into a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
@@ -58,12 +40,15 @@ pub(super) enum Way {
     Copy,
 }
 
-/// Rows a second in transactions that move the position as well.
-pub(super) fn insert_with_position(
+/// Rows a second by the recorder's statement, or by a copy in its place, in transactions as large as
+/// its own, which move the position as well if that is asked for. All values are
+/// ready before the clock starts.
+pub(super) fn insert(
     database: &mut Database,
     domain: &Domain,
     rows: &[Row],
     way: Way,
+    moves_position: bool,
 ) -> Result<f64, Failed> {
     let batches: Vec<_> =
         rows.chunks(BATCH_RECORDS_MAX).map(|rows| (rows, Columns::new(rows))).collect();
@@ -71,11 +56,11 @@ pub(super) fn insert_with_position(
     let (topic, topic_id) = (domain.as_str(), Uuid::nil());
     client.execute(POSITION_INSERT, &[&topic, &0, &topic_id, &0_i64, &0_i64])?;
     let compare_and_set = client.prepare(POSITION_MOVE)?;
-    let statement = client.prepare(&TableSql::new(domain).insert)?;
-    let copy = format!(
+    let arrays = client.prepare(&TableSql::new(domain).insert)?;
+    let copy = client.prepare(&format!(
         r#"copy "{}" ("topic_offset", "test_from", "url", "event_time", "status", "phrase", "dns", "response", "detail") from stdin (format binary)"#,
         domain.table()
-    );
+    ))?;
     // The binary form of an enum is its label.
     let (number, text) = (Type::INT8, Type::TEXT);
     let types = [&number, &text, &text, &number, &text, &text, &Type::INT4, &Type::INT4, &text]
@@ -83,16 +68,18 @@ pub(super) fn insert_with_position(
     let started = Instant::now();
     let mut position = 0_i64;
     for (rows, columns) in &batches {
-        let next = position + rows.len() as i64;
         let mut transaction = client.transaction()?;
-        transaction.execute(
-            &compare_and_set,
-            &[&topic, &0, &topic_id, &position, &topic_id, &next, &0_i64],
-        )?;
-        position = next;
+        if moves_position {
+            let next = position + rows.len() as i64;
+            transaction.execute(
+                &compare_and_set,
+                &[&topic, &0, &topic_id, &position, &topic_id, &next, &0_i64],
+            )?;
+            position = next;
+        }
         match way {
             Way::Arrays => {
-                transaction.execute(&statement, &columns.parameters())?;
+                transaction.execute(&arrays, &columns.parameters())?;
             }
             Way::Copy => {
                 let mut writer = BinaryCopyInWriter::new(transaction.copy_in(&copy)?, &types);

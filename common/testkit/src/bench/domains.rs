@@ -14,7 +14,7 @@ const DOMAINS: usize = 1_000;
 const RECORDS: usize = 20;
 /// How long it is left alone before it is watched, and how long that is.
 const SETTLE: Duration = Duration::from_secs(10);
-const IDLE_S: usize = 60;
+const IDLE_S: usize = 45;
 const MEMORY_MOST_MIB: u64 = 256;
 const CORE_MOST_PERCENT: f64 = 2.0;
 const CONNECTIONS: i64 = 8;

@@ -19,7 +19,7 @@ const DOMAINS: usize = 20;
 const TARGETS: usize = 200;
 /// How long the programs run before what is measured, and how long it is.
 const WARM_UP: Duration = Duration::from_secs(8);
-const MEASURED_S: usize = 60;
+const MEASURED_S: usize = 45;
 const P99_MOST_MS: f64 = 250.0;
 
 /// Trackers, Kafka, recorder and PostgreSQL as in production: TLS, fsync.

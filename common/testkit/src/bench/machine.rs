@@ -9,8 +9,8 @@ use super::Failed;
 /// built for today (USER_HZ).
 const TICKS_A_SECOND: f64 = 100.0;
 
-/// One line: cores, processor, memory, kernel.
-pub(super) fn describe() -> String {
+/// One line: cores, processor, memory, kernel, and what runs there.
+pub(super) fn describe(versions: &str) -> String {
     let cores = available_parallelism().map_or(0, usize::from);
     let read = |path| read_to_string(path).unwrap_or_default();
     let value = |text: &str, key: &str| {
@@ -25,7 +25,7 @@ pub(super) fn describe() -> String {
     let load = read("/proc/loadavg");
     let load = load.split(' ').next().unwrap_or("unknown");
     format!(
-        "{cores} cores of {processor}, {} GiB, Linux {}, load {load} at the end; all parts on this machine",
+        "{cores} cores of {processor}, {} GiB, Linux {}, {versions}, load {load} at the end; all parts on this machine",
         memory_kib >> 20,
         kernel.trim()
     )

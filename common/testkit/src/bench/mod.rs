@@ -12,6 +12,7 @@ mod report;
 mod throughput;
 mod world;
 
+use std::cell::OnceCell;
 use std::error::Error;
 use std::path::Path;
 
@@ -45,6 +46,8 @@ struct Bench<'a> {
     programs: &'a Path,
     /// By what the whole sizes and times are divided.
     shrink: usize,
+    /// Of the services, once some have run.
+    versions: OnceCell<String>,
 }
 
 impl Bench<'_> {
@@ -55,7 +58,11 @@ impl Bench<'_> {
 
     /// Services that this measurement has for itself.
     fn world(&self, brokers: usize) -> Result<World<'_>, Failed> {
-        World::start(self.programs, brokers)
+        let world = World::start(self.programs, brokers)?;
+        if self.versions.get().is_none() {
+            let _ = self.versions.set(world.versions()?);
+        }
+        Ok(world)
     }
 }
 
@@ -66,7 +73,7 @@ impl Bench<'_> {
 /// # Errors
 /// When something can't be started, or does not come to its end.
 pub fn run(programs: &Path, wanted: &[String], quick: bool) -> Result<(String, bool), Failed> {
-    let bench = Bench { programs, shrink: if quick { 10 } else { 1 } };
+    let bench = Bench { programs, shrink: if quick { 10 } else { 1 }, versions: OnceCell::new() };
     let mut report = Report::default();
     for (name, measure) in MEASUREMENTS {
         if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
@@ -74,5 +81,6 @@ pub fn run(programs: &Path, wanted: &[String], quick: bool) -> Result<(String, b
             measure(&bench, &mut report)?;
         }
     }
-    Ok((format!("{}\n\n{report}", machine::describe()), report.all_met()))
+    let versions = bench.versions.get().map_or("", String::as_str);
+    Ok((format!("{}\n\n{report}", machine::describe(versions)), report.all_met()))
 }

@@ -1,6 +1,7 @@
 //! Services, programs that run on them, and topics that are filled.
 
 use std::collections::VecDeque;
+use std::fs::read_to_string;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -14,6 +15,7 @@ use common::kafka::{
 
 use super::Failed;
 use super::load::Load;
+use super::machine::processor_s;
 use crate::program::Program;
 use crate::services::{OwnSet, Services, connect, fresh_database, fresh_name};
 
@@ -48,6 +50,17 @@ impl<'a> World<'a> {
         let addresses = Address::parse_list(&services.kafka_plain)?;
         let kafka = Arc::new(Settings::new(addresses, Security::Plain));
         Ok(Self { services, programs, kafka })
+    }
+
+    /// Which Kafka and which PostgreSQL they are.
+    pub(super) fn versions(&self) -> Result<String, Failed> {
+        // What answers requests does not say its version, but its log does.
+        let log = read_to_string(self.services.dir.join("kafka/1/log")).unwrap_or_default();
+        let kafka = log.lines().find_map(|line| line.split_once("Kafka version: "));
+        let kafka = kafka.map_or("of unknown version", |(_, version)| version.trim());
+        let mut postgres = connect(&self.services, &self.services.postgres_uri)?;
+        let postgres: String = postgres.query_one("show server_version", &[])?.get(0);
+        Ok(format!("Kafka {kafka}, PostgreSQL {postgres}"))
     }
 
     /// An empty database.
@@ -174,6 +187,26 @@ impl Database {
             thread::park_timeout(LOOK_EVERY);
         }
         Err(format!("{sql}: not {least} within {PATIENCE:?}").into())
+    }
+
+    /// The processor time of this connection's backend, in seconds.
+    pub(super) fn own_backend_s(&mut self) -> Result<f64, Failed> {
+        self.backends_s("pid = pg_backend_pid()")
+    }
+
+    /// That of all others of this database.
+    pub(super) fn other_backends_s(&mut self) -> Result<f64, Failed> {
+        self.backends_s("pid <> pg_backend_pid()")
+    }
+
+    fn backends_s(&mut self, which: &str) -> Result<f64, Failed> {
+        let sql = format!(
+            "select pid from pg_stat_activity where datname = current_database() \
+             and backend_type = 'client backend' and {which}"
+        );
+        let found = self.client.query(&sql, &[])?;
+        let of = |row: &postgres::Row| processor_s(u32::try_from(row.get::<_, i32>(0))?);
+        found.iter().map(of).sum()
     }
 
     /// Records a second, from the first that are seen to be recorded to the
