@@ -30,9 +30,6 @@ use session::{Session, is_of_partition};
 use trouble::Trouble;
 use writing::Writing;
 
-/// How long a fetch waits at the broker for a record. It is also how long a
-/// stop may have to wait for it.
-const FETCH_WAIT_MS: u32 = 3_000;
 /// How often the group's offset is committed while there is a backlog; without
 /// one it is after each fetch.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
@@ -237,7 +234,7 @@ impl DomainThread {
     fn limits(&self, partitions: usize) -> FetchLimits {
         let bytes = self.shared.fetch_bytes.load(Ordering::Relaxed);
         FetchLimits {
-            max_wait_ms: FETCH_WAIT_MS,
+            max_wait_ms: self.shared.fetch_wait_ms.load(Ordering::Relaxed),
             min_bytes: 1,
             max_bytes: bytes / u32::try_from(partitions).unwrap_or(1).max(1),
         }

@@ -95,6 +95,7 @@ fn record(settings: Settings) -> io::Result<()> {
         refusals: SharedOutage::new("postgresql"),
         reach: Reach::default(),
         lease: LeaseClock::default(),
+        fetch_wait_ms: AtomicU32::new(0),
         fetch_bytes: AtomicU32::new(0),
         // As many as can write at the same time.
         ahead: Permits::new(connections),

@@ -26,6 +26,8 @@ pub struct Shared {
     pub reach: Reach,
     /// Until when this recorder may rely on its leases.
     pub lease: LeaseClock,
+    /// How long a fetch waits at the broker for a record, in milliseconds.
+    pub fetch_wait_ms: AtomicU32,
     /// The most bytes read for a domain at once.
     pub fetch_bytes: AtomicU32,
     /// Who may read ahead.
