@@ -122,8 +122,8 @@ impl Walker {
     }
 }
 
-/// All positions when there is time, else a sample by a seed, which is printed;
-/// `AVAILABILITY_FUZZ_SECONDS` gives more time.
+/// All positions of the commit, and of the rest all when there is time, else a
+/// sample by a seed, which is printed; `AVAILABILITY_FUZZ_SECONDS` gives more time.
 ///
 /// Goes red when a batch's position moves in another transaction than its rows
 /// (a commit after `move_position` in `Writer::try_write`), and when the marks and
@@ -136,6 +136,7 @@ fn a_transaction_cut_at_any_byte_leaves_each_row_and_gap_once() {
         starting.into_iter().map(|starting| starting.join().unwrap()).collect()
     });
     let mut places = Vec::new();
+    let mut lengths = [0; 2];
     for prepares in [false, true] {
         for side in [Side::Request, Side::Answer] {
             let stretch = Stretch { prepares, side };
@@ -143,16 +144,24 @@ fn a_transaction_cut_at_any_byte_leaves_each_row_and_gap_once() {
             println!("{stretch:?}: {bytes} bytes");
             assert!(bytes > 50, "{stretch:?} has {bytes} bytes");
             // The end itself is one: all has passed, and the connection is cut.
+            if !prepares {
+                lengths[usize::from(side == Side::Answer)] = bytes;
+            }
             places.extend((0..=bytes).map(|position| (stretch, position)));
         }
     }
     let all = places.len();
     fastrand::Rng::with_seed(seed).shuffle(&mut places);
+    // Those of the commit come first, and all of them whatever time there is.
+    places.sort_by_key(|(stretch, position)| is_of_commit(*stretch, *position, lengths));
+    let spare = places.iter().filter(|(s, p)| !is_of_commit(*s, *p, lengths)).count();
     let places = Mutex::new(places);
     let end = Instant::now() + fuzz::budget(WALK);
     let cuts: usize = thread::scope(|scope| {
-        let walking: Vec<_> =
-            walkers.iter_mut().map(|walker| scope.spawn(|| walk(walker, &places, end))).collect();
+        let walking: Vec<_> = walkers
+            .iter_mut()
+            .map(|walker| scope.spawn(|| walk(walker, &places, spare, end)))
+            .collect();
         walking.into_iter().map(|walking| walking.join().unwrap()).sum()
     });
     let walked = all - places.lock().unwrap().len();
@@ -161,11 +170,28 @@ fn a_transaction_cut_at_any_byte_leaves_each_row_and_gap_once() {
     walkers.into_iter().for_each(Walker::check);
 }
 
-fn walk(walker: &mut Walker, places: &Mutex<Vec<(Stretch, usize)>>, end: Instant) -> usize {
+/// Whether a position is within the last message of a transaction, or of its
+/// answers: `COMMIT`, or its completion and that the server is ready.
+fn is_of_commit(stretch: Stretch, position: usize, lengths: [usize; 2]) -> bool {
+    let is_answer = stretch.side == Side::Answer;
+    let message = if is_answer { b"C....COMMIT\0Z....I".len() } else { b"Q....COMMIT\0".len() };
+    !stretch.prepares && position + message >= lengths[usize::from(is_answer)]
+}
+
+/// Goes on to the `end`, and until no more than `spare` positions are left.
+fn walk(
+    walker: &mut Walker,
+    places: &Mutex<Vec<(Stretch, usize)>>,
+    spare: usize,
+    end: Instant,
+) -> usize {
     let mut cuts = 0;
-    while Instant::now() < end {
-        let Some((stretch, position)) = places.lock().unwrap().pop() else { break };
+    loop {
+        let next = {
+            let mut places = places.lock().unwrap();
+            if places.len() <= spare && Instant::now() >= end { None } else { places.pop() }
+        };
+        let Some((stretch, position)) = next else { return cuts };
         cuts += usize::from(walker.cut(stretch, position));
     }
-    cuts
 }
