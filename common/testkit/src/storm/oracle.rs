@@ -88,7 +88,7 @@ pub(super) fn judge(facts: &TopicFacts, smart: bool) -> Judgement {
     let reading = Reading::of(facts, &mut judgement);
     rows::judge(facts, &reading, smart, &mut judgement);
     judge_numbers(facts, &reading, &mut judgement);
-    judge_position(facts, &reading, &mut judgement);
+    judge_position(facts, &mut judgement);
     let account = &judgement.account;
     if !account.balances() && judgement.wrong.is_empty() {
         judgement.wrong.push(format!("{}: does not balance: {account:?}", facts.topic));
@@ -102,10 +102,9 @@ struct Reading<'a> {
     recorded: Vec<Recorded<'a>>,
     /// The number after the highest recorded.
     next: HashMap<Uuid, i64>,
-    /// Numbers in records that were never read.
-    unread: BTreeSet<(Uuid, i64)>,
-    /// How many numbers a run gave, as records told that were never read.
-    told_unread: HashMap<Uuid, i64>,
+    /// The number after the highest that records which were never read have, or
+    /// tell of. Those from the highest recorded on are nobody's to miss.
+    next_unread: HashMap<Uuid, i64>,
 }
 
 impl<'a> Reading<'a> {
@@ -128,16 +127,15 @@ impl<'a> Reading<'a> {
                     StoredGap::Sequence { .. } => false,
                 });
                 if in_gap || !was_read {
-                    for ended in &record.ended {
-                        let count = reading.told_unread.entry(ended.run).or_insert(0);
-                        *count = ended.count.max(*count);
+                    let told = record.ended.iter().map(|ended| (ended.run, ended.count));
+                    let own = record.identity.map(|known| (known.run, known.sequence + 1));
+                    for (run, count) in told.chain(own) {
+                        let next = reading.next_unread.entry(run).or_insert(0);
+                        *next = count.max(*next);
                     }
-                    match record.identity {
-                        Some(known) => drop(reading.unread.insert((known.run, known.sequence))),
-                        None => {
-                            judgement.account.unread += 1;
-                            judgement.account.given += 1;
-                        }
+                    if own.is_none() {
+                        judgement.account.unread += 1;
+                        judgement.account.given += 1;
                     }
                     continue;
                 }
@@ -183,9 +181,7 @@ fn judge_numbers(facts: &TopicFacts, reading: &Reading<'_>, judgement: &mut Judg
             location.entry(known.run).or_insert(decoded.from);
         }
     }
-    let runs: BTreeSet<Uuid> = highest_given(facts).into_keys().collect();
-    let highest = highest_given(facts);
-    for run in runs {
+    for (run, highest) in highest_given(facts) {
         let numbers = recorded.get(&run);
         let mut covered: BTreeMap<i64, u32> = BTreeMap::new();
         for gap in &facts.gaps {
@@ -196,7 +192,7 @@ fn judge_numbers(facts: &TopicFacts, reading: &Reading<'_>, judgement: &mut Judg
             }
         }
         let mut missing = Missing::default();
-        for number in 0..=highest[&run] {
+        for number in 0..=highest {
             judgement.account.given += 1;
             let is_recorded = numbers.is_some_and(|it| it.contains(&number));
             let gaps = covered.get(&number).copied().unwrap_or(0);
@@ -207,15 +203,14 @@ fn judge_numbers(facts: &TopicFacts, reading: &Reading<'_>, judgement: &mut Judg
                     judgement.account.missing += 1;
                 }
                 (false, 0)
-                    if reading.unread.contains(&(run, number))
-                        || reading.told_unread.get(&run).is_some_and(|count| number < *count) =>
+                    if number >= reading.next.get(&run).copied().unwrap_or(0)
+                        && reading.next_unread.get(&run).is_some_and(|next| number < *next) =>
                 {
                     judgement.account.unread += 1;
                 }
                 (false, 0) => judgement.wrong.push(format!(
-                    "{topic}: run {run} number {number}: neither recorded nor in a gap, and {} was \
-                     given",
-                    highest[&run]
+                    "{topic}: run {run} number {number}: neither recorded nor in a gap, and \
+                     {highest} was given"
                 )),
                 _ => judgement.wrong.push(format!(
                     "{topic}: run {run} number {number}: in {gaps} gaps, recorded: {is_recorded}"
@@ -243,14 +238,14 @@ fn judge_numbers(facts: &TopicFacts, reading: &Reading<'_>, judgement: &mut Judg
 
 /// The highest number that each run gave: as its spool tells, or, of one without,
 /// the highest seen in Kafka or in a gap.
-fn highest_given(facts: &TopicFacts) -> HashMap<Uuid, i64> {
+fn highest_given(facts: &TopicFacts) -> BTreeMap<Uuid, i64> {
     let records = facts.lives.iter().flat_map(|life| &life.records);
     let seen = records.filter_map(|record| record.identity).map(|it| (it.run, it.sequence));
     let gaps = facts.gaps.iter().filter_map(|gap| match gap {
         StoredGap::Sequence { run, to, .. } => Some((*run, to - 1)),
         StoredGap::Offsets { .. } => None,
     });
-    let mut highest = HashMap::new();
+    let mut highest = BTreeMap::new();
     let given = facts.given.iter().map(|(run, count)| (*run, count - 1));
     for (run, number) in seen.chain(gaps).chain(given) {
         let entry = highest.entry(run).or_insert(number);
@@ -260,7 +255,7 @@ fn highest_given(facts: &TopicFacts) -> HashMap<Uuid, i64> {
 }
 
 /// All that is in the log was read, by the tap and by the recorder.
-fn judge_position(facts: &TopicFacts, _: &Reading<'_>, judgement: &mut Judgement) {
+fn judge_position(facts: &TopicFacts, judgement: &mut Judgement) {
     let topic = &facts.topic;
     let Some(life) = facts.lives.last() else {
         judgement.wrong.push(format!("{topic}: was never there"));

@@ -221,6 +221,15 @@ fn what_nobody_read_of_a_deleted_topic_is_in_a_gap() {
     let judgement = judge(&told, false);
     assert_eq!(judgement.wrong, [""; 0]);
     assert_eq!(judgement.account.unread, 3);
+    // A hole before it shows by that record alone, too, but none before what was read.
+    let mut hole = last.clone();
+    hole.lives[0].records[4] = tapped(4, 5, false);
+    let judgement = judge(&hole, false);
+    assert_eq!(judgement.wrong, [""; 0]);
+    assert_eq!(judgement.account.unread, 3);
+    hole.rows.remove(1);
+    hole.lives[0].records.drain(1..3);
+    expect_wrong(&hole, false, "number 1: neither recorded nor in a gap");
     last.gaps.clear();
     expect_wrong(&last, false, "no broken record");
 }
