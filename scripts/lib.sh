@@ -101,6 +101,14 @@ take_down() {
     rm -rf "$1"
 }
 
+# take_down_left NAME: what runs of a script could not take down, as they were killed.
+take_down_left() {
+    local left
+    for left in "$repo/.services/$1"-*; do
+        [[ ! ${left##*-} =~ ^[0-9]+$ || ! -d $left || -d /proc/${left##*-} ]] || take_down "$left"
+    done
+}
+
 # need_rust [COMPONENT...]: cargo, and those of its parts that rustup can add.
 need_rust() {
     local component

@@ -257,21 +257,6 @@ impl Transaction<'_> {
         Ok(self.inner.query(&statement, values)?)
     }
 
-    /// Runs `work` and undoes what it did, whether it failed or not.
-    ///
-    /// # Errors
-    /// That of the savepoint; the inner result is that of `work`.
-    pub fn probe<T>(
-        &mut self,
-        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, PostgresError>,
-    ) -> Result<Result<T, PostgresError>, PostgresError> {
-        let inner = self.inner.transaction()?;
-        let mut nested = Transaction { inner, statements: &mut *self.statements };
-        let result = work(&mut nested);
-        nested.inner.rollback()?;
-        Ok(result)
-    }
-
     /// Runs `work` and undoes what it did if it failed.
     ///
     /// # Errors

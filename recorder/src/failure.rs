@@ -30,7 +30,7 @@ pub enum Failure {
 impl Failure {
     /// True when the database grants a right that is needed to nobody here.
     pub fn is_denied(&self) -> bool {
-        matches!(self, Self::Work(WorkError::Postgres(error)) if error.code() == Some("42501"))
+        matches!(self, Self::Work(WorkError::Postgres(error)) if error.is_denied())
     }
 }
 

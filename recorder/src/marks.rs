@@ -238,7 +238,7 @@ impl Marks {
         match database.transaction(stop, REMOVE_TIMEOUT, remove) {
             Ok(0) => {}
             Ok(removed) => log::info!("{topic}/{number}: removed the marks of {removed} old runs"),
-            Err(WorkError::Postgres(error)) if error.code() == Some("42501") => {
+            Err(WorkError::Postgres(error)) if error.is_denied() => {
                 log::debug!("{topic}/{number}: marks of old runs stay: {error}");
             }
             Err(error) => return Err(error),

@@ -130,30 +130,20 @@ pub fn after_hole(position: Position, log: LogRange) -> Start {
     } else {
         return Start { position, gaps: Vec::new(), note: None };
     };
-    let gap = Gap {
-        topic_id: position.topic_id,
-        from_offset: next,
-        to_offset: Some(to),
-        reason: reason.into(),
-    };
-    Start {
-        position: Position { next_offset: to, ..position },
-        gaps: vec![gap],
-        note: Some(format!("{reason}: going on at {to} instead of {next}")),
-    }
+    pass(position, to, reason.into())
 }
 
 /// Behind a batch that can't be read, whose records are lost to us.
 pub fn after_batch(position: Position, next_offset: i64, failure: &BatchFailure) -> Start {
-    let reason = one_line(&format!("unreadable batch: {failure}"));
-    let note = format!("{reason}: going on at {next_offset} instead of {}", position.next_offset);
-    let gap = Gap {
-        topic_id: position.topic_id,
-        from_offset: position.next_offset,
-        to_offset: Some(next_offset),
-        reason: reason.into(),
-    };
-    Start { position: Position { next_offset, ..position }, gaps: vec![gap], note: Some(note) }
+    pass(position, next_offset, one_line(&format!("unreadable batch: {failure}")).into())
+}
+
+/// Goes on at another offset of the same log, with a gap up to there.
+fn pass(position: Position, to: i64, reason: Cow<'static, str>) -> Start {
+    let Position { topic_id, next_offset: from, .. } = position;
+    let note = Some(format!("{reason}: going on at {to} instead of {from}"));
+    let gap = Gap { topic_id, from_offset: from, to_offset: Some(to), reason };
+    Start { position: Position { next_offset: to, ..position }, gaps: vec![gap], note }
 }
 
 fn made_again(stored: Position, topic_id: Uuid, log: LogRange, table: Option<TableCount>) -> Start {

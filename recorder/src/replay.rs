@@ -270,8 +270,7 @@ impl fmt::Display for ReplayError {
                 )
             }
             Self::Work(cause) => {
-                let denied =
-                    matches!(cause, WorkError::Postgres(error) if error.code() == Some("42501"));
+                let denied = matches!(cause, WorkError::Postgres(error) if error.is_denied());
                 write!(f, "{cause}{}", if denied { HINT } else { "" })
             }
             Self::Output(cause) => write!(f, "standard output: {cause}"),

@@ -29,6 +29,11 @@ impl PostgresError {
         matches!(self, Self::Connection(_))
     }
 
+    /// True when a right that is needed is not granted.
+    pub fn is_denied(&self) -> bool {
+        self.code() == Some("42501")
+    }
+
     /// The SQLSTATE, when the server sent one.
     pub fn code(&self) -> Option<&str> {
         self.cause().code().map(|state| state.code())

@@ -2,6 +2,7 @@
 //! servers that fail on purpose, proxies that break connections, bytes that no
 //! decoder should trip over, the certificates for all of it, and measurements.
 
+pub mod ask;
 pub mod bench;
 pub mod certificates;
 pub mod demo;

@@ -14,6 +14,7 @@ use kafka_protocol::messages::{
     IncrementalAlterConfigsResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
+use testkit::ask::ask;
 use testkit::proxy::{Fault, KafkaProxy, Side};
 use testkit::services::Services;
 
@@ -30,7 +31,8 @@ fn wait_until_forgotten(broker: &str, topic: &str) {
             .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
             .with_partition_indexes(vec![0]);
         let request = DescribeProducersRequest::default().with_topics(vec![topic]);
-        let answer: DescribeProducersResponse = ask(broker, ApiKey::DescribeProducers, &request, 0);
+        let answer: DescribeProducersResponse =
+            ask(broker, ApiKey::DescribeProducers, &request, 0).unwrap();
         let partition = &answer.topics[0].partitions[0];
         assert_eq!(partition.error_code, 0);
         if partition.active_producers.is_empty() {
@@ -57,7 +59,7 @@ fn a_producer_broken_on_purpose_by_being_forgotten_goes_on() {
         AlterConfigsResource::default().with_resource_type(BROKER).with_configs(vec![expiration]);
     let request = IncrementalAlterConfigsRequest::default().with_resources(vec![all]);
     let answer: IncrementalAlterConfigsResponse =
-        ask(&set.kafka_plain, ApiKey::IncrementalAlterConfigs, &request, 1);
+        ask(&set.kafka_plain, ApiKey::IncrementalAlterConfigs, &request, 1).unwrap();
     assert_eq!(answer.responses[0].error_code, 0, "{:?}", answer.responses[0].error_message);
 
     let proxy = KafkaProxy::start(&set.kafka_plain).unwrap();

@@ -8,6 +8,7 @@ use kafka_protocol::messages::produce_response::*;
 use kafka_protocol::messages::{ApiKey, CreateAclsRequest, CreateAclsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
+use testkit::ask::ask;
 use testkit::services::shared;
 
 use crate::scripted::{Broker, Reply, encoded, identity};
@@ -32,7 +33,8 @@ fn deny(topic: &str, operation: i8) {
         .with_operation(operation)
         .with_permission_type(DENY);
     let request = CreateAclsRequest::default().with_creations(vec![creation]);
-    let answer: CreateAclsResponse = ask(&services.kafka_plain, ApiKey::CreateAcls, &request, 3);
+    let answer: CreateAclsResponse =
+        ask(&services.kafka_plain, ApiKey::CreateAcls, &request, 3).unwrap();
     assert_eq!(answer.results[0].error_code, 0, "{:?}", answer.results[0].error_message);
 }
 

@@ -1,16 +1,12 @@
 //! The cluster that the tests of the Kafka client run on, and what they share.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use common::kafka::*;
 use common::pem::Pem;
 use common::secret::Secret;
-use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 pub(crate) use testkit::services::fresh_name as topic;
 use testkit::services::shared;
 
@@ -156,29 +152,4 @@ pub(crate) fn values(client: &mut Client, topic: &str) -> Vec<String> {
         );
     }
     values
-}
-
-/// Sends a plain broker a request that is not of our client's, and reads the answer.
-pub(crate) fn ask<Q, A>(broker: &str, key: ApiKey, request: &Q, version: i16) -> A
-where
-    Q: Encodable + HeaderVersion,
-    A: Decodable + HeaderVersion,
-{
-    let mut bytes = BytesMut::new();
-    let header = RequestHeader::default()
-        .with_request_api_key(key as i16)
-        .with_request_api_version(version)
-        .with_correlation_id(1);
-    header.encode(&mut bytes, Q::header_version(version)).unwrap();
-    request.encode(&mut bytes, version).unwrap();
-    let mut stream = TcpStream::connect(broker).unwrap();
-    stream.write_all(&(bytes.len() as u32).to_be_bytes()).unwrap();
-    stream.write_all(&bytes).unwrap();
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).unwrap();
-    let mut answer = vec![0; u32::from_be_bytes(length) as usize];
-    stream.read_exact(&mut answer).unwrap();
-    let mut answer = Bytes::from(answer);
-    ResponseHeader::decode(&mut answer, A::header_version(version)).unwrap();
-    A::decode(&mut answer, version).unwrap()
 }

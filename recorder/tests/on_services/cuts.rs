@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use common::identity::Run;
 use testkit::fuzz;
 use testkit::proxy::{Fault, PostgresProxy, Side, Told};
-use testkit::services::{fresh_name, shared};
+use testkit::services::shared;
 
 use crate::support::{Recorder, World, ok};
 
@@ -42,17 +42,7 @@ impl Walker {
     fn start() -> Self {
         let services = shared().unwrap();
         let mut world = World::new(&services);
-        let server = format!("127.0.0.1:{}", services.postgres_port).parse().unwrap();
-        let proxy = PostgresProxy::start(server).unwrap();
-        // A connection is made for each cut; not to hash its password 4096 times in a build
-        // without optimisation is what makes it quick.
-        let role = fresh_name("walker").replace('-', "_");
-        let make = format!(
-            "set scram_iterations = 1; create role {role} superuser login password 'walker'"
-        );
-        world.database.batch_execute(&make).unwrap();
-        let name = world.uri.split('?').next().unwrap().rsplit('/').next().unwrap().to_owned();
-        let uri = format!("postgres://{role}:walker@{}/{name}?sslmode=disable", proxy.address());
+        let (proxy, uri) = world.proxied();
         let recorder = world.recorder_with(&[("POSTGRES", &uri), ("RUST_LOG", "error")]);
         let run = Run::new().unwrap();
         let mut walker = Self { world, proxy, recorder, run, written: 0 };

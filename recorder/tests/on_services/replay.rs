@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use common::domain::TOPIC_PREFIX_OF_1_1_0;
 use testkit::fuzz;
 use testkit::proxy::{Fault, PostgresProxy, Side, Told};
-use testkit::services::{connect, fresh_name, shared};
+use testkit::services::{connect, shared};
 
 use crate::support::{World, eventually, failed, ok, result};
 
@@ -193,16 +193,7 @@ impl Walker {
         let services = shared().unwrap();
         let mut world = World::new(&services);
         world.make_schema();
-        let server = format!("127.0.0.1:{}", services.postgres_port).parse().unwrap();
-        let proxy = PostgresProxy::start(server).unwrap();
-        // As in `cuts`: no time for hashing a password.
-        let role = fresh_name("walker").replace('-', "_");
-        let make = format!(
-            "set scram_iterations = 1; create role {role} superuser login password 'walker'"
-        );
-        world.database.batch_execute(&make).unwrap();
-        let name = world.uri.split('?').next().unwrap().rsplit('/').next().unwrap().to_owned();
-        let uri = format!("postgres://{role}:walker@{}/{name}?sslmode=disable", proxy.address());
+        let (proxy, uri) = world.proxied();
         Self { world, proxy, uri, replayed: 0 }
     }
 

@@ -1,7 +1,6 @@
 //! A domain with its topic and database, and recorders that run on it.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -20,13 +19,14 @@ use kafka_protocol::messages::delete_records_request::{
 };
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    ApiKey, DeleteRecordsRequest, DeleteRecordsResponse, ProduceRequest, ProduceResponse,
-    RequestHeader, ResponseHeader, TopicName,
+    ApiKey, DeleteRecordsRequest, DeleteRecordsResponse, ProduceRequest, ProduceResponse, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use kafka_protocol::records::{
     Compression, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
+use testkit::ask::ask;
+use testkit::proxy::PostgresProxy;
 use testkit::services::{Services, connect, fresh_database, fresh_name};
 
 /// How long anything that must happen may take on a slow machine.
@@ -183,23 +183,23 @@ impl World {
         Q: Encodable + HeaderVersion,
         A: Decodable + HeaderVersion,
     {
-        let mut bytes = BytesMut::new();
-        let header = RequestHeader::default()
-            .with_request_api_key(key as i16)
-            .with_request_api_version(version)
-            .with_correlation_id(1);
-        header.encode(&mut bytes, Q::header_version(version)).unwrap();
-        request.encode(&mut bytes, version).unwrap();
-        let mut stream = TcpStream::connect(&self.services.kafka_plain).unwrap();
-        stream.write_all(&(bytes.len() as u32).to_be_bytes()).unwrap();
-        stream.write_all(&bytes).unwrap();
-        let mut length = [0; 4];
-        stream.read_exact(&mut length).unwrap();
-        let mut answer = vec![0; u32::from_be_bytes(length) as usize];
-        stream.read_exact(&mut answer).unwrap();
-        let mut answer = Bytes::from(answer);
-        ResponseHeader::decode(&mut answer, A::header_version(version)).unwrap();
-        A::decode(&mut answer, version).unwrap()
+        ask(&self.services.kafka_plain, key, request, version).unwrap()
+    }
+
+    /// A way to the database through a proxy, on which a new connection is cheap:
+    /// not to hash a password 4096 times in a build without optimisation is what
+    /// makes it quick.
+    pub(crate) fn proxied(&mut self) -> (PostgresProxy, String) {
+        let server = format!("127.0.0.1:{}", self.services.postgres_port).parse().unwrap();
+        let proxy = PostgresProxy::start(server).unwrap();
+        let role = fresh_name("walker").replace('-', "_");
+        let make = format!(
+            "set scram_iterations = 1; create role {role} superuser login password 'walker'"
+        );
+        self.database.batch_execute(&make).unwrap();
+        let name = self.uri.split('?').next().unwrap().rsplit('/').next().unwrap();
+        let uri = format!("postgres://{role}:walker@{}/{name}?sslmode=disable", proxy.address());
+        (proxy, uri)
     }
 
     pub(crate) fn table(&self) -> String {

@@ -136,7 +136,7 @@ impl Disk {
     /// Appends frames, the first of number `first`, and syncs them: they are
     /// accepted then. After an error none of them is, and the next go to another
     /// segment, as nothing is known of what a failed sync left.
-    pub(super) fn append(&mut self, first: u64, frames: &[u8]) -> io::Result<u64> {
+    pub(super) fn append(&mut self, first: u64, frames: &[u8]) -> io::Result<()> {
         let room = (self.bytes_max / SEGMENTS_MIN).min(SEGMENT_BYTES_MAX);
         let full = |segment: &Segment| segment.bytes + frames.len() as u64 > room;
         let current = self.active.as_ref().map(|(key, _)| *key);
@@ -160,7 +160,7 @@ impl Disk {
         segment.bytes += frames.len() as u64;
         self.bytes += frames.len() as u64;
         self.active = Some((key, file));
-        Ok(key)
+        Ok(())
     }
 
     fn create(&mut self, first: u64) -> io::Result<File> {
