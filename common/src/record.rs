@@ -11,6 +11,10 @@ use rmp::encode;
 
 use crate::phrase;
 
+mod extra;
+
+pub use extra::Extra;
+
 /// Whether anything answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Status {
@@ -51,6 +55,8 @@ pub struct Record {
     pub detail: Option<String>,
     /// Always −1 on the wire; kept because readers of 1.1.0 need the key.
     pub offset: i64,
+    /// What 1.1.0 does not know.
+    pub extra: Extra,
 }
 
 impl Record {
@@ -179,6 +185,7 @@ impl Fields {
             response_ms: self.response_ms.ok_or(missing("response"))?,
             detail: self.detail.ok_or(missing("detail"))?,
             offset: self.offset.ok_or(missing("offset"))?,
+            extra: Extra::default(),
         })
     }
 }

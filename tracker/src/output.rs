@@ -101,6 +101,7 @@ mod tests {
             response_ms: None,
             detail: Some("\"<svg\\s+\"".into()),
             offset: -1,
+            extra: common::record::Extra::default(),
         }
     }
 

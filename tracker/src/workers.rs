@@ -230,6 +230,7 @@ impl Shared {
             response_ms: outcome.response_ms.map(i64::from),
             detail: outcome.detail,
             offset: -1,
+            extra: common::record::Extra::default(),
         };
         Probed { target: Arc::clone(target), record }
     }

@@ -14,6 +14,7 @@ fn golden() -> Record {
         response_ms: Some(300),
         detail: Some(String::new()),
         offset: 15,
+        extra: Extra::default(),
     }
 }
 
@@ -33,6 +34,7 @@ fn every_phrase_makes_the_round_trip() {
             response_ms: (index % 3 > 1).then_some(i64::MAX),
             detail: (index % 2 > 0).then(|| "<svg\\s+".to_owned()),
             offset: -1,
+            extra: Extra::default(),
             ..golden()
         };
         assert_eq!(Record::decode(&record.encode()).unwrap(), record);
@@ -197,6 +199,7 @@ fn any_record_makes_the_round_trip() {
             response_ms: random.bool().then(|| number(&mut random)),
             detail: random.bool().then(|| any_text(&mut random)),
             offset: -1,
+            extra: Extra::default(),
         };
         assert_eq!(Record::decode(&record.encode()).as_ref(), Ok(&record), "seed {seed}");
     }

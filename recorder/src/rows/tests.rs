@@ -17,6 +17,7 @@ fn record() -> Record {
         response_ms: None,
         detail: None,
         offset: -1,
+        extra: common::record::Extra::default(),
     }
 }
 

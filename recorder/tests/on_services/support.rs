@@ -370,6 +370,7 @@ pub(crate) fn result(second: i64, from: &str, url: &str, phrase: &str) -> Vec<u8
         response_ms: Some(40),
         detail: None,
         offset: -1,
+        extra: common::record::Extra::default(),
     }
     .encode()
 }

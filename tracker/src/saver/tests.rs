@@ -22,6 +22,7 @@ fn probed(target: &Arc<Target>) -> Probed {
         response_ms: None,
         detail: None,
         offset: -1,
+        extra: common::record::Extra::default(),
     };
     Probed { target: Arc::clone(target), record }
 }

@@ -85,5 +85,6 @@ fn record(domain: &Domain, target: usize, round: usize, timestamp: f64) -> Recor
         response_ms: (!is_failing).then_some(40 + (round % 20) as i64),
         detail: detail.map(str::to_owned),
         offset: -1,
+        extra: common::record::Extra::default(),
     }
 }

@@ -113,6 +113,7 @@ fn result(random: &mut fastrand::Rng, nul: bool) -> Vec<u8> {
         response_ms: Some(random.i64(0..500)),
         detail: None,
         offset: -1,
+        extra: common::record::Extra::default(),
     }
     .encode()
 }

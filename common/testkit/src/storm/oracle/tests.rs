@@ -20,6 +20,7 @@ fn value(second: i64, healthy: bool) -> Vec<u8> {
         response_ms: None,
         detail: None,
         offset: -1,
+        extra: common::record::Extra::default(),
     }
     .encode()
 }
