@@ -6,6 +6,8 @@
 mod bodies;
 mod deadlines;
 mod resolver;
+mod resolver_faults;
+mod resolver_files;
 mod verdicts;
 
 use std::net::SocketAddr;

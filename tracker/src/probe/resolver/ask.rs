@@ -1,7 +1,7 @@
 //! Asks the servers for A and AAAA of one name, at once and judged apart.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use hickory_proto::rr::{Name, RecordType};
@@ -9,7 +9,8 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::files::ResolvConf;
 use super::message::{Question, Reply};
-use crate::probe::deadline::{self, Deadline, Wire};
+use super::tcp;
+use crate::probe::deadline::{self, Deadline};
 
 /// How long AAAA is waited for once A has addresses (RFC 8305, section 3):
 /// broken servers leave AAAA unanswered.
@@ -27,6 +28,14 @@ const SECOND_OPINION_WAIT: Duration = Duration::from_secs(1);
 /// The first server's time before the next is asked beside it; doubled with
 /// each round, up to resolv.conf's own time-out.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+/// How long the other family is waited for by UDP before TCP is begun: one that
+/// hangs by TCP must not hold it up.
+const TCP_AFTER: Duration = Duration::from_millis(50);
+
+/// What TCP has at least once the other family has decided. It is more than
+/// [`AAAA_WAIT`], as the server has shown that there is an answer.
+const TCP_WAIT: Duration = Duration::from_millis(250);
 
 /// Larger than any UDP answer that was asked for.
 const UDP_BUFFER_BYTES: usize = 4096;
@@ -89,11 +98,13 @@ struct Server {
     socket: Option<UdpSocket>,
     /// The questions that it was asked and has not answered, by family.
     asked: [Option<Question>; 2],
+    /// Those that are to be asked by TCP, and when at the latest.
+    truncated: [Option<(Question, Deadline)>; 2],
 }
 
 impl Server {
     fn new(address: SocketAddr) -> Self {
-        Self { address, edns: true, socket: None, asked: [None, None] }
+        Self { address, edns: true, socket: None, asked: [None, None], truncated: [None, None] }
     }
 
     /// A socket of its own on a random port, connected, so that the kernel
@@ -113,7 +124,24 @@ impl Server {
     }
 
     fn waits(&self) -> bool {
+        self.waits_by_udp() || self.truncated.iter().any(Option::is_some)
+    }
+
+    fn waits_by_udp(&self) -> bool {
         self.asked.iter().any(Option::is_some)
+    }
+
+    /// A family whose time for TCP has come.
+    fn due_by_tcp(&mut self) -> Option<(usize, Question)> {
+        let alone = !self.waits_by_udp();
+        let due = |one: &mut Option<(Question, Deadline)>| {
+            one.take_if(|(_, latest)| alone || latest.passed()).map(|(question, _)| question)
+        };
+        self.truncated.iter_mut().enumerate().find_map(|(family, one)| Some((family, due(one)?)))
+    }
+
+    fn latest_for_tcp(&self) -> Option<Deadline> {
+        self.truncated.iter().flatten().map(|(_, latest)| *latest).reduce(earlier)
     }
 }
 
@@ -185,28 +213,52 @@ impl Asker<'_> {
             if self.done(servers) || !servers[last].waits() {
                 return;
             }
+            if self.ask_by_tcp(servers, until) {
+                continue;
+            }
             let mut polled = Vec::with_capacity(servers.len());
             let mut owners = Vec::with_capacity(servers.len());
             for (index, server) in servers.iter().enumerate() {
-                if let (Some(socket), true) = (&server.socket, server.waits()) {
+                if let (Some(socket), true) = (&server.socket, server.waits_by_udp()) {
                     polled.push(PollFd::new(socket, PollFlags::IN));
                     owners.push(index);
                 }
             }
             let until = self.enough.map_or(until, |enough| earlier(enough, until));
-            if !deadline::wait(&mut polled, until).unwrap_or(false) {
-                return;
+            let for_tcp = servers.iter().filter_map(Server::latest_for_tcp).reduce(earlier);
+            let wake = for_tcp.map_or(until, |latest| earlier(latest, until));
+            match deadline::wait(&mut polled, wake) {
+                Ok(true) => {}
+                Ok(false) if !until.passed() => continue,
+                Ok(false) | Err(_) => return,
             }
             let ready: Vec<_> = polled.iter().map(|one| !one.revents().is_empty()).collect();
             for (index, ready) in owners.into_iter().zip(ready) {
                 if ready {
-                    self.receive(&mut servers[index], until);
+                    self.receive(&mut servers[index]);
                 }
             }
         }
     }
 
-    fn receive(&mut self, server: &mut Server, until: Deadline) {
+    /// Asks one that is due; false when none is.
+    fn ask_by_tcp(&mut self, servers: &mut [Server], until: Deadline) -> bool {
+        let due = servers.iter_mut().find_map(|server| {
+            server.due_by_tcp().map(|(family, question)| (server, family, question))
+        });
+        let Some((server, family, question)) = due else { return false };
+        let until = match self.enough {
+            Some(enough) => until.or_after(enough.remaining().max(TCP_WAIT)),
+            None => until,
+        };
+        match tcp::ask(server.address, &question, until) {
+            Reply::Truncated => self.failed(server, family, "a truncated answer by tcp"),
+            reply => self.take(server, family, reply),
+        }
+        true
+    }
+
+    fn receive(&mut self, server: &mut Server) {
         let mut buffer = [0; UDP_BUFFER_BYTES];
         let received = match &server.socket {
             Some(socket) => socket.recv(&mut buffer),
@@ -220,10 +272,6 @@ impl Asker<'_> {
         for family in 0..FAMILIES.len() {
             let Some(question) = &server.asked[family] else { continue };
             let Some(reply) = question.judge(bytes) else { continue };
-            let reply = match reply {
-                Reply::Truncated => over_tcp(server.address, question, until),
-                reply => reply,
-            };
             self.take(server, family, reply);
         }
     }
@@ -235,7 +283,10 @@ impl Asker<'_> {
                 self.send_one(server, family, FAMILIES[family]);
             }
             Reply::Failed(text) => self.failed(server, family, &text),
-            Reply::Truncated => self.failed(server, family, "a truncated answer"),
+            Reply::Truncated => {
+                let latest = self.deadline.or_after(TCP_AFTER);
+                server.truncated[family] = server.asked[family].take().map(|one| (one, latest));
+            }
             reply => {
                 server.asked[family] = None;
                 let wait = match reply {
@@ -259,28 +310,4 @@ impl Asker<'_> {
 
 fn earlier(one: Deadline, other: Deadline) -> Deadline {
     one.or_after(other.remaining())
-}
-
-/// The same question by TCP (RFC 7766). A server whose TCP fails has failed.
-fn over_tcp(server: SocketAddr, question: &Question, deadline: Deadline) -> Reply {
-    match exchange(server, question, deadline) {
-        Ok(bytes) => question
-            .judge(&bytes)
-            .unwrap_or_else(|| Reply::Failed("no answer to the question by tcp".to_owned())),
-        Err(cause) => Reply::Failed(format!("tcp: {cause}")),
-    }
-}
-
-fn exchange(server: SocketAddr, question: &Question, deadline: Deadline) -> io::Result<Vec<u8>> {
-    // connect_timeout refuses zero.
-    let time = deadline.remaining().max(Duration::from_millis(1));
-    let mut wire = Wire::new(TcpStream::connect_timeout(&server, time)?, deadline)?;
-    let bytes = question.encode().unwrap_or_default();
-    let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
-    wire.write_all(&[&length.to_be_bytes(), bytes.as_slice()].concat())?;
-    let mut length = [0; 2];
-    wire.read_exact(&mut length)?;
-    let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
-    wire.read_exact(&mut answer)?;
-    Ok(answer)
 }

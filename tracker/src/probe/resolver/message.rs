@@ -123,12 +123,20 @@ impl Question {
             });
             match alias {
                 Some(alias) => name = alias,
+                // A server that does not recurse sends us on (RFC 2308, section
+                // 2.2, tells the two apart); we ask one that does.
+                None if is_referral(message) => return Reply::Failed("a referral".to_owned()),
                 None if name == *self.query.name() => return Reply::NoData,
                 None => return Reply::Alias(name),
             }
         }
         Reply::Failed("a loop of aliases".to_owned())
     }
+}
+
+fn is_referral(message: &Message) -> bool {
+    let holds = |kind| message.authorities.iter().any(|record| record.record_type() == kind);
+    !message.metadata.authoritative && holds(RecordType::NS) && !holds(RecordType::SOA)
 }
 
 fn word(code: ResponseCode) -> String {

@@ -7,6 +7,7 @@
 mod ask;
 mod files;
 mod message;
+mod tcp;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
