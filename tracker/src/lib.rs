@@ -36,7 +36,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use handover::Handover;
 use output::Format;
-use probe::{Limits, Prober};
+use probe::resolver::Sources;
+use probe::{Limits, Prober, Roots};
 use producer::Producer;
 use saver::Saver;
 use settings::{Settings, Sink};
@@ -87,8 +88,17 @@ pub fn run(settings: Settings) -> ExitCode {
 }
 
 fn pipeline(settings: Settings) -> io::Result<Account> {
-    let Settings { location, location_cut, targets, timeout, period, body_bytes_max, sink, once } =
-        settings;
+    let Settings {
+        location,
+        location_cut,
+        targets,
+        timeout,
+        period,
+        body_bytes_max,
+        resolver,
+        sink,
+        once,
+    } = settings;
     if location_cut {
         log::warn!("location {location:?}: the host's name, cut to 32 characters");
     }
@@ -99,8 +109,9 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         );
     }
     let (signals, stop) = SignalThread::start()?;
-    let prober = Prober::new(Limits { timeout, body_bytes_max, ..Limits::default() })
-        .map_err(io::Error::other)?;
+    let limits = Limits { timeout, body_bytes_max, ..Limits::default() };
+    let sources = Sources { servers: resolver, ..Sources::default() };
+    let prober = Prober::with(limits, sources, &Roots::System).map_err(io::Error::other)?;
     let rhythm = match sink {
         _ if once => Rhythm::Once,
         Sink::Print { .. } => Rhythm::Period { period, look_at_once: true },

@@ -11,6 +11,7 @@ use common::settings::command_line::{self, Command};
 use common::settings::kafka::{self, KafkaFlags};
 use common::settings::{Environment, Name, UsageError, values};
 
+use crate::probe::resolver::Servers;
 use crate::spool::Folder;
 use crate::targets::{self, Target};
 
@@ -72,6 +73,9 @@ struct Options {
     /// most KiB of a page, decoded, that are read for its regexp, 1 to 65536; default 1024 (BODY_MAX)
     #[argh(option)]
     body_max: Option<String>,
+    /// name servers to ask in place of resolv.conf's, up to three, ip or ip:port separated by commas (RESOLVER)
+    #[argh(option)]
+    resolver: Option<String>,
     /// probe every website once and end: 0 when all are healthy, else 1
     #[argh(switch)]
     once: bool,
@@ -95,6 +99,8 @@ pub struct Settings {
     pub period: Duration,
     /// The bound on a page's decoded bytes.
     pub body_bytes_max: u64,
+    /// Servers in place of resolv.conf's.
+    pub resolver: Option<Servers>,
     /// Where results go.
     pub sink: Sink,
     /// Whether to probe once and end.
@@ -161,6 +167,9 @@ fn settings(
         .map(|given| values::whole_number(&given, "KiB", 1..=65_536))
         .transpose()?
         .unwrap_or(1_024);
+    let resolver = get("--resolver", &["RESOLVER"], options.resolver)?
+        .map(|given| given.parse("up to three of ip, ip:port or [ip]:port", Servers::parse))
+        .transpose()?;
     let topic_prefix = get("--topic-prefix", &["TOPIC_PREFIX"], options.topic_prefix)?
         .map(|given| given.parse("a prefix like webactivity-", domain::parse_topic_prefix))
         .transpose()?
@@ -230,6 +239,7 @@ fn settings(
         timeout,
         period,
         body_bytes_max: body_kib_max * 1024,
+        resolver,
         sink,
         once: options.once,
     })

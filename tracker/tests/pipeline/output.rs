@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use testkit::dns::{DnsServer, Does, Kind};
 use testkit::program::Program;
 use testkit::sites::{Site, Step, answer};
 
@@ -30,6 +31,26 @@ fn once_probes_each_target_and_says_whether_all_are_healthy() {
         ["oslo", site, "responsive", "page content not expected", "bye"],
     ]);
     assert_eq!(serde_json::json!(lines.iter().map(of).collect::<Vec<_>>()), expected);
+}
+
+/// Goes red when the servers given do not reach the prober.
+#[test]
+fn the_name_servers_given_are_asked() {
+    let addresses =
+        |all: &[&str]| Does::Addresses(all.iter().map(|a| a.parse().unwrap()).collect());
+    let server = DnsServer::start(&[
+        ("site.example", Kind::A, addresses(&["127.0.0.1"])),
+        ("site.example", Kind::Aaaa, Does::NoData),
+    ])
+    .unwrap();
+    let site = hello_site().replace("127.0.0.1", "site.example");
+    let resolver = server.address().to_string();
+    let by_flag = run(&["--once", "-w", &site, "--resolver", &resolver], &[]);
+    assert!(by_flag.stdout.contains(&format!("up   {site} ok")), "{}", by_flag.stdout);
+    assert_eq!(server.asked().len(), 2);
+    let variables = [("WEBSITES", "http://other.example/"), ("RESOLVER", &resolver)];
+    let by_variable = run(&["--once", "--resolver", "127.0.0.1:1"], &variables);
+    assert!(by_variable.stdout.contains("domain not exist"), "{}", by_variable.stdout);
 }
 
 #[test]

@@ -30,6 +30,11 @@ fn what_is_wrong_where_it_came_from_and_what_was_expected() {
             &[SITE, ("TIMEOUT", "0")],
             "TIMEOUT: 0 is out of range: expected 0.1 to 300 seconds",
         ),
+        (
+            &["--once"],
+            &[SITE, ("RESOLVER", "192.0.2.1,dns.example")],
+            "RESOLVER: \"dns.example\" is no ip address: expected up to three of ip, ip:port or [ip]:port",
+        ),
         (&["--perod", "1"], &[SITE], "there is no flag --perod: expected --period?"),
         (
             &[],

@@ -16,7 +16,7 @@ use std::time::Duration;
 use common::record::Status;
 use regex::Regex;
 use rustls::pki_types::CertificateDer;
-use tracker::probe::resolver::Sources;
+use tracker::probe::resolver::{Servers, Sources};
 use tracker::probe::{Limits, Outcome, Prober, Roots};
 
 /// No probe of a test that passes comes near this.
@@ -33,7 +33,7 @@ fn sources(servers: Vec<SocketAddr>) -> Sources {
     Sources {
         resolv_conf: "/no/such/resolv.conf".into(),
         hosts: "/no/such/hosts".into(),
-        servers: Some(servers),
+        servers: Servers::first_of(servers),
     }
 }
 

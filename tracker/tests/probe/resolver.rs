@@ -20,7 +20,7 @@ pub(crate) fn both(a: Does, aaaa: Does) -> DnsServer {
 }
 
 fn resolve(servers: Vec<SocketAddr>, host: &str, time: Duration) -> Result<Vec<String>, Failure> {
-    shown(Resolver::new(sources(servers)).resolve(host, Deadline::after(time)))
+    shown(Resolver::new(sources(servers)).resolve(host, None, Deadline::after(time)))
 }
 
 pub(crate) fn shown(found: Result<Vec<IpAddr>, Failure>) -> Result<Vec<String>, Failure> {

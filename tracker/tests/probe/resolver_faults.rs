@@ -105,7 +105,7 @@ fn each_family_is_judged_apart_whatever_the_other_does() {
                     // Where nobody is silent, all is known without waiting.
                     let waits = a.1 == Comes::Silent || aaaa.1 == Comes::Silent;
                     let time = if waits { Duration::from_millis(800) } else { AMPLE };
-                    let found = resolver.resolve(name, Deadline::after(time));
+                    let found = resolver.resolve(name, None, Deadline::after(time));
                     let found = found
                         .map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())
                         .map_err(|failure| failure.reason);
@@ -133,7 +133,7 @@ fn a_family_that_hangs_by_tcp_does_not_hold_up_the_other() {
     .unwrap();
     let resolver = Resolver::new(sources(vec![server.address()]));
     let begun = Instant::now();
-    let found = resolver.resolve("site.example", Deadline::after(AMPLE)).unwrap();
+    let found = resolver.resolve("site.example", None, Deadline::after(AMPLE)).unwrap();
     assert_eq!(found, [V4.parse::<std::net::IpAddr>().unwrap()]);
     assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
 }
@@ -146,7 +146,7 @@ fn ids_and_ports_can_not_be_foretold() {
     let resolver = Resolver::new(sources(vec![server.address()]));
     let count = 40;
     for _ in 0..count {
-        let _ = resolver.resolve("site.example", Deadline::after(AMPLE));
+        let _ = resolver.resolve("site.example", None, Deadline::after(AMPLE));
     }
     let asked = server.questions();
     assert_eq!(asked.len(), 2 * count);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use testkit::dns::{DnsServer, Does, Kind};
 use tracker::probe::deadline::Deadline;
-use tracker::probe::resolver::{Resolver, Sources};
+use tracker::probe::resolver::{Resolver, Servers, Sources};
 use tracker::probe::verdict::Reason;
 
 use crate::AMPLE;
@@ -33,7 +33,7 @@ impl Folder {
         Sources {
             resolv_conf: self.0.join("resolv.conf"),
             hosts: self.0.join("hosts"),
-            servers: Some(vec![server]),
+            servers: Some(server.into()),
         }
     }
 }
@@ -49,7 +49,7 @@ fn the_hosts_file_comes_first_and_is_read_again_when_it_changes() {
     let folder = Folder::new("hosts");
     let server = both(addresses(&[V4]), Does::NoData);
     let resolver = Resolver::new(folder.sources(server.address()));
-    let see = || shown(resolver.resolve("site.example", Deadline::after(AMPLE)));
+    let see = || shown(resolver.resolve("site.example", None, Deadline::after(AMPLE)));
     assert_eq!(see(), found(&[V4]));
     folder.write("hosts", "192.0.2.7 site.example\n");
     assert_eq!(see(), found(&["192.0.2.7"]));
@@ -61,7 +61,7 @@ fn the_hosts_file_comes_first_and_is_read_again_when_it_changes() {
     folder.write("hosts", "\n");
     assert_eq!(see(), found(&[V4]));
     folder.write("hosts", "192.0.2.5 localhost a.localhost\n");
-    let found_here = shown(resolver.resolve("a.localhost", Deadline::after(AMPLE)));
+    let found_here = shown(resolver.resolve("a.localhost", None, Deadline::after(AMPLE)));
     assert_eq!(found_here, found(&["192.0.2.5"]));
 }
 
@@ -80,7 +80,7 @@ fn short_names_are_looked_for_below_the_search_suffixes() {
     let asked = |host: &str, conf: &str| {
         folder.write("resolv.conf", &format!("search one.example two.example\n{conf}\n"));
         let before = server.asked().len();
-        let found = resolver.resolve(host, Deadline::after(AMPLE)).is_ok();
+        let found = resolver.resolve(host, None, Deadline::after(AMPLE)).is_ok();
         let names = server.asked().split_off(before).into_iter();
         let names: Vec<_> = names.filter(|(_, kind)| *kind == a).map(|(name, _)| name).collect();
         (names, found)
@@ -104,10 +104,11 @@ fn servers_take_turns_when_told_to() {
     let folder = Folder::new("rotate");
     let server = || both(addresses(&[V4]), Does::NoData);
     let (one, other) = (server(), server());
-    let servers = Some(vec![one.address(), other.address()]);
+    let servers = Servers::first_of(vec![one.address(), other.address()]);
     let resolver = Resolver::new(Sources { servers, ..folder.sources(one.address()) });
-    let four =
-        || (0..4).for_each(|_| drop(resolver.resolve("site.example", Deadline::after(AMPLE))));
+    let four = || {
+        (0..4).for_each(|_| drop(resolver.resolve("site.example", None, Deadline::after(AMPLE))))
+    };
     four();
     assert_eq!((one.asked().len(), other.asked().len()), (8, 0));
     folder.write("resolv.conf", "options rotate\n");
@@ -125,7 +126,7 @@ fn the_servers_of_the_file_are_asked_and_change_with_it() {
     // Nobody is there, and who is not is told.
     for server in ["127.85.0.1", "127.85.0.2"] {
         folder.write("resolv.conf", &format!("nameserver {server}\noptions attempts:1\n"));
-        let failure = resolver.resolve("site.example", Deadline::after(time)).unwrap_err();
+        let failure = resolver.resolve("site.example", None, Deadline::after(time)).unwrap_err();
         let detail = failure.detail.unwrap_or_default();
         assert!(detail.ends_with(&format!("from {server}:53")), "{detail}");
     }
@@ -143,7 +144,7 @@ fn a_silent_server_is_asked_as_often_and_waited_for_as_long_as_the_file_says() {
         folder.write("resolv.conf", &format!("options {options}\n"));
         let before = server.asked().len();
         let deadline = Deadline::after(time);
-        let result = shown(resolver.resolve("site.example", deadline));
+        let result = shown(resolver.resolve("site.example", None, deadline));
         assert_eq!(reason(result), Reason::DnsTimeout, "{options}");
         assert_eq!(server.asked().len() - before, questions, "{options}");
         assert_eq!(deadline.passed(), !ends_itself, "{options}");

@@ -7,7 +7,6 @@ use std::time::Duration;
 use hickory_proto::rr::{Name, RecordType};
 use rustix::event::{PollFd, PollFlags};
 
-use super::files::ResolvConf;
 use super::message::{Question, Reply};
 use super::tcp;
 use crate::probe::deadline::{self, Deadline};
@@ -52,44 +51,54 @@ pub(super) enum Settled {
     Silent,
 }
 
-/// A and AAAA of the name. The servers are asked in turn from `first` on, for
-/// as many rounds as resolv.conf says; one that is silent is still listened to
+/// Whom to ask, and with how much patience.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way<'a> {
+    /// At least one.
+    pub(super) servers: &'a [SocketAddr],
+    /// The index of the one to begin with.
+    pub(super) first: usize,
+    /// The longest wait for one server.
+    pub(super) timeout: Duration,
+    /// Rounds through the servers.
+    pub(super) attempts: usize,
+}
+
+/// A and AAAA of the name. The servers are asked in turn from the first on, for
+/// as many rounds as there are attempts; one that is silent is still listened to
 /// while the next is asked.
-pub(super) fn ask(
-    conf: &ResolvConf,
-    first: usize,
-    name: &Name,
-    deadline: Deadline,
-) -> [Settled; 2] {
-    let count = conf.servers.len();
+pub(super) fn ask(way: Way<'_>, name: &Name, deadline: Deadline) -> [Settled; 2] {
+    let count = way.servers.len();
     let mut servers: Vec<_> =
-        (0..count).map(|i| Server::new(conf.servers[(first + i) % count])).collect();
+        (0..count).map(|i| Server::new(way.servers[(way.first + i) % count])).collect();
     let mut asker =
         Asker { name, answers: [Settled::Silent, Settled::Silent], enough: None, deadline };
-    let tries = conf.attempts * count;
+    let tries = way.attempts * count;
     for attempt in 0..tries {
         if asker.done(&servers) || deadline.passed() {
             break;
         }
         let index = attempt % count;
         asker.send(&mut servers[index]);
-        let until = deadline.or_after(wait_of(conf, attempt, tries, deadline));
+        let until = deadline.or_after(way.wait(attempt, deadline));
         asker.listen(&mut servers, index, until);
     }
     asker.answers
 }
 
-/// Each try gets a fair share of what is left, so that a silent server never
-/// eats the time of the next; the last may take all that resolv.conf gives it.
-fn wait_of(conf: &ResolvConf, attempt: usize, tries: usize, deadline: Deadline) -> Duration {
-    let left = tries - attempt;
-    if left == 1 {
-        return conf.timeout;
+impl Way<'_> {
+    /// Each try gets a fair share of what is left, so that a silent server never
+    /// eats the time of the next; the last may take all that one may.
+    fn wait(&self, attempt: usize, deadline: Deadline) -> Duration {
+        let left = self.attempts * self.servers.len() - attempt;
+        if left == 1 {
+            return self.timeout;
+        }
+        let round = u32::try_from(attempt / self.servers.len()).unwrap_or(u32::MAX);
+        let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(round));
+        let share = deadline.remaining() / u32::try_from(left).unwrap_or(u32::MAX);
+        wait.min(self.timeout).min(share)
     }
-    let round = u32::try_from(attempt / conf.servers.len()).unwrap_or(u32::MAX);
-    let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(round));
-    let share = deadline.remaining() / u32::try_from(left).unwrap_or(u32::MAX);
-    wait.min(conf.timeout).min(share)
 }
 
 struct Server {

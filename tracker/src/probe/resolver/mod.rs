@@ -7,6 +7,7 @@
 mod ask;
 mod files;
 mod message;
+mod servers;
 mod tcp;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,9 +18,10 @@ use hickory_proto::rr::Name;
 
 use super::deadline::Deadline;
 use super::verdict::{Failure, Phase, Reason};
-use ask::Settled;
+use ask::{Settled, Way};
 use files::{Hosts, ResolvConf, Watched};
 use message::Reply;
+pub use servers::{SERVERS_MAX, Servers};
 
 /// How often a server's alias without addresses is asked for in its turn.
 const ALIAS_QUESTIONS_MAX: usize = 8;
@@ -31,8 +33,9 @@ pub struct Sources {
     pub resolv_conf: PathBuf,
     /// hosts(5), read again when it changes; it comes before the servers.
     pub hosts: PathBuf,
-    /// Servers instead of those that resolv.conf names, in its place.
-    pub servers: Option<Vec<SocketAddr>>,
+    /// Servers in place of those that resolv.conf names; its suffixes and
+    /// options hold for them too.
+    pub servers: Option<Servers>,
 }
 
 impl Default for Sources {
@@ -47,7 +50,7 @@ impl Default for Sources {
 pub struct Resolver {
     resolv_conf: Watched<ResolvConf>,
     hosts: Watched<Hosts>,
-    servers: Option<Vec<SocketAddr>>,
+    servers: Option<Servers>,
     lookups: AtomicUsize,
 }
 
@@ -58,12 +61,13 @@ impl Resolver {
         Self {
             resolv_conf: Watched::new(sources.resolv_conf, ResolvConf::parse),
             hosts: Watched::new(sources.hosts, Hosts::parse),
-            servers: sources.servers.filter(|servers| !servers.is_empty()),
+            servers: sources.servers,
             lookups: AtomicUsize::new(0),
         }
     }
 
-    /// The addresses of a host name, IPv6 and IPv4 in turn, at least one.
+    /// The addresses of a host name, IPv6 and IPv4 in turn, at least one; from
+    /// `servers` in place of the resolver's own where they are given.
     ///
     /// A name with a dot is asked for as it stands first; a name with fewer
     /// dots than resolv.conf's `ndots` also below its search suffixes. The
@@ -74,7 +78,12 @@ impl Resolver {
     /// [`Reason::DnsNoSuchDomain`] only on a server's NXDOMAIN (or RFC 6761);
     /// [`Reason::DnsNoAddress`] when the name exists without an address;
     /// [`Reason::DnsTimeout`] and [`Reason::DnsServerFailure`] for all else.
-    pub fn resolve(&self, host: &str, deadline: Deadline) -> Result<Vec<IpAddr>, Failure> {
+    pub fn resolve(
+        &self,
+        host: &str,
+        servers: Option<&Servers>,
+        deadline: Deadline,
+    ) -> Result<Vec<IpAddr>, Failure> {
         if let Some(addresses) = self.hosts.get().get(host) {
             return Ok(interleave(addresses.to_vec()));
         }
@@ -85,15 +94,14 @@ impl Resolver {
             Some(Special::NoSuchName) => return Err(no_such_domain()),
             None => {}
         }
-        let mut conf = ResolvConf::clone(&self.resolv_conf.get());
-        if let Some(servers) = &self.servers {
-            conf.servers.clone_from(servers);
-        }
+        let conf = self.resolv_conf.get();
+        let servers = servers.or(self.servers.as_ref()).unwrap_or(&conf.servers).as_slice();
         let turn = self.lookups.fetch_add(1, Ordering::Relaxed);
-        let first = if conf.rotate { turn % conf.servers.len() } else { 0 };
+        let first = if conf.rotate { turn % servers.len() } else { 0 };
+        let way = Way { servers, first, timeout: conf.timeout, attempts: conf.attempts };
         let mut worst = no_such_domain();
         for name in candidates(host, &conf) {
-            match look_up(&conf, first, &name, deadline) {
+            match look_up(way, &name, deadline) {
                 Ok(addresses) => return Ok(interleave(addresses)),
                 // Only a name that is surely not there leads on to the next.
                 Err(failure) if failure.reason == Reason::DnsNoSuchDomain => {}
@@ -140,19 +148,14 @@ fn candidates(host: &str, conf: &ResolvConf) -> Vec<String> {
 }
 
 /// Looks one name up, following aliases that the servers leave to us.
-fn look_up(
-    conf: &ResolvConf,
-    first: usize,
-    name: &str,
-    deadline: Deadline,
-) -> Result<Vec<IpAddr>, Failure> {
+fn look_up(way: Way<'_>, name: &str, deadline: Deadline) -> Result<Vec<IpAddr>, Failure> {
     let mut name = Name::from_ascii(name).map_err(|cause| {
         let text = format!("not a name for dns: {cause}");
         Failure::with(Reason::DnsServerFailure, Phase::Resolve, text)
     })?;
     for _ in 0..ALIAS_QUESTIONS_MAX {
-        let settled = ask::ask(conf, first, &name, deadline);
-        match judge(settled, conf)? {
+        let settled = ask::ask(way, &name, deadline);
+        match judge(settled, way.servers)? {
             Found::Addresses(addresses) => return Ok(addresses),
             Found::Alias(alias) => name = alias,
         }
@@ -167,7 +170,7 @@ enum Found {
 
 /// Addresses of either family are enough; without any, NXDOMAIN decides, and
 /// "no address" needs both families to say so.
-fn judge(settled: [Settled; 2], conf: &ResolvConf) -> Result<Found, Failure> {
+fn judge(settled: [Settled; 2], servers: &[SocketAddr]) -> Result<Found, Failure> {
     let mut addresses = Vec::new();
     let (mut alias, mut failed, mut silent, mut no_such_name) = (None, None, false, false);
     for one in settled {
@@ -186,14 +189,14 @@ fn judge(settled: [Settled; 2], conf: &ResolvConf) -> Result<Found, Failure> {
         _ if !addresses.is_empty() => Ok(Found::Addresses(addresses)),
         _ if no_such_name => Err(no_such_domain()),
         (_, Some(text)) => fails(Reason::DnsServerFailure, text),
-        _ if silent => fails(Reason::DnsTimeout, format!("no answer from {}", list(conf))),
+        _ if silent => fails(Reason::DnsTimeout, format!("no answer from {}", list(servers))),
         (Some(alias), None) => Ok(Found::Alias(alias)),
         (None, None) => Err(Failure::new(Reason::DnsNoAddress, Phase::Resolve)),
     }
 }
 
-fn list(conf: &ResolvConf) -> String {
-    conf.servers.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
+fn list(servers: &[SocketAddr]) -> String {
+    servers.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn no_such_domain() -> Failure {
