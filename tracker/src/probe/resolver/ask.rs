@@ -1,11 +1,12 @@
 //! Asks the servers for A and AAAA of one name, at once and judged apart.
 
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use hickory_proto::rr::{Name, RecordType};
 use rustix::event::{PollFd, PollFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::message::{Question, Reply};
 use super::tcp;
@@ -116,18 +117,19 @@ impl Server {
         Self { address, edns: true, socket: None, asked: [None, None], truncated: [None, None] }
     }
 
-    /// A socket of its own on a random port, connected, so that the kernel
-    /// drops what comes from anybody else and tells of a refusal.
+    /// A socket of its own on a random port, which the kernel picks, connected, so
+    /// that the kernel drops what comes from anybody else and tells of a refusal.
     fn open(&mut self) -> io::Result<&UdpSocket> {
         if self.socket.is_none() {
-            let any: SocketAddr = match self.address {
-                SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-                SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+            let family = match self.address {
+                SocketAddr::V4(_) => AddressFamily::INET,
+                SocketAddr::V6(_) => AddressFamily::INET6,
             };
-            let socket = UdpSocket::bind(any)?;
-            socket.set_nonblocking(true)?;
-            socket.connect(self.address)?;
-            self.socket = Some(socket);
+            // Two system calls, where std's own way takes four.
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let socket = socket_with(family, SocketType::DGRAM, flags, None)?;
+            rustix::net::connect(&socket, &self.address)?;
+            self.socket = Some(socket.into());
         }
         self.socket.as_ref().ok_or_else(|| ErrorKind::NotConnected.into())
     }
