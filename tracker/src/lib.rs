@@ -96,6 +96,7 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         period,
         body_bytes_max,
         resolver,
+        dns_cache,
         sink,
         once,
     } = settings;
@@ -110,7 +111,7 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
     }
     let (signals, stop) = SignalThread::start()?;
     let limits = Limits { timeout, body_bytes_max, ..Limits::default() };
-    let sources = Sources { servers: resolver, ..Sources::default() };
+    let sources = Sources { servers: resolver, cache: dns_cache, ..Sources::default() };
     let prober = Prober::with(limits, sources, &Roots::System).map_err(io::Error::other)?;
     let rhythm = match sink {
         _ if once => Rhythm::Once,

@@ -76,6 +76,9 @@ struct Options {
     /// name servers to ask in place of resolv.conf's, up to three, ip or ip:port separated by commas (RESOLVER)
     #[argh(option)]
     resolver: Option<String>,
+    /// keep answers of name servers for as long as they say, at most a day, in place of asking at each probe (DNS_CACHE)
+    #[argh(switch)]
+    dns_cache: bool,
     /// probe every website once and end: 0 when all are healthy, else 1
     #[argh(switch)]
     once: bool,
@@ -101,6 +104,8 @@ pub struct Settings {
     pub body_bytes_max: u64,
     /// Servers in place of resolv.conf's.
     pub resolver: Option<Servers>,
+    /// Whether answers of name servers are kept for as long as they say.
+    pub dns_cache: bool,
     /// Where results go.
     pub sink: Sink,
     /// Whether to probe once and end.
@@ -170,6 +175,11 @@ fn settings(
     let resolver = get("--resolver", &["RESOLVER"], options.resolver)?
         .map(|given| given.parse("up to three of ip, ip:port or [ip]:port", Servers::parse))
         .transpose()?;
+    let dns_cache = values::switch(
+        environment,
+        Name { flag: "--dns-cache", variables: &["DNS_CACHE"] },
+        options.dns_cache,
+    )?;
     let topic_prefix = get("--topic-prefix", &["TOPIC_PREFIX"], options.topic_prefix)?
         .map(|given| given.parse("a prefix like webactivity-", domain::parse_topic_prefix))
         .transpose()?
@@ -240,6 +250,7 @@ fn settings(
         period,
         body_bytes_max: body_kib_max * 1024,
         resolver,
+        dns_cache,
         sink,
         once: options.once,
     })

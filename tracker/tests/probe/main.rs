@@ -34,6 +34,7 @@ fn sources(servers: Vec<SocketAddr>) -> Sources {
         resolv_conf: "/no/such/resolv.conf".into(),
         hosts: "/no/such/hosts".into(),
         servers: Servers::first_of(servers),
+        cache: false,
     }
 }
 

@@ -34,6 +34,7 @@ impl Folder {
             resolv_conf: self.0.join("resolv.conf"),
             hosts: self.0.join("hosts"),
             servers: Some(server.into()),
+            cache: false,
         }
     }
 }
@@ -114,6 +115,53 @@ fn servers_take_turns_when_told_to() {
     folder.write("resolv.conf", "options rotate\n");
     four();
     assert_eq!((one.asked().len(), other.asked().len()), (12, 4));
+}
+
+/// Goes red when an answer is kept by no cache, or one that may not be kept is,
+/// or one family is taken for both.
+#[test]
+fn kept_answers_are_not_asked_for_again_each_family_apart() {
+    let folder = Folder::new("cache");
+    let lasting = |does| Does::For(60, Box::new(does));
+    let with_zone = |does| Does::WithSoa(60, 60, Box::new(does));
+    let four = || addresses(&[V4]);
+    let to_two = || lasting(Does::Aliases(vec!["two.example"], vec![]));
+    let cases = [
+        ("kept.example", lasting(four()), with_zone(Does::NoData), 0, 0),
+        ("gone.example", with_zone(Does::NoSuchName), with_zone(Does::NoSuchName), 0, 0),
+        ("short.example", Does::For(0, Box::new(four())), with_zone(Does::NoData), 1, 0),
+        ("failed.example", lasting(four()), Does::Refused, 0, 1),
+        ("zoneless.example", Does::NoSuchName, Does::NoSuchName, 1, 1),
+        // Two names: the first is kept, of the second A alone.
+        ("alias.example", to_two(), to_two(), 0, 1),
+        ("two.example", lasting(four()), Does::NoData, 0, 1),
+    ];
+    let rules: Vec<_> = cases
+        .iter()
+        .flat_map(|(name, a, aaaa, ..)| {
+            [(*name, Kind::A, a.clone()), (*name, Kind::Aaaa, aaaa.clone())]
+        })
+        .collect();
+    let server = DnsServer::start(&rules).unwrap();
+    let other = DnsServer::start(&rules).unwrap();
+    let sources = Sources { cache: true, ..folder.sources(server.address()) };
+    let resolver = Resolver::new(sources);
+    let look = |name, servers: Option<&Servers>| {
+        shown(resolver.resolve(name, servers, Deadline::after(AMPLE))).map_err(|one| one.reason)
+    };
+    for (name, .., fours, sixes) in &cases {
+        let first = look(name, None);
+        let before = server.asked().len();
+        assert_eq!(look(name, None), first, "{name}");
+        let asked = server.asked().split_off(before);
+        let count = |kind| asked.iter().filter(|one| one.1 == kind).count();
+        assert_eq!((count(Kind::A), count(Kind::Aaaa)), (*fours, *sixes), "{name}");
+    }
+    // Another server's answers are its own, and the hosts file comes first.
+    assert_eq!(look("kept.example", Some(&other.address().into())), Ok(vec![V4.to_owned()]));
+    assert_eq!(other.asked().len(), 2);
+    folder.write("hosts", "192.0.2.7 kept.example\n");
+    assert_eq!(look("kept.example", None), Ok(vec!["192.0.2.7".to_owned()]));
 }
 
 /// Goes red when the lines of the file have no effect, or are read once alone.

@@ -8,7 +8,8 @@ use hickory_proto::rr::{Name, RecordType};
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-use super::message::{Question, Reply};
+use super::message::{Answer, Question, Reply};
+use super::servers::Servers;
 use super::tcp;
 use crate::probe::deadline::{self, Deadline};
 
@@ -46,7 +47,7 @@ const STRAYS_MAX: usize = 100;
 /// What came of one record type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Settled {
-    Reply(Reply),
+    Reply(Answer),
     /// What the last server to answer said instead.
     Failed(String),
     Silent,
@@ -55,8 +56,7 @@ pub(super) enum Settled {
 /// Whom to ask, and with how much patience.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Way<'a> {
-    /// At least one.
-    pub(super) servers: &'a [SocketAddr],
+    pub(super) servers: &'a Servers,
     /// The index of the one to begin with.
     pub(super) first: usize,
     /// The longest wait for one server.
@@ -68,12 +68,31 @@ pub(super) struct Way<'a> {
 /// A and AAAA of the name. The servers are asked in turn from the first on, for
 /// as many rounds as there are attempts; one that is silent is still listened to
 /// while the next is asked.
-pub(super) fn ask(way: Way<'_>, name: &Name, deadline: Deadline) -> [Settled; 2] {
-    let count = way.servers.len();
+///
+/// What is known already is not asked for.
+pub(super) fn ask(
+    way: Way<'_>,
+    name: &Name,
+    known: [Option<Reply>; 2],
+    deadline: Deadline,
+) -> [Settled; 2] {
+    let addresses = way.servers.as_slice();
+    let count = addresses.len();
     let mut servers: Vec<_> =
-        (0..count).map(|i| Server::new(way.servers[(way.first + i) % count])).collect();
-    let mut asker =
-        Asker { name, answers: [Settled::Silent, Settled::Silent], enough: None, deadline };
+        (0..count).map(|i| Server::new(addresses[(way.first + i) % count])).collect();
+    let mut asker = Asker {
+        name,
+        answers: [Settled::Silent, Settled::Silent],
+        asked: false,
+        enough: None,
+        deadline,
+    };
+    for (family, reply) in known.into_iter().enumerate() {
+        if let Some(reply) = reply {
+            // It is kept for no longer than when it came.
+            asker.settle(family, Answer { reply, keep: Duration::ZERO });
+        }
+    }
     let tries = way.attempts * count;
     for attempt in 0..tries {
         if asker.done(&servers) || deadline.passed() {
@@ -91,11 +110,12 @@ impl Way<'_> {
     /// Each try gets a fair share of what is left, so that a silent server never
     /// eats the time of the next; the last may take all that one may.
     fn wait(&self, attempt: usize, deadline: Deadline) -> Duration {
-        let left = self.attempts * self.servers.len() - attempt;
+        let count = self.servers.as_slice().len();
+        let left = self.attempts * count - attempt;
         if left == 1 {
             return self.timeout;
         }
-        let round = u32::try_from(attempt / self.servers.len()).unwrap_or(u32::MAX);
+        let round = u32::try_from(attempt / count).unwrap_or(u32::MAX);
         let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(round));
         let share = deadline.remaining() / u32::try_from(left).unwrap_or(u32::MAX);
         wait.min(self.timeout).min(share)
@@ -161,6 +181,8 @@ const FAMILIES: [RecordType; 2] = [RecordType::AAAA, RecordType::A];
 struct Asker<'a> {
     name: &'a Name,
     answers: [Settled; 2],
+    /// Whether any server was asked: all may be known, or one family.
+    asked: bool,
     /// Until when the second family is waited for, once the first has decided.
     enough: Option<Deadline>,
     deadline: Deadline,
@@ -168,6 +190,7 @@ struct Asker<'a> {
 
 impl Asker<'_> {
     fn send(&mut self, server: &mut Server) {
+        self.asked = true;
         for (family, kind) in FAMILIES.into_iter().enumerate() {
             if !matches!(self.answers[family], Settled::Reply(_)) {
                 self.send_one(server, family, kind);
@@ -214,7 +237,7 @@ impl Asker<'_> {
         let answered = |settled: &Settled| matches!(settled, Settled::Reply(_));
         self.answers.iter().all(answered)
             || self.enough.is_some_and(Deadline::passed)
-            || (self.enough.is_some() && !servers.iter().any(Server::waits))
+            || (self.enough.is_some() && self.asked && !servers.iter().any(Server::waits))
     }
 
     /// Takes answers until all is known, the time is up, or the server asked
@@ -262,9 +285,10 @@ impl Asker<'_> {
             Some(enough) => until.or_after(enough.remaining().max(TCP_WAIT)),
             None => until,
         };
-        match tcp::ask(server.address, &question, until) {
+        let answer = tcp::ask(server.address, &question, until);
+        match answer.reply {
             Reply::Truncated => self.failed(server, family, "a truncated answer by tcp"),
-            reply => self.take(server, family, reply),
+            _ => self.take(server, family, answer),
         }
         true
     }
@@ -282,40 +306,45 @@ impl Asker<'_> {
         };
         for family in 0..FAMILIES.len() {
             let Some(question) = &server.asked[family] else { continue };
-            let Some(reply) = question.judge(bytes) else { continue };
-            self.take(server, family, reply);
+            let Some(answer) = question.judge(bytes) else { continue };
+            self.take(server, family, answer);
         }
     }
 
-    fn take(&mut self, server: &mut Server, family: usize, reply: Reply) {
-        match reply {
+    fn take(&mut self, server: &mut Server, family: usize, answer: Answer) {
+        match &answer.reply {
             Reply::WithoutEdns => {
                 server.edns = false;
                 self.send_one(server, family, FAMILIES[family]);
             }
-            Reply::Failed(text) => self.failed(server, family, &text),
+            Reply::Failed(text) => self.failed(server, family, text),
             Reply::Truncated => {
                 let latest = self.deadline.or_after(TCP_AFTER);
                 server.truncated[family] = server.asked[family].take().map(|one| (one, latest));
             }
-            reply => {
+            _ => {
                 server.asked[family] = None;
-                let wait = match reply {
-                    Reply::Addresses(_) => Some(match FAMILIES[family] {
-                        // Half of what is left is for the site.
-                        RecordType::AAAA => A_WAIT.min(self.deadline.remaining() / 2),
-                        _ => AAAA_WAIT,
-                    }),
-                    Reply::NoSuchName => Some(SECOND_OPINION_WAIT),
-                    _ => None,
-                };
-                if let Some(wait) = wait {
-                    let limit = self.enough.unwrap_or(self.deadline);
-                    self.enough = Some(limit.or_after(wait));
-                }
-                self.answers[family] = Settled::Reply(reply);
+                self.settle(family, answer);
             }
         }
+    }
+
+    /// A family's last word; how long the other has from now on.
+    fn settle(&mut self, family: usize, answer: Answer) {
+        let wait = match answer.reply {
+            Reply::Addresses(_) => Some(match FAMILIES[family] {
+                // Half of what is left is for the site.
+                RecordType::AAAA => A_WAIT.min(self.deadline.remaining() / 2),
+                _ => AAAA_WAIT,
+            }),
+            Reply::NoSuchName => Some(SECOND_OPINION_WAIT),
+            _ => None,
+        };
+        if let Some(wait) = wait {
+            let limit = self.enough.unwrap_or(self.deadline);
+            self.enough = Some(limit.or_after(wait));
+        }
+        self.answers[family] = Settled::Reply(answer);
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! The C library's can't tell "no such name" from "no address", has no
 //! deadline, and musl's fails a good A answer when AAAA fails. What this one
-//! does not do: NSS modules, mDNS, DNSSEC, a cache (each probe measures).
+//! does not do: NSS modules, mDNS, DNSSEC, and, unless told to, a cache: each
+//! probe measures.
 
 mod ask;
+mod cache;
 mod files;
 mod message;
 mod servers;
@@ -13,14 +15,16 @@ mod tcp;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use hickory_proto::rr::Name;
 
 use super::deadline::Deadline;
 use super::verdict::{Failure, Phase, Reason};
 use ask::{Settled, Way};
+use cache::Cache;
 use files::{Hosts, ResolvConf, Watched};
-use message::Reply;
+use message::{Answer, Reply};
 pub use servers::{SERVERS_MAX, Servers};
 
 /// How often a server's alias without addresses is asked for in its turn.
@@ -36,12 +40,20 @@ pub struct Sources {
     /// Servers in place of those that resolv.conf names; its suffixes and
     /// options hold for them too.
     pub servers: Option<Servers>,
+    /// Whether answers are kept for as long as they say, so that a name is asked
+    /// for when that is over alone.
+    pub cache: bool,
 }
 
 impl Default for Sources {
     /// The machine's own.
     fn default() -> Self {
-        Self { resolv_conf: "/etc/resolv.conf".into(), hosts: "/etc/hosts".into(), servers: None }
+        Self {
+            resolv_conf: "/etc/resolv.conf".into(),
+            hosts: "/etc/hosts".into(),
+            servers: None,
+            cache: false,
+        }
     }
 }
 
@@ -51,6 +63,7 @@ pub struct Resolver {
     resolv_conf: Watched<ResolvConf>,
     hosts: Watched<Hosts>,
     servers: Option<Servers>,
+    cache: Option<Cache>,
     lookups: AtomicUsize,
 }
 
@@ -62,6 +75,7 @@ impl Resolver {
             resolv_conf: Watched::new(sources.resolv_conf, ResolvConf::parse),
             hosts: Watched::new(sources.hosts, Hosts::parse),
             servers: sources.servers,
+            cache: sources.cache.then(Cache::default),
             lookups: AtomicUsize::new(0),
         }
     }
@@ -95,13 +109,13 @@ impl Resolver {
             None => {}
         }
         let conf = self.resolv_conf.get();
-        let servers = servers.or(self.servers.as_ref()).unwrap_or(&conf.servers).as_slice();
+        let servers = servers.or(self.servers.as_ref()).unwrap_or(&conf.servers);
         let turn = self.lookups.fetch_add(1, Ordering::Relaxed);
-        let first = if conf.rotate { turn % servers.len() } else { 0 };
+        let first = if conf.rotate { turn % servers.as_slice().len() } else { 0 };
         let way = Way { servers, first, timeout: conf.timeout, attempts: conf.attempts };
         let mut worst = no_such_domain();
         for name in candidates(host, &conf) {
-            match look_up(way, &name, deadline) {
+            match self.look_up(way, &name, deadline) {
                 Ok(addresses) => return Ok(interleave(addresses)),
                 // Only a name that is surely not there leads on to the next.
                 Err(failure) if failure.reason == Reason::DnsNoSuchDomain => {}
@@ -110,6 +124,39 @@ impl Resolver {
             }
         }
         Err(worst)
+    }
+
+    /// Looks one name up, following aliases that the servers leave to us.
+    fn look_up(
+        &self,
+        way: Way<'_>,
+        name: &str,
+        deadline: Deadline,
+    ) -> Result<Vec<IpAddr>, Failure> {
+        let mut name = Name::from_ascii(name).map_err(|cause| {
+            let text = format!("not a name for dns: {cause}");
+            Failure::with(Reason::DnsServerFailure, Phase::Resolve, text)
+        })?;
+        for _ in 0..ALIAS_QUESTIONS_MAX {
+            match judge(self.ask(way, &name, deadline), way.servers.as_slice())? {
+                Found::Addresses(addresses) => return Ok(addresses),
+                Found::Alias(alias) => name = alias,
+            }
+        }
+        Err(Failure::with(Reason::DnsServerFailure, Phase::Resolve, "a loop of aliases"))
+    }
+
+    /// Asks for what the cache does not hold.
+    fn ask(&self, way: Way<'_>, name: &Name, deadline: Deadline) -> [Settled; 2] {
+        let Some(cache) = &self.cache else { return ask::ask(way, name, [None, None], deadline) };
+        let known = cache.get(name, way.servers, Instant::now());
+        let settled = ask::ask(way, name, known, deadline);
+        for (family, one) in settled.iter().enumerate() {
+            if let Settled::Reply(Answer { reply, keep }) = one {
+                cache.put((name, way.servers, family), reply.clone(), *keep, Instant::now());
+            }
+        }
+        settled
     }
 }
 
@@ -147,22 +194,6 @@ fn candidates(host: &str, conf: &ResolvConf) -> Vec<String> {
     }
 }
 
-/// Looks one name up, following aliases that the servers leave to us.
-fn look_up(way: Way<'_>, name: &str, deadline: Deadline) -> Result<Vec<IpAddr>, Failure> {
-    let mut name = Name::from_ascii(name).map_err(|cause| {
-        let text = format!("not a name for dns: {cause}");
-        Failure::with(Reason::DnsServerFailure, Phase::Resolve, text)
-    })?;
-    for _ in 0..ALIAS_QUESTIONS_MAX {
-        let settled = ask::ask(way, &name, deadline);
-        match judge(settled, way.servers)? {
-            Found::Addresses(addresses) => return Ok(addresses),
-            Found::Alias(alias) => name = alias,
-        }
-    }
-    Err(Failure::with(Reason::DnsServerFailure, Phase::Resolve, "a loop of aliases"))
-}
-
 enum Found {
     Addresses(Vec<IpAddr>),
     Alias(Name),
@@ -175,11 +206,13 @@ fn judge(settled: [Settled; 2], servers: &[SocketAddr]) -> Result<Found, Failure
     let (mut alias, mut failed, mut silent, mut no_such_name) = (None, None, false, false);
     for one in settled {
         match one {
-            Settled::Reply(Reply::Addresses(found)) => addresses.extend(found),
-            Settled::Reply(Reply::Alias(name)) => alias = Some(name),
-            Settled::Reply(Reply::NoSuchName) => no_such_name = true,
-            Settled::Reply(Reply::NoData) => {}
-            Settled::Reply(_) => silent = true,
+            Settled::Reply(answer) => match answer.reply {
+                Reply::Addresses(found) => addresses.extend(found),
+                Reply::Alias(name) => alias = Some(name),
+                Reply::NoSuchName => no_such_name = true,
+                Reply::NoData => {}
+                _ => silent = true,
+            },
             Settled::Failed(text) => failed = Some(text),
             Settled::Silent => silent = true,
         }

@@ -4,17 +4,16 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::message::{Question, Reply};
+use super::message::{Answer, Question, Reply};
 use crate::probe::deadline::{Deadline, Wire};
 
 /// The same question by TCP (RFC 7766). A server whose TCP fails has failed.
-pub(super) fn ask(server: SocketAddr, question: &Question, deadline: Deadline) -> Reply {
-    match exchange(server, question, deadline) {
-        Ok(bytes) => question
-            .judge(&bytes)
-            .unwrap_or_else(|| Reply::Failed("no answer to the question by tcp".to_owned())),
-        Err(cause) => Reply::Failed(format!("tcp: {cause}")),
-    }
+pub(super) fn ask(server: SocketAddr, question: &Question, deadline: Deadline) -> Answer {
+    let answer = match exchange(server, question, deadline) {
+        Ok(bytes) => question.judge(&bytes).ok_or("no answer to the question by tcp".to_owned()),
+        Err(cause) => Err(format!("tcp: {cause}")),
+    };
+    answer.unwrap_or_else(|text| Answer { reply: Reply::Failed(text), keep: Duration::ZERO })
 }
 
 fn exchange(server: SocketAddr, question: &Question, deadline: Deadline) -> io::Result<Vec<u8>> {
