@@ -1,6 +1,8 @@
 //! resolv.conf and the hosts file, each read again when it changes.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,9 @@ const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53
 
 /// As many suffixes as are tried for a short name.
 const SEARCH_MAX: usize = 16;
+
+/// What of a file is read; a list of every advertiser's hosts has a few MiB.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// A file that is parsed again when its identity, time or length changes.
 #[derive(Debug)]
@@ -55,12 +60,18 @@ impl<T> Watched<T> {
         let stamp = Stamp::of(&self.path);
         if stamp.is_some() && stamp != newest.0 {
             // Neither file has to be UTF-8; what matters of them is ASCII.
-            if let Ok(bytes) = std::fs::read(&self.path) {
+            if let Ok(bytes) = read(&self.path) {
                 *newest = (stamp, Arc::new((self.parse)(&String::from_utf8_lossy(&bytes))));
             }
         }
         Arc::clone(&newest.1)
     }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// resolv.conf(5).
@@ -203,13 +214,21 @@ mod tests {
             b"nameserver fe80::1%7\nsearch a.example b.example\noptions ndots:99 timeout:0\n"
                 .to_vec(),
             b"127.0.0.1 localhost\n::1 localhost six # six\n".to_vec(),
+            b"192.0.2.1:5353,[2001:db8::1]:53,fe80::1%7".to_vec(),
         ];
         let tried = testkit::fuzz::run(&samples, |bytes| {
             let text = String::from_utf8_lossy(bytes);
             let conf = ResolvConf::parse(&text);
             assert!((1..=servers::SERVERS_MAX).contains(&conf.servers.as_slice().len()));
             assert!(conf.search.len() <= SEARCH_MAX && conf.ndots <= 15);
-            let _ = Hosts::parse(&text).get("localhost");
+            assert!(conf.timeout.as_secs() >= 1 && (1..=5).contains(&conf.attempts));
+            for (name, addresses) in Hosts::parse(&text).0 {
+                assert!(!addresses.is_empty() && name == canonical(&name), "{name}");
+            }
+            if let Ok(given) = Servers::parse(&text) {
+                let shown = given.as_slice().iter().map(SocketAddr::to_string);
+                assert_eq!(Servers::parse(&shown.collect::<Vec<_>>().join(",")), Ok(given));
+            }
         });
         println!("files of the resolver: {tried} inputs");
     }
