@@ -145,6 +145,21 @@ fn a_family_that_hangs_by_tcp_does_not_hold_up_the_other() {
     assert!(begun.elapsed() < Duration::from_millis(1400), "{:?}", begun.elapsed());
 }
 
+/// Goes red when a wait has no bound on what it reads.
+#[test]
+fn a_flood_of_strays_ends_the_wait() {
+    let flood =
+        (0..150).fold(Does::Silent, |more, _| Does::Both(Box::new(Does::Garbage), Box::new(more)));
+    let rules = [("site.example", Kind::A, flood), ("site.example", Kind::Aaaa, Does::Silent)];
+    let server = DnsServer::start(&rules).unwrap();
+    let resolver = Resolver::new(sources(vec![server.address()]));
+    let deadline = Deadline::after(AMPLE);
+    let failure = resolver.resolve("site.example", None, deadline).unwrap_err();
+    assert_eq!(failure.reason, Reason::DnsTimeout);
+    // Two rounds, of which the second alone would wait for 5 s.
+    assert!(AMPLE - deadline.remaining() < Duration::from_secs(4), "{deadline:?}");
+}
+
 /// Goes red when a socket is kept from one look-up to the next, or ids are
 /// counted.
 #[test]

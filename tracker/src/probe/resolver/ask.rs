@@ -199,7 +199,11 @@ impl Asker<'_> {
     }
 
     fn send_one(&mut self, server: &mut Server, family: usize, kind: RecordType) {
-        let question = Question::new(self.name, kind, server.edns);
+        // Asked again it is the same question, so that a late answer to the first
+        // still counts, and its time is the server's own.
+        let question = server.asked[family]
+            .take_if(|asked| asked.edns() == server.edns)
+            .unwrap_or_else(|| Question::new(self.name, kind, server.edns));
         let sent = match (question.encode(), server.open()) {
             (Some(bytes), Ok(socket)) => socket.send(&bytes).map(drop),
             (None, _) => Err(io::Error::other("the name can't be written")),

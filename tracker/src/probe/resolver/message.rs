@@ -62,6 +62,11 @@ impl Question {
         Self { id, query: Query::query(name.clone(), kind), edns }
     }
 
+    /// Whether it asks for EDNS.
+    pub(super) fn edns(&self) -> bool {
+        self.edns
+    }
+
     /// The bytes to send; none for what the codec can't write.
     pub(super) fn encode(&self) -> Option<Vec<u8>> {
         let mut message = Message::new(self.id, MessageType::Query, OpCode::Query);
