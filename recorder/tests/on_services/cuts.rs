@@ -98,7 +98,7 @@ impl Walker {
         let gaps = self.world.database.query(gaps, &[]).unwrap();
         let gaps: Vec<(i64, i64, i64)> =
             gaps.iter().map(|gap| (gap.get(0), gap.get(1), gap.get(2))).collect();
-        assert_eq!(gaps, results.map(|n| gap(n)).collect::<Vec<_>>(), "{log}");
+        assert_eq!(gaps, results.map(gap).collect::<Vec<_>>(), "{log}");
         let marks = "select next_sequence from availability_mark";
         assert_eq!(self.world.number(marks), Some(FIRST + 2 * self.written - 1));
     }
