@@ -1,9 +1,14 @@
 //! Tables that are large, or another's: what is read of them, and by what.
 
+use std::time::{Duration, Instant};
+
 use common::domain::TOPIC_PREFIX_OF_1_1_0;
 use testkit::services::{connect, shared};
 
 use crate::support::{World, ok};
+
+/// How long any statement may wait for a lock.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The number of times that the domain's table was read from its beginning to
 /// its end, once nobody is connected who has not told yet.
@@ -42,7 +47,8 @@ fn a_table_of_1_1_0_is_counted_once_whatever_becomes_of_the_lease() {
     assert_eq!(world.offsets(), [0, 1, 2]);
 }
 
-/// Goes red when `DomainThread::record` does not make the index.
+/// Goes red when `DomainThread::record` does not make the index, and when
+/// `ensure_target_index` waits for its lock as long as any statement may.
 #[test]
 fn smart_mode_looks_targets_up_by_an_index_or_says_that_it_can_not() {
     let services = shared().unwrap();
@@ -78,15 +84,29 @@ fn smart_mode_looks_targets_up_by_an_index_or_says_that_it_can_not() {
     assert!(log.contains(&statement) && log.contains("must be owner of table"), "{log}");
     let before = scans(&mut world);
 
+    // Somebody writes to the table, and who waits for that keeps all others waiting.
+    let mut gate = connect(&services, &world.uri).unwrap();
+    let mut gate = gate.transaction().unwrap();
+    gate.batch_execute(&format!("lock table {table} in row exclusive mode")).unwrap();
+    let start = Instant::now();
     world.produce([ok(20_002)]);
     let recorder = world.recorder_with(&[("SMART", "yes")]);
     world.expect_position(3);
-    recorder.expect_log(&format!("made index {index}"));
-    recorder.stop();
-    let making = scans(&mut world);
+    let took = start.elapsed();
+    assert!(took < LOCK_TIMEOUT, "waited for a lock: {took:?}");
+    gate.rollback().unwrap();
+    let (_, _, log) = recorder.stop();
+    assert!(!log.contains("made index") && !log.contains("WARN"), "{log}");
+
     world.produce([ok(20_003)]);
     let recorder = world.recorder_with(&[("SMART", "yes")]);
     world.expect_position(4);
+    recorder.expect_log(&format!("made index {index}"));
+    recorder.stop();
+    let making = scans(&mut world);
+    world.produce([ok(20_004)]);
+    let recorder = world.recorder_with(&[("SMART", "yes")]);
+    world.expect_position(5);
     recorder.stop();
     assert_eq!(scans(&mut world), making, "{before} before the index");
     let merged = format!("select count(*) from {table} where event_time > 20000");
