@@ -31,6 +31,16 @@ impl Waiting {
     }
 }
 
+/// A result that was taken to be sent and is not settled.
+#[derive(Debug)]
+struct InFlight {
+    number: u64,
+    on_disk: bool,
+    /// What goes to disk when that takes it: one that waits here alone, before a
+    /// disk, goes there in its place like the others.
+    record: Option<ProduceRecord>,
+}
+
 /// A topic's results, in this order: `queue`, those on disk alone, `tail`.
 #[derive(Debug, Default)]
 pub(super) struct Topic {
@@ -40,8 +50,7 @@ pub(super) struct Topic {
     above: u64,
     /// What came since, and is not on disk yet.
     tail: VecDeque<Waiting>,
-    /// Number, and whether it is on disk.
-    in_flight: VecDeque<(u64, bool)>,
+    in_flight: VecDeque<InFlight>,
     bytes: usize,
     bytes_on_disk: usize,
 }
@@ -54,7 +63,7 @@ impl Topic {
 
     /// How many are on disk and how many in memory alone, those in flight too.
     pub(super) fn counts(&self) -> (usize, usize) {
-        let in_flight = self.in_flight.iter().map(|(_, on_disk)| *on_disk);
+        let in_flight = self.in_flight.iter().map(|sent| sent.on_disk);
         let in_memory = self.queue.iter().chain(&self.tail).map(|waiting| waiting.on_disk);
         let on_disk = in_flight.chain(in_memory).filter(|on_disk| *on_disk).count();
         (on_disk + self.unloaded, self.len() - self.unloaded + self.in_flight.len() - on_disk)
@@ -72,6 +81,22 @@ impl Topic {
         let index = entries.binary_search_by_key(&number, |waiting| waiting.number).ok()?;
         entries.get_mut(index).map(|waiting| (waiting, in_tail))
     }
+
+    /// The place of a result in flight.
+    fn sent(&self, number: u64) -> Option<usize> {
+        self.in_flight.binary_search_by_key(&number, |sent| sent.number).ok()
+    }
+}
+
+/// Where else a result is that is on disk.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Saved {
+    /// In memory.
+    Waits,
+    /// On its way to Kafka.
+    InFlight,
+    /// Nowhere.
+    Alone,
 }
 
 /// What became of a result that was read back.
@@ -90,7 +115,7 @@ pub(super) struct Memory {
     pub(super) topics: HashMap<Arc<str>, Topic>,
     /// The topic of each result in memory, in the order of arrival.
     arrivals: BTreeMap<u64, Arc<str>>,
-    /// Those of them that go to disk next, when there is one.
+    /// Those of them, and of those in flight, that go to disk next, when there is one.
     pub(super) unsaved: BTreeMap<u64, Arc<str>>,
     pub(super) track_unsaved: bool,
     /// The highest number that went to disk: what comes back with a lower one
@@ -142,7 +167,7 @@ impl Memory {
         let bytes = waiting.bytes();
         self.bytes += bytes;
         self.arrivals.insert(waiting.number, Arc::clone(topic));
-        if self.track_unsaved && !waiting.on_disk && waiting.number > self.saved_to {
+        if self.is_for_disk(waiting) {
             self.unsaved.insert(waiting.number, Arc::clone(topic));
         }
         let on_disk = if waiting.on_disk { bytes } else { 0 };
@@ -150,6 +175,10 @@ impl Memory {
         let topic = self.topic(topic);
         topic.bytes += bytes;
         topic.bytes_on_disk += on_disk;
+    }
+
+    fn is_for_disk(&self, waiting: &Waiting) -> bool {
+        self.track_unsaved && !waiting.on_disk && waiting.number > self.saved_to
     }
 
     /// Counts a result out that was taken from the topic.
@@ -213,30 +242,37 @@ impl Memory {
     /// A result that is to be written to disk.
     pub(super) fn unsaved_record(&self, topic: &str, number: u64) -> Option<&ProduceRecord> {
         let topic = self.topics.get(topic)?;
+        if let Some(index) = topic.sent(number) {
+            return topic.in_flight.get(index)?.record.as_ref();
+        }
         let in_tail = topic.tail.front().is_some_and(|first| first.number <= number);
         let entries = if in_tail { &topic.tail } else { &topic.queue };
         let index = entries.binary_search_by_key(&number, |waiting| waiting.number).ok()?;
         entries.get(index).map(|waiting| &waiting.record)
     }
 
-    /// A result is on disk: whether it stays in memory as well.
-    pub(super) fn saved(&mut self, name: &Arc<str>, number: u64) -> bool {
+    /// A result is on disk: where it is as well.
+    pub(super) fn saved(&mut self, name: &Arc<str>, number: u64) -> Saved {
         self.saved_to = number;
         self.unsaved.remove(&number);
-        let Some(topic) = self.topics.get_mut(name) else { return false };
-        let Some((waiting, in_tail)) = topic.find(number) else { return false };
+        let Some(topic) = self.topics.get_mut(name) else { return Saved::Alone };
+        if let Some(sent) = topic.sent(number).and_then(|index| topic.in_flight.get_mut(index)) {
+            (sent.on_disk, sent.record) = (true, None);
+            return Saved::InFlight;
+        }
+        let Some((waiting, in_tail)) = topic.find(number) else { return Saved::Alone };
         if !in_tail {
             waiting.on_disk = true;
             let bytes = waiting.bytes();
             topic.bytes_on_disk += bytes;
             self.bytes_on_disk += bytes;
-            return true;
+            return Saved::Waits;
         }
         if let Some(waiting) = topic.tail.pop_front() {
             topic.unloaded += 1;
             self.leave(name, &waiting);
         }
-        false
+        Saved::Alone
     }
 
     /// What a segment with these numbers held of a topic is gone, and so many
@@ -290,7 +326,8 @@ impl Memory {
     pub(super) fn put_back(&mut self, name: &Arc<str>, records: Vec<ProduceRecord>) -> Vec<u64> {
         let mut numbers = Vec::new();
         for record in records.into_iter().rev() {
-            let Some((number, on_disk)) = self.topic(name).in_flight.pop_back() else { break };
+            let Some(sent) = self.topic(name).in_flight.pop_back() else { break };
+            let InFlight { number, on_disk, .. } = sent;
             let waiting = Waiting { number, on_disk, record };
             self.enter(name, &waiting);
             self.topic(name).queue.push_front(waiting);
@@ -327,9 +364,16 @@ impl Memory {
         let mut records = Vec::with_capacity(count);
         for waiting in taken {
             self.leave(&name, &waiting);
-            self.topic(&name).in_flight.push_back((waiting.number, waiting.on_disk));
-            numbers.extend(waiting.on_disk.then_some(waiting.number));
-            records.push(waiting.record);
+            let is_for_disk = self.is_for_disk(&waiting);
+            let Waiting { number, on_disk, record } = waiting;
+            if is_for_disk {
+                self.unsaved.insert(number, Arc::clone(&name));
+            }
+            // Its bytes are shared.
+            let sent = InFlight { number, on_disk, record: is_for_disk.then(|| record.clone()) };
+            self.topic(&name).in_flight.push_back(sent);
+            numbers.extend(on_disk.then_some(number));
+            records.push(record);
         }
         (records, numbers)
     }
@@ -338,8 +382,12 @@ impl Memory {
     pub(super) fn settled(&mut self, name: &str, count: usize) -> Option<(Arc<str>, Vec<u64>)> {
         let name = Arc::clone(self.topics.get_key_value(name)?.0);
         let in_flight = &mut self.topic(&name).in_flight;
-        let over = in_flight.drain(..count.min(in_flight.len()));
-        let numbers = over.filter(|(_, on_disk)| *on_disk).map(|(number, _)| number).collect();
+        let over: Vec<_> = in_flight.drain(..count.min(in_flight.len())).collect();
+        let mut numbers = Vec::new();
+        for InFlight { number, on_disk, .. } in over {
+            self.unsaved.remove(&number);
+            numbers.extend(on_disk.then_some(number));
+        }
         Some((name, numbers))
     }
 

@@ -28,11 +28,13 @@ use disk::Disk;
 pub use folder::Folder;
 pub use given::Given;
 pub use memory::SPOOL_BYTES_MAX;
-use memory::{Loaded, Memory};
+use memory::{Loaded, Memory, Saved};
 pub use untold::{Untold, open as open_given};
 
 /// How long the disk is left alone after an error.
 const DISK_RETRY: Duration = Duration::from_secs(5);
+/// How long the last try of a disk that has failed may take, unless it hangs.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(250);
 /// What is written and synced in one piece.
 const CHUNK_BYTES_MAX: usize = 1024 * 1024;
 /// The topics with more on disk share this part of the memory when they are read
@@ -150,7 +152,11 @@ impl Spool {
         if self.failed.is_some_and(|until| Instant::now() < until) {
             return;
         }
-        let result = self.try_save(&mut dropped);
+        self.save_until(None, &mut dropped);
+    }
+
+    fn save_until(&mut self, end: Option<Instant>, dropped: &mut impl FnMut(&Arc<str>)) {
+        let result = self.try_save(end, dropped);
         let Some(disk) = &self.disk else { return };
         match result {
             Ok(saved) if saved > 0 && self.failed.take().is_some() => {
@@ -167,10 +173,15 @@ impl Spool {
         }
     }
 
-    fn try_save(&mut self, dropped: &mut impl FnMut(&Arc<str>)) -> io::Result<usize> {
+    /// Saves piece by piece, until the `end` if there is one: how many results.
+    fn try_save(
+        &mut self,
+        end: Option<Instant>,
+        dropped: &mut impl FnMut(&Arc<str>),
+    ) -> io::Result<usize> {
         let Self { memory, disk: Some(disk), .. } = self else { return Ok(0) };
         let mut saved = 0;
-        loop {
+        while end.is_none_or(|end| Instant::now() < end) {
             let mut frames = Vec::new();
             let mut chunk = Vec::new();
             for (number, topic) in &memory.unsaved {
@@ -193,13 +204,17 @@ impl Spool {
             disk.append(*first, &frames)?;
             saved += chunk.len();
             for (number, topic) in chunk {
-                let in_memory = memory.saved(&topic, number);
+                let saved = memory.saved(&topic, number);
                 if let Some(held) = disk.held(&topic, number) {
                     held.waiting += 1;
-                    held.unloaded += usize::from(!in_memory);
+                    held.unloaded += usize::from(saved == Saved::Alone);
+                }
+                if saved == Saved::InFlight {
+                    disk.taken(number);
                 }
             }
         }
+        Ok(saved)
     }
 
     /// Reads the next results back of topics that have none in memory but some on
@@ -293,15 +308,20 @@ impl Spool {
 
     /// The end: what is on disk stays there for the next run, and how many results
     /// of each topic are in memory alone, in flight or not, so that they are lost.
-    /// The first number is of those that stay.
+    /// The first number is of those that stay. A disk that has failed is tried a
+    /// last time, whenever that was.
     pub fn close(&mut self) -> (usize, Vec<(Arc<str>, usize)>) {
+        let mut lost = Vec::new();
+        if self.failed.is_some() {
+            let end = Instant::now() + CLOSE_TIMEOUT;
+            self.save_until(Some(end), &mut |topic| lost.push((Arc::clone(topic), 1)));
+        }
         self.note();
         if let Some(disk) = &mut self.disk {
             disk.close();
         }
         let counts = self.memory.topics.iter().map(|(topic, it)| (topic, it.counts()));
         let mut stay = 0;
-        let mut lost = Vec::new();
         for (topic, (on_disk, in_memory)) in counts {
             stay += on_disk;
             if in_memory > 0 {

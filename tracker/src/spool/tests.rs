@@ -273,7 +273,8 @@ fn a_full_folder_drops_the_oldest_that_are_not_in_flight() {
     assert!(left.is_sorted());
 }
 
-/// Red without the retry in `Spool::save`, or when memory drops in its place.
+/// Red without the retry in `Spool::save`, when memory drops in its place, and when
+/// `Memory::take` leaves what is in flight out of `unsaved`.
 #[test]
 fn a_disk_that_fails_leaves_all_to_memory_until_it_is_back() {
     let scratch = Scratch::new();
@@ -291,13 +292,40 @@ fn a_disk_that_fails_leaves_all_to_memory_until_it_is_back() {
     push(&mut spool, "a", 200);
     save(&mut spool);
     assert!(spool.failed.is_none());
-    // What comes back from before can't go to disk behind what is there.
-    spool.put_back(&Arc::from("a"), (100..110).map(record).collect());
-    save(&mut spool);
-    assert_eq!(spool.close(), (91, vec![(Arc::from("a"), 10)]));
+    // What is in flight went too, in its place; some of it comes back, some is over.
+    assert_eq!(spool.len(), 91);
+    spool.put_back(&Arc::from("a"), (105..110).map(record).collect());
+    spool.settled("a", 2);
+    assert_eq!(spool.close(), (99, vec![]));
     drop(spool);
     let mut spool = scratch.open(usize::MAX, 64 * MIB);
-    assert_eq!(drain(&mut spool, "a"), (110..=200).collect::<Vec<_>>());
+    assert_eq!(drain(&mut spool, "a"), (102..=200).collect::<Vec<_>>());
+}
+
+/// Red without the `save_until` in `Spool::close`, and when `Memory::settled` leaves
+/// what is over in `unsaved`.
+#[test]
+fn a_disk_that_is_back_at_the_end_takes_what_waits_and_what_is_in_flight() {
+    let scratch = Scratch::new();
+    let away = scratch.0.with_extension("away");
+    let mut spool = scratch.open(usize::MAX, 64 * MIB);
+    spool.disk_retry = Duration::from_secs(60);
+    fs::rename(&scratch.0, &away).unwrap();
+    for value in 0..10 {
+        push(&mut spool, if value % 2 == 0 { "a" } else { "b" }, value);
+    }
+    save(&mut spool);
+    assert_eq!(values(&spool.take("a", 3, usize::MAX)), [0, 2, 4]);
+    spool.settled("a", 1);
+    assert_eq!(spool.memory.unsaved.len(), 9);
+    fs::rename(&away, &scratch.0).unwrap();
+    save(&mut spool);
+    assert_eq!(scratch.segments(), [] as [PathBuf; 0], "it is left alone for a while");
+    assert_eq!(spool.close(), (9, vec![]));
+    drop(spool);
+    let mut spool = scratch.open(usize::MAX, 64 * MIB);
+    assert_eq!(drain(&mut spool, "a"), [2, 4, 6, 8]);
+    assert_eq!(drain(&mut spool, "b"), [1, 3, 5, 7, 9]);
 }
 
 /// Red when `Disk::scan` or `load_segment` leaves the loss out of the account.
