@@ -17,6 +17,7 @@ pub mod lost;
 pub mod output;
 pub mod probe;
 pub mod producer;
+pub mod result;
 pub mod saver;
 pub mod settings;
 pub mod spool;
@@ -36,7 +37,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use handover::Handover;
 use output::Format;
-use probe::{Limits, Prober};
+use probe::resolver::Sources;
+use probe::{Prober, Roots};
 use producer::Producer;
 use saver::Saver;
 use settings::{Settings, Sink};
@@ -87,8 +89,7 @@ pub fn run(settings: Settings) -> ExitCode {
 }
 
 fn pipeline(settings: Settings) -> io::Result<Account> {
-    let Settings { location, location_cut, targets, timeout, period, body_bytes_max, sink, once } =
-        settings;
+    let Settings { location, location_cut, targets, timeout, period, sink, once } = settings;
     if location_cut {
         log::warn!("location {location:?}: the host's name, cut to 32 characters");
     }
@@ -99,8 +100,7 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         );
     }
     let (signals, stop) = SignalThread::start()?;
-    let prober = Prober::new(Limits { timeout, body_bytes_max, ..Limits::default() })
-        .map_err(io::Error::other)?;
+    let prober = Prober::new(Sources::default(), &Roots::System).map_err(io::Error::other)?;
     let rhythm = match sink {
         _ if once => Rhythm::Once,
         Sink::Print { .. } => Rhythm::Period { period, look_at_once: true },

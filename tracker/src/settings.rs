@@ -11,6 +11,7 @@ use common::settings::command_line::{self, Command};
 use common::settings::kafka::{self, KafkaFlags};
 use common::settings::{Environment, Name, UsageError, values};
 
+use crate::probe::Limits;
 use crate::spool::Folder;
 use crate::targets::{self, Target};
 
@@ -93,8 +94,6 @@ pub struct Settings {
     pub timeout: Duration,
     /// In which each target is probed once.
     pub period: Duration,
-    /// The bound on a page's decoded bytes.
-    pub body_bytes_max: u64,
     /// Where results go.
     pub sink: Sink,
     /// Whether to probe once and end.
@@ -223,13 +222,13 @@ fn settings(
             ));
         }
     };
+    let limits = Limits { timeout, body_bytes_max: body_kib_max * 1024, ..Limits::default() };
     Ok(Settings {
         location,
         location_cut,
-        targets: targets.into_iter().map(Arc::new).collect(),
+        targets: targets.into_iter().map(|target| Arc::new(Target { limits, ..target })).collect(),
         timeout,
         period,
-        body_bytes_max: body_kib_max * 1024,
         sink,
         once: options.once,
     })

@@ -7,6 +7,8 @@ use common::domain::{self, Domain};
 use regex::Regex;
 use url::Url;
 
+use crate::probe::{Ask, Family, Limits};
+
 /// The most characters of a URL: the tables' column holds no more.
 pub const URL_CHARS_MAX: usize = 256;
 
@@ -22,6 +24,10 @@ pub struct Target {
     pub recorded_url: String,
     /// The check on the page.
     pub check: Option<Regex>,
+    /// What a probe of it may take.
+    pub limits: Limits,
+    /// By which family of addresses it is probed.
+    pub family: Family,
     /// The URL's domain.
     pub domain: Domain,
     /// The topic that its records go to.
@@ -36,6 +42,16 @@ impl fmt::Debug for Target {
 }
 
 impl Target {
+    /// What is asked of a probe.
+    pub fn ask(&self) -> Ask<'_> {
+        Ask {
+            check: self.check.as_ref(),
+            limits: self.limits,
+            family: self.family,
+            ..Ask::new(&self.url)
+        }
+    }
+
     /// The target's own point in a period, the same at every start: a hash of
     /// location, URL and name, so that probes spread evenly.
     pub fn phase_hash(&self, location: &str) -> u64 {
@@ -117,7 +133,8 @@ fn target(text: &str, check: Option<&str>, topic_prefix: &str) -> Result<Target,
     let domain = Domain::of_url(&url).map_err(Fault::Domain)?;
     let topic = domain.topic(topic_prefix).map_err(Fault::Domain)?;
     let check = check.map(Regex::new).transpose().map_err(Fault::Check)?;
-    Ok(Target { url, recorded_url, check, domain, topic })
+    let (limits, family) = (Limits::default(), Family::default());
+    Ok(Target { url, recorded_url, check, limits, family, domain, topic })
 }
 
 /// The URL as written, less user and password.

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::probe::Prober;
+use crate::result;
 use crate::targets::Target;
 
 /// The most workers, so the most sites that may hang at a time before others
@@ -215,23 +216,8 @@ impl Shared {
 
     fn probe(&self, target: &Arc<Target>) -> Probed {
         let started_at = SystemTime::now();
-        let outcome = self.prober.probe(&target.url, target.check.as_ref());
-        // A clock before 1970 is one that was never set.
-        let timestamp = started_at
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0.0, |since_epoch| since_epoch.as_secs_f64());
-        let record = Record {
-            from: self.location.clone(),
-            url: target.recorded_url.clone(),
-            timestamp,
-            status: outcome.status,
-            phrase: outcome.phrase.to_owned(),
-            dns_ms: outcome.dns_ms.map(i64::from),
-            response_ms: outcome.response_ms.map(i64::from),
-            detail: outcome.detail,
-            offset: -1,
-            extra: common::record::Extra::default(),
-        };
+        let outcome = self.prober.probe(&target.ask());
+        let record = result::record(&self.location, target, started_at, outcome);
         Probed { target: Arc::clone(target), record }
     }
 }
@@ -242,8 +228,8 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::probe::Roots;
     use crate::probe::resolver::Sources;
-    use crate::probe::{Limits, Roots};
 
     /// The one idle worker is caught while it takes the first of two targets,
     /// in some of many rounds.
@@ -253,11 +239,14 @@ mod tests {
         let site = hanging.local_addr().unwrap();
         let list = format!("http://127.0.0.1:1/,http://{site}/1,http://{site}/2");
         let targets = crate::targets::parse(&list, "x-").unwrap();
-        let targets: Vec<_> = targets.into_iter().map(Arc::new).collect();
+        let short = |mut target: Target| {
+            target.limits.timeout = Duration::from_millis(2);
+            Arc::new(target)
+        };
+        let targets: Vec<_> = targets.into_iter().map(short).collect();
         let (_stopper, stop) = common::stop::pair();
-        let limits = Limits { timeout: Duration::from_millis(2), ..Limits::default() };
         for round in 0..2000 {
-            let prober = Prober::with(limits, Sources::default(), &Roots::These(vec![])).unwrap();
+            let prober = Prober::new(Sources::default(), &Roots::These(vec![])).unwrap();
             let (results_in, results) = bounded(3);
             let mut pool = Pool::new(&targets, "oslo", prober, results_in, stop.clone());
             pool.offer(0).unwrap();
