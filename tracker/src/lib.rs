@@ -37,8 +37,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use handover::Handover;
 use output::Format;
+use probe::Prober;
 use probe::resolver::Sources;
-use probe::{Prober, Roots};
 use producer::Producer;
 use saver::Saver;
 use settings::{Settings, Sink};
@@ -89,7 +89,7 @@ pub fn run(settings: Settings) -> ExitCode {
 }
 
 fn pipeline(settings: Settings) -> io::Result<Account> {
-    let Settings { location, location_cut, targets, timeout, period, sink, once } = settings;
+    let Settings { location, location_cut, targets, timeout, period, roots, sink, once } = settings;
     if location_cut {
         log::warn!("location {location:?}: the host's name, cut to 32 characters");
     }
@@ -100,7 +100,7 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         );
     }
     let (signals, stop) = SignalThread::start()?;
-    let prober = Prober::new(Sources::default(), &Roots::System).map_err(io::Error::other)?;
+    let prober = Prober::new(Sources::default(), &roots).map_err(io::Error::other)?;
     let rhythm = match sink {
         _ if once => Rhythm::Once,
         Sink::Print { .. } => Rhythm::Period { period, look_at_once: true },

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::pem::{Pem, PemError};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring};
@@ -17,17 +18,38 @@ use webpki::KeyUsage;
 use super::verdict::{Failure, Phase, Reason};
 
 /// Whose certificates are trusted.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Roots {
+    /// Those of [`Roots::System`], or where the machine has none at all, as an
+    /// image from scratch, those of [`Roots::Mozilla`].
+    #[default]
+    SystemOrMozilla,
     /// The machine's, found where OpenSSL would find them: SSL_CERT_FILE and
     /// SSL_CERT_DIR count.
-    #[default]
     System,
+    /// Mozilla's, as they were when this program was built.
+    Mozilla,
     /// These alone.
     These(Vec<CertificateDer<'static>>),
 }
 
 impl Roots {
+    /// Reads a setting: `system`, `mozilla`, a path, or PEM text.
+    ///
+    /// # Errors
+    /// When the file or text does not hold certificates that can be roots.
+    pub fn parse(text: &str) -> Result<Self, PemError> {
+        match text {
+            "system" => Ok(Self::System),
+            "mozilla" => Ok(Self::Mozilla),
+            _ => {
+                let pem = Pem::from_setting(text);
+                pem.roots()?;
+                pem.certificates().map(Self::These)
+            }
+        }
+    }
+
     /// A machine without roots can still probe plain HTTP, and its HTTPS
     /// targets each say why they fail; so that is a warning.
     fn load(&self) -> RootCertStore {
@@ -36,7 +58,8 @@ impl Roots {
             Self::These(certificates) => {
                 store.add_parsable_certificates(certificates.iter().cloned());
             }
-            Self::System => {
+            Self::Mozilla => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            Self::System | Self::SystemOrMozilla => {
                 let found = rustls_native_certs::load_native_certs();
                 for cause in &found.errors {
                     log::warn!("root certificates: {cause}");
@@ -44,11 +67,26 @@ impl Roots {
                 store.add_parsable_certificates(found.certs);
             }
         }
-        if store.is_empty() {
-            log::warn!("no root certificates: every https target will fail with an ssl error");
+        match self {
+            Self::SystemOrMozilla if store.is_empty() && !are_named() => {
+                log::info!(
+                    "no root certificates on this machine: https targets are checked against mozilla's, as of this version"
+                );
+                Self::Mozilla.load()
+            }
+            _ if store.is_empty() => {
+                log::warn!("no root certificates: every https target will fail with an ssl error");
+                store
+            }
+            _ => store,
         }
-        store
     }
+}
+
+/// Whether somebody said where the machine's roots are. Nobody who named their
+/// own wants all the world's in their place because of a slip in a path.
+fn are_named() -> bool {
+    ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some())
 }
 
 /// The settings of every TLS connection. No session is resumed, so that each
