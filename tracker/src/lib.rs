@@ -41,7 +41,7 @@ use probe::Prober;
 use probe::resolver::Sources;
 use producer::Producer;
 use saver::Saver;
-use settings::{Settings, Sink};
+use settings::{Look, Settings, Sink};
 use spool::SPOOL_BYTES_MAX;
 use ticker::Rhythm;
 use workers::{Pool, Probed};
@@ -182,8 +182,12 @@ fn start_sink(
                 start("producer", Box::new(move || drop(account.try_send(Ok(producer.run())))))?,
             ])
         }
-        Sink::Print { json } => {
-            let format = if json { Format::Json } else { Format::Lines { url_chars } };
+        Sink::Print { look } => {
+            let format = match look {
+                Look::Json => Format::Json,
+                Look::Lines => Format::Lines { url_chars },
+                Look::Picture { in_colour } => Format::Picture { url_chars, in_colour },
+            };
             let run = move || drop(account.try_send(print(&results, &no_more, format)));
             Ok(vec![start("output", Box::new(run))?])
         }

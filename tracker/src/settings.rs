@@ -110,8 +110,8 @@ pub struct Settings {
 pub enum Sink {
     /// To standard output.
     Print {
-        /// As JSON.
-        json: bool,
+        /// As what.
+        look: Look,
     },
     /// To Kafka.
     Kafka {
@@ -124,6 +124,20 @@ pub enum Sink {
         /// The folder that results wait in, and the most bytes there.
         spool: Option<(Folder, u64)>,
     },
+}
+
+/// How results look on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// A line each.
+    Lines,
+    /// A line each, and below it where the time went.
+    Picture {
+        /// Whether in colours.
+        in_colour: bool,
+    },
+    /// A JSON object each.
+    Json,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -224,7 +238,16 @@ fn settings(
                 .transpose()?
                 .map(|folder| (folder, spool_mib_max * 1024 * 1024)),
         },
-        None if terminal || options.once || options.json => Sink::Print { json: options.json },
+        None if terminal || options.once || options.json => {
+            let look = match (options.json, options.once && terminal) {
+                (true, _) => Look::Json,
+                (false, true) => {
+                    Look::Picture { in_colour: get("", &["NO_COLOR"], None)?.is_none() }
+                }
+                (false, false) => Look::Lines,
+            };
+            Sink::Print { look }
+        }
         None => {
             return Err(UsageError::new(
                 "KAFKA: no kafka server was given: expected host:port, or --once or --json to print results",

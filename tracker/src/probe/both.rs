@@ -48,3 +48,43 @@ fn worse(six: Outcome, four: Outcome) -> Outcome {
     }
     worse
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::probe::outcome::Course;
+    use crate::probe::verdict::{Failure, Phase, Reason};
+
+    fn outcome(failure: Option<Failure>, total_ms: u64) -> Outcome {
+        let mut course = Course::begin(Duration::from_secs(1));
+        course.facts.http_status = Some(200);
+        let mut outcome = course.end(failure.map_or(Ok(None), Err));
+        outcome.timings.total = Duration::from_millis(total_ms);
+        outcome
+    }
+
+    #[test]
+    fn the_family_that_is_worse_is_told_by_name() {
+        let well = |total_ms| outcome(None, total_ms);
+        let fails = |reason| outcome(Some(Failure::with(reason, Phase::Tls, "how")), 1);
+        let (expired, early) = (Reason::TlsExpired, Reason::TlsNotYetValid);
+        let warns = |total_ms| outcome(Some(Failure::new(Reason::TooSlow, Phase::Check)), total_ms);
+        for (six, four, total_ms, reason, detail) in [
+            (well(5), well(9), 9, None, None),
+            (well(9), well(5), 9, None, None),
+            (fails(expired), well(9), 1, Some(expired), Some("ipv6: how")),
+            (well(9), fails(expired), 1, Some(expired), Some("ipv4: how")),
+            (fails(expired), fails(early), 1, Some(expired), Some("ipv6: how")),
+            (fails(early), fails(early), 1, Some(early), Some("ipv6 and ipv4: how")),
+            (well(9), warns(5), 5, Some(Reason::TooSlow), Some("ipv4")),
+            (warns(9), fails(early), 1, Some(early), Some("ipv4: how")),
+        ] {
+            let worse = worse(six, four);
+            assert_eq!(worse.timings.total, Duration::from_millis(total_ms), "{worse:?}");
+            assert_eq!(worse.failure.as_ref().map(|failure| failure.reason), reason);
+            assert_eq!(worse.detail.as_deref(), detail);
+        }
+    }
+}

@@ -141,3 +141,32 @@ impl Course {
         Outcome { status, phrase, dns_ms, response_ms, detail, failure, timings, facts }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use common::phrase;
+
+    use super::*;
+    use crate::probe::verdict::{Phase, Reason};
+
+    /// Every reason as a failure and as a warning, at an answer of 200.
+    #[test]
+    fn a_failure_is_never_called_ok_and_a_warning_by_its_answer_s_name() {
+        for reason in Reason::ALL {
+            for severity in [Severity::Failure, Severity::Warning] {
+                let mut course = Course::begin(Duration::from_secs(1));
+                course.facts.http_status = Some(200);
+                course.timings.resolve.add(Duration::from_millis(3));
+                course.timings.response.add(Duration::from_millis(5));
+                let failure = Failure { severity, ..Failure::new(*reason, Phase::Check) };
+                let outcome = course.end(Ok(Some(failure)));
+                let is_warning = severity == Severity::Warning;
+                assert_eq!(outcome.healthy(), is_warning);
+                assert_eq!(outcome.phrase == phrase::OK, is_warning, "{reason:?} {outcome:?}");
+                if is_warning {
+                    assert_eq!((outcome.dns_ms, outcome.response_ms), (Some(3), Some(5)));
+                }
+            }
+        }
+    }
+}

@@ -67,24 +67,29 @@ impl Roots {
                 store.add_parsable_certificates(found.certs);
             }
         }
-        match self {
-            Self::SystemOrMozilla if store.is_empty() && !are_named() => {
-                log::info!(
-                    "no root certificates on this machine: https targets are checked against mozilla's, as of this version"
-                );
-                Self::Mozilla.load()
-            }
-            _ if store.is_empty() => {
-                log::warn!("no root certificates: every https target will fail with an ssl error");
-                store
-            }
-            _ => store,
+        if *self == Self::SystemOrMozilla {
+            store = or_mozilla(store, are_named());
         }
+        if store.is_empty() {
+            log::warn!("no root certificates: every https target will fail with an ssl error");
+        }
+        store
     }
 }
 
-/// Whether somebody said where the machine's roots are. Nobody who named their
-/// own wants all the world's in their place because of a slip in a path.
+/// Nobody who named roots of their own wants all the world's in their place
+/// because of a slip in a path.
+fn or_mozilla(found: RootCertStore, are_named: bool) -> RootCertStore {
+    if are_named || !found.is_empty() {
+        return found;
+    }
+    log::info!(
+        "no root certificates on this machine: https targets are checked against mozilla's, as of this version"
+    );
+    Roots::Mozilla.load()
+}
+
+/// Whether somebody said where the machine's roots are.
 fn are_named() -> bool {
     ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some())
 }
@@ -318,4 +323,27 @@ fn words(name: &str) -> String {
         text.extend(letter.to_lowercase());
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mozilla_s_roots_stand_in_only_where_nobody_named_any() {
+        let none = RootCertStore::empty;
+        let authority = testkit::certificates::Authority::new("own").unwrap();
+        let one = || {
+            let mut store = none();
+            store.add(authority.certificate()).unwrap();
+            store
+        };
+        let mozilla = Roots::Mozilla.load().len();
+        assert!(mozilla > 100, "{mozilla}");
+        for (found, are_named, expected) in
+            [(none(), false, mozilla), (none(), true, 0), (one(), false, 1), (one(), true, 1)]
+        {
+            assert_eq!(or_mozilla(found, are_named).len(), expected);
+        }
+    }
 }

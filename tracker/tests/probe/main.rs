@@ -6,6 +6,7 @@
 mod bodies;
 mod certificates;
 mod deadlines;
+mod facts;
 mod names;
 mod reasons;
 mod resolver;
