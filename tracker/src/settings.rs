@@ -12,7 +12,7 @@ use common::settings::kafka::{self, KafkaFlags};
 use common::settings::{Environment, Name, UsageError, values};
 
 use crate::spool::Folder;
-use crate::targets::{self, Target};
+use crate::targets::{self, Defaults, Target};
 
 /// Probes websites on a fixed schedule and writes every result to Apache Kafka, or, with no Kafka server given, to standard output. Each flag can be given by the environment variable in brackets as well, and the variable wins.
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -165,9 +165,12 @@ fn settings(
         .map(|given| given.parse("a prefix like webactivity-", domain::parse_topic_prefix))
         .transpose()?
         .unwrap_or_else(|| domain::TOPIC_PREFIX.to_owned());
+    let defaults = Defaults { period, timeout, ..Defaults::default() };
     let targets = get("--websites", &["WEBSITES"], options.websites)?
         .ok_or_else(|| UsageError::new("WEBSITES: not given: expected URLs, by --websites too"))?
-        .parse("URL [regexp],URL [regexp],...", |text| targets::parse(text, &topic_prefix))?;
+        .parse("URL [regexp],URL [regexp],...", |text| {
+            targets::parse(text, &topic_prefix, &defaults)
+        })?;
     let replication =
         get("--topic-replication", &["TOPIC_REPLICATION"], options.topic_replication)?
             .map(|given| values::whole_number(&given, "copies", 1..=100))

@@ -244,6 +244,7 @@ mod tests {
     use super::*;
     use crate::probe::resolver::Sources;
     use crate::probe::{Limits, Roots};
+    use crate::targets::Defaults;
 
     /// The one idle worker is caught while it takes the first of two targets,
     /// in some of many rounds.
@@ -252,7 +253,7 @@ mod tests {
         let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
         let site = hanging.local_addr().unwrap();
         let list = format!("http://127.0.0.1:1/,http://{site}/1,http://{site}/2");
-        let targets = crate::targets::parse(&list, "x-").unwrap();
+        let targets = crate::targets::parse(&list, "x-", &Defaults::default()).unwrap();
         let targets: Vec<_> = targets.into_iter().map(Arc::new).collect();
         let (_stopper, stop) = common::stop::pair();
         let limits = Limits { timeout: Duration::from_millis(2), ..Limits::default() };
