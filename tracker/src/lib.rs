@@ -12,13 +12,17 @@
 //! This file owns every channel and every join; with no Kafka server given,
 //! `output` stands in the place of both.
 
+pub mod clock;
 pub mod handover;
+pub mod lateness;
 pub mod lost;
 pub mod output;
 pub mod probe;
 pub mod producer;
 pub mod saver;
+pub mod schedule;
 pub mod settings;
+pub mod slots;
 pub mod spool;
 pub mod targets;
 pub mod ticker;
@@ -103,8 +107,8 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         .map_err(io::Error::other)?;
     let rhythm = match sink {
         _ if once => Rhythm::Once,
-        Sink::Print { .. } => Rhythm::Period { period, look_at_once: true },
-        Sink::Kafka { .. } => Rhythm::Period { period, look_at_once: false },
+        Sink::Print { .. } => Rhythm::Grid { look_at_once: true },
+        Sink::Kafka { .. } => Rhythm::Grid { look_at_once: false },
     };
 
     let cutoff = Cutoff::new(stop.clone(), STOP_ALL);
@@ -116,7 +120,8 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
     let (account_in, account_out) = bounded(1);
     let sink = start_sink(sink, &cutoff, results_out, no_more, url_chars.unwrap_or(0), account_in)?;
 
-    let mut pool = Pool::new(&targets, &location, prober, results_in, stop.clone());
+    let workers = targets.len().min(workers::WORKERS_MAX);
+    let mut pool = Pool::new(workers, &location, prober, results_in, stop.clone());
     let ticker = {
         let stop = stop.clone();
         Builder::new().name("ticker".to_owned()).spawn(move || {

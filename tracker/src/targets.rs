@@ -61,6 +61,19 @@ impl fmt::Debug for Target {
     }
 }
 
+impl PartialEq for Target {
+    /// Whether the same is asked for in the same way.
+    fn eq(&self, other: &Self) -> bool {
+        let check = |target: &Self| target.check.as_ref().map(|check| check.as_str().to_owned());
+        let plain = |target: &Self| (target.period, target.timeout, target.retries);
+        (&self.url, &self.recorded_url, &self.name)
+            == (&other.url, &other.recorded_url, &other.name)
+            && self.topic == other.topic
+            && check(self) == check(other)
+            && plain(self) == plain(other)
+    }
+}
+
 impl Target {
     /// The target's own point in a period, the same at every start: a hash of
     /// location, URL and name, so that probes spread evenly.

@@ -1,16 +1,19 @@
 //! The workers: threads that probe, started when first needed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicIsize, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicIsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use common::record::Record;
+use common::record::{Extra, Record};
 use common::stop::Stop;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select, unbounded};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::clock;
+use crate::lateness::Lateness;
 use crate::probe::Prober;
+use crate::slots::{Entry, Job, Offer, Slot};
 use crate::targets::Target;
 
 /// The most workers, so the most sites that may hang at a time before others
@@ -48,27 +51,12 @@ pub struct Probed {
     pub record: Record,
 }
 
-/// Why a target can't be probed now: its last slot is not done with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// It still waits for a worker.
-    Waiting,
-    /// It is still being probed.
-    Running,
-}
-
-const IDLE: u8 = 0;
-const WAITING: u8 = 1;
-const RUNNING: u8 = 2;
-
 /// What all workers share.
 #[derive(Debug)]
 struct Shared {
-    targets: Vec<Arc<Target>>,
-    /// One state a target, so that none is probed twice at once.
-    states: Vec<AtomicU8>,
     location: String,
     prober: Prober,
+    lateness: Lateness,
     /// Workers that do not probe, less targets that wait. A worker that takes a
     /// target changes nothing, so there is no moment at which it counts as idle
     /// and its target no more as waiting.
@@ -80,8 +68,9 @@ struct Shared {
 #[derive(Debug)]
 pub struct Pool {
     shared: Arc<Shared>,
-    queue: Sender<usize>,
-    waiting: Receiver<usize>,
+    /// No bound of its own: a target is in it once at most.
+    queue: Sender<Arc<Entry>>,
+    waiting: Receiver<Arc<Entry>>,
     results: Sender<Probed>,
     workers: Vec<JoinHandle<()>>,
     workers_max: usize,
@@ -91,30 +80,26 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool without workers. Its queue has room for every target once, and
-    /// a target is in it once at most, so that it is never full.
+    /// A pool without workers, which starts `workers` at most.
     pub fn new(
-        targets: &[Arc<Target>],
+        workers: usize,
         location: &str,
         prober: Prober,
         results: Sender<Probed>,
         stop: Stop,
     ) -> Self {
-        let (queue, waiting) = bounded(targets.len());
+        let (queue, waiting) = unbounded();
         let shared = Arc::new(Shared {
-            targets: targets.to_vec(),
-            states: targets.iter().map(|_| AtomicU8::new(IDLE)).collect(),
             location: location.to_owned(),
             prober,
+            lateness: Lateness::default(),
             spare: AtomicIsize::new(0),
             stop,
         });
-        let workers_wanted = targets.len().min(WORKERS_MAX);
-        let workers_max = workers_wanted.min(workers_for_files());
-        if workers_max < workers_wanted {
+        let workers_max = workers.min(workers_for_files());
+        if workers_max < workers {
             log::warn!(
-                "the limit on open files allows {workers_max} probes at once: expected {}",
-                workers_wanted
+                "the limit on open files allows {workers_max} probes at once: expected {workers}"
             );
         }
         let (alive, all_ended) = bounded(0);
@@ -127,23 +112,23 @@ impl Pool {
         self.workers_max
     }
 
-    /// Queues a target, and starts a worker when none is idle.
-    ///
-    /// # Errors
-    /// [`Refused`] when the target's last slot is not done with.
-    pub fn offer(&mut self, target: usize) -> Result<(), Refused> {
-        let state = &self.shared.states[target];
-        match state.compare_exchange(IDLE, WAITING, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => {}
-            Err(WAITING) => return Err(Refused::Waiting),
-            Err(_) => return Err(Refused::Running),
+    /// How late probes started.
+    pub fn lateness(&self) -> &Lateness {
+        &self.shared.lateness
+    }
+
+    /// Queues a target for a slot, or for a look beside the grid, and starts a
+    /// worker when none is idle; unless its last one is not done with.
+    pub fn offer(&mut self, entry: &Arc<Entry>, slot: Option<Slot>) -> Offer {
+        let offer = entry.offer(slot, self.results.is_full());
+        if offer == Offer::Queue {
+            // Never disconnected while the pool holds a receiver.
+            let _ = self.queue.send(Arc::clone(entry));
+            if self.shared.spare.fetch_sub(1, Ordering::AcqRel) <= 0 {
+                self.start_worker();
+            }
         }
-        // Never full, and never disconnected while the pool holds a receiver.
-        let _ = self.queue.try_send(target);
-        if self.shared.spare.fetch_sub(1, Ordering::AcqRel) <= 0 {
-            self.start_worker();
-        }
-        Ok(())
+        offer
     }
 
     fn start_worker(&mut self) {
@@ -198,22 +183,27 @@ impl Pool {
 }
 
 impl Shared {
-    fn work(&self, waiting: &Receiver<usize>, results: &Sender<Probed>) {
-        while let Ok(index) = waiting.recv() {
+    fn work(&self, waiting: &Receiver<Arc<Entry>>, results: &Sender<Probed>) {
+        while let Ok(entry) = waiting.recv() {
             if self.stop.requested() {
                 return;
             }
-            self.states[index].store(RUNNING, Ordering::Release);
-            let probed = self.probe(&self.targets[index]);
-            self.states[index].store(IDLE, Ordering::Release);
-            if results.send(probed).is_err() {
-                return;
+            if let Some(job) = entry.take() {
+                if results.send(self.probe(job)).is_err() {
+                    return;
+                }
+                // Not before its result is on the way, so that they keep their order.
+                entry.done();
             }
             self.spare.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    fn probe(&self, target: &Arc<Target>) -> Probed {
+    fn probe(&self, job: Job) -> Probed {
+        let Job { target, slot, missed } = job;
+        if let Some(slot) = slot {
+            self.lateness.add(clock::now().saturating_sub(slot.due_at));
+        }
         let started_at = SystemTime::now();
         let outcome = self.prober.probe(&target.url, target.check.as_ref());
         // A clock before 1970 is one that was never set.
@@ -230,9 +220,14 @@ impl Shared {
             response_ms: outcome.response_ms.map(i64::from),
             detail: outcome.detail,
             offset: -1,
-            extra: common::record::Extra::default(),
+            extra: Extra {
+                period_ms: slot.and_then(|_| i64::try_from(target.period.as_millis()).ok()),
+                slot: slot.and_then(|slot| i64::try_from(slot.number).ok()),
+                missed: missed.by_name(),
+                ..Extra::default()
+            },
         };
-        Probed { target: Arc::clone(target), record }
+        Probed { target, record }
     }
 }
 
@@ -254,24 +249,25 @@ mod tests {
         let site = hanging.local_addr().unwrap();
         let list = format!("http://127.0.0.1:1/,http://{site}/1,http://{site}/2");
         let targets = crate::targets::parse(&list, "x-", &Defaults::default()).unwrap();
-        let targets: Vec<_> = targets.into_iter().map(Arc::new).collect();
+        let entry = |target: &Target| Arc::new(Entry::new(Arc::new(target.clone())));
         let (_stopper, stop) = common::stop::pair();
         let limits = Limits { timeout: Duration::from_millis(2), ..Limits::default() };
         for round in 0..2000 {
             let prober = Prober::with(limits, Sources::default(), &Roots::These(vec![])).unwrap();
             let (results_in, results) = bounded(3);
-            let mut pool = Pool::new(&targets, "oslo", prober, results_in, stop.clone());
-            pool.offer(0).unwrap();
+            let mut pool = Pool::new(3, "oslo", prober, results_in, stop.clone());
+            let entries: Vec<_> = targets.iter().map(entry).collect();
+            pool.offer(&entries[0], None);
             results.recv().unwrap();
             while pool.shared.spare.load(Ordering::Acquire) < 1 {
                 std::hint::spin_loop();
             }
-            pool.offer(1).unwrap();
+            pool.offer(&entries[1], None);
             let offered = Instant::now();
             while offered.elapsed() < Duration::from_micros(round % 100) {
                 std::hint::spin_loop();
             }
-            pool.offer(2).unwrap();
+            pool.offer(&entries[2], None);
             // On a busy machine the first may be done with already.
             assert!(pool.workers.len() == 2 || !results.is_empty(), "round {round}");
             pool.finish(&stop, Duration::from_secs(1));
