@@ -12,6 +12,7 @@
 //! This file owns every channel and every join; with no Kafka server given,
 //! `output` stands in the place of both.
 
+pub mod capacity;
 pub mod clock;
 pub mod handover;
 pub mod lateness;
@@ -38,6 +39,7 @@ use common::identity::Run;
 use common::stop::{self, Cutoff, SignalThread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use capacity::{WORKERS_MAX, WorstCase};
 use handover::Handover;
 use output::Format;
 use probe::{Limits, Prober};
@@ -91,8 +93,17 @@ pub fn run(settings: Settings) -> ExitCode {
 }
 
 fn pipeline(settings: Settings) -> io::Result<Account> {
-    let Settings { location, location_cut, targets, timeout, period, body_bytes_max, sink, once } =
-        settings;
+    let Settings {
+        location,
+        location_cut,
+        targets,
+        timeout,
+        period,
+        workers,
+        body_bytes_max,
+        sink,
+        once,
+    } = settings;
     if location_cut {
         log::warn!("location {location:?}: the host's name, cut to 32 characters");
     }
@@ -102,6 +113,16 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
             "from {location:?}: {count} targets, each once in {period:?}, time-out {timeout:?}"
         );
     }
+    let workers = match (once, workers) {
+        // All at once, as somebody waits for it.
+        (true, None) => targets.len().min(WORKERS_MAX),
+        (true, Some(workers)) => workers.min(targets.len()),
+        (false, workers) => {
+            let worst_case = WorstCase::of(&targets, workers, body_bytes_max);
+            worst_case.say(capacity::memory_bytes_max());
+            worst_case.workers
+        }
+    };
     let (signals, stop) = SignalThread::start()?;
     let prober = Prober::new(Limits { timeout, body_bytes_max, ..Limits::default() })
         .map_err(io::Error::other)?;
@@ -120,7 +141,6 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
     let (account_in, account_out) = bounded(1);
     let sink = start_sink(sink, &cutoff, results_out, no_more, url_chars.unwrap_or(0), account_in)?;
 
-    let workers = targets.len().min(workers::WORKERS_MAX);
     let mut pool = Pool::new(workers, &location, prober, results_in, stop.clone());
     let ticker = {
         let stop = stop.clone();

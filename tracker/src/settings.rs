@@ -11,6 +11,7 @@ use common::settings::command_line::{self, Command};
 use common::settings::kafka::{self, KafkaFlags};
 use common::settings::{Environment, Name, UsageError, values};
 
+use crate::capacity::WORKERS_MAX;
 use crate::spool::Folder;
 use crate::targets::{self, Defaults, Target};
 
@@ -30,6 +31,9 @@ struct Options {
     /// seconds in which every website is probed once, 1 to 86400; default 300 (PERIOD)
     #[argh(option, short = 'p')]
     period: Option<String>,
+    /// most probes at once, 1 to 2048; each takes a thread, started when first needed; default: what it takes when every website hangs, the sum of ((retries + 1) * timeout + pauses) / period, but at least 64, and never more than there are websites (WORKERS)
+    #[argh(option)]
+    workers: Option<String>,
     /// kafka bootstrap servers, host:port separated by commas (KAFKA)
     #[argh(option, short = 'k')]
     kafka: Option<String>,
@@ -93,6 +97,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// In which each target is probed once.
     pub period: Duration,
+    /// The most probes at once, if that was given.
+    pub workers: Option<usize>,
     /// The bound on a page's decoded bytes.
     pub body_bytes_max: u64,
     /// Where results go.
@@ -157,6 +163,10 @@ fn settings(
         .map(|given| values::seconds(&given, SECOND..=SECOND * 86_400))
         .transpose()?
         .unwrap_or(SECOND * 300);
+    let workers = get("--workers", &["WORKERS"], options.workers)?
+        .map(|given| values::whole_number(&given, "workers", 1..=WORKERS_MAX as u64))
+        .transpose()?
+        .and_then(|workers| usize::try_from(workers).ok());
     let body_kib_max = get("--body-max", &["BODY_MAX"], options.body_max)?
         .map(|given| values::whole_number(&given, "KiB", 1..=65_536))
         .transpose()?
@@ -232,6 +242,7 @@ fn settings(
         targets: targets.into_iter().map(Arc::new).collect(),
         timeout,
         period,
+        workers,
         body_bytes_max: body_kib_max * 1024,
         sink,
         once: options.once,

@@ -16,12 +16,8 @@ use crate::probe::Prober;
 use crate::slots::{Entry, Job, Offer, Slot};
 use crate::targets::Target;
 
-/// The most workers, so the most sites that may hang at a time before others
-/// have to wait for them.
-pub const WORKERS_MAX: usize = 2_048;
-
 /// A probe's needs are small, and a thousand workers wait at a time.
-const STACK_BYTES: usize = 256 * 1024;
+pub(crate) const STACK_BYTES: usize = 256 * 1024;
 
 /// Files that a probe has open at a time: a socket for each name server and a
 /// few for addresses that it tries.
