@@ -41,15 +41,14 @@ pub struct WorstCase {
 impl WorstCase {
     /// That of these targets, with so many workers if that is given, else with
     /// what the load needs: at least 64 or one for each target, at most 2,048.
-    pub fn of(targets: &[Arc<Target>], workers: Option<usize>, body_bytes_max: u64) -> Self {
+    pub fn of(targets: &[Arc<Target>], workers: Option<usize>) -> Self {
         let busy = targets.iter().map(|target| longest(target) / target.period.as_secs_f64()).sum();
-        let workers = workers.unwrap_or_else(|| needed(busy).max(WORKERS_FEW).min(WORKERS_MAX));
+        let workers = workers.unwrap_or_else(|| needed(busy).clamp(WORKERS_FEW, WORKERS_MAX));
         let workers = workers.min(targets.len()).max(1);
         // A page that nothing searches is not kept.
-        let pages = match targets.iter().any(|target| target.check.is_some()) {
-            true => COPIES_OF_A_PAGE * body_bytes_max,
-            false => 0,
-        };
+        let kept = targets.iter().filter(|target| target.check.is_some());
+        let page = kept.map(|target| target.limits.body_bytes_max).max().unwrap_or(0);
+        let pages = COPIES_OF_A_PAGE * page;
         let each = pages + BUFFER_BYTES + STACK_BYTES as u64;
         let bytes = workers as u64 * each + SPOOL_BYTES_MAX as u64 + PROGRAM_BYTES;
         Self { busy, workers, bytes }
@@ -138,7 +137,7 @@ mod tests {
             (10_000, 60, 1, Some(100), 3_500.0, 100),
             (10, 60, 1, Some(100), 3.5, 10),
         ] {
-            let found = WorstCase::of(&targets(count, period_s, retries, ""), given, MIB);
+            let found = WorstCase::of(&targets(count, period_s, retries, ""), given);
             assert!((found.busy - busy).abs() < 0.01, "{found:?}: expected {busy}");
             assert_eq!(found.workers, workers, "{count} targets");
         }
@@ -146,8 +145,13 @@ mod tests {
 
     #[test]
     fn memory_counts_pages_only_where_they_are_kept() {
-        let mib =
-            |check, body| WorstCase::of(&targets(100, 60, 1, check), Some(100), body).bytes / MIB;
+        let mib = |check, body_bytes_max| {
+            let mut targets = targets(100, 60, 1, check);
+            for target in &mut targets {
+                Arc::make_mut(target).limits.body_bytes_max = body_bytes_max;
+            }
+            WorstCase::of(&targets, Some(100)).bytes / MIB
+        };
         let without = mib("", MIB);
         assert!((100..150).contains(&without), "{without} MiB");
         assert_eq!(mib("x", MIB), without + 200);

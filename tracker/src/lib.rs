@@ -20,6 +20,7 @@ pub mod lost;
 pub mod output;
 pub mod probe;
 pub mod producer;
+pub mod result;
 pub mod saver;
 pub mod schedule;
 pub mod settings;
@@ -42,7 +43,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use capacity::{WORKERS_MAX, WorstCase};
 use handover::Handover;
 use output::Format;
-use probe::{Limits, Prober};
+use probe::Prober;
+use probe::resolver::Sources;
 use producer::Producer;
 use saver::Saver;
 use settings::{Settings, Sink};
@@ -93,17 +95,8 @@ pub fn run(settings: Settings) -> ExitCode {
 }
 
 fn pipeline(settings: Settings) -> io::Result<Account> {
-    let Settings {
-        location,
-        location_cut,
-        targets,
-        timeout,
-        period,
-        workers,
-        body_bytes_max,
-        sink,
-        once,
-    } = settings;
+    let Settings { location, location_cut, targets, timeout, period, roots, workers, sink, once } =
+        settings;
     if location_cut {
         log::warn!("location {location:?}: the host's name, cut to 32 characters");
     }
@@ -118,14 +111,13 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         (true, None) => targets.len().min(WORKERS_MAX),
         (true, Some(workers)) => workers.min(targets.len()),
         (false, workers) => {
-            let worst_case = WorstCase::of(&targets, workers, body_bytes_max);
+            let worst_case = WorstCase::of(&targets, workers);
             worst_case.say(capacity::memory_bytes_max());
             worst_case.workers
         }
     };
     let (signals, stop) = SignalThread::start()?;
-    let prober = Prober::new(Limits { timeout, body_bytes_max, ..Limits::default() })
-        .map_err(io::Error::other)?;
+    let prober = Prober::new(Sources::default(), &roots).map_err(io::Error::other)?;
     let rhythm = match sink {
         _ if once => Rhythm::Once,
         Sink::Print { .. } => Rhythm::Grid { look_at_once: true },

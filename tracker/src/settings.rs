@@ -12,6 +12,7 @@ use common::settings::kafka::{self, KafkaFlags};
 use common::settings::{Environment, Name, UsageError, values};
 
 use crate::capacity::WORKERS_MAX;
+use crate::probe::{Limits, Roots};
 use crate::spool::Folder;
 use crate::targets::{self, Defaults, Target};
 
@@ -76,6 +77,9 @@ struct Options {
     /// most KiB of a page, decoded, that are read for its regexp, 1 to 65536; default 1024 (BODY_MAX)
     #[argh(option)]
     body_max: Option<String>,
+    /// whom to trust of https sites: system, mozilla (as of this version), or CA certificates, a path or PEM text; default: the system's roots, or mozilla's where it has none (ROOTS)
+    #[argh(option)]
+    roots: Option<String>,
     /// probe every website once and end: 0 when all are healthy, else 1
     #[argh(switch)]
     once: bool,
@@ -97,10 +101,10 @@ pub struct Settings {
     pub timeout: Duration,
     /// In which each target is probed once.
     pub period: Duration,
+    /// Whom to trust of HTTPS sites.
+    pub roots: Roots,
     /// The most probes at once, if that was given.
     pub workers: Option<usize>,
-    /// The bound on a page's decoded bytes.
-    pub body_bytes_max: u64,
     /// Where results go.
     pub sink: Sink,
     /// Whether to probe once and end.
@@ -171,6 +175,10 @@ fn settings(
         .map(|given| values::whole_number(&given, "KiB", 1..=65_536))
         .transpose()?
         .unwrap_or(1_024);
+    let roots = get("--roots", &["ROOTS"], options.roots)?
+        .map(|given| given.parse("system, mozilla, or CA certificates in PEM", Roots::parse))
+        .transpose()?
+        .unwrap_or_default();
     let topic_prefix = get("--topic-prefix", &["TOPIC_PREFIX"], options.topic_prefix)?
         .map(|given| given.parse("a prefix like webactivity-", domain::parse_topic_prefix))
         .transpose()?
@@ -236,14 +244,15 @@ fn settings(
             ));
         }
     };
+    let limits = Limits { timeout, body_bytes_max: body_kib_max * 1024, ..Limits::default() };
     Ok(Settings {
         location,
         location_cut,
-        targets: targets.into_iter().map(Arc::new).collect(),
+        targets: targets.into_iter().map(|target| Arc::new(Target { limits, ..target })).collect(),
         timeout,
         period,
+        roots,
         workers,
-        body_bytes_max: body_kib_max * 1024,
         sink,
         once: options.once,
     })

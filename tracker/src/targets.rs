@@ -8,6 +8,8 @@ use common::domain::{self, Domain};
 use regex::Regex;
 use url::Url;
 
+use crate::probe::{Ask, Family, Limits};
+
 /// The most characters of a URL: the tables' column holds no more.
 pub const URL_CHARS_MAX: usize = 256;
 
@@ -43,6 +45,10 @@ pub struct Target {
     pub name: Option<String>,
     /// The check on the page.
     pub check: Option<Regex>,
+    /// What a probe of it may take.
+    pub limits: Limits,
+    /// By which family of addresses it is probed.
+    pub family: Family,
     /// The URL's domain.
     pub domain: Domain,
     /// The topic that its records go to.
@@ -75,6 +81,16 @@ impl PartialEq for Target {
 }
 
 impl Target {
+    /// What is asked of a probe.
+    pub fn ask(&self) -> Ask<'_> {
+        Ask {
+            check: self.check.as_ref(),
+            limits: Limits { timeout: self.timeout, ..self.limits },
+            family: self.family,
+            ..Ask::new(&self.url)
+        }
+    }
+
     /// The target's own point in a period, the same at every start: a hash of
     /// location, URL and name, so that probes spread evenly.
     pub fn phase_hash(&self, location: &str) -> u64 {
@@ -166,8 +182,21 @@ fn target(
     let topic = domain.topic(topic_prefix).map_err(Fault::Domain)?;
     let name = check.map(str::to_owned);
     let check = check.map(Regex::new).transpose().map_err(Fault::Check)?;
+    let (limits, family) = (Limits::default(), Family::default());
     let Defaults { period, timeout, retries } = *defaults;
-    Ok(Target { url, recorded_url, name, check, domain, topic, period, timeout, retries })
+    Ok(Target {
+        url,
+        recorded_url,
+        name,
+        check,
+        limits,
+        family,
+        domain,
+        topic,
+        period,
+        timeout,
+        retries,
+    })
 }
 
 /// The URL as written, less user and password.

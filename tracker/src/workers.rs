@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicIsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use common::record::{Extra, Record};
+use common::record::Record;
 use common::stop::Stop;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select, unbounded};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -13,6 +13,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::clock;
 use crate::lateness::Lateness;
 use crate::probe::Prober;
+use crate::result;
 use crate::slots::{Entry, Job, Offer, Slot};
 use crate::targets::Target;
 
@@ -201,28 +202,11 @@ impl Shared {
             self.lateness.add(clock::now().saturating_sub(slot.due_at));
         }
         let started_at = SystemTime::now();
-        let outcome = self.prober.probe(&target.url, target.check.as_ref());
-        // A clock before 1970 is one that was never set.
-        let timestamp = started_at
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0.0, |since_epoch| since_epoch.as_secs_f64());
-        let record = Record {
-            from: self.location.clone(),
-            url: target.recorded_url.clone(),
-            timestamp,
-            status: outcome.status,
-            phrase: outcome.phrase.to_owned(),
-            dns_ms: outcome.dns_ms.map(i64::from),
-            response_ms: outcome.response_ms.map(i64::from),
-            detail: outcome.detail,
-            offset: -1,
-            extra: Extra {
-                period_ms: slot.and_then(|_| i64::try_from(target.period.as_millis()).ok()),
-                slot: slot.and_then(|slot| i64::try_from(slot.number).ok()),
-                missed: missed.by_name(),
-                ..Extra::default()
-            },
-        };
+        let outcome = self.prober.probe(&target.ask());
+        let mut record = result::record(&self.location, &target, started_at, outcome);
+        record.extra.period_ms = slot.and_then(|_| i64::try_from(target.period.as_millis()).ok());
+        record.extra.slot = slot.and_then(|slot| i64::try_from(slot.number).ok());
+        record.extra.missed = missed.by_name();
         Probed { target, record }
     }
 }
@@ -233,8 +217,8 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::probe::Roots;
     use crate::probe::resolver::Sources;
-    use crate::probe::{Limits, Roots};
     use crate::targets::Defaults;
 
     /// The one idle worker is caught while it takes the first of two targets,
@@ -244,12 +228,13 @@ mod tests {
         let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
         let site = hanging.local_addr().unwrap();
         let list = format!("http://127.0.0.1:1/,http://{site}/1,http://{site}/2");
-        let targets = crate::targets::parse(&list, "x-", &Defaults::default()).unwrap();
+        let timeout = Duration::from_millis(2);
+        let defaults = Defaults { timeout, retries: 0, ..Defaults::default() };
+        let targets = crate::targets::parse(&list, "x-", &defaults).unwrap();
         let entry = |target: &Target| Arc::new(Entry::new(Arc::new(target.clone())));
         let (_stopper, stop) = common::stop::pair();
-        let limits = Limits { timeout: Duration::from_millis(2), ..Limits::default() };
         for round in 0..2000 {
-            let prober = Prober::with(limits, Sources::default(), &Roots::These(vec![])).unwrap();
+            let prober = Prober::new(Sources::default(), &Roots::These(vec![])).unwrap();
             let (results_in, results) = bounded(3);
             let mut pool = Pool::new(3, "oslo", prober, results_in, stop.clone());
             let entries: Vec<_> = targets.iter().map(entry).collect();

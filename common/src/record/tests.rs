@@ -1,9 +1,10 @@
+use super::extra::tests::{FULL, any_extra, any_text};
 use super::*;
 
 /// The vector that the contract with 1.1.0 gives, as that version wrote it.
 const GOLDEN: &[u8] = include_bytes!("../../testdata/record-1.1.0.msgpack");
 
-fn golden() -> Record {
+pub(super) fn golden() -> Record {
     Record {
         from: "sydney".to_owned(),
         url: "https://aiven.io".to_owned(),
@@ -48,21 +49,49 @@ fn what_1_1_0_writes_in_lower_case_is_written_so() {
     assert_eq!((read.from.as_str(), read.url.as_str()), ("sydney", "https://a.io/path"));
 }
 
-type Value = Box<dyn Fn(&mut Vec<u8>)>;
+pub(super) type Bytes = Box<dyn Fn(&mut Vec<u8>)>;
 
-fn text(value: &str) -> Value {
+fn text(value: &str) -> Bytes {
     let value = value.to_owned();
     Box::new(move |out| encode::write_str(out, &value).unwrap())
 }
 
-fn raw(bytes: &'static [u8]) -> Value {
+pub(super) fn raw(bytes: &'static [u8]) -> Bytes {
     Box::new(move |out| out.extend_from_slice(bytes))
+}
+
+pub(super) fn bytes(bytes: &[u8]) -> Bytes {
+    let bytes = bytes.to_vec();
+    Box::new(move |out| out.extend_from_slice(&bytes))
+}
+
+/// The golden record with more entries behind its own.
+pub(super) fn map_of(more: &[(&str, Bytes)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::write_map_len(&mut out, u32::try_from(9 + more.len()).unwrap()).unwrap();
+    out.extend_from_slice(&GOLDEN[1..]);
+    for (key, value) in more {
+        encode::write_str(&mut out, key).unwrap();
+        value(&mut out);
+    }
+    out
+}
+
+/// So many causes.
+fn causes(count: u32) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::write_map_len(&mut out, count).unwrap();
+    for n in 0..count {
+        encode::write_str(&mut out, &n.to_string()).unwrap();
+        out.push(1);
+    }
+    out
 }
 
 /// The golden record's keys in reverse order, with `changed` in place of its
 /// namesake, or added.
-fn map(changed: &str, value: Option<Value>) -> Vec<u8> {
-    let mut entries: Vec<(&str, Value)> = vec![
+fn map(changed: &str, value: Option<Bytes>) -> Vec<u8> {
+    let mut entries: Vec<(&str, Bytes)> = vec![
         ("offset", raw(&[15])),
         ("detail", text("")),
         ("response", raw(&[0xcd, 1, 0x2c])),
@@ -97,7 +126,7 @@ fn keys_are_read_by_name_and_unknown_ones_are_passed_over() {
         raw(&[0xc4, 1, 255]),
         raw(&[0xd9, 2, b'o', b'k']),
     ] {
-        assert_eq!(Record::decode(&map("healthy", Some(unknown))).unwrap(), golden());
+        assert_eq!(Record::decode(&map("unheard", Some(unknown))).unwrap(), golden());
     }
 }
 
@@ -142,6 +171,44 @@ fn errors_name_the_key_and_what_was_expected() {
             map("status", Some(text("up"))),
             "record: key status: expected responsive or unresponsive, found \"up\"",
         ),
+        (map("name", Some(raw(&[1]))), "record: key name: expected text or nil, found FixPos(1)"),
+        (map("reason", Some(raw(&[0xa1, 255]))), "record: key reason: text is not utf-8"),
+        (
+            map("slot", Some(text("x"))),
+            "record: key slot: expected integer or nil, found FixStr(1)",
+        ),
+        (
+            map("body_bytes", Some(raw(&[0xcf, 255, 255, 255, 255, 255, 255, 255, 255]))),
+            "record: key body_bytes: number out of range",
+        ),
+        (
+            map("healthy", Some(raw(&[1]))),
+            "record: key healthy: expected true, false or nil, found FixPos(1)",
+        ),
+        (
+            map("missed", Some(raw(&[0x90]))),
+            "record: key missed: expected map of text to integer, or nil, found FixArray(0)",
+        ),
+        (
+            map("missed", Some(raw(&[0x81, 1, 1]))),
+            "record: key missed: expected map of text to integer, or nil, found FixPos(1)",
+        ),
+        (
+            map("missed", Some(raw(&[0x81, 0xa1, b'k', 0xc0]))),
+            "record: key missed: expected map of text to integer, or nil, found Null",
+        ),
+        (
+            map("missed", Some(raw(&[0x82, 0xa1, b'k', 1, 0xa1, b'k', 1]))),
+            "record: key missed: an entry is there twice",
+        ),
+        (
+            map("missed", Some(bytes(&causes(17)))),
+            "record: key missed: 17 entries, at most 16 are taken",
+        ),
+        (
+            map("missed", Some(raw(&[0xdf, 255, 255, 255, 255]))),
+            "record: key missed: 4294967295 entries, at most 16 are taken",
+        ),
         (map("more", Some(raw(&[0xc1]))), "record: reserved msgpack marker"),
         (map("more", Some(raw(&[0x91; 100_000]))), "record: a key is not text"),
         ([GOLDEN, &[1, 2]].concat(), "record: 2 bytes follow the map"),
@@ -157,28 +224,25 @@ fn errors_name_the_key_and_what_was_expected() {
 
 #[test]
 fn every_cut_is_an_error_and_no_flipped_bit_a_panic() {
-    for end in 0..GOLDEN.len() {
-        assert_eq!(Record::decode(&GOLDEN[..end]), Err(DecodeError::Truncated), "cut at {end}");
-    }
-    for bit in 0..GOLDEN.len() * 8 {
-        let mut bytes = GOLDEN.to_vec();
-        bytes[bit / 8] ^= 1 << (bit % 8);
-        let _ = Record::decode(&bytes);
+    for whole in [GOLDEN, FULL] {
+        for end in 0..whole.len() {
+            assert_eq!(Record::decode(&whole[..end]), Err(DecodeError::Truncated), "cut at {end}");
+        }
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let _ = Record::decode(&bytes);
+        }
     }
 }
 
 #[test]
-fn only_responsive_and_ok_is_healthy() {
+fn without_the_key_only_responsive_and_ok_is_healthy() {
     let record = |status, phrase: &str| Record { status, phrase: phrase.into(), ..golden() };
     assert!(record(Status::Responsive, "ok").healthy());
     assert!(record(Status::Responsive, "OK").healthy());
     assert!(!record(Status::Unresponsive, "ok").healthy());
     assert!(!record(Status::Responsive, "created").healthy());
-}
-
-fn any_text(random: &mut fastrand::Rng) -> String {
-    let length = random.usize(0..300);
-    (0..length).map(|_| if random.bool() { random.char(..) } else { random.lowercase() }).collect()
 }
 
 /// Any text, number and time that a record can hold, but for the case of letters.
@@ -199,7 +263,7 @@ fn any_record_makes_the_round_trip() {
             response_ms: random.bool().then(|| number(&mut random)),
             detail: random.bool().then(|| any_text(&mut random)),
             offset: -1,
-            extra: Extra::default(),
+            extra: any_extra(&mut random, number),
         };
         assert_eq!(Record::decode(&record.encode()).as_ref(), Ok(&record), "seed {seed}");
     }
@@ -210,8 +274,9 @@ fn any_record_makes_the_round_trip() {
 #[test]
 fn fuzzed_bytes_are_a_record_that_stays_the_same_or_an_error() {
     let odd = Record { dns_ms: None, detail: None, response_ms: Some(i64::MAX), ..golden() };
-    let unknown: Value = raw(&[0x92, 0x81, 0xa1, b'k', 0xc4, 2, 1, 2, 0xd8, 1, 0, 0, 0, 0]);
-    let samples = [GOLDEN.to_vec(), odd.encode(), map("new", Some(unknown)), map("url", None)];
+    let unknown: Bytes = raw(&[0x92, 0x81, 0xa1, b'k', 0xc4, 2, 1, 2, 0xd8, 1, 0, 0, 0, 0]);
+    let samples =
+        [GOLDEN.to_vec(), odd.encode(), map("new", Some(unknown)), map("url", None), FULL.to_vec()];
     let tried = testkit::fuzz::run(&samples, |bytes| {
         if let Ok(record) = Record::decode(bytes) {
             let written = record.encode();
