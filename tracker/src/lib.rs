@@ -12,11 +12,14 @@
 //! This file owns every channel and every join; with no Kafka server given,
 //! `output` stands in the place of both.
 
+pub mod attempts;
+pub mod board;
 pub mod capacity;
 pub mod clock;
 pub mod handover;
 pub mod lateness;
 pub mod lost;
+pub mod network;
 pub mod output;
 pub mod probe;
 pub mod producer;
@@ -42,6 +45,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use capacity::{WORKERS_MAX, WorstCase};
 use handover::Handover;
+use network::Network;
 use output::Format;
 use probe::Prober;
 use probe::resolver::Sources;
@@ -95,8 +99,18 @@ pub fn run(settings: Settings) -> ExitCode {
 }
 
 fn pipeline(settings: Settings) -> io::Result<Account> {
-    let Settings { location, location_cut, targets, timeout, period, roots, workers, sink, once } =
-        settings;
+    let Settings {
+        location,
+        location_cut,
+        targets,
+        timeout,
+        period,
+        roots,
+        workers,
+        sentinels,
+        sink,
+        once,
+    } = settings;
     if location_cut {
         log::warn!("location {location:?}: the host's name, cut to 32 characters");
     }
@@ -133,7 +147,8 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
     let (account_in, account_out) = bounded(1);
     let sink = start_sink(sink, &cutoff, results_out, no_more, url_chars.unwrap_or(0), account_in)?;
 
-    let mut pool = Pool::new(workers, &location, prober, results_in, stop.clone());
+    let mut pool =
+        Pool::new(workers, &location, prober, Network::new(sentinels), results_in, stop.clone());
     let ticker = {
         let stop = stop.clone();
         Builder::new().name("ticker".to_owned()).spawn(move || {

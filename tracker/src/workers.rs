@@ -10,8 +10,11 @@ use common::stop::Stop;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select, unbounded};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::attempts::{self, Attempted};
+use crate::board::Board;
 use crate::clock;
 use crate::lateness::Lateness;
+use crate::network::Network;
 use crate::probe::Prober;
 use crate::result;
 use crate::slots::{Entry, Job, Offer, Slot};
@@ -53,6 +56,8 @@ pub struct Probed {
 struct Shared {
     location: String,
     prober: Prober,
+    network: Network,
+    board: Board,
     lateness: Lateness,
     /// Workers that do not probe, less targets that wait. A worker that takes a
     /// target changes nothing, so there is no moment at which it counts as idle
@@ -82,6 +87,7 @@ impl Pool {
         workers: usize,
         location: &str,
         prober: Prober,
+        network: Network,
         results: Sender<Probed>,
         stop: Stop,
     ) -> Self {
@@ -89,6 +95,8 @@ impl Pool {
         let shared = Arc::new(Shared {
             location: location.to_owned(),
             prober,
+            network,
+            board: Board::default(),
             lateness: Lateness::default(),
             spare: AtomicIsize::new(0),
             stop,
@@ -202,8 +210,19 @@ impl Shared {
             self.lateness.add(clock::now().saturating_sub(slot.due_at));
         }
         let started_at = SystemTime::now();
-        let outcome = self.prober.probe(&target.ask());
+        let Attempted { outcome, attempts, first_reason } =
+            attempts::run(&target, &self.prober, &self.stop);
+        let healthy = outcome.healthy();
         let mut record = result::record(&self.location, &target, started_at, outcome);
+        record.extra.attempts = Some(i64::from(attempts));
+        record.extra.first_reason = first_reason.map(|reason| reason.as_str().to_owned());
+        let host = target.url.host_str().unwrap_or_default();
+        let others_failing = self.board.note(host, healthy, clock::now(), target.period);
+        record.extra.others_failing = others_failing.then_some(true);
+        // A stop has no time for sentinels.
+        let no_network =
+            !healthy && !self.stop.requested() && self.network.is_down(&target.url, &self.prober);
+        record.extra.no_network = no_network.then_some(true);
         record.extra.period_ms = slot.and_then(|_| i64::try_from(target.period.as_millis()).ok());
         record.extra.slot = slot.and_then(|slot| i64::try_from(slot.number).ok());
         record.extra.missed = missed.by_name();
@@ -212,49 +231,4 @@ impl Shared {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-    use std::time::Instant;
-
-    use super::*;
-    use crate::probe::Roots;
-    use crate::probe::resolver::Sources;
-    use crate::targets::Defaults;
-
-    /// The one idle worker is caught while it takes the first of two targets,
-    /// in some of many rounds.
-    #[test]
-    fn each_target_that_waits_has_a_worker() {
-        let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
-        let site = hanging.local_addr().unwrap();
-        let list = format!("http://127.0.0.1:1/,http://{site}/1,http://{site}/2");
-        let timeout = Duration::from_millis(2);
-        let defaults = Defaults { timeout, retries: 0, ..Defaults::default() };
-        let targets = crate::targets::parse(&list, "x-", &defaults).unwrap();
-        let entry = |target: &Target| Arc::new(Entry::new(Arc::new(target.clone())));
-        let (_stopper, stop) = common::stop::pair();
-        for round in 0..2000 {
-            let prober = Prober::new(Sources::default(), &Roots::These(vec![])).unwrap();
-            let (results_in, results) = bounded(3);
-            let mut pool = Pool::new(3, "oslo", prober, results_in, stop.clone());
-            let entries: Vec<_> = targets.iter().map(entry).collect();
-            pool.offer(&entries[0], None);
-            results.recv().unwrap();
-            while pool.shared.spare.load(Ordering::Acquire) < 1 {
-                std::hint::spin_loop();
-            }
-            pool.offer(&entries[1], None);
-            let offered = Instant::now();
-            while offered.elapsed() < Duration::from_micros(round % 100) {
-                std::hint::spin_loop();
-            }
-            pool.offer(&entries[2], None);
-            // On a busy machine the first may be done with already.
-            assert!(pool.workers.len() == 2 || !results.is_empty(), "round {round}");
-            pool.finish(&stop, Duration::from_secs(1));
-            // What the system keeps of the connections is taken, so that its queue has room.
-            hanging.set_nonblocking(true).unwrap();
-            while hanging.accept().is_ok() {}
-        }
-    }
-}
+mod tests;
