@@ -12,14 +12,22 @@
 //! This file owns every channel and every join; with no Kafka server given,
 //! `output` stands in the place of both.
 
+pub mod attempts;
+pub mod board;
+pub mod capacity;
+pub mod clock;
 pub mod handover;
+pub mod lateness;
 pub mod lost;
+pub mod network;
 pub mod output;
 pub mod probe;
 pub mod producer;
 pub mod result;
 pub mod saver;
+pub mod schedule;
 pub mod settings;
+pub mod slots;
 pub mod spool;
 pub mod targets;
 pub mod ticker;
@@ -35,7 +43,9 @@ use common::identity::Run;
 use common::stop::{self, Cutoff, SignalThread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use capacity::{WORKERS_MAX, WorstCase};
 use handover::Handover;
+use network::Network;
 use output::Format;
 use probe::Prober;
 use probe::resolver::Sources;
@@ -89,7 +99,18 @@ pub fn run(settings: Settings) -> ExitCode {
 }
 
 fn pipeline(settings: Settings) -> io::Result<Account> {
-    let Settings { location, location_cut, targets, timeout, period, roots, sink, once } = settings;
+    let Settings {
+        location,
+        location_cut,
+        targets,
+        timeout,
+        period,
+        roots,
+        workers,
+        sentinels,
+        sink,
+        once,
+    } = settings;
     if location_cut {
         log::warn!("location {location:?}: the host's name, cut to 32 characters");
     }
@@ -99,12 +120,22 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
             "from {location:?}: {count} targets, each once in {period:?}, time-out {timeout:?}"
         );
     }
+    let workers = match (once, workers) {
+        // All at once, as somebody waits for it.
+        (true, None) => targets.len().min(WORKERS_MAX),
+        (true, Some(workers)) => workers.min(targets.len()),
+        (false, workers) => {
+            let worst_case = WorstCase::of(&targets, workers);
+            worst_case.say(capacity::memory_bytes_max());
+            worst_case.workers
+        }
+    };
     let (signals, stop) = SignalThread::start()?;
     let prober = Prober::new(Sources::default(), &roots).map_err(io::Error::other)?;
     let rhythm = match sink {
         _ if once => Rhythm::Once,
-        Sink::Print { .. } => Rhythm::Period { period, look_at_once: true },
-        Sink::Kafka { .. } => Rhythm::Period { period, look_at_once: false },
+        Sink::Print { .. } => Rhythm::Grid { look_at_once: true },
+        Sink::Kafka { .. } => Rhythm::Grid { look_at_once: false },
     };
 
     let cutoff = Cutoff::new(stop.clone(), STOP_ALL);
@@ -116,7 +147,8 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
     let (account_in, account_out) = bounded(1);
     let sink = start_sink(sink, &cutoff, results_out, no_more, url_chars.unwrap_or(0), account_in)?;
 
-    let mut pool = Pool::new(&targets, &location, prober, results_in, stop.clone());
+    let mut pool =
+        Pool::new(workers, &location, prober, Network::new(sentinels), results_in, stop.clone());
     let ticker = {
         let stop = stop.clone();
         Builder::new().name("ticker".to_owned()).spawn(move || {

@@ -11,9 +11,11 @@ use common::settings::command_line::{self, Command};
 use common::settings::kafka::{self, KafkaFlags};
 use common::settings::{Environment, Name, UsageError, values};
 
+use crate::capacity::WORKERS_MAX;
+use crate::network::Sentinel;
 use crate::probe::{Limits, Roots};
 use crate::spool::Folder;
-use crate::targets::{self, Target};
+use crate::targets::{self, Defaults, Target};
 
 /// Probes websites on a fixed schedule and writes every result to Apache Kafka, or, with no Kafka server given, to standard output. Each flag can be given by the environment variable in brackets as well, and the variable wins.
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -31,6 +33,15 @@ struct Options {
     /// seconds in which every website is probed once, 1 to 86400; default 300 (PERIOD)
     #[argh(option, short = 'p')]
     period: Option<String>,
+    /// further attempts before a failure is told, 0 to 10, each with a time-out of its own: at once by another address where there is one, else after a second; default 1 (RETRIES)
+    #[argh(option)]
+    retries: Option<String>,
+    /// what can be reached when this tracker's network can, host:port separated by commas, at most 8: connected to when a probe fails, and when none answers the record is marked no_network (SENTINEL)
+    #[argh(option)]
+    sentinel: Option<String>,
+    /// most probes at once, 1 to 2048; each takes a thread, started when first needed; default: what it takes when every website hangs, the sum of ((retries + 1) * timeout + pauses) / period, but at least 64, and never more than there are websites (WORKERS)
+    #[argh(option)]
+    workers: Option<String>,
     /// kafka bootstrap servers, host:port separated by commas (KAFKA)
     #[argh(option, short = 'k')]
     kafka: Option<String>,
@@ -99,6 +110,10 @@ pub struct Settings {
     pub period: Duration,
     /// Whom to trust of HTTPS sites.
     pub roots: Roots,
+    /// What is looked for when a probe fails; none when not given.
+    pub sentinels: Vec<Sentinel>,
+    /// The most probes at once, if that was given.
+    pub workers: Option<usize>,
     /// Where results go.
     pub sink: Sink,
     /// Whether to probe once and end.
@@ -175,6 +190,19 @@ fn settings(
         .map(|given| values::seconds(&given, SECOND..=SECOND * 86_400))
         .transpose()?
         .unwrap_or(SECOND * 300);
+    let retries = get("--retries", &["RETRIES"], options.retries)?
+        .map(|given| values::whole_number(&given, "retries", 0..=10))
+        .transpose()?
+        .and_then(|retries| u32::try_from(retries).ok())
+        .unwrap_or(Defaults::default().retries);
+    let sentinels = get("--sentinel", &["SENTINEL"], options.sentinel)?
+        .map(|given| given.parse("1 to 8 of host:port,host:port,...", Sentinel::parse_list))
+        .transpose()?
+        .unwrap_or_default();
+    let workers = get("--workers", &["WORKERS"], options.workers)?
+        .map(|given| values::whole_number(&given, "workers", 1..=WORKERS_MAX as u64))
+        .transpose()?
+        .and_then(|workers| usize::try_from(workers).ok());
     let body_kib_max = get("--body-max", &["BODY_MAX"], options.body_max)?
         .map(|given| values::whole_number(&given, "KiB", 1..=65_536))
         .transpose()?
@@ -187,9 +215,12 @@ fn settings(
         .map(|given| given.parse("a prefix like webactivity-", domain::parse_topic_prefix))
         .transpose()?
         .unwrap_or_else(|| domain::TOPIC_PREFIX.to_owned());
+    let defaults = Defaults { period, timeout, retries };
     let targets = get("--websites", &["WEBSITES"], options.websites)?
         .ok_or_else(|| UsageError::new("WEBSITES: not given: expected URLs, by --websites too"))?
-        .parse("URL [regexp],URL [regexp],...", |text| targets::parse(text, &topic_prefix))?;
+        .parse("URL [regexp],URL [regexp],...", |text| {
+            targets::parse(text, &topic_prefix, &defaults)
+        })?;
     let replication =
         get("--topic-replication", &["TOPIC_REPLICATION"], options.topic_replication)?
             .map(|given| values::whole_number(&given, "copies", 1..=100))
@@ -262,6 +293,8 @@ fn settings(
         timeout,
         period,
         roots,
+        sentinels,
+        workers,
         sink,
         once: options.once,
     })

@@ -13,6 +13,7 @@ mod connect;
 pub mod deadline;
 mod http;
 mod outcome;
+mod reach;
 mod redirect;
 pub mod resolver;
 mod stream;

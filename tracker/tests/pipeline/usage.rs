@@ -30,6 +30,21 @@ fn what_is_wrong_where_it_came_from_and_what_was_expected() {
             &[SITE, ("TIMEOUT", "0")],
             "TIMEOUT: 0 is out of range: expected 0.1 to 300 seconds",
         ),
+        (
+            &["--once"],
+            &[SITE, ("RETRIES", "11")],
+            "RETRIES: 11 is out of range: expected 0 to 10 retries",
+        ),
+        (
+            &["--once", "--sentinel", "a.io"],
+            &[SITE],
+            "--sentinel: \"a.io\" is not host:port: expected 1 to 8 of host:port,host:port,...",
+        ),
+        (
+            &["--workers", "2049", "--once"],
+            &[SITE],
+            "--workers: 2049 is out of range: expected 1 to 2048 workers",
+        ),
         (&["--perod", "1"], &[SITE], "there is no flag --perod: expected --period?"),
         (
             &[],
@@ -123,6 +138,9 @@ fn help_goes_to_standard_output_and_names_every_variable() {
         "WEBSITES",
         "TIMEOUT",
         "PERIOD",
+        "WORKERS",
+        "RETRIES",
+        "SENTINEL",
         "KAFKA",
         "CA",
         "CERT",
