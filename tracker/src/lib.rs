@@ -108,6 +108,8 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         roots,
         workers,
         sentinels,
+        resolver,
+        dns_cache,
         sink,
         once,
     } = settings;
@@ -131,7 +133,8 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         }
     };
     let (signals, stop) = SignalThread::start()?;
-    let prober = Prober::new(Sources::default(), &roots).map_err(io::Error::other)?;
+    let sources = Sources { servers: resolver, cache: dns_cache, ..Sources::default() };
+    let prober = Prober::new(sources, &roots).map_err(io::Error::other)?;
     let rhythm = match sink {
         _ if once => Rhythm::Once,
         Sink::Print { .. } => Rhythm::Grid { look_at_once: true },

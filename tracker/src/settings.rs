@@ -13,6 +13,7 @@ use common::settings::{Environment, Name, UsageError, values};
 
 use crate::capacity::WORKERS_MAX;
 use crate::network::Sentinel;
+use crate::probe::resolver::Servers;
 use crate::probe::{Limits, Roots};
 use crate::spool::Folder;
 use crate::targets::{self, Defaults, Target};
@@ -87,6 +88,12 @@ struct Options {
     /// whom to trust of https sites: system, mozilla (as of this version), or CA certificates, a path or PEM text; default: the system's roots, or mozilla's where it has none (ROOTS)
     #[argh(option)]
     roots: Option<String>,
+    /// name servers to ask in place of resolv.conf's, up to three, ip or ip:port separated by commas (RESOLVER)
+    #[argh(option)]
+    resolver: Option<String>,
+    /// keep answers of name servers for as long as they say, at most a day, in place of asking at each probe (DNS_CACHE)
+    #[argh(switch)]
+    dns_cache: bool,
     /// probe every website once and end: 0 when all are healthy, else 1
     #[argh(switch)]
     once: bool,
@@ -114,6 +121,10 @@ pub struct Settings {
     pub sentinels: Vec<Sentinel>,
     /// The most probes at once, if that was given.
     pub workers: Option<usize>,
+    /// Servers in place of resolv.conf's.
+    pub resolver: Option<Servers>,
+    /// Whether answers of name servers are kept for as long as they say.
+    pub dns_cache: bool,
     /// Where results go.
     pub sink: Sink,
     /// Whether to probe once and end.
@@ -211,6 +222,14 @@ fn settings(
         .map(|given| given.parse("system, mozilla, or CA certificates in PEM", Roots::parse))
         .transpose()?
         .unwrap_or_default();
+    let resolver = get("--resolver", &["RESOLVER"], options.resolver)?
+        .map(|given| given.parse("up to three of ip, ip:port or [ip]:port", Servers::parse))
+        .transpose()?;
+    let dns_cache = values::switch(
+        environment,
+        Name { flag: "--dns-cache", variables: &["DNS_CACHE"] },
+        options.dns_cache,
+    )?;
     let topic_prefix = get("--topic-prefix", &["TOPIC_PREFIX"], options.topic_prefix)?
         .map(|given| given.parse("a prefix like webactivity-", domain::parse_topic_prefix))
         .transpose()?
@@ -295,6 +314,8 @@ fn settings(
         roots,
         sentinels,
         workers,
+        resolver,
+        dns_cache,
         sink,
         once: options.once,
     })

@@ -19,7 +19,7 @@ impl Prober {
         let addresses = match host {
             Host::Ipv4(address) => vec![(*address).into()],
             Host::Ipv6(address) => vec![(*address).into()],
-            Host::Domain(name) => self.resolver.resolve(name, deadline)?,
+            Host::Domain(name) => self.resolver.resolve(name, None, deadline)?,
         };
         let addresses: Vec<_> =
             addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();

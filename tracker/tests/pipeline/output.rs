@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use testkit::dns::{DnsServer, Does, Kind};
 use testkit::program::Program;
 use testkit::sites::{Site, Step, answer};
 
@@ -81,6 +82,41 @@ fn the_roots_that_are_named_are_the_ones_that_count() {
     ] {
         let ended = run(&["--once", "-w", &url], &variables);
         assert!(ended.stdout.contains(expected), "{expected}: {}", ended.stdout);
+    }
+}
+
+/// Goes red when the servers given, or the cache, do not reach the prober.
+#[test]
+fn the_name_servers_given_are_asked_and_their_answers_kept_when_told_to() {
+    let addresses =
+        |all: &[&str]| Does::Addresses(all.iter().map(|a| a.parse().unwrap()).collect());
+    let server = DnsServer::start(&[
+        ("site.example", Kind::A, addresses(&["127.0.0.1"])),
+        ("site.example", Kind::Aaaa, Does::WithSoa(60, 60, Box::new(Does::NoData))),
+    ])
+    .unwrap();
+    let site = hello_site().replace("127.0.0.1", "site.example");
+    let resolver = server.address().to_string();
+    let by_flag = run(&["--once", "-w", &site, "--resolver", &resolver], &[]);
+    assert!(by_flag.stdout.contains(&format!("up   {site} ok")), "{}", by_flag.stdout);
+    assert_eq!(server.asked().len(), 2);
+    let variables = [("WEBSITES", "http://other.example/"), ("RESOLVER", &resolver)];
+    let by_variable = run(&["--once", "--resolver", "127.0.0.1:1"], &variables);
+    assert!(by_variable.stdout.contains("domain not exist"), "{}", by_variable.stdout);
+    // A redirect to the same host is a second look-up of its name.
+    let site = Site::http(|path| {
+        let location = "HTTP/1.1 302 Found\r\nlocation: /b\r\ncontent-length: 0\r\n\r\n";
+        let is_first = path == "/";
+        vec![Step::Send(if is_first { location.into() } else { answer(200) })]
+    });
+    let site = site.unwrap();
+    let url = format!("http://site.example:{}/", site.port());
+    for (cache, questions) in [("false", 4), ("true", 2)] {
+        let before = server.asked().len();
+        let variables = [("DNS_CACHE", cache), ("RESOLVER", &resolver), ("WEBSITES", &url)];
+        let ended = run(&["--once"], &variables);
+        assert_eq!(ended.status.code(), Some(0), "{}", ended.stdout);
+        assert_eq!(server.asked().len() - before, questions, "DNS_CACHE={cache}");
     }
 }
 

@@ -45,6 +45,11 @@ fn what_is_wrong_where_it_came_from_and_what_was_expected() {
             &[SITE],
             "--workers: 2049 is out of range: expected 1 to 2048 workers",
         ),
+        (
+            &["--once"],
+            &[SITE, ("RESOLVER", "192.0.2.1,dns.example")],
+            "RESOLVER: \"dns.example\" is no ip address: expected up to three of ip, ip:port or [ip]:port",
+        ),
         (&["--perod", "1"], &[SITE], "there is no flag --perod: expected --period?"),
         (
             &[],

@@ -10,6 +10,8 @@ mod facts;
 mod names;
 mod reasons;
 mod resolver;
+mod resolver_faults;
+mod resolver_files;
 mod verdicts;
 
 use std::net::SocketAddr;
@@ -19,7 +21,7 @@ use common::record::Status;
 use regex::Regex;
 use rustls::pki_types::CertificateDer;
 use testkit::sites::Site;
-use tracker::probe::resolver::Sources;
+use tracker::probe::resolver::{Servers, Sources};
 use tracker::probe::verdict::Failure;
 use tracker::probe::{Ask, Limits, Outcome, Prober, Roots};
 use url::Url;
@@ -38,7 +40,8 @@ fn sources(servers: Vec<SocketAddr>) -> Sources {
     Sources {
         resolv_conf: "/no/such/resolv.conf".into(),
         hosts: "/no/such/hosts".into(),
-        servers: Some(servers),
+        servers: Servers::first_of(servers),
+        cache: false,
     }
 }
 

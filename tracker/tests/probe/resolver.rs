@@ -1,30 +1,29 @@
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use testkit::dns::{DnsServer, Does, Kind};
 use tracker::probe::deadline::Deadline;
-use tracker::probe::resolver::{Resolver, Sources};
+use tracker::probe::resolver::Resolver;
 use tracker::probe::verdict::{Failure, Reason};
 
 use crate::{AMPLE, sources};
 
-const V4: &str = "192.0.2.1";
-const V6: &str = "2001:db8::1";
+pub(crate) const V4: &str = "192.0.2.1";
+pub(crate) const V6: &str = "2001:db8::1";
 
-fn addresses(all: &[&str]) -> Does {
+pub(crate) fn addresses(all: &[&str]) -> Does {
     Does::Addresses(all.iter().map(|one| one.parse().unwrap()).collect())
 }
 
-fn both(a: Does, aaaa: Does) -> DnsServer {
+pub(crate) fn both(a: Does, aaaa: Does) -> DnsServer {
     DnsServer::start(&[("site.example", Kind::A, a), ("site.example", Kind::Aaaa, aaaa)]).unwrap()
 }
 
 fn resolve(servers: Vec<SocketAddr>, host: &str, time: Duration) -> Result<Vec<String>, Failure> {
-    shown(Resolver::new(sources(servers)).resolve(host, Deadline::after(time)))
+    shown(Resolver::new(sources(servers)).resolve(host, None, Deadline::after(time)))
 }
 
-fn shown(found: Result<Vec<IpAddr>, Failure>) -> Result<Vec<String>, Failure> {
+pub(crate) fn shown(found: Result<Vec<IpAddr>, Failure>) -> Result<Vec<String>, Failure> {
     found.map(|all| all.iter().map(IpAddr::to_string).collect())
 }
 
@@ -32,11 +31,11 @@ fn ask(a: Does, aaaa: Does) -> Result<Vec<String>, Failure> {
     resolve(vec![both(a, aaaa).address()], "site.example", AMPLE)
 }
 
-fn found(all: &[&str]) -> Result<Vec<String>, Failure> {
+pub(crate) fn found(all: &[&str]) -> Result<Vec<String>, Failure> {
     Ok(all.iter().map(|one| (*one).to_owned()).collect())
 }
 
-fn reason(result: Result<Vec<String>, Failure>) -> Reason {
+pub(crate) fn reason(result: Result<Vec<String>, Failure>) -> Reason {
     result.unwrap_err().reason
 }
 
@@ -232,107 +231,4 @@ fn special_names_are_answered_without_a_server() {
     let failure = resolve(vec![server.address()], &label, AMPLE).unwrap_err();
     assert_eq!(failure.reason, Reason::DnsServerFailure);
     assert!(server.asked().is_empty());
-}
-
-/// A folder of this test's own, removed at the end.
-struct Folder(std::path::PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("resolver-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        // As package managers and container engines do: whole, by renaming.
-        let new = self.0.join("new");
-        fs::write(&new, text).unwrap();
-        fs::rename(new, self.0.join(name)).unwrap();
-    }
-
-    fn sources(&self, server: SocketAddr) -> Sources {
-        Sources {
-            resolv_conf: self.0.join("resolv.conf"),
-            hosts: self.0.join("hosts"),
-            servers: Some(vec![server]),
-        }
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-#[test]
-fn the_hosts_file_comes_first_and_is_read_again_when_it_changes() {
-    let folder = Folder::new("hosts");
-    let server = both(addresses(&[V4]), Does::NoData);
-    let resolver = Resolver::new(folder.sources(server.address()));
-    let see = || shown(resolver.resolve("site.example", Deadline::after(AMPLE)));
-    assert_eq!(see(), found(&[V4]));
-    folder.write("hosts", "192.0.2.7 site.example\n");
-    assert_eq!(see(), found(&["192.0.2.7"]));
-    folder.write("hosts", "192.0.2.8 site.example\n2001:db8::8 site.example\n");
-    assert_eq!(see(), found(&["2001:db8::8", "192.0.2.8"]));
-    // While the file is away its last content stands.
-    fs::remove_file(folder.0.join("hosts")).unwrap();
-    assert_eq!(see(), found(&["2001:db8::8", "192.0.2.8"]));
-    folder.write("hosts", "\n");
-    assert_eq!(see(), found(&[V4]));
-    folder.write("hosts", "192.0.2.5 localhost a.localhost\n");
-    let found_here = shown(resolver.resolve("a.localhost", Deadline::after(AMPLE)));
-    assert_eq!(found_here, found(&["192.0.2.5"]));
-}
-
-#[test]
-fn short_names_are_looked_for_below_the_search_suffixes() {
-    let folder = Folder::new("search");
-    let (a, aaaa) = (Kind::A, Kind::Aaaa);
-    let server = DnsServer::start(&[
-        ("site.two.example", a, addresses(&[V4])),
-        ("site.two.example", aaaa, Does::NoData),
-        ("a.b.two.example", a, addresses(&[V4])),
-        ("a.b.two.example", aaaa, Does::NoData),
-    ])
-    .unwrap();
-    let resolver = Resolver::new(folder.sources(server.address()));
-    let asked = |host: &str, conf: &str| {
-        folder.write("resolv.conf", &format!("search one.example two.example\n{conf}\n"));
-        let before = server.asked().len();
-        let found = resolver.resolve(host, Deadline::after(AMPLE)).is_ok();
-        let names = server.asked().split_off(before).into_iter();
-        let names: Vec<_> = names.filter(|(_, kind)| *kind == a).map(|(name, _)| name).collect();
-        (names, found)
-    };
-    let names = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
-    let both = names(&["site.one.example", "site.two.example"]);
-    assert_eq!(asked("site", ""), (both, true));
-    let all = names(&["other.one.example", "other.two.example", "other"]);
-    assert_eq!(asked("other", ""), (all, false));
-    assert_eq!(asked("site.", ""), (names(&["site"]), false));
-    // A name with a dot first as it stands, and with few dots below the suffixes.
-    assert_eq!(asked("a.b", ""), (names(&["a.b"]), false));
-    let all = names(&["a.b", "a.b.one.example", "a.b.two.example"]);
-    assert_eq!(asked("a.b", "options ndots:5"), (all, true));
-    let all = names(&["a.b", "a.b.one.example"]);
-    assert_eq!(asked("a.b", "search one.example\noptions ndots:5"), (all, false));
-}
-
-#[test]
-fn servers_take_turns_when_told_to() {
-    let folder = Folder::new("rotate");
-    let server = || both(addresses(&[V4]), Does::NoData);
-    let (one, other) = (server(), server());
-    let servers = Some(vec![one.address(), other.address()]);
-    let resolver = Resolver::new(Sources { servers, ..folder.sources(one.address()) });
-    let four =
-        || (0..4).for_each(|_| drop(resolver.resolve("site.example", Deadline::after(AMPLE))));
-    four();
-    assert_eq!((one.asked().len(), other.asked().len()), (8, 0));
-    folder.write("resolv.conf", "options rotate\n");
-    four();
-    assert_eq!((one.asked().len(), other.asked().len()), (12, 4));
 }

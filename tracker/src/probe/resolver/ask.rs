@@ -1,15 +1,17 @@
 //! Asks the servers for A and AAAA of one name, at once and judged apart.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use hickory_proto::rr::{Name, RecordType};
 use rustix::event::{PollFd, PollFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-use super::files::ResolvConf;
-use super::message::{Question, Reply};
-use crate::probe::deadline::{self, Deadline, Wire};
+use super::message::{Answer, Question, Reply};
+use super::servers::Servers;
+use super::tcp;
+use crate::probe::deadline::{self, Deadline};
 
 /// How long AAAA is waited for once A has addresses (RFC 8305, section 3):
 /// broken servers leave AAAA unanswered.
@@ -28,6 +30,14 @@ const SECOND_OPINION_WAIT: Duration = Duration::from_secs(1);
 /// each round, up to resolv.conf's own time-out.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
+/// How long the other family is waited for by UDP before TCP is begun: one that
+/// hangs by TCP must not hold it up.
+const TCP_AFTER: Duration = Duration::from_millis(50);
+
+/// What TCP has at least once the other family has decided. It is more than
+/// [`AAAA_WAIT`], as the server has shown that there is an answer.
+const TCP_WAIT: Duration = Duration::from_millis(250);
+
 /// Larger than any UDP answer that was asked for.
 const UDP_BUFFER_BYTES: usize = 4096;
 
@@ -37,50 +47,79 @@ const STRAYS_MAX: usize = 100;
 /// What came of one record type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Settled {
-    Reply(Reply),
+    Reply(Answer),
     /// What the last server to answer said instead.
     Failed(String),
     Silent,
 }
 
-/// A and AAAA of the name. The servers are asked in turn from `first` on, for
-/// as many rounds as resolv.conf says; one that is silent is still listened to
+/// Whom to ask, and with how much patience.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way<'a> {
+    pub(super) servers: &'a Servers,
+    /// The index of the one to begin with.
+    pub(super) first: usize,
+    /// The longest wait for one server.
+    pub(super) timeout: Duration,
+    /// Rounds through the servers.
+    pub(super) attempts: usize,
+}
+
+/// A and AAAA of the name. The servers are asked in turn from the first on, for
+/// as many rounds as there are attempts; one that is silent is still listened to
 /// while the next is asked.
+///
+/// What is known already is not asked for.
 pub(super) fn ask(
-    conf: &ResolvConf,
-    first: usize,
+    way: Way<'_>,
     name: &Name,
+    known: [Option<Reply>; 2],
     deadline: Deadline,
 ) -> [Settled; 2] {
-    let count = conf.servers.len();
+    let addresses = way.servers.as_slice();
+    let count = addresses.len();
     let mut servers: Vec<_> =
-        (0..count).map(|i| Server::new(conf.servers[(first + i) % count])).collect();
-    let mut asker =
-        Asker { name, answers: [Settled::Silent, Settled::Silent], enough: None, deadline };
-    let tries = conf.attempts * count;
+        (0..count).map(|i| Server::new(addresses[(way.first + i) % count])).collect();
+    let mut asker = Asker {
+        name,
+        answers: [Settled::Silent, Settled::Silent],
+        asked: false,
+        enough: None,
+        deadline,
+    };
+    for (family, reply) in known.into_iter().enumerate() {
+        if let Some(reply) = reply {
+            // It is kept for no longer than when it came.
+            asker.settle(family, Answer { reply, keep: Duration::ZERO });
+        }
+    }
+    let tries = way.attempts * count;
     for attempt in 0..tries {
         if asker.done(&servers) || deadline.passed() {
             break;
         }
         let index = attempt % count;
         asker.send(&mut servers[index]);
-        let until = deadline.or_after(wait_of(conf, attempt, tries, deadline));
+        let until = deadline.or_after(way.wait(attempt, deadline));
         asker.listen(&mut servers, index, until);
     }
     asker.answers
 }
 
-/// Each try gets a fair share of what is left, so that a silent server never
-/// eats the time of the next; the last may take all that resolv.conf gives it.
-fn wait_of(conf: &ResolvConf, attempt: usize, tries: usize, deadline: Deadline) -> Duration {
-    let left = tries - attempt;
-    if left == 1 {
-        return conf.timeout;
+impl Way<'_> {
+    /// Each try gets a fair share of what is left, so that a silent server never
+    /// eats the time of the next; the last may take all that one may.
+    fn wait(&self, attempt: usize, deadline: Deadline) -> Duration {
+        let count = self.servers.as_slice().len();
+        let left = self.attempts * count - attempt;
+        if left == 1 {
+            return self.timeout;
+        }
+        let round = u32::try_from(attempt / count).unwrap_or(u32::MAX);
+        let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(round));
+        let share = deadline.remaining() / u32::try_from(left).unwrap_or(u32::MAX);
+        wait.min(self.timeout).min(share)
     }
-    let round = u32::try_from(attempt / conf.servers.len()).unwrap_or(u32::MAX);
-    let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(round));
-    let share = deadline.remaining() / u32::try_from(left).unwrap_or(u32::MAX);
-    wait.min(conf.timeout).min(share)
 }
 
 struct Server {
@@ -89,31 +128,51 @@ struct Server {
     socket: Option<UdpSocket>,
     /// The questions that it was asked and has not answered, by family.
     asked: [Option<Question>; 2],
+    /// Those that are to be asked by TCP, and when at the latest.
+    truncated: [Option<(Question, Deadline)>; 2],
 }
 
 impl Server {
     fn new(address: SocketAddr) -> Self {
-        Self { address, edns: true, socket: None, asked: [None, None] }
+        Self { address, edns: true, socket: None, asked: [None, None], truncated: [None, None] }
     }
 
-    /// A socket of its own on a random port, connected, so that the kernel
-    /// drops what comes from anybody else and tells of a refusal.
+    /// A socket of its own on a random port, which the kernel picks, connected, so
+    /// that the kernel drops what comes from anybody else and tells of a refusal.
     fn open(&mut self) -> io::Result<&UdpSocket> {
         if self.socket.is_none() {
-            let any: SocketAddr = match self.address {
-                SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-                SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+            let family = match self.address {
+                SocketAddr::V4(_) => AddressFamily::INET,
+                SocketAddr::V6(_) => AddressFamily::INET6,
             };
-            let socket = UdpSocket::bind(any)?;
-            socket.set_nonblocking(true)?;
-            socket.connect(self.address)?;
-            self.socket = Some(socket);
+            // Two system calls, where std's own way takes four.
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let socket = socket_with(family, SocketType::DGRAM, flags, None)?;
+            rustix::net::connect(&socket, &self.address)?;
+            self.socket = Some(socket.into());
         }
         self.socket.as_ref().ok_or_else(|| ErrorKind::NotConnected.into())
     }
 
     fn waits(&self) -> bool {
+        self.waits_by_udp() || self.truncated.iter().any(Option::is_some)
+    }
+
+    fn waits_by_udp(&self) -> bool {
         self.asked.iter().any(Option::is_some)
+    }
+
+    /// A family whose time for TCP has come.
+    fn due_by_tcp(&mut self) -> Option<(usize, Question)> {
+        let alone = !self.waits_by_udp();
+        let due = |one: &mut Option<(Question, Deadline)>| {
+            one.take_if(|(_, latest)| alone || latest.passed()).map(|(question, _)| question)
+        };
+        self.truncated.iter_mut().enumerate().find_map(|(family, one)| Some((family, due(one)?)))
+    }
+
+    fn latest_for_tcp(&self) -> Option<Deadline> {
+        self.truncated.iter().flatten().map(|(_, latest)| *latest).reduce(earlier)
     }
 }
 
@@ -122,6 +181,8 @@ const FAMILIES: [RecordType; 2] = [RecordType::AAAA, RecordType::A];
 struct Asker<'a> {
     name: &'a Name,
     answers: [Settled; 2],
+    /// Whether any server was asked: all may be known, or one family.
+    asked: bool,
     /// Until when the second family is waited for, once the first has decided.
     enough: Option<Deadline>,
     deadline: Deadline,
@@ -129,6 +190,7 @@ struct Asker<'a> {
 
 impl Asker<'_> {
     fn send(&mut self, server: &mut Server) {
+        self.asked = true;
         for (family, kind) in FAMILIES.into_iter().enumerate() {
             if !matches!(self.answers[family], Settled::Reply(_)) {
                 self.send_one(server, family, kind);
@@ -137,7 +199,11 @@ impl Asker<'_> {
     }
 
     fn send_one(&mut self, server: &mut Server, family: usize, kind: RecordType) {
-        let question = Question::new(self.name, kind, server.edns);
+        // Asked again it is the same question, so that a late answer to the first
+        // still counts, and its time is the server's own.
+        let question = server.asked[family]
+            .take_if(|asked| asked.edns() == server.edns)
+            .unwrap_or_else(|| Question::new(self.name, kind, server.edns));
         let sent = match (question.encode(), server.open()) {
             (Some(bytes), Ok(socket)) => socket.send(&bytes).map(drop),
             (None, _) => Err(io::Error::other("the name can't be written")),
@@ -175,7 +241,7 @@ impl Asker<'_> {
         let answered = |settled: &Settled| matches!(settled, Settled::Reply(_));
         self.answers.iter().all(answered)
             || self.enough.is_some_and(Deadline::passed)
-            || (self.enough.is_some() && !servers.iter().any(Server::waits))
+            || (self.enough.is_some() && self.asked && !servers.iter().any(Server::waits))
     }
 
     /// Takes answers until all is known, the time is up, or the server asked
@@ -185,28 +251,53 @@ impl Asker<'_> {
             if self.done(servers) || !servers[last].waits() {
                 return;
             }
+            if self.ask_by_tcp(servers, until) {
+                continue;
+            }
             let mut polled = Vec::with_capacity(servers.len());
             let mut owners = Vec::with_capacity(servers.len());
             for (index, server) in servers.iter().enumerate() {
-                if let (Some(socket), true) = (&server.socket, server.waits()) {
+                if let (Some(socket), true) = (&server.socket, server.waits_by_udp()) {
                     polled.push(PollFd::new(socket, PollFlags::IN));
                     owners.push(index);
                 }
             }
             let until = self.enough.map_or(until, |enough| earlier(enough, until));
-            if !deadline::wait(&mut polled, until).unwrap_or(false) {
-                return;
+            let for_tcp = servers.iter().filter_map(Server::latest_for_tcp).reduce(earlier);
+            let wake = for_tcp.map_or(until, |latest| earlier(latest, until));
+            match deadline::wait(&mut polled, wake) {
+                Ok(true) => {}
+                Ok(false) if !until.passed() => continue,
+                Ok(false) | Err(_) => return,
             }
             let ready: Vec<_> = polled.iter().map(|one| !one.revents().is_empty()).collect();
             for (index, ready) in owners.into_iter().zip(ready) {
                 if ready {
-                    self.receive(&mut servers[index], until);
+                    self.receive(&mut servers[index]);
                 }
             }
         }
     }
 
-    fn receive(&mut self, server: &mut Server, until: Deadline) {
+    /// Asks one that is due; false when none is.
+    fn ask_by_tcp(&mut self, servers: &mut [Server], until: Deadline) -> bool {
+        let due = servers.iter_mut().find_map(|server| {
+            server.due_by_tcp().map(|(family, question)| (server, family, question))
+        });
+        let Some((server, family, question)) = due else { return false };
+        let until = match self.enough {
+            Some(enough) => until.or_after(enough.remaining().max(TCP_WAIT)),
+            None => until,
+        };
+        let answer = tcp::ask(server.address, &question, until);
+        match answer.reply {
+            Reply::Truncated => self.failed(server, family, "a truncated answer by tcp"),
+            _ => self.take(server, family, answer),
+        }
+        true
+    }
+
+    fn receive(&mut self, server: &mut Server) {
         let mut buffer = [0; UDP_BUFFER_BYTES];
         let received = match &server.socket {
             Some(socket) => socket.recv(&mut buffer),
@@ -219,68 +310,48 @@ impl Asker<'_> {
         };
         for family in 0..FAMILIES.len() {
             let Some(question) = &server.asked[family] else { continue };
-            let Some(reply) = question.judge(bytes) else { continue };
-            let reply = match reply {
-                Reply::Truncated => over_tcp(server.address, question, until),
-                reply => reply,
-            };
-            self.take(server, family, reply);
+            let Some(answer) = question.judge(bytes) else { continue };
+            self.take(server, family, answer);
         }
     }
 
-    fn take(&mut self, server: &mut Server, family: usize, reply: Reply) {
-        match reply {
+    fn take(&mut self, server: &mut Server, family: usize, answer: Answer) {
+        match &answer.reply {
             Reply::WithoutEdns => {
                 server.edns = false;
                 self.send_one(server, family, FAMILIES[family]);
             }
-            Reply::Failed(text) => self.failed(server, family, &text),
-            Reply::Truncated => self.failed(server, family, "a truncated answer"),
-            reply => {
+            Reply::Failed(text) => self.failed(server, family, text),
+            Reply::Truncated => {
+                let latest = self.deadline.or_after(TCP_AFTER);
+                server.truncated[family] = server.asked[family].take().map(|one| (one, latest));
+            }
+            _ => {
                 server.asked[family] = None;
-                let wait = match reply {
-                    Reply::Addresses(_) => Some(match FAMILIES[family] {
-                        // Half of what is left is for the site.
-                        RecordType::AAAA => A_WAIT.min(self.deadline.remaining() / 2),
-                        _ => AAAA_WAIT,
-                    }),
-                    Reply::NoSuchName => Some(SECOND_OPINION_WAIT),
-                    _ => None,
-                };
-                if let Some(wait) = wait {
-                    let limit = self.enough.unwrap_or(self.deadline);
-                    self.enough = Some(limit.or_after(wait));
-                }
-                self.answers[family] = Settled::Reply(reply);
+                self.settle(family, answer);
             }
         }
+    }
+
+    /// A family's last word; how long the other has from now on.
+    fn settle(&mut self, family: usize, answer: Answer) {
+        let wait = match answer.reply {
+            Reply::Addresses(_) => Some(match FAMILIES[family] {
+                // Half of what is left is for the site.
+                RecordType::AAAA => A_WAIT.min(self.deadline.remaining() / 2),
+                _ => AAAA_WAIT,
+            }),
+            Reply::NoSuchName => Some(SECOND_OPINION_WAIT),
+            _ => None,
+        };
+        if let Some(wait) = wait {
+            let limit = self.enough.unwrap_or(self.deadline);
+            self.enough = Some(limit.or_after(wait));
+        }
+        self.answers[family] = Settled::Reply(answer);
     }
 }
 
 fn earlier(one: Deadline, other: Deadline) -> Deadline {
     one.or_after(other.remaining())
-}
-
-/// The same question by TCP (RFC 7766). A server whose TCP fails has failed.
-fn over_tcp(server: SocketAddr, question: &Question, deadline: Deadline) -> Reply {
-    match exchange(server, question, deadline) {
-        Ok(bytes) => question
-            .judge(&bytes)
-            .unwrap_or_else(|| Reply::Failed("no answer to the question by tcp".to_owned())),
-        Err(cause) => Reply::Failed(format!("tcp: {cause}")),
-    }
-}
-
-fn exchange(server: SocketAddr, question: &Question, deadline: Deadline) -> io::Result<Vec<u8>> {
-    // connect_timeout refuses zero.
-    let time = deadline.remaining().max(Duration::from_millis(1));
-    let mut wire = Wire::new(TcpStream::connect_timeout(&server, time)?, deadline)?;
-    let bytes = question.encode().unwrap_or_default();
-    let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
-    wire.write_all(&[&length.to_be_bytes(), bytes.as_slice()].concat())?;
-    let mut length = [0; 2];
-    wire.read_exact(&mut length)?;
-    let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
-    wire.read_exact(&mut answer)?;
-    Ok(answer)
 }

@@ -1,19 +1,24 @@
 //! resolv.conf and the hosts file, each read again when it changes.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-const DNS_PORT: u16 = 53;
+use super::servers::{self, Servers};
 
-/// As many servers as the C libraries use; the rest of the lines is left out.
-const SERVERS_MAX: usize = 3;
+/// Asked when the file names nobody, as in the C libraries.
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
 
 /// As many suffixes as are tried for a short name.
 const SEARCH_MAX: usize = 16;
+
+/// What of a file is read; a list of every advertiser's hosts has a few MiB.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// A file that is parsed again when its identity, time or length changes.
 #[derive(Debug)]
@@ -55,7 +60,7 @@ impl<T> Watched<T> {
         let stamp = Stamp::of(&self.path);
         if stamp.is_some() && stamp != newest.0 {
             // Neither file has to be UTF-8; what matters of them is ASCII.
-            if let Ok(bytes) = std::fs::read(&self.path) {
+            if let Ok(bytes) = read(&self.path) {
                 *newest = (stamp, Arc::new((self.parse)(&String::from_utf8_lossy(&bytes))));
             }
         }
@@ -63,11 +68,17 @@ impl<T> Watched<T> {
     }
 }
 
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// resolv.conf(5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ResolvConf {
-    /// Loopback when the file names none, as in the C libraries.
-    pub(super) servers: Vec<SocketAddr>,
+    /// The first three that the file names; the rest of the lines is left out.
+    pub(super) servers: Servers,
     pub(super) search: Vec<String>,
     /// A name with fewer dots is also looked for below the search suffixes.
     pub(super) ndots: usize,
@@ -84,30 +95,32 @@ impl ResolvConf {
     /// held to the ranges of glibc.
     pub(super) fn parse(text: &str) -> Self {
         let mut conf = Self {
-            servers: Vec::new(),
+            servers: LOOPBACK.into(),
             search: Vec::new(),
             ndots: 1,
             timeout: Duration::from_secs(5),
             attempts: 2,
             rotate: false,
         };
+        let mut servers = Vec::new();
         for line in text.lines() {
             if line.starts_with(['#', ';']) {
                 continue;
             }
             let mut words = line.split_ascii_whitespace();
             match words.next() {
-                Some("nameserver") => conf.servers.extend(words.next().and_then(server)),
+                Some("nameserver") => {
+                    servers.extend(words.next().and_then(servers::on_dns_port));
+                }
                 Some("search") => conf.search = words.map(str::to_owned).collect(),
                 Some("domain") => conf.search = words.take(1).map(str::to_owned).collect(),
                 Some("options") => words.for_each(|option| conf.set(option)),
                 _ => {}
             }
         }
-        conf.servers.truncate(SERVERS_MAX);
         conf.search.truncate(SEARCH_MAX);
-        if conf.servers.is_empty() {
-            conf.servers.push((Ipv4Addr::LOCALHOST, DNS_PORT).into());
+        if let Some(servers) = Servers::first_of(servers) {
+            conf.servers = servers;
         }
         conf
     }
@@ -125,21 +138,6 @@ impl ResolvConf {
             _ => {}
         }
     }
-}
-
-/// An address, with its interface when it is a link's own (`fe80::1%eth0`).
-fn server(text: &str) -> Option<SocketAddr> {
-    let Some((address, scope)) = text.split_once('%') else {
-        return Some(SocketAddr::new(text.parse().ok()?, DNS_PORT));
-    };
-    let scope = scope.parse().ok().or_else(|| {
-        // The kernel's own word for if_nametoindex(3).
-        let plain = scope.bytes().all(|byte| byte != b'/') && !scope.starts_with('.');
-        let path = plain.then(|| format!("/sys/class/net/{scope}/ifindex"))?;
-        std::fs::read_to_string(path).ok()?.trim().parse().ok()
-    })?;
-    let address: Ipv6Addr = address.parse().ok()?;
-    Some(SocketAddrV6::new(address, DNS_PORT, 0, scope).into())
 }
 
 /// hosts(5): names in lower case and without a final dot.
@@ -185,13 +183,13 @@ mod tests {
              nameserver fe80::1%7\nnameserver 192.0.2.4\ndomain ignored.example\nsearch a.example b.example\n\
              options ndots:99 timeout:0 attempts:3 rotate edns0 single-request\nsortlist 1.2.3.4\n",
         );
-        let servers: Vec<_> = conf.servers.iter().map(SocketAddr::to_string).collect();
+        let servers: Vec<_> = conf.servers.as_slice().iter().map(SocketAddr::to_string).collect();
         assert_eq!(servers, ["192.0.2.1:53", "[2001:db8::1]:53", "[fe80::1%7]:53"]);
         assert_eq!(conf.search, ["a.example", "b.example"]);
         assert_eq!((conf.ndots, conf.timeout.as_secs(), conf.attempts), (15, 1, 3));
         assert!(conf.rotate);
         let empty = ResolvConf::parse("");
-        assert_eq!(empty.servers, ["127.0.0.1:53".parse().unwrap()]);
+        assert_eq!(empty.servers.as_slice(), [LOOPBACK]);
         assert_eq!((empty.ndots, empty.timeout.as_secs(), empty.attempts), (1, 5, 2));
         assert!(!empty.rotate && empty.search.is_empty());
     }
@@ -216,13 +214,21 @@ mod tests {
             b"nameserver fe80::1%7\nsearch a.example b.example\noptions ndots:99 timeout:0\n"
                 .to_vec(),
             b"127.0.0.1 localhost\n::1 localhost six # six\n".to_vec(),
+            b"192.0.2.1:5353,[2001:db8::1]:53,fe80::1%7".to_vec(),
         ];
         let tried = testkit::fuzz::run(&samples, |bytes| {
             let text = String::from_utf8_lossy(bytes);
             let conf = ResolvConf::parse(&text);
-            assert!((1..=SERVERS_MAX).contains(&conf.servers.len()));
+            assert!((1..=servers::SERVERS_MAX).contains(&conf.servers.as_slice().len()));
             assert!(conf.search.len() <= SEARCH_MAX && conf.ndots <= 15);
-            let _ = Hosts::parse(&text).get("localhost");
+            assert!(conf.timeout.as_secs() >= 1 && (1..=5).contains(&conf.attempts));
+            for (name, addresses) in Hosts::parse(&text).0 {
+                assert!(!addresses.is_empty() && name == canonical(&name), "{name}");
+            }
+            if let Ok(given) = Servers::parse(&text) {
+                let shown = given.as_slice().iter().map(SocketAddr::to_string);
+                assert_eq!(Servers::parse(&shown.collect::<Vec<_>>().join(",")), Ok(given));
+            }
         });
         println!("files of the resolver: {tried} inputs");
     }

@@ -2,23 +2,30 @@
 //!
 //! The C library's can't tell "no such name" from "no address", has no
 //! deadline, and musl's fails a good A answer when AAAA fails. What this one
-//! does not do: NSS modules, mDNS, DNSSEC, a cache (each probe measures).
+//! does not do: NSS modules, mDNS, DNSSEC, and, unless told to, a cache: each
+//! probe measures.
 
 mod ask;
+mod cache;
 mod files;
 mod message;
+mod servers;
+mod tcp;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use hickory_proto::rr::Name;
 
 use super::deadline::Deadline;
 use super::verdict::{Failure, Phase, Reason};
-use ask::Settled;
+use ask::{Settled, Way};
+use cache::Cache;
 use files::{Hosts, ResolvConf, Watched};
-use message::Reply;
+use message::{Answer, Reply};
+pub use servers::{SERVERS_MAX, Servers};
 
 /// How often a server's alias without addresses is asked for in its turn.
 const ALIAS_QUESTIONS_MAX: usize = 8;
@@ -30,14 +37,23 @@ pub struct Sources {
     pub resolv_conf: PathBuf,
     /// hosts(5), read again when it changes; it comes before the servers.
     pub hosts: PathBuf,
-    /// Servers instead of those that resolv.conf names, in its place.
-    pub servers: Option<Vec<SocketAddr>>,
+    /// Servers in place of those that resolv.conf names; its suffixes and
+    /// options hold for them too.
+    pub servers: Option<Servers>,
+    /// Whether answers are kept for as long as they say, so that a name is asked
+    /// for when that is over alone.
+    pub cache: bool,
 }
 
 impl Default for Sources {
     /// The machine's own.
     fn default() -> Self {
-        Self { resolv_conf: "/etc/resolv.conf".into(), hosts: "/etc/hosts".into(), servers: None }
+        Self {
+            resolv_conf: "/etc/resolv.conf".into(),
+            hosts: "/etc/hosts".into(),
+            servers: None,
+            cache: false,
+        }
     }
 }
 
@@ -46,7 +62,8 @@ impl Default for Sources {
 pub struct Resolver {
     resolv_conf: Watched<ResolvConf>,
     hosts: Watched<Hosts>,
-    servers: Option<Vec<SocketAddr>>,
+    servers: Option<Servers>,
+    cache: Option<Cache>,
     lookups: AtomicUsize,
 }
 
@@ -57,12 +74,14 @@ impl Resolver {
         Self {
             resolv_conf: Watched::new(sources.resolv_conf, ResolvConf::parse),
             hosts: Watched::new(sources.hosts, Hosts::parse),
-            servers: sources.servers.filter(|servers| !servers.is_empty()),
+            servers: sources.servers,
+            cache: sources.cache.then(Cache::default),
             lookups: AtomicUsize::new(0),
         }
     }
 
-    /// The addresses of a host name, IPv6 and IPv4 in turn, at least one.
+    /// The addresses of a host name, IPv6 and IPv4 in turn, at least one; from
+    /// `servers` in place of the resolver's own where they are given.
     ///
     /// A name with a dot is asked for as it stands first; a name with fewer
     /// dots than resolv.conf's `ndots` also below its search suffixes. The
@@ -73,7 +92,12 @@ impl Resolver {
     /// [`Reason::DnsNoSuchDomain`] only on a server's NXDOMAIN (or RFC 6761);
     /// [`Reason::DnsNoAddress`] when the name exists without an address;
     /// [`Reason::DnsTimeout`] and [`Reason::DnsServerFailure`] for all else.
-    pub fn resolve(&self, host: &str, deadline: Deadline) -> Result<Vec<IpAddr>, Failure> {
+    pub fn resolve(
+        &self,
+        host: &str,
+        servers: Option<&Servers>,
+        deadline: Deadline,
+    ) -> Result<Vec<IpAddr>, Failure> {
         if let Some(addresses) = self.hosts.get().get(host) {
             return Ok(interleave(addresses.to_vec()));
         }
@@ -84,15 +108,14 @@ impl Resolver {
             Some(Special::NoSuchName) => return Err(no_such_domain()),
             None => {}
         }
-        let mut conf = ResolvConf::clone(&self.resolv_conf.get());
-        if let Some(servers) = &self.servers {
-            conf.servers.clone_from(servers);
-        }
+        let conf = self.resolv_conf.get();
+        let servers = servers.or(self.servers.as_ref()).unwrap_or(&conf.servers);
         let turn = self.lookups.fetch_add(1, Ordering::Relaxed);
-        let first = if conf.rotate { turn % conf.servers.len() } else { 0 };
+        let first = if conf.rotate { turn % servers.as_slice().len() } else { 0 };
+        let way = Way { servers, first, timeout: conf.timeout, attempts: conf.attempts };
         let mut worst = no_such_domain();
         for name in candidates(host, &conf) {
-            match look_up(&conf, first, &name, deadline) {
+            match self.look_up(way, &name, deadline) {
                 Ok(addresses) => return Ok(interleave(addresses)),
                 // Only a name that is surely not there leads on to the next.
                 Err(failure) if failure.reason == Reason::DnsNoSuchDomain => {}
@@ -101,6 +124,39 @@ impl Resolver {
             }
         }
         Err(worst)
+    }
+
+    /// Looks one name up, following aliases that the servers leave to us.
+    fn look_up(
+        &self,
+        way: Way<'_>,
+        name: &str,
+        deadline: Deadline,
+    ) -> Result<Vec<IpAddr>, Failure> {
+        let mut name = Name::from_ascii(name).map_err(|cause| {
+            let text = format!("not a name for dns: {cause}");
+            Failure::with(Reason::DnsServerFailure, Phase::Resolve, text)
+        })?;
+        for _ in 0..ALIAS_QUESTIONS_MAX {
+            match judge(self.ask(way, &name, deadline), way.servers.as_slice())? {
+                Found::Addresses(addresses) => return Ok(addresses),
+                Found::Alias(alias) => name = alias,
+            }
+        }
+        Err(Failure::with(Reason::DnsServerFailure, Phase::Resolve, "a loop of aliases"))
+    }
+
+    /// Asks for what the cache does not hold.
+    fn ask(&self, way: Way<'_>, name: &Name, deadline: Deadline) -> [Settled; 2] {
+        let Some(cache) = &self.cache else { return ask::ask(way, name, [None, None], deadline) };
+        let known = cache.get(name, way.servers, Instant::now());
+        let settled = ask::ask(way, name, known, deadline);
+        for (family, one) in settled.iter().enumerate() {
+            if let Settled::Reply(Answer { reply, keep }) = one {
+                cache.put((name, way.servers, family), reply.clone(), *keep, Instant::now());
+            }
+        }
+        settled
     }
 }
 
@@ -138,27 +194,6 @@ fn candidates(host: &str, conf: &ResolvConf) -> Vec<String> {
     }
 }
 
-/// Looks one name up, following aliases that the servers leave to us.
-fn look_up(
-    conf: &ResolvConf,
-    first: usize,
-    name: &str,
-    deadline: Deadline,
-) -> Result<Vec<IpAddr>, Failure> {
-    let mut name = Name::from_ascii(name).map_err(|cause| {
-        let text = format!("not a name for dns: {cause}");
-        Failure::with(Reason::DnsServerFailure, Phase::Resolve, text)
-    })?;
-    for _ in 0..ALIAS_QUESTIONS_MAX {
-        let settled = ask::ask(conf, first, &name, deadline);
-        match judge(settled, conf)? {
-            Found::Addresses(addresses) => return Ok(addresses),
-            Found::Alias(alias) => name = alias,
-        }
-    }
-    Err(Failure::with(Reason::DnsServerFailure, Phase::Resolve, "a loop of aliases"))
-}
-
 enum Found {
     Addresses(Vec<IpAddr>),
     Alias(Name),
@@ -166,16 +201,18 @@ enum Found {
 
 /// Addresses of either family are enough; without any, NXDOMAIN decides, and
 /// "no address" needs both families to say so.
-fn judge(settled: [Settled; 2], conf: &ResolvConf) -> Result<Found, Failure> {
+fn judge(settled: [Settled; 2], servers: &[SocketAddr]) -> Result<Found, Failure> {
     let mut addresses = Vec::new();
     let (mut alias, mut failed, mut silent, mut no_such_name) = (None, None, false, false);
     for one in settled {
         match one {
-            Settled::Reply(Reply::Addresses(found)) => addresses.extend(found),
-            Settled::Reply(Reply::Alias(name)) => alias = Some(name),
-            Settled::Reply(Reply::NoSuchName) => no_such_name = true,
-            Settled::Reply(Reply::NoData) => {}
-            Settled::Reply(_) => silent = true,
+            Settled::Reply(answer) => match answer.reply {
+                Reply::Addresses(found) => addresses.extend(found),
+                Reply::Alias(name) => alias = Some(name),
+                Reply::NoSuchName => no_such_name = true,
+                Reply::NoData => {}
+                _ => silent = true,
+            },
             Settled::Failed(text) => failed = Some(text),
             Settled::Silent => silent = true,
         }
@@ -185,14 +222,14 @@ fn judge(settled: [Settled; 2], conf: &ResolvConf) -> Result<Found, Failure> {
         _ if !addresses.is_empty() => Ok(Found::Addresses(addresses)),
         _ if no_such_name => Err(no_such_domain()),
         (_, Some(text)) => fails(Reason::DnsServerFailure, text),
-        _ if silent => fails(Reason::DnsTimeout, format!("no answer from {}", list(conf))),
+        _ if silent => fails(Reason::DnsTimeout, format!("no answer from {}", list(servers))),
         (Some(alias), None) => Ok(Found::Alias(alias)),
         (None, None) => Err(Failure::new(Reason::DnsNoAddress, Phase::Resolve)),
     }
 }
 
-fn list(conf: &ResolvConf) -> String {
-    conf.servers.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
+fn list(servers: &[SocketAddr]) -> String {
+    servers.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn no_such_domain() -> Failure {
