@@ -124,7 +124,9 @@ impl Prober {
         let mut addresses = match url.host() {
             Some(Host::Ipv4(address)) => vec![address.into()],
             Some(Host::Ipv6(address)) => vec![address.into()],
-            Some(Host::Domain(name)) => self.resolver.resolve(name, None, deadline)?,
+            Some(Host::Domain(name)) => {
+                self.resolver.resolve_by(ask.family, name, None, deadline)?
+            }
             None => {
                 return Err(Failure::with(Reason::DnsServerFailure, Phase::Resolve, "no host"));
             }

@@ -66,6 +66,7 @@ fn a_family_that_is_asked_for_is_the_one_that_is_taken() {
         ("dual.example", four(), six()),
         ("four.example", four(), Does::NoData),
         ("six.example", Does::NoData, six()),
+        ("half.example", Does::ServerFailure, six()),
     ]);
     let tester = Tester::with(limits(), sources(vec![server.address()]), &Roots::These(vec![]));
     let probe = |name: &str, family| -> Outcome {
@@ -87,6 +88,13 @@ fn a_family_that_is_asked_for_is_the_one_that_is_taken() {
 
     assert_eq!(told(probe("four.example", Family::V6)), (Some(none), None, None));
     assert_eq!(told(probe("six.example", Family::V4)), (Some(none), None, None));
+
+    // What is asked for is what counts, and nothing else is asked for.
+    let (reason, _, _) = told(probe("half.example", Family::V4));
+    assert_eq!(reason, Some("dns_server_failure"));
+    let asked: Vec<_> =
+        server.asked().into_iter().filter(|(name, _)| name == "half.example").collect();
+    assert!(!asked.is_empty() && asked.iter().all(|(_, kind)| *kind == Kind::A), "{asked:?}");
 
     let (reason, detail, _) = told(probe("dual.example", Family::Both));
     assert!(matches!(reason, Some("connect_refused" | "connect_unreachable")), "{reason:?}");
