@@ -171,6 +171,8 @@ struct Seen {
     fault: Option<Fault>,
     first_byte: Option<Instant>,
     ended: bool,
+    /// As much came that is not the body's as is kept.
+    overflown: bool,
     is_sending: bool,
 }
 
@@ -185,6 +187,9 @@ impl Seen {
             Error::LargeResponseHeader(..) => {
                 let text = format!("more than {} KiB", HEAD_BYTES_MAX / 1024);
                 Failure::with(Reason::HeadTooLarge, phase, text)
+            }
+            _ if self.overflown => {
+                malformed(format!("framing of more than {} KiB", HEAD_BYTES_MAX / 1024))
             }
             _ if self.ended => Fault::Closed.into_failure(phase),
             other => Failure::with(Reason::ConnectionFailed, phase, other.to_string()),
@@ -282,7 +287,12 @@ impl Transport for Line {
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
-        let count = match self.stream.receive(self.buffers.room()) {
+        let room = self.buffers.room();
+        if room.is_empty() {
+            lock(&self.seen).overflown = true;
+            return Ok(false);
+        }
+        let count = match self.stream.receive(room) {
             Ok(count) => count,
             Err(fault) => return Err(self.failed(fault)),
         };

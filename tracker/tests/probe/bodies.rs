@@ -2,7 +2,7 @@ use common::phrase;
 use testkit::sites::{Site, Step, chunked, deflate_raw, deflate_zlib, gzip, head_of, with_length};
 use tracker::probe::Limits;
 
-use crate::{Seen, broken, limits, mismatched, probe, probe_within, well};
+use crate::{Seen, broken, limits, mismatched, probe, probe_within, unanswered, well};
 
 fn see(bytes: Vec<u8>, check: &str) -> Seen {
     let site = Site::sends(bytes).unwrap();
@@ -121,4 +121,29 @@ fn reading_stops_at_the_bound_and_the_check_sees_no_further() {
 fn a_bomb_is_read_to_the_bound_only() {
     let bomb = gzip(&vec![0; 50 * 1024 * 1024]);
     assert_eq!(see(coded("gzip", &bomb), "^\0+$"), well("ok"));
+}
+
+/// What a site sends for ever is not kept for ever, nor waited for to the deadline.
+#[test]
+fn what_never_ends_is_given_up_at_a_bound() {
+    let invalid = phrase::INVALID_RESPONSE;
+    let too_large = unanswered(invalid, "more than 64 KiB").because("head_too_large", "head");
+    let chunked = || head_of(200, &["Transfer-Encoding: chunked"]);
+    let framing =
+        || broken(invalid, "framing of more than 64 KiB").because("malformed_response", "body");
+    for (start, again, expected) in [
+        (b"HTTP/1.1 200 OK\r\nX: ".to_vec(), "x", too_large),
+        (chunked(), "0", framing()),
+        ([chunked(), b"1;x=".to_vec()].concat(), "x", framing()),
+        ([chunked(), b"0\r\nX: ".to_vec()].concat(), "x", framing()),
+    ] {
+        let shown = String::from_utf8_lossy(&start).into_owned();
+        let more = again.repeat(64 * 1024).into_bytes();
+        let mut steps = vec![Step::ReadRequest, Step::Send(start)];
+        steps.extend(std::iter::repeat_n(Step::Send(more), 3));
+        steps.push(Step::Hang);
+        let site = Site::raw(steps).unwrap();
+        let seen = Seen::from(probe(&format!("http://127.0.0.1:{}/", site.port()), None));
+        assert_eq!(seen, expected, "{shown}");
+    }
 }
