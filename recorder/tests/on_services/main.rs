@@ -13,3 +13,4 @@ mod stale;
 mod support;
 mod tables;
 mod unreadable;
+mod walk;

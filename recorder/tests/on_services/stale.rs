@@ -6,6 +6,7 @@ use testkit::services::{OwnSet, Services};
 
 use crate::leases::ANOTHER;
 use crate::support::{World, eventually, ok};
+use crate::unreadable::Rotten;
 
 /// Goes red without `Client::confirm` in `DomainThread::start_position`: the
 /// first as the log seems to be shorter than what was read of it, the second as
@@ -13,12 +14,14 @@ use crate::support::{World, eventually, ok};
 #[test]
 fn a_broker_broken_on_purpose_that_is_behind_the_others_leads_to_nothing_being_read_again() {
     let services = Services::start(3).unwrap();
+    let rotten = Rotten::start(&services);
     let mut world = behind(&services, false);
     assert_eq!(world.offsets(), (0..9).collect::<Vec<_>>());
     assert_eq!(world.number("select count(*) from availability_gap"), Some(0));
     let mut world = behind(&services, true);
     assert_eq!(world.offsets(), [0, 1, 2, 0, 1, 2, 3, 4, 5]);
     assert_eq!(world.number("select count(*) from availability_gap"), Some(1));
+    rotten.check();
 }
 
 /// What is recorded when a recorder asks the leader of before, just as that goes

@@ -188,13 +188,15 @@ impl World {
 
     /// A way to the database through a proxy, on which a new connection is cheap:
     /// not to hash a password 4096 times in a build without optimisation is what
-    /// makes it quick.
+    /// makes it quick. Nor does a commit wait for the disk: it is the connection
+    /// that goes, and not the server.
     pub(crate) fn proxied(&mut self) -> (PostgresProxy, String) {
         let server = format!("127.0.0.1:{}", self.services.postgres_port).parse().unwrap();
         let proxy = PostgresProxy::start(server).unwrap();
         let role = fresh_name("walker").replace('-', "_");
         let make = format!(
-            "set scram_iterations = 1; create role {role} superuser login password 'walker'"
+            "set scram_iterations = 1; create role {role} superuser login password 'walker'; \
+             alter role {role} set synchronous_commit = off"
         );
         self.database.batch_execute(&make).unwrap();
         let name = self.uri.split('?').next().unwrap().rsplit('/').next().unwrap();
