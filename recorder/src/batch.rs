@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use common::identity::Identity;
 use common::kafka::{Fetched, FetchedRecord};
 
 use crate::marks::Identities;
@@ -22,6 +23,8 @@ pub struct Quarantined {
     pub offset: i64,
     /// The record's value; none when it had none.
     pub bytes: Option<Vec<u8>>,
+    /// Which result it is, if its headers say so.
+    pub identity: Option<Identity>,
     /// Why.
     pub reason: Rejected,
 }
@@ -41,15 +44,18 @@ impl Batch {
     pub fn new(records: &[FetchedRecord], labels: &Labels, refused: Option<&str>) -> Self {
         let mut batch = Self::default();
         for record in records {
+            // A broken one is counted elsewhere, and stands for none.
+            let identity = Identity::from_headers(&record.headers).unwrap_or_default();
             let row = match refused {
                 Some(words) => Err(Rejected::Database(words.to_owned())),
-                None => Row::new(record.offset, record.value.as_deref(), labels),
+                None => Row::new(record.offset, record.value.as_deref(), identity, labels),
             };
             match row {
                 Ok(row) => batch.rows.push(row),
                 Err(reason) => batch.quarantined.push(Quarantined {
                     offset: record.offset,
                     bytes: record.value.as_ref().map(|value| value.to_vec()),
+                    identity,
                     reason,
                 }),
             }

@@ -1,18 +1,35 @@
 //! Smart mode: which row a record is merged into, if any. Pure.
 //!
-//! A healthy row stands for a run of healthy results up to its `event_time`,
-//! so the rows of one target, in order of events, are its history with each
-//! run of healthy results in one row. Rules:
+//! A row of a kind stands for a run of healthy results of that kind up to its
+//! `event_time`, so the rows of one target, in order of events, are its history
+//! with each such run in one row. Rules:
 //!
-//! - only a healthy record is merged, and only into a healthy row that is its
-//!   neighbour in the order of events, so never across a failure;
+//! - only a record that has a kind is merged: a healthy one without a mark; and
+//!   only into a row of the same kind that is its neighbour in the order of
+//!   events, so never across a failure, a mark or another phrase;
 //! - `event_time` and `topic_offset` of a row only grow, and never past the
 //!   row that follows;
 //! - everything else is a row of its own.
 //!
 //! A failure that arrives after later healthy results were merged is put where
 //! it belongs; that the target was healthy before it is then only seen in an
-//! earlier row, if there is one, as the run's beginning is stored nowhere.
+//! earlier row, if there is one, as the run's beginning is stored nowhere. The
+//! same holds for whatever else comes late between results of one kind.
+
+use std::sync::Arc;
+
+use common::kafka::Uuid;
+
+/// What is the same in all results that one row stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kind {
+    /// As the database spells it.
+    pub phrase: Arc<str>,
+    /// The tracker's run, without which its slots mean nothing.
+    pub run: Option<Uuid>,
+    /// The target's period, by which its slots are counted.
+    pub period_ms: Option<i64>,
+}
 
 /// A place in the order of events: by time, and within a second by offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,14 +59,15 @@ pub enum RowRef {
 }
 
 /// What is known of a row of the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
     /// Which row.
     pub row: RowRef,
     /// Where it stands.
     pub place: Place,
-    /// Whether it is a run of healthy results.
-    pub healthy: bool,
+    /// Of which kind the results are that it stands for; none when nothing may
+    /// be merged into it.
+    pub kind: Option<Kind>,
 }
 
 /// What becomes of a record.
@@ -87,34 +105,34 @@ impl Timeline {
 
     /// Decides on a record, and takes what it decides into account for those
     /// that follow; `new` is what the record is called if it is inserted.
-    pub fn add(&mut self, place: Place, healthy: bool, new: RowRef) -> Change {
+    pub fn add(&mut self, place: Place, kind: Option<Kind>, new: RowRef) -> Change {
         let after = self.rows.partition_point(|known| known.place < place);
         if after == 0 && !self.reaches_back {
             // Where a topic was made again its offsets begin anew, and the row keeps the higher
             // one: of two results of a second the later one then stands before the row that the
             // earlier one was merged into, and is part of the same run.
-            if healthy && self.begins.is_some_and(|begins| begins < place) {
-                return self.merge_into(0, place).unwrap_or(Change::Insert);
+            if let Some(kind) = kind.filter(|_| self.begins.is_some_and(|begins| begins < place)) {
+                return self.merge_into(0, place, &kind).unwrap_or(Change::Insert);
             }
             // Its neighbours are not known. A row of its own is always right.
             return Change::Insert;
         }
-        if healthy {
+        if let Some(kind) = &kind {
             // Into the run that went on after it, which then need not move,
             // or into the one that it makes longer.
             for index in [Some(after), after.checked_sub(1)].into_iter().flatten() {
-                if let Some(change) = self.merge_into(index, place) {
+                if let Some(change) = self.merge_into(index, place, kind) {
                     return change;
                 }
             }
         }
-        self.rows.insert(after, Known { row: new, place, healthy });
+        self.rows.insert(after, Known { row: new, place, kind });
         Change::Insert
     }
 
-    fn merge_into(&mut self, index: usize, place: Place) -> Option<Change> {
+    fn merge_into(&mut self, index: usize, place: Place, kind: &Kind) -> Option<Change> {
         let next = self.rows.get(index + 1).map(|known| known.place);
-        let known = self.rows.get_mut(index).filter(|known| known.healthy)?;
+        let known = self.rows.get_mut(index).filter(|known| known.kind.as_ref() == Some(kind))?;
         let merged = known.place.later_of_each(place);
         if next.is_some_and(|next| merged >= next) {
             return None;

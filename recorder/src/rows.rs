@@ -1,10 +1,16 @@
 //! A record from Kafka turned into a row for its domain's table, or the reason
 //! why it can't be one.
 
+mod further;
+
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
-use common::record::{DecodeError, Record, Status};
+use common::identity::Identity;
+use common::record::{DecodeError, Extra, Record, Status};
+
+use crate::merge::Kind;
 
 /// The most characters of `test_from`, `url` and `detail` in the tables of 1.1.0.
 const FROM_CHARS_MAX: usize = 32;
@@ -29,14 +35,20 @@ pub struct Row {
     /// As the database spells it.
     pub status: String,
     /// As the database spells it.
-    pub phrase: String,
+    pub phrase: Arc<str>,
     /// Milliseconds, −1 when not known.
     pub dns: i32,
     /// Milliseconds, −1 when not known.
     pub response: i32,
     /// At most 128 characters.
     pub detail: Option<String>,
-    /// Whether smart mode may merge it.
+    /// What is known beyond that, cut to what the columns hold.
+    pub extra: Extra,
+    /// Which result it is, if its record's headers say so.
+    pub identity: Option<Identity>,
+    /// How many results it stands for.
+    pub results: i64,
+    /// Whether all is well.
     pub healthy: bool,
 }
 
@@ -46,8 +58,8 @@ pub struct Row {
 /// not expected`: a database may hold either, and rows must use what it holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Labels {
-    statuses: HashMap<String, String>,
-    phrases: HashMap<String, String>,
+    statuses: HashMap<String, Arc<str>>,
+    phrases: HashMap<String, Arc<str>>,
 }
 
 impl Labels {
@@ -58,33 +70,38 @@ impl Labels {
 
     /// The database's spelling of a status.
     pub fn status(&self, status: &str) -> Option<&str> {
-        self.statuses.get(&status.to_lowercase()).map(String::as_str)
+        self.statuses.get(&status.to_lowercase()).map(|label| &**label)
     }
 
     /// The database's spelling of a phrase.
-    pub fn phrase(&self, phrase: &str) -> Option<&str> {
-        self.phrases.get(&phrase.to_lowercase()).map(String::as_str)
+    pub fn phrase(&self, phrase: &str) -> Option<&Arc<str>> {
+        self.phrases.get(&phrase.to_lowercase())
     }
 }
 
-fn by_lower_case(labels: Vec<String>) -> HashMap<String, String> {
+fn by_lower_case(labels: Vec<String>) -> HashMap<String, Arc<str>> {
     let mut found = HashMap::with_capacity(labels.len());
     for label in labels {
         let lower = label.to_lowercase();
         // Where several differ in case only, the one in lower case is meant.
         if label == lower || !found.contains_key(&lower) {
-            found.insert(lower, label);
+            found.insert(lower, label.into());
         }
     }
     found
 }
 
 impl Row {
-    /// The row of a record's bytes.
+    /// The row of a record's bytes, and of what its headers say that it is.
     ///
     /// # Errors
     /// [`Rejected`]: the bytes belong in quarantine.
-    pub fn new(topic_offset: i64, value: Option<&[u8]>, labels: &Labels) -> Result<Self, Rejected> {
+    pub fn new(
+        topic_offset: i64,
+        value: Option<&[u8]>,
+        identity: Option<Identity>,
+        labels: &Labels,
+    ) -> Result<Self, Rejected> {
         let record = Record::decode(value.ok_or(Rejected::NoValue)?).map_err(Rejected::Decode)?;
         let healthy = record.healthy();
         let detail = record
@@ -98,13 +115,25 @@ impl Row {
             event_time: whole_seconds(record.timestamp)?,
             status: status_label(record.status, labels)?,
             phrase: match labels.phrase(&record.phrase) {
-                Some(label) => label.to_owned(),
+                Some(label) => Arc::clone(label),
                 None => return Err(Rejected::UnknownPhrase(record.phrase)),
             },
             dns: milliseconds("dns", record.dns_ms)?,
             response: milliseconds("response", record.response_ms)?,
             detail,
+            extra: further::fitting(record.extra)?,
+            identity,
+            results: 1,
             healthy,
+        })
+    }
+
+    /// What smart mode may merge it with; none: it is to be seen by itself.
+    pub fn kind(&self) -> Option<Kind> {
+        (self.healthy && !self.extra.is_marked()).then(|| Kind {
+            phrase: Arc::clone(&self.phrase),
+            run: self.identity.map(|identity| identity.run),
+            period_ms: self.extra.period_ms,
         })
     }
 }

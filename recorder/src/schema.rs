@@ -7,7 +7,7 @@ use common::domain::{Domain, stable_hash};
 use crate::database::{Database, Transaction, WorkError};
 use crate::rows::Labels;
 use crate::sql;
-use crate::sql::leases;
+use crate::sql::{leases, table};
 use common::stop::Stop;
 
 /// The longest that making the schema may take: an index on a large table of
@@ -22,6 +22,12 @@ const LOCK_NOT_FREE: &str = "55P03";
 /// The tables of all domains.
 const OWN_TABLES: [&str; 4] =
     [sql::OFFSET_TABLE, sql::GAP_TABLE, sql::MARK_TABLE, sql::QUARANTINE_TABLE];
+
+/// What earlier versions made without some of their columns.
+const OWN_COLUMNS_ADDED: [(&str, &[(&str, &str)]); 2] = [
+    (sql::GAP_TABLE, sql::GAP_COLUMNS_ADDED),
+    (sql::QUARANTINE_TABLE, sql::QUARANTINE_COLUMNS_ADDED),
+];
 
 /// Makes what is missing for a domain and returns the labels of the enums.
 ///
@@ -83,7 +89,7 @@ pub fn ensure_target_index(
         None => {}
     }
     let started = Instant::now();
-    let statement = sql::create_target_index(domain);
+    let statement = table::create_target_index(domain);
     let made = database.transaction(stop, MAKE_TIMEOUT, |transaction| {
         transaction.batch(sql::SCHEMA_BOUNDS)?;
         Ok(transaction.batch(&statement)?)
@@ -167,15 +173,19 @@ pub fn script(domains: &[Domain], smart: bool) -> String {
     for name in OWN_TABLES {
         script.push_str(&format!("{};\n", sql::create_own_table(name)));
     }
-    script.push_str(&format!("{};\n", sql::ADD_GAP_COLUMNS));
+    for (name, columns) in OWN_COLUMNS_ADDED {
+        script.push_str(&format!("{};\n", sql::add_columns(name, columns)));
+    }
     for (_, statement) in leases::create_tables() {
         script.push_str(&format!("{statement};\n"));
     }
     for domain in domains {
-        script.push_str(&format!("{};\n", sql::create_domain_table(domain)));
-        script.push_str(&format!("{};\n", sql::create_url_index(domain)));
+        script.push_str(&format!("{};\n", table::create_domain_table(domain)));
+        let added = sql::add_columns(&domain.table(), table::FURTHER_COLUMNS);
+        script.push_str(&format!("{added};\n"));
+        script.push_str(&format!("{};\n", table::create_url_index(domain)));
         if smart {
-            script.push_str(&format!("{};\n", sql::create_target_index(domain)));
+            script.push_str(&format!("{};\n", table::create_target_index(domain)));
         }
     }
     script.push_str("commit;\n");
@@ -204,17 +214,18 @@ fn look(transaction: &mut Transaction<'_>, domain: &Domain) -> Result<Found, Wor
     }
     let own = OWN_TABLES.iter().map(|name| ((*name).to_owned(), sql::create_own_table(name)));
     let mut relations: Vec<(String, String)> = own.collect();
-    relations.push((domain.table(), sql::create_domain_table(domain)));
-    relations.push((domain.url_index(), sql::create_url_index(domain)));
+    relations.push((domain.table(), table::create_domain_table(domain)));
+    relations.push((domain.url_index(), table::create_url_index(domain)));
     let names: Vec<&str> = relations.iter().map(|(name, _)| name.as_str()).collect();
     let rows = transaction.query(sql::RELATIONS, &[&names])?;
     let there = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
-    if there.iter().any(|name| name == sql::GAP_TABLE) {
-        let rows = transaction.query(sql::COLUMNS, &[&sql::GAP_TABLE])?;
-        let columns = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
-        let has = |column: &&str| columns.iter().any(|found| found == *column);
-        if !sql::GAP_COLUMNS_ADDED.iter().all(has) {
-            missing.push(sql::ADD_GAP_COLUMNS.to_owned());
+    let mut grown = OWN_COLUMNS_ADDED.map(|(name, columns)| (name.to_owned(), columns)).to_vec();
+    grown.push((domain.table(), table::FURTHER_COLUMNS));
+    for (name, columns) in grown.into_iter().filter(|(name, _)| there.contains(name)) {
+        let rows = transaction.query(sql::COLUMNS, &[&name])?;
+        let found = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+        if !columns.iter().all(|(column, _)| found.iter().any(|found| found == column)) {
+            missing.push(sql::add_columns(&name, columns));
         }
     }
     let absent = relations.into_iter().filter(|(name, _)| !there.contains(name));

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::database::{Transaction, WorkError};
-use crate::merge::{Change, Known, Place, RowRef, Timeline};
+use crate::merge::{Change, Kind, Known, Place, RowRef, Timeline};
 use crate::rows::Row;
 use crate::schema::lock_key;
 use crate::sql::TableSql;
@@ -15,8 +15,8 @@ const NEWEST_ROWS_MAX: i64 = 1000;
 /// The most targets that are remembered from batch to batch.
 const TARGETS_MAX: usize = 10_000;
 
-/// Location and URL.
-type Target = (String, String);
+/// Location, URL and name.
+type Target = (String, String, Option<String>);
 
 /// The newest row of each target, as the last transaction left it.
 #[derive(Debug, Default)]
@@ -32,12 +32,25 @@ pub struct Memory {
 pub struct Plan {
     /// New rows, with the records merged into them.
     pub inserts: Vec<Row>,
-    /// Where rows of the table move, by `id`.
-    pub merges: BTreeMap<i64, Place>,
+    /// What becomes of rows of the table, by `id`.
+    pub merges: BTreeMap<i64, Merge>,
     /// Records that are no row of their own.
     pub merged: usize,
     newest: HashMap<Target, Known>,
     last_id: i64,
+}
+
+/// What records add to a row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Merge {
+    /// Where it stands then.
+    pub place: Place,
+    /// How many they are.
+    pub results: i64,
+    /// Their highest slot.
+    pub slot: Option<i64>,
+    /// Their highest number.
+    pub sequence: Option<i64>,
 }
 
 /// Decides on every row of a batch.
@@ -62,7 +75,7 @@ pub fn plan(
     for (target, place) in &oldest {
         let known = remembered.and_then(|newest| newest.get(target));
         timelines.push(match known.filter(|known| known.place < *place) {
-            Some(known) => Timeline::new(vec![*known], false),
+            Some(known) => Timeline::new(vec![known.clone()], false),
             None => look_up(transaction, sql, target, *place)?,
         });
     }
@@ -77,7 +90,7 @@ pub fn plan(
     plan.newest = oldest
         .into_iter()
         .zip(timelines)
-        .filter_map(|((target, _), timeline)| Some((target, *timeline.newest()?)))
+        .filter_map(|((target, _), timeline)| Some((target, timeline.newest()?.clone())))
         .collect();
     Ok(plan)
 }
@@ -85,15 +98,19 @@ pub fn plan(
 /// Which target each row is of, as an index, and the targets with the oldest
 /// place of each: in a backlog there are few, with many rows.
 fn targets_of(rows: &[Row]) -> (Vec<usize>, Vec<(Target, Place)>) {
-    let mut indexes: HashMap<(&str, &str), usize> = HashMap::new();
+    let mut indexes: HashMap<(&str, &str, Option<&str>), usize> = HashMap::new();
     let mut targets: Vec<(Target, Place)> = Vec::new();
     let mut places = Vec::with_capacity(rows.len());
     for row in rows {
         let place = place_of(row);
-        let index = *indexes.entry((&row.test_from, &row.url)).or_insert(targets.len());
+        let name = row.extra.name.as_deref();
+        let index = *indexes.entry((&row.test_from, &row.url, name)).or_insert(targets.len());
         match targets.get_mut(index) {
             Some((_, oldest)) => *oldest = place.min(*oldest),
-            None => targets.push(((row.test_from.clone(), row.url.clone()), place)),
+            None => {
+                let target = (row.test_from.clone(), row.url.clone(), row.extra.name.clone());
+                targets.push((target, place));
+            }
         }
         places.push(index);
     }
@@ -107,17 +124,27 @@ impl Plan {
     }
 
     fn add(&mut self, timeline: &mut Timeline, row: Row) {
-        match timeline.add(place_of(&row), row.healthy, RowRef::New(self.inserts.len())) {
+        match timeline.add(place_of(&row), row.kind(), RowRef::New(self.inserts.len())) {
             Change::Insert => self.inserts.push(row),
             Change::Merge(RowRef::Stored(id), place) => {
                 self.merged += 1;
-                self.merges.insert(id, place);
+                let none = Merge { place, results: 0, slot: None, sequence: None };
+                let merge = self.merges.entry(id).or_insert(none);
+                merge.place = place;
+                merge.results += row.results;
+                merge.slot = merge.slot.max(row.extra.slot);
+                merge.sequence = merge.sequence.max(row.identity.map(|it| it.sequence));
             }
             Change::Merge(RowRef::New(index), place) => {
                 self.merged += 1;
                 if let Some(new) = self.inserts.get_mut(index) {
                     new.event_time = place.event_time;
                     new.topic_offset = place.topic_offset;
+                    new.results += row.results;
+                    new.extra.slot = new.extra.slot.max(row.extra.slot);
+                    if let (Some(new), Some(merged)) = (&mut new.identity, row.identity) {
+                        new.sequence = new.sequence.max(merged.sequence);
+                    }
                 }
             }
         }
@@ -146,17 +173,23 @@ impl Memory {
 fn look_up(
     transaction: &mut Transaction<'_>,
     sql: &TableSql,
-    (test_from, url): &Target,
+    (test_from, url, name): &Target,
     oldest: Place,
 ) -> Result<Timeline, WorkError> {
-    let found =
-        transaction.query(&sql.newest, &[test_from, url, &oldest.event_time, &NEWEST_ROWS_MAX])?;
+    let found = transaction
+        .query(&sql.newest, &[test_from, url, name, &oldest.event_time, &NEWEST_ROWS_MAX])?;
     let reaches_back = (found.len() as i64) < NEWEST_ROWS_MAX;
     let known = found
         .iter()
         .map(|row| {
-            let place = Place { event_time: row.try_get(1)?, topic_offset: row.try_get(2)? };
-            Ok(Known { row: RowRef::Stored(row.try_get(0)?), place, healthy: row.try_get(3)? })
+            let phrase: &str = row.try_get(3)?;
+            let kind =
+                Kind { phrase: phrase.into(), run: row.try_get(4)?, period_ms: row.try_get(5)? };
+            Ok(Known {
+                row: RowRef::Stored(row.try_get(0)?),
+                place: Place { event_time: row.try_get(1)?, topic_offset: row.try_get(2)? },
+                kind: row.try_get::<_, bool>(6)?.then_some(kind),
+            })
         })
         .collect::<Result<Vec<_>, postgres::Error>>()?;
     Ok(Timeline::new(known, reaches_back))

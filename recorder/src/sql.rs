@@ -5,10 +5,12 @@
 
 pub mod leases;
 pub mod quarantine;
+pub mod table;
 
-use common::domain::Domain;
 use common::phrase;
 use common::record::Status;
+
+pub use table::TableSql;
 
 /// The tables of all domains, and the names of the two enums.
 pub const OFFSET_TABLE: &str = "availability_offset";
@@ -110,80 +112,13 @@ pub const MARKS_REMOVE: &str = r#"delete from "availability_mark"
         select "run" from "availability_mark" where "topic" = $1 and "partition" = $2
         and "updated_at" < pg_catalog.now() - interval '30 days' limit 10000)"#;
 
-/// $1 topic, $2 partition, $3 id, and as arrays $4 offsets, $5 bytes, $6 reasons.
+/// $1 topic, $2 partition, $3 id, and as arrays $4 offsets, $5 bytes, $6 reasons,
+/// $7 runs, $8 numbers.
 pub const QUARANTINE_INSERT: &str = r#"insert into "availability_quarantine"
-    ("topic", "partition", "topic_id", "offset", "bytes", "reason")
-    select $1, $2, $3, * from unnest($4::bigint[], $5::bytea[], $6::text[])
+    ("topic", "partition", "topic_id", "offset", "bytes", "reason", "run", "sequence")
+    select $1, $2, $3, * from
+        unnest($4::bigint[], $5::bytea[], $6::text[], $7::uuid[], $8::bigint[])
     on conflict ("topic_id", "partition", "offset") do nothing"#;
-
-/// The statements on one domain's table.
-#[derive(Debug, Clone)]
-pub struct TableSql {
-    /// The table's name, not quoted.
-    pub name: String,
-    /// Adds rows given as arrays, in their order: $1 offset, $2 from, $3 url, $4 time, $5 status,
-    /// $6 phrase, $7 dns, $8 response, $9 detail.
-    pub insert: String,
-    /// The same, and returns the `id` of each with its offset.
-    pub insert_returning: String,
-    /// Moves rows forward, given as arrays: $1 id, $2 time, $3 offset.
-    pub merge: String,
-    /// The newest rows of a target, back to the one before a time, newest
-    /// first: $1 from, $2 url, $3 time, $4 the most rows.
-    pub newest: String,
-    /// The highest `id`, 0 when there is no row.
-    pub last_id: String,
-    /// Which of the rows $1 are there, by `id`.
-    pub there: String,
-    /// The highest offset of the rows with an `id` above $1, none when there
-    /// is no such row, and the highest `id`, 0 when there is no row.
-    pub count: String,
-}
-
-impl TableSql {
-    /// For this domain.
-    pub fn new(domain: &Domain) -> Self {
-        let table = quoted(&domain.table());
-        let insert = format!(
-            r#"insert into {table} ("topic_offset", "test_from", "url", "event_time", "status",
-                "phrase", "dns", "response", "detail")
-            select o, f, u, e, s::"{STATUS_TYPE}", p::"{PHRASE_TYPE}", d, r, x
-            from unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[],
-                $5::text[], $6::text[], $7::integer[], $8::integer[], $9::text[])
-                with ordinality as new(o, f, u, e, s, p, d, r, x, nr)
-            order by nr"#
-        );
-        Self {
-            name: domain.table(),
-            insert_returning: format!(r#"{insert} returning "id"::bigint, "topic_offset""#),
-            insert,
-            merge: format!(
-                r#"update {table} as old set "created_at" = pg_catalog.now(),
-                    "event_time" = greatest(old."event_time", new.e),
-                    "topic_offset" = greatest(old."topic_offset", new.o)
-                from unnest($1::bigint[], $2::bigint[], $3::bigint[]) as new(i, e, o)
-                where old."id" = new.i"#
-            ),
-            newest: format!(
-                r#"select "id"::bigint, "event_time", "topic_offset",
-                    lower("status"::text) = 'responsive' and lower("phrase"::text) = 'ok' as healthy
-                from {table}
-                where "test_from" = $1 and "url" = $2 and "topic_offset" is not null
-                    and "status" is not null and "phrase" is not null
-                    and "event_time" >= coalesce(
-                        (select max("event_time") from {table} where "test_from" = $1
-                            and "url" = $2 and "event_time" < $3), $3)
-                order by "event_time" desc, "topic_offset" desc limit $4"#
-            ),
-            last_id: format!(r#"select coalesce(max("id"), 0)::bigint from {table}"#),
-            there: format!(r#"select "id"::bigint from {table} where "id" = any($1::bigint[])"#),
-            count: format!(
-                r#"select max("topic_offset") filter (where "id" > $1::bigint),
-                    coalesce(max("id"), 0)::bigint from {table}"#
-            ),
-        }
-    }
-}
 
 /// The statement that makes an enum with all of its labels, if it is not there.
 pub fn create_type(name: &str) -> String {
@@ -249,43 +184,27 @@ pub fn create_own_table(name: &str) -> String {
             "partition" integer not null, "offset" bigint not null, "bytes" bytea,
             "reason" text not null,
             "at" timestamp with time zone not null default current_timestamp,
-            unique ("topic_id", "partition", "offset")"#
+            "run" uuid, "sequence" bigint, unique ("topic_id", "partition", "offset")"#
         }
     };
     one_line(&format!("create table if not exists {} ({columns})", quoted(name)))
 }
 
-/// The columns of gaps that databases of earlier versions lack.
-pub const GAP_COLUMNS_ADDED: [&str; 3] = ["run", "from_sequence", "to_sequence"];
+/// The columns that tables of earlier versions lack, with their types. All may
+/// be null, so that nothing is written to the rows there are, and others go on
+/// writing to the table.
+pub const GAP_COLUMNS_ADDED: &[(&str, &str)] =
+    &[("run", "uuid"), ("from_sequence", "bigint"), ("to_sequence", "bigint")];
+/// As [`GAP_COLUMNS_ADDED`].
+pub const QUARANTINE_COLUMNS_ADDED: &[(&str, &str)] = &[("run", "uuid"), ("sequence", "bigint")];
 
-/// The statement that adds them; none of it is written to the rows there are.
-pub const ADD_GAP_COLUMNS: &str = r#"alter table "availability_gap" add column if not exists "run" uuid, add column if not exists "from_sequence" bigint, add column if not exists "to_sequence" bigint"#;
-
-/// The statement that makes a domain's table: that of 1.1.0 with an `id` of 64
-/// bits, as 32 are spent after 149 days of 10,000 records a minute.
-pub fn create_domain_table(domain: &Domain) -> String {
-    one_line(&format!(
-        r#"create table if not exists {} ("id" bigserial primary key,
-        "created_at" timestamp with time zone default current_timestamp,
-        "topic_offset" bigint default -1, "test_from" varchar(32) not null,
-        "url" varchar(256) not null, "event_time" bigint, "status" "{STATUS_TYPE}",
-        "phrase" "{PHRASE_TYPE}", "dns" integer default -1, "response" integer default -1,
-        "detail" varchar(128))"#,
-        quoted(&domain.table())
-    ))
-}
-
-/// The statement that makes the index on a domain's URLs.
-pub fn create_url_index(domain: &Domain) -> String {
-    let (index, table) = (quoted(&domain.url_index()), quoted(&domain.table()));
-    format!(r#"create index if not exists {index} on {table} ("url")"#)
-}
-
-/// The statement that makes the index by which smart mode finds a target's
-/// newest rows.
-pub fn create_target_index(domain: &Domain) -> String {
-    let (index, table) = (quoted(&domain.target_index()), quoted(&domain.table()));
-    format!(r#"create index if not exists {index} on {table} ("test_from", "url", "event_time")"#)
+/// The statement that adds those that are not there.
+pub fn add_columns(table: &str, columns: &[(&str, &str)]) -> String {
+    let add = |(name, of_type): &(&str, &str)| {
+        format!("add column if not exists {} {of_type}", quoted(name))
+    };
+    let added: Vec<_> = columns.iter().map(add).collect();
+    format!("alter table {} {}", quoted(table), added.join(", "))
 }
 
 /// A name that means itself, whatever is in it.

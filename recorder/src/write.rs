@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ops::AddAssign;
 use std::time::Duration;
 
+use common::kafka::Uuid;
 use common::postgres::PostgresError;
 use common::stop::Stop;
 
@@ -196,9 +197,14 @@ fn merge(
         return Ok(());
     }
     let ids: Vec<i64> = plan.merges.keys().copied().collect();
-    let times: Vec<i64> = plan.merges.values().map(|place| place.event_time).collect();
-    let offsets: Vec<i64> = plan.merges.values().map(|place| place.topic_offset).collect();
-    let merged = transaction.execute(&table.merge, &[&ids, &times, &offsets])?;
+    let merges = || plan.merges.values();
+    let times: Vec<i64> = merges().map(|merge| merge.place.event_time).collect();
+    let offsets: Vec<i64> = merges().map(|merge| merge.place.topic_offset).collect();
+    let results: Vec<i64> = merges().map(|merge| merge.results).collect();
+    let slots: Vec<Option<i64>> = merges().map(|merge| merge.slot).collect();
+    let sequences: Vec<Option<i64>> = merges().map(|merge| merge.sequence).collect();
+    let merged = transaction
+        .execute(&table.merge, &[&ids, &times, &offsets, &results, &slots, &sequences])?;
     if merged == ids.len() as u64 { Ok(()) } else { Err(WorkError::RowGone) }
 }
 
@@ -214,9 +220,12 @@ fn quarantine(
     let offsets: Vec<i64> = quarantined.iter().map(|record| record.offset).collect();
     let bytes: Vec<Option<&[u8]>> = quarantined.iter().map(|r| r.bytes.as_deref()).collect();
     let reasons: Vec<String> = quarantined.iter().map(|r| r.reason.reason()).collect();
+    let identities = || quarantined.iter().map(|record| record.identity);
+    let runs: Vec<Option<Uuid>> = identities().map(|it| it.map(|it| it.run)).collect();
+    let sequences: Vec<Option<i64>> = identities().map(|it| it.map(|it| it.sequence)).collect();
     transaction.execute(
         sql::QUARANTINE_INSERT,
-        &[topic, number, &position.topic_id, &offsets, &bytes, &reasons],
+        &[topic, number, &position.topic_id, &offsets, &bytes, &reasons, &runs, &sequences],
     )?;
     Ok(())
 }

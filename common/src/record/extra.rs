@@ -20,7 +20,7 @@ pub const MISSED_MAX: usize = 16;
 
 /// The further keys. One that is not known is left out of the map, and its
 /// column is null; so are all of them in what 1.1.0 writes.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Extra {
     /// The target's name: with the URL it says which target this is.
     pub name: Option<String>,

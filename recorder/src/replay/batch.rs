@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use common::identity::Identity;
 use common::postgres::PostgresError;
 
 use crate::database::{Transaction, WorkError};
@@ -123,7 +124,11 @@ impl<'a> Batch<'a> {
         for found in transaction.query(quarantine::LOCK, &[&ids])? {
             let id = found.try_get(0)?;
             reasons.insert(id, found.try_get(3)?);
-            match Row::new(found.try_get(1)?, found.try_get(2)?, self.labels) {
+            let identity = match (found.try_get(4)?, found.try_get(5)?) {
+                (Some(run), Some(sequence)) => Some(Identity { run, sequence }),
+                _ => None,
+            };
+            match Row::new(found.try_get(1)?, found.try_get(2)?, identity, self.labels) {
                 Ok(row) => {
                     let kept = if self.keeps_offsets { row.topic_offset } else { NO_OFFSET };
                     good.push(id);

@@ -17,7 +17,7 @@ pub const NEXT: &str = r#"select "id", "partition", "offset",
     order by "id" limit $4"#;
 
 /// Locks the rows $1 that are there and free.
-pub const LOCK: &str = r#"select "id", "offset", "bytes", "reason"
+pub const LOCK: &str = r#"select "id", "offset", "bytes", "reason", "run", "sequence"
     from "availability_quarantine" where "id" = any($1::bigint[])
     order by "id" for update skip locked"#;
 

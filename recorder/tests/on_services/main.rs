@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod cuts;
+mod further;
 mod identity;
 mod leases;
 mod outages;

@@ -3,13 +3,16 @@
 use std::time::Instant;
 
 use common::domain::Domain;
+use common::identity::Identity;
 use common::kafka::{ProduceRecord, Uuid};
+use common::record::Value;
 use postgres::binary_copy::BinaryCopyInWriter;
-use postgres::types::Type;
+use postgres::types::{ToSql, Type};
 use recorder::batch::BATCH_RECORDS_MAX;
 use recorder::columns::Columns;
 use recorder::rows::{Labels, Row};
 use recorder::schema;
+use recorder::sql::table::FURTHER_COLUMNS;
 use recorder::sql::{PHRASE_TYPE, POSITION_INSERT, POSITION_MOVE, STATUS_TYPE, TableSql, labels};
 
 use super::Failed;
@@ -20,7 +23,9 @@ pub(super) fn rows(records: impl Iterator<Item = ProduceRecord>) -> Result<Vec<R
     let all = |name| labels(name).into_iter().map(str::to_owned).collect();
     let labels = Labels::new(all(STATUS_TYPE), all(PHRASE_TYPE));
     let row = |(offset, record): (usize, ProduceRecord)| {
-        Ok(Row::new(offset as i64, Some(&record.value), &labels)?)
+        let headers: Vec<_> = record.headers.into_iter().map(|(k, v)| (k, Some(v))).collect();
+        let identity = Identity::from_headers(&headers)?;
+        Ok(Row::new(offset as i64, Some(&record.value), identity, &labels)?)
     };
     records.enumerate().map(row).collect()
 }
@@ -57,14 +62,12 @@ pub(super) fn insert(
     client.execute(POSITION_INSERT, &[&topic, &0, &topic_id, &0_i64, &0_i64])?;
     let compare_and_set = client.prepare(POSITION_MOVE)?;
     let arrays = client.prepare(&TableSql::new(domain).insert)?;
+    let further: String = FURTHER_COLUMNS.iter().map(|(name, _)| format!(", \"{name}\"")).collect();
     let copy = client.prepare(&format!(
-        r#"copy "{}" ("topic_offset", "test_from", "url", "event_time", "status", "phrase", "dns", "response", "detail") from stdin (format binary)"#,
+        r#"copy "{}" ("topic_offset", "test_from", "url", "event_time", "status", "phrase", "dns", "response", "detail"{further}) from stdin (format binary)"#,
         domain.table()
     ))?;
-    // The binary form of an enum is its label.
-    let (number, text) = (Type::INT8, Type::TEXT);
-    let types = [&number, &text, &text, &number, &text, &text, &Type::INT4, &Type::INT4, &text]
-        .map(Clone::clone);
+    let types = copy_types();
     let started = Instant::now();
     let mut position = 0_i64;
     for (rows, columns) in &batches {
@@ -84,17 +87,7 @@ pub(super) fn insert(
             Way::Copy => {
                 let mut writer = BinaryCopyInWriter::new(transaction.copy_in(&copy)?, &types);
                 for row in *rows {
-                    writer.write(&[
-                        &row.topic_offset,
-                        &row.test_from,
-                        &row.url,
-                        &row.event_time,
-                        &row.status,
-                        &row.phrase,
-                        &row.dns,
-                        &row.response,
-                        &row.detail,
-                    ])?;
+                    copy_row(&mut writer, row)?;
                 }
                 writer.finish()?;
             }
@@ -102,4 +95,55 @@ pub(super) fn insert(
         transaction.commit()?;
     }
     Ok(rows.len() as f64 / started.elapsed().as_secs_f64())
+}
+
+/// The types of the columns. The binary form of an enum is its label.
+fn copy_types() -> Vec<Type> {
+    let (number, text) = (Type::INT8, Type::TEXT);
+    let own = [&number, &text, &text, &number, &text, &text, &Type::INT4, &Type::INT4, &text];
+    let further = FURTHER_COLUMNS.iter().map(|(_, of_type)| match *of_type {
+        "bigint" => Type::INT8,
+        "integer" => Type::INT4,
+        "boolean" => Type::BOOL,
+        "uuid" => Type::UUID,
+        // The one of JSON is null in all that is copied here.
+        _ => Type::TEXT,
+    });
+    own.into_iter().cloned().chain(further).collect()
+}
+
+fn copy_row(writer: &mut BinaryCopyInWriter<'_>, row: &Row) -> Result<(), postgres::Error> {
+    let narrow = |number: i64| i32::try_from(number).ok();
+    let further = row.extra.values();
+    let narrowed = further.map(|(_, value)| match value {
+        Value::Number(number) => number.and_then(narrow),
+        _ => None,
+    });
+    let (run, sequence) = row.identity.map(|it| (it.run, it.sequence)).unzip();
+    let (phrase, results) = (&*row.phrase, narrow(row.results));
+    let mut values: Vec<&(dyn ToSql + Sync)> = vec![
+        &row.topic_offset,
+        &row.test_from,
+        &row.url,
+        &row.event_time,
+        &row.status,
+        &phrase,
+        &row.dns,
+        &row.response,
+        &row.detail,
+    ];
+    for (((_, value), narrowed), (_, of_type)) in
+        further.into_iter().zip(&narrowed).zip(FURTHER_COLUMNS)
+    {
+        values.push(match value {
+            Value::Text(text) => text,
+            Value::Number(_) if *of_type == "integer" => narrowed,
+            Value::Number(number) => number,
+            Value::Flag(flag) => flag,
+            Value::Counts(_) => &None::<&str>,
+        });
+    }
+    let last: [&(dyn ToSql + Sync); 3] = [&run, &sequence, &results];
+    values.extend(last);
+    writer.write(&values)
 }

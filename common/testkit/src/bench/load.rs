@@ -6,7 +6,7 @@ use bytes::Bytes;
 use common::domain::Domain;
 use common::identity::Run;
 use common::kafka::ProduceRecord;
-use common::record::{Record, Status};
+use common::record::{Extra, Record, Status};
 
 use super::Failed;
 
@@ -43,7 +43,8 @@ impl Load {
 
     fn with_time(&mut self, timestamp: f64) -> ProduceRecord {
         let (target, round) = (self.count % TARGETS, self.count / TARGETS);
-        let record = record(&self.domain, target, round, timestamp);
+        let mut record = record(&self.domain, target, round, timestamp);
+        record.extra.slot = Some(round as i64);
         let headers = self.run.headers(self.count as i64);
         self.count += 1;
         ProduceRecord {
@@ -85,6 +86,32 @@ fn record(domain: &Domain, target: usize, round: usize, timestamp: f64) -> Recor
         response_ms: (!is_failing).then_some(40 + (round % 20) as i64),
         detail: detail.map(str::to_owned),
         offset: -1,
-        extra: common::record::Extra::default(),
+        extra: extra(is_failing, round),
+    }
+}
+
+/// What a probe by HTTPS says beyond the nine keys.
+fn extra(is_failing: bool, round: usize) -> Extra {
+    let answered = |value: i64| (!is_failing).then_some(value);
+    let first_byte_us = 30_000 + (round % 20) as i64 * 1_000;
+    Extra {
+        healthy: Some(!is_failing),
+        reason: is_failing.then(|| "first_byte_timeout".to_owned()),
+        phase: is_failing.then(|| "first_byte".to_owned()),
+        resolve_us: Some(3_000),
+        connect_us: Some(5_000),
+        tls_us: Some(9_000),
+        first_byte_us: answered(first_byte_us),
+        transfer_us: answered(500),
+        total_us: Some(if is_failing { 10_000_000 } else { 17_500 + first_byte_us }),
+        address: Some("192.0.2.7".to_owned()),
+        http_version: (!is_failing).then(|| "1.1".to_owned()),
+        http_status: answered(200),
+        body_bytes: answered(20_480),
+        redirects: Some(0),
+        certificate_end: Some(1_800_000_000),
+        attempts: Some(1 + i64::from(is_failing)),
+        period_ms: Some(PERIOD_S as i64 * 1_000),
+        ..Extra::default()
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use common::identity::{Ended, Identity};
 use common::kafka::Uuid;
+use common::record::Extra;
 
 /// A record in Kafka.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +52,12 @@ pub(super) struct Columns {
     pub(super) response: i32,
     /// `detail`.
     pub(super) detail: Option<String>,
+    /// The further columns of these names.
+    pub(super) extra: Extra,
+    /// `run` and `sequence`.
+    pub(super) identity: Option<(Uuid, i64)>,
+    /// `results`.
+    pub(super) results: i32,
 }
 
 /// A row of the domain's table.

@@ -9,13 +9,15 @@ use bytes::Bytes;
 use common::identity::Run;
 use common::kafka::{Outcome, ProduceRecord, Producer, ProducerOptions, Settings, TopicBatch};
 use common::phrase;
-use common::record::{Record, Status};
+use common::record::{Extra, Record, Status};
 use common::stop::Stop;
 
 use super::programs::now_s;
 
 /// From where they say that they come.
 pub(super) const LOCATION: &str = "storm";
+/// Of how many targets of each domain.
+const TARGETS: u8 = 4;
 /// The pause between two batches.
 const PAUSE: Duration = Duration::from_millis(1_500);
 /// The pause before what is not settled is tried again.
@@ -98,22 +100,52 @@ fn garbage(random: &mut fastrand::Rng) -> Vec<u8> {
     std::iter::once(0xc1).chain(std::iter::repeat_with(|| random.u8(..)).take(12)).collect()
 }
 
+/// What one of a few targets answered, so that smart mode has something to
+/// merge; with what 1.1.0 does not know, as often as not.
 fn result(random: &mut fastrand::Rng, nul: bool) -> Vec<u8> {
+    let target = random.u8(0..TARGETS);
+    let is_new = target > 0;
+    let extra = if is_new { extra(random, target) } else { Extra::default() };
+    let nul = if nul { "\0" } else { "" };
     Record {
         from: LOCATION.to_owned(),
-        url: format!(
-            "http://{LOCATION}.localhost/{:x}{}",
-            random.u64(..),
-            if nul { "\0" } else { "" }
-        ),
+        url: format!("http://{LOCATION}.localhost/{}{nul}", target / 2),
         timestamp: now_s(),
         status: Status::Responsive,
-        phrase: phrase::OK.to_owned(),
+        phrase: if is_new && random.u8(0..8) == 0 { "found" } else { phrase::OK }.to_owned(),
         dns_ms: Some(random.i64(0..50)),
         response_ms: Some(random.i64(0..500)),
         detail: None,
         offset: -1,
-        extra: common::record::Extra::default(),
+        extra,
     }
     .encode()
+}
+
+/// Mostly nothing to remark.
+fn extra(random: &mut fastrand::Rng, target: u8) -> Extra {
+    let mut extra = Extra {
+        // Two targets of one URL.
+        name: (target % 2 == 1).then(|| "odd \"ü\"".to_owned()),
+        healthy: Some(true),
+        total_us: Some(random.i64(0..10_000_000)),
+        attempts: Some(1),
+        period_ms: Some(1_500),
+        ..Extra::default()
+    };
+    match random.u8(0..24) {
+        0 => extra.healthy = Some(false),
+        1 => extra.reason = Some("too_slow".repeat(random.usize(1..20))),
+        2 => {
+            extra.attempts = Some(2);
+            extra.first_reason = Some("connect_timeout".to_owned());
+        }
+        3 => extra.missed = [("suspended \"ü\"\\\n".to_owned(), 3), ("clock".to_owned(), 1)].into(),
+        4 => extra.others_failing = Some(true),
+        // No column holds so much.
+        5 => extra.http_status = Some(i64::MAX),
+        6 => extra.missed = [("\0".to_owned(), 3)].into(),
+        _ => {}
+    }
+    extra
 }

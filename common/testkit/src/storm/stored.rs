@@ -1,7 +1,8 @@
-//! What is in PostgreSQL, read by a connection that shares nothing with
-//! `common`.
+//! What is in PostgreSQL, read by a connection and statements that are not the
+//! recorder's.
 
-use postgres::Client;
+use common::record::Extra;
+use postgres::{Client, Row};
 
 use super::facts::{Columns, StoredGap, StoredQuarantine, StoredRow, TopicFacts};
 
@@ -39,7 +40,7 @@ pub(super) fn read(
         .collect();
     let rows = format!(
         "select id::bigint, topic_offset, test_from, url, event_time, status::text, phrase::text, \
-         dns, response, detail from \"{table}\" order by id"
+         dns, response, detail, run, sequence, results, {FURTHER} from \"{table}\" order by id"
     );
     let rows = database.query(rows.as_str(), &[])?;
     facts.rows = rows
@@ -56,10 +57,51 @@ pub(super) fn read(
                 dns: row.get(7),
                 response: row.get(8),
                 detail: row.get(9),
+                identity: row.get::<_, Option<_>>(10).zip(row.get(11)),
+                results: row.get(12),
+                extra: extra(row),
             },
         })
         .collect();
     Ok(())
+}
+
+/// What [`extra`] reads. Of JSON, two arrays in the same order.
+const FURTHER: &str = "name, healthy, reason, phase, resolve_us, connect_us, tls_us, \
+    first_byte_us, transfer_us, total_us, address, http_version, http_status::bigint, body_bytes, \
+    redirects::bigint, final_url, certificate_end, attempts::bigint, first_reason, no_network, \
+    others_failing, period_ms::bigint, slot, \
+    coalesce(array(select key from jsonb_each_text(missed) order by key), '{}') as causes, \
+    coalesce(array(select value::bigint from jsonb_each_text(missed) order by key), '{}') as counts";
+
+fn extra(row: &Row) -> Extra {
+    let (causes, counts): (Vec<String>, Vec<i64>) = (row.get("causes"), row.get("counts"));
+    Extra {
+        name: row.get("name"),
+        healthy: row.get("healthy"),
+        reason: row.get("reason"),
+        phase: row.get("phase"),
+        resolve_us: row.get("resolve_us"),
+        connect_us: row.get("connect_us"),
+        tls_us: row.get("tls_us"),
+        first_byte_us: row.get("first_byte_us"),
+        transfer_us: row.get("transfer_us"),
+        total_us: row.get("total_us"),
+        address: row.get("address"),
+        http_version: row.get("http_version"),
+        http_status: row.get("http_status"),
+        body_bytes: row.get("body_bytes"),
+        redirects: row.get("redirects"),
+        final_url: row.get("final_url"),
+        certificate_end: row.get("certificate_end"),
+        attempts: row.get("attempts"),
+        first_reason: row.get("first_reason"),
+        no_network: row.get("no_network"),
+        others_failing: row.get("others_failing"),
+        period_ms: row.get("period_ms"),
+        slot: row.get("slot"),
+        missed: causes.into_iter().zip(counts).collect(),
+    }
 }
 
 /// The positions of all topics: name, id, next offset.

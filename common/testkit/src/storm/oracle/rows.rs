@@ -2,13 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use common::record::Record;
+use common::record::{Extra, Record};
 
 use super::super::facts::{Columns, StoredRow, Tapped, TopicFacts};
 use super::{Judgement, Reading, Recorded};
 
-/// Characters of `detail` that the column holds.
+/// Characters that the columns hold: of `detail`, of words, of a URL that
+/// redirects led to, and of a name, which is not cut.
 const DETAIL_CHARS_MAX: usize = 128;
+const WORD_CHARS_MAX: usize = 64;
+const FINAL_URL_CHARS_MAX: usize = 2_048;
+const NAME_CHARS_MAX: usize = 256;
 
 /// What a record asks for; none: it belongs in quarantine.
 pub(super) fn columns(record: &Tapped) -> Option<Columns> {
@@ -23,10 +27,42 @@ pub(super) fn columns(record: &Tapped) -> Option<Columns> {
         phrase: decoded.phrase,
         dns: ms(decoded.dns_ms)?,
         response: ms(decoded.response_ms)?,
-        detail: decoded.detail.map(|detail| detail.chars().take(DETAIL_CHARS_MAX).collect()),
+        detail: cut(decoded.detail, DETAIL_CHARS_MAX),
+        extra: further(decoded.extra)?,
+        identity: record.identity.map(|it| (it.run, it.sequence)),
+        results: 1,
     };
     let texts = [&columns.from, &columns.url, columns.detail.as_ref().unwrap_or(&columns.url)];
     texts.iter().all(|text| !text.contains('\0')).then_some(columns)
+}
+
+fn cut(text: Option<String>, chars_max: usize) -> Option<String> {
+    text.map(|text| text.chars().take(chars_max).collect())
+}
+
+fn further(extra: Extra) -> Option<Extra> {
+    let word = |text: Option<String>| cut(text, WORD_CHARS_MAX);
+    let extra = Extra {
+        reason: word(extra.reason),
+        phase: word(extra.phase),
+        address: word(extra.address),
+        http_version: word(extra.http_version),
+        first_reason: word(extra.first_reason),
+        final_url: cut(extra.final_url, FINAL_URL_CHARS_MAX),
+        ..extra
+    };
+    fits(&extra).then_some(extra)
+}
+
+fn fits(extra: &Extra) -> bool {
+    let Extra { name, reason, phase, address, http_version, first_reason, final_url, .. } = extra;
+    let texts = [name, reason, phase, address, http_version, first_reason, final_url];
+    let mut texts = texts.into_iter().flatten().chain(extra.missed.keys());
+    let narrow = [extra.http_status, extra.redirects, extra.attempts, extra.period_ms];
+    texts.all(|text| !text.contains('\0'))
+        && narrow.into_iter().flatten().all(|number| i32::try_from(number).is_ok())
+        && name.as_ref().is_none_or(|name| name.chars().count() <= NAME_CHARS_MAX)
+        && extra.missed.keys().all(|cause| cause.chars().count() <= WORD_CHARS_MAX)
 }
 
 /// Rows and quarantine hold what was recorded, no more and no less.
@@ -66,42 +102,60 @@ pub(super) fn judge(
             left.offset, left.topic_id
         ));
     }
-    let results = expected.len() as u64;
     let rows = if smart { merged(expected) } else { expected };
     judgement.account.rows += facts.rows.len() as u64;
-    judgement.account.merged += results.saturating_sub(rows.len() as u64);
+    // What the rows themselves say that they stand for.
+    let more = facts.rows.iter().map(|row| i64::from(row.columns.results) - 1);
+    judgement.account.merged += more.sum::<i64>().unsigned_abs();
     compare(facts, rows, reading, wrong);
 }
 
-/// Smart mode: each run of healthy results of a target is one row.
+/// Whether a result may share a row: healthy, and nothing on it that is to be
+/// seen.
+fn is_plain(it: &Columns) -> bool {
+    let Extra {
+        healthy, reason, attempts, first_reason, no_network, others_failing, missed, ..
+    } = &it.extra;
+    healthy.unwrap_or(it.status == "responsive" && it.phrase == "ok")
+        && (reason, first_reason) == (&None, &None)
+        && attempts.unwrap_or(1) <= 1
+        && *no_network != Some(true)
+        && *others_failing != Some(true)
+        && missed.is_empty()
+}
+
+/// Whether two plain results may share one: what their slots are counted by is
+/// the same, and so is the phrase.
+fn are_alike(one: &Columns, other: &Columns) -> bool {
+    let run = |it: &Columns| it.identity.map(|(run, _)| run);
+    (&one.phrase, run(one), one.extra.period_ms)
+        == (&other.phrase, run(other), other.extra.period_ms)
+}
+
+/// Smart mode: each run of healthy results of a target that are alike is one row.
 fn merged(expected: Vec<(usize, Columns)>) -> Vec<(usize, Columns)> {
-    type Target = (String, String);
+    type Target = (String, String, Option<String>);
     let mut targets: BTreeMap<Target, Vec<(usize, usize, Columns)>> = BTreeMap::new();
     for (arrival, (life, columns)) in expected.into_iter().enumerate() {
-        let target = (columns.from.clone(), columns.url.clone());
+        let target = (columns.from.clone(), columns.url.clone(), columns.extra.name.clone());
         targets.entry(target).or_default().push((arrival, life, columns));
     }
-    let is_healthy = |it: &Columns| it.status == "responsive" && it.phrase == "ok";
     let mut rows: Vec<(usize, usize, Columns)> = Vec::new();
     for results in targets.into_values() {
         let mut results = results;
         results.sort_by_key(|(_, _, it)| (it.event_time, it.offset));
         let mut run: Option<(usize, usize, Columns)> = None;
         for (arrival, life, it) in results {
-            if !is_healthy(&it) {
+            if !is_plain(&it) {
                 rows.extend(run.take());
                 rows.push((arrival, life, it));
                 continue;
             }
             run = Some(match run.take() {
-                None => (arrival, life, it),
-                // The one that came first has made the row.
-                Some(run) => {
-                    let event_time = run.2.event_time.max(it.event_time);
-                    let offset = run.2.offset.max(it.offset);
-                    let (arrival, life, first) =
-                        if arrival < run.0 { (arrival, life, it) } else { run };
-                    (arrival, life, Columns { event_time, offset, ..first })
+                Some(run) if are_alike(&run.2, &it) => both(run, (arrival, life, it)),
+                other => {
+                    rows.extend(other);
+                    (arrival, life, it)
                 }
             });
         }
@@ -109,6 +163,20 @@ fn merged(expected: Vec<(usize, Columns)>) -> Vec<(usize, Columns)> {
     }
     rows.sort_by_key(|(arrival, _, _)| *arrival);
     rows.into_iter().map(|(_, life, columns)| (life, columns)).collect()
+}
+
+/// Two that share a row: the one that came first has made it, and the later one
+/// of each says where it stands.
+fn both(one: (usize, usize, Columns), other: (usize, usize, Columns)) -> (usize, usize, Columns) {
+    let (first, second) = if other.0 < one.0 { (other, one) } else { (one, other) };
+    let (arrival, life, mut row) = first;
+    let then = second.2;
+    row.event_time = row.event_time.max(then.event_time);
+    row.offset = row.offset.max(then.offset);
+    row.extra.slot = row.extra.slot.max(then.extra.slot);
+    row.identity = row.identity.max(then.identity);
+    row.results += then.results;
+    (arrival, life, row)
 }
 
 /// The rows are these, and of each target in this order.
@@ -123,7 +191,7 @@ fn compare(
     for row in facts.rows.iter().rev() {
         left.entry(&row.columns).or_default().push(row);
     }
-    let mut newest: HashMap<(&str, &str), i64> = HashMap::new();
+    let mut newest: HashMap<(&str, &str, Option<&str>), i64> = HashMap::new();
     let known = |life: usize, offset: i64| {
         let here = |it: &&Recorded<'_>| it.life == life && it.record.offset == offset;
         reading.recorded.iter().find(here).and_then(|it| it.record.identity)
@@ -134,7 +202,8 @@ fn compare(
             absent.push((*life, columns));
             continue;
         };
-        let last = newest.entry((&columns.from, &columns.url)).or_insert(i64::MIN);
+        let target = (&*columns.from, &*columns.url, columns.extra.name.as_deref());
+        let last = newest.entry(target).or_insert(i64::MIN);
         if row.id < *last {
             wrong.push(format!(
                 "{topic}: out of order: {} of {}: row {} has offset {}, and row {last} came before",

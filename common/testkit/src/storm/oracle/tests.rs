@@ -1,5 +1,5 @@
 use common::identity::{Ended, Identity};
-use common::record::Status;
+use common::record::{Extra, Status};
 
 use super::super::facts::{StoredQuarantine, StoredRow, TopicLife};
 use super::rows::columns;
@@ -20,7 +20,7 @@ fn value(second: i64, healthy: bool) -> Vec<u8> {
         response_ms: None,
         detail: None,
         offset: -1,
-        extra: common::record::Extra::default(),
+        extra: Extra::default(),
     }
     .encode()
 }
@@ -64,7 +64,51 @@ fn smart() -> TopicFacts {
     let second = facts.rows.remove(1);
     let first = &mut facts.rows[0].columns;
     (first.offset, first.event_time) = (second.columns.offset, second.columns.event_time);
+    (first.identity, first.results) = (second.columns.identity, 2);
     facts
+}
+
+/// A healthy record with more to say.
+fn saying(offset: i64, number: i64, extra: Extra) -> Tapped {
+    let plain = tapped(offset, number, true);
+    let record = Record::decode(&plain.value).unwrap();
+    Tapped { value: Record { extra, ..record }.encode(), ..plain }
+}
+
+/// The first two of [`smart`], the second of which says something: whether they
+/// may then be one row.
+fn may_share(extra: Extra) -> bool {
+    let (mut apart, mut one) = (good(), smart());
+    for facts in [&mut apart, &mut one] {
+        for offset in [1, 2] {
+            facts.lives[0].records[offset] = saying(offset as i64, 1, extra.clone());
+        }
+    }
+    apart.rows[1] = stored(2, &apart.lives[0].records[1]);
+    one.rows[0].columns.extra.slot = extra.slot;
+    let (apart, one) = (judge(&apart, true).wrong, judge(&one, true).wrong);
+    assert_ne!(apart.is_empty(), one.is_empty(), "{apart:#?} {one:#?}");
+    one.is_empty()
+}
+
+#[test]
+fn what_is_to_be_seen_shares_no_row() {
+    let extra = Extra::default;
+    assert!(may_share(extra()));
+    assert!(may_share(Extra { healthy: Some(true), attempts: Some(1), slot: Some(4), ..extra() }));
+    for marked in [
+        Extra { healthy: Some(false), ..extra() },
+        Extra { reason: Some("too_slow".to_owned()), ..extra() },
+        Extra { attempts: Some(2), ..extra() },
+        Extra { first_reason: Some("dns_timeout".to_owned()), ..extra() },
+        Extra { no_network: Some(true), ..extra() },
+        Extra { others_failing: Some(true), ..extra() },
+        Extra { missed: [("clock".to_owned(), 1)].into(), ..extra() },
+        Extra { period_ms: Some(1), ..extra() },
+        Extra { name: Some("another".to_owned()), ..extra() },
+    ] {
+        assert!(!may_share(marked.clone()), "{marked:?}");
+    }
 }
 
 #[track_caller]
@@ -106,7 +150,7 @@ fn a_row_is_there_twice() {
     expect_wrong(&facts, false, "a row too many");
     let mut facts = smart();
     facts.rows.insert(1, stored(2, &facts.lives[0].records[1]));
-    expect_wrong(&facts, true, "a second row of the same");
+    expect_wrong(&facts, true, "a row too many");
     // Not merged, and nothing lost.
     expect_wrong(&good(), true, "a row too many");
     let mut facts = good();
@@ -122,6 +166,13 @@ fn a_row_holds_something_else() {
     let mut facts = good();
     facts.quarantined[0].bytes.push(0);
     expect_wrong(&facts, false, "not in quarantine");
+    let mut facts = good();
+    facts.rows[0].columns.extra.total_us = Some(1);
+    expect_wrong(&facts, false, "no row for offset 0");
+    // It stands for more than it says.
+    let mut facts = smart();
+    facts.rows[0].columns.results = 1;
+    expect_wrong(&facts, true, "no row for offset 1");
     // A row that was merged into stands too early.
     let mut facts = smart();
     facts.rows[0].columns.event_time -= 1;
