@@ -12,13 +12,22 @@
 //! This file owns every channel and every join; with no Kafka server given,
 //! `output` stands in the place of both.
 
+pub mod attempts;
+pub mod board;
+pub mod capacity;
+pub mod clock;
 pub mod handover;
+pub mod lateness;
 pub mod lost;
+pub mod network;
 pub mod output;
 pub mod probe;
 pub mod producer;
+pub mod result;
 pub mod saver;
+pub mod schedule;
 pub mod settings;
+pub mod slots;
 pub mod spool;
 pub mod targets;
 pub mod ticker;
@@ -34,13 +43,15 @@ use common::identity::Run;
 use common::stop::{self, Cutoff, SignalThread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use capacity::{WORKERS_MAX, WorstCase};
 use handover::Handover;
+use network::Network;
 use output::Format;
+use probe::Prober;
 use probe::resolver::Sources;
-use probe::{Limits, Prober, Roots};
 use producer::Producer;
 use saver::Saver;
-use settings::{Settings, Sink};
+use settings::{Look, Settings, Sink};
 use spool::SPOOL_BYTES_MAX;
 use ticker::Rhythm;
 use workers::{Pool, Probed};
@@ -94,7 +105,9 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         targets,
         timeout,
         period,
-        body_bytes_max,
+        roots,
+        workers,
+        sentinels,
         resolver,
         dns_cache,
         sink,
@@ -109,14 +122,23 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
             "from {location:?}: {count} targets, each once in {period:?}, time-out {timeout:?}"
         );
     }
+    let workers = match (once, workers) {
+        // All at once, as somebody waits for it.
+        (true, None) => targets.len().min(WORKERS_MAX),
+        (true, Some(workers)) => workers.min(targets.len()),
+        (false, workers) => {
+            let worst_case = WorstCase::of(&targets, workers);
+            worst_case.say(capacity::memory_bytes_max());
+            worst_case.workers
+        }
+    };
     let (signals, stop) = SignalThread::start()?;
-    let limits = Limits { timeout, body_bytes_max, ..Limits::default() };
     let sources = Sources { servers: resolver, cache: dns_cache, ..Sources::default() };
-    let prober = Prober::with(limits, sources, &Roots::System).map_err(io::Error::other)?;
+    let prober = Prober::new(sources, &roots).map_err(io::Error::other)?;
     let rhythm = match sink {
         _ if once => Rhythm::Once,
-        Sink::Print { .. } => Rhythm::Period { period, look_at_once: true },
-        Sink::Kafka { .. } => Rhythm::Period { period, look_at_once: false },
+        Sink::Print { .. } => Rhythm::Grid { look_at_once: true },
+        Sink::Kafka { .. } => Rhythm::Grid { look_at_once: false },
     };
 
     let cutoff = Cutoff::new(stop.clone(), STOP_ALL);
@@ -128,7 +150,8 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
     let (account_in, account_out) = bounded(1);
     let sink = start_sink(sink, &cutoff, results_out, no_more, url_chars.unwrap_or(0), account_in)?;
 
-    let mut pool = Pool::new(&targets, &location, prober, results_in, stop.clone());
+    let mut pool =
+        Pool::new(workers, &location, prober, Network::new(sentinels), results_in, stop.clone());
     let ticker = {
         let stop = stop.clone();
         Builder::new().name("ticker".to_owned()).spawn(move || {
@@ -194,8 +217,12 @@ fn start_sink(
                 start("producer", Box::new(move || drop(account.try_send(Ok(producer.run())))))?,
             ])
         }
-        Sink::Print { json } => {
-            let format = if json { Format::Json } else { Format::Lines { url_chars } };
+        Sink::Print { look } => {
+            let format = match look {
+                Look::Json => Format::Json,
+                Look::Lines => Format::Lines { url_chars },
+                Look::Picture { in_colour } => Format::Picture { url_chars, in_colour },
+            };
             let run = move || drop(account.try_send(print(&results, &no_more, format)));
             Ok(vec![start("output", Box::new(run))?])
         }

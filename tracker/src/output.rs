@@ -3,10 +3,12 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use common::record::Record;
+use common::record::{Record, Value};
 use crossbeam_channel::{Receiver, select_biased};
 
 use crate::workers::Probed;
+
+mod picture;
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +17,13 @@ pub enum Format {
     Lines {
         /// In characters.
         url_chars: usize,
+    },
+    /// The same, and below it where the time went, as a picture.
+    Picture {
+        /// In characters.
+        url_chars: usize,
+        /// Whether a phase has a colour.
+        in_colour: bool,
     },
     /// One JSON object a line, with the keys of the record.
     Json,
@@ -42,6 +51,10 @@ pub fn run(
         unhealthy += usize::from(!record.healthy());
         match format {
             Format::Lines { url_chars } => line(&record, url_chars, out)?,
+            Format::Picture { url_chars, in_colour } => {
+                line(&record, url_chars, out)?;
+                picture::draw(&record, in_colour, out)?;
+            }
             Format::Json => json(&record, out)?,
         }
         out.flush()?;
@@ -50,7 +63,11 @@ pub fn run(
 
 fn line(record: &Record, url_chars: usize, out: &mut impl Write) -> io::Result<()> {
     let Record { url, phrase, .. } = record;
-    let mark = if record.healthy() { "up  " } else { "DOWN" };
+    let mark = match (record.healthy(), &record.extra.reason) {
+        (true, None) => "up  ",
+        (true, Some(_)) => "warn",
+        (false, _) => "DOWN",
+    };
     write!(out, "{} {mark} {url:url_chars$} {phrase:<24}", time_of_day(record.timestamp))?;
     for (name, value) in [("dns", record.dns_ms), ("response", record.response_ms)] {
         match value {
@@ -58,9 +75,12 @@ fn line(record: &Record, url_chars: usize, out: &mut impl Write) -> io::Result<(
             None => write!(out, " {name}     -   ")?,
         }
     }
-    match record.detail.as_deref() {
-        Some(detail) if !detail.is_empty() => writeln!(out, " {detail}"),
-        _ => writeln!(out),
+    let detail = record.detail.as_deref().filter(|detail| !detail.is_empty());
+    match (&record.extra.reason, detail) {
+        (Some(reason), Some(detail)) => writeln!(out, " {reason}: {detail}"),
+        (Some(text), None) => writeln!(out, " {text}"),
+        (None, Some(text)) => writeln!(out, " {text}"),
+        (None, None) => writeln!(out),
     }
 }
 
@@ -70,8 +90,10 @@ fn time_of_day(timestamp: f64) -> String {
     format!("{:02}:{:02}:{:02}Z", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
+/// The keys of the record, but for the offset, which it does not have yet; what
+/// is not known is null.
 fn json(record: &Record, out: &mut impl Write) -> io::Result<()> {
-    let object = serde_json::json!({
+    let mut object = serde_json::json!({
         "from": record.from,
         "url": record.url,
         "timestamp": record.timestamp,
@@ -81,6 +103,14 @@ fn json(record: &Record, out: &mut impl Write) -> io::Result<()> {
         "response": record.response_ms,
         "detail": record.detail,
     });
+    for (key, value) in record.extra.values() {
+        object[key] = match value {
+            Value::Text(text) => serde_json::json!(text),
+            Value::Number(number) => serde_json::json!(number),
+            Value::Flag(flag) => serde_json::json!(flag),
+            Value::Counts(counts) => serde_json::json!(counts),
+        };
+    }
     writeln!(out, "{object}")
 }
 
@@ -88,7 +118,7 @@ fn json(record: &Record, out: &mut impl Write) -> io::Result<()> {
 mod tests {
     use super::*;
     use common::phrase;
-    use common::record::Status;
+    use common::record::{Extra, Status};
 
     fn record() -> Record {
         Record {
@@ -101,7 +131,12 @@ mod tests {
             response_ms: None,
             detail: Some("\"<svg\\s+\"".into()),
             offset: -1,
-            extra: common::record::Extra::default(),
+            extra: Extra {
+                healthy: Some(false),
+                reason: Some("body_not_expected".into()),
+                total_us: Some(3_100),
+                ..Extra::default()
+            },
         }
     }
 
@@ -111,7 +146,18 @@ mod tests {
         line(&record(), 14, &mut out).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "00:19:21Z DOWN https://a.io   page content not expected dns     3 ms response     -    \"<svg\\s+\"\n"
+            "00:19:21Z DOWN https://a.io   page content not expected dns     3 ms response     -    body_not_expected: \"<svg\\s+\"\n"
+        );
+        let mut warning = record();
+        warning.phrase = phrase::OK.into();
+        warning.extra.healthy = Some(true);
+        warning.extra.reason = Some("too_slow".into());
+        (warning.response_ms, warning.detail) = (Some(12), None);
+        let mut out = Vec::new();
+        line(&warning, 14, &mut out).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "00:19:21Z warn https://a.io   ok                       dns     3 ms response    12 ms too_slow\n"
         );
     }
 
@@ -119,9 +165,17 @@ mod tests {
     fn json_has_the_keys_of_the_record() {
         let mut out = Vec::new();
         json(&record(), &mut out).unwrap();
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "{\"detail\":\"\\\"<svg\\\\s+\\\"\",\"dns\":3,\"from\":\"sydney\",\"phrase\":\"page content not expected\",\"response\":null,\"status\":\"responsive\",\"timestamp\":1608855561.565346,\"url\":\"https://a.io\"}\n"
-        );
+        let object: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        let found: Vec<_> = object.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut keys = vec!["from", "url", "timestamp", "status", "phrase", "dns", "response"];
+        keys.push("detail");
+        keys.extend(record().extra.values().map(|(key, _)| key));
+        keys.sort_unstable();
+        assert_eq!(found, keys);
+        let of = |key: &str| object[key].clone();
+        let values = ["from", "dns", "response", "detail", "healthy", "total_us", "tls_us"].map(of);
+        let expected = serde_json::json!(["sydney", 3, null, "\"<svg\\s+\"", false, 3_100, null]);
+        assert_eq!(serde_json::json!(values), expected);
+        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
     }
 }

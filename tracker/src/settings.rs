@@ -11,9 +11,12 @@ use common::settings::command_line::{self, Command};
 use common::settings::kafka::{self, KafkaFlags};
 use common::settings::{Environment, Name, UsageError, values};
 
+use crate::capacity::WORKERS_MAX;
+use crate::network::Sentinel;
 use crate::probe::resolver::Servers;
+use crate::probe::{Limits, Roots};
 use crate::spool::Folder;
-use crate::targets::{self, Target};
+use crate::targets::{self, Defaults, Target};
 
 /// Probes websites on a fixed schedule and writes every result to Apache Kafka, or, with no Kafka server given, to standard output. Each flag can be given by the environment variable in brackets as well, and the variable wins.
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -31,6 +34,15 @@ struct Options {
     /// seconds in which every website is probed once, 1 to 86400; default 300 (PERIOD)
     #[argh(option, short = 'p')]
     period: Option<String>,
+    /// further attempts before a failure is told, 0 to 10, each with a time-out of its own: at once by another address where there is one, else after a second; default 1 (RETRIES)
+    #[argh(option)]
+    retries: Option<String>,
+    /// what can be reached when this tracker's network can, host:port separated by commas, at most 8: connected to when a probe fails, and when none answers the record is marked no_network (SENTINEL)
+    #[argh(option)]
+    sentinel: Option<String>,
+    /// most probes at once, 1 to 2048; each takes a thread, started when first needed; default: what it takes when every website hangs, the sum of ((retries + 1) * timeout + pauses) / period, but at least 64, and never more than there are websites (WORKERS)
+    #[argh(option)]
+    workers: Option<String>,
     /// kafka bootstrap servers, host:port separated by commas (KAFKA)
     #[argh(option, short = 'k')]
     kafka: Option<String>,
@@ -73,6 +85,9 @@ struct Options {
     /// most KiB of a page, decoded, that are read for its regexp, 1 to 65536; default 1024 (BODY_MAX)
     #[argh(option)]
     body_max: Option<String>,
+    /// whom to trust of https sites: system, mozilla (as of this version), or CA certificates, a path or PEM text; default: the system's roots, or mozilla's where it has none (ROOTS)
+    #[argh(option)]
+    roots: Option<String>,
     /// name servers to ask in place of resolv.conf's, up to three, ip or ip:port separated by commas (RESOLVER)
     #[argh(option)]
     resolver: Option<String>,
@@ -100,8 +115,12 @@ pub struct Settings {
     pub timeout: Duration,
     /// In which each target is probed once.
     pub period: Duration,
-    /// The bound on a page's decoded bytes.
-    pub body_bytes_max: u64,
+    /// Whom to trust of HTTPS sites.
+    pub roots: Roots,
+    /// What is looked for when a probe fails; none when not given.
+    pub sentinels: Vec<Sentinel>,
+    /// The most probes at once, if that was given.
+    pub workers: Option<usize>,
     /// Servers in place of resolv.conf's.
     pub resolver: Option<Servers>,
     /// Whether answers of name servers are kept for as long as they say.
@@ -117,8 +136,8 @@ pub struct Settings {
 pub enum Sink {
     /// To standard output.
     Print {
-        /// As JSON.
-        json: bool,
+        /// As what.
+        look: Look,
     },
     /// To Kafka.
     Kafka {
@@ -131,6 +150,20 @@ pub enum Sink {
         /// The folder that results wait in, and the most bytes there.
         spool: Option<(Folder, u64)>,
     },
+}
+
+/// How results look on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// A line each.
+    Lines,
+    /// A line each, and below it where the time went.
+    Picture {
+        /// Whether in colours.
+        in_colour: bool,
+    },
+    /// A JSON object each.
+    Json,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -168,10 +201,27 @@ fn settings(
         .map(|given| values::seconds(&given, SECOND..=SECOND * 86_400))
         .transpose()?
         .unwrap_or(SECOND * 300);
+    let retries = get("--retries", &["RETRIES"], options.retries)?
+        .map(|given| values::whole_number(&given, "retries", 0..=10))
+        .transpose()?
+        .and_then(|retries| u32::try_from(retries).ok())
+        .unwrap_or(Defaults::default().retries);
+    let sentinels = get("--sentinel", &["SENTINEL"], options.sentinel)?
+        .map(|given| given.parse("1 to 8 of host:port,host:port,...", Sentinel::parse_list))
+        .transpose()?
+        .unwrap_or_default();
+    let workers = get("--workers", &["WORKERS"], options.workers)?
+        .map(|given| values::whole_number(&given, "workers", 1..=WORKERS_MAX as u64))
+        .transpose()?
+        .and_then(|workers| usize::try_from(workers).ok());
     let body_kib_max = get("--body-max", &["BODY_MAX"], options.body_max)?
         .map(|given| values::whole_number(&given, "KiB", 1..=65_536))
         .transpose()?
         .unwrap_or(1_024);
+    let roots = get("--roots", &["ROOTS"], options.roots)?
+        .map(|given| given.parse("system, mozilla, or CA certificates in PEM", Roots::parse))
+        .transpose()?
+        .unwrap_or_default();
     let resolver = get("--resolver", &["RESOLVER"], options.resolver)?
         .map(|given| given.parse("up to three of ip, ip:port or [ip]:port", Servers::parse))
         .transpose()?;
@@ -184,9 +234,12 @@ fn settings(
         .map(|given| given.parse("a prefix like webactivity-", domain::parse_topic_prefix))
         .transpose()?
         .unwrap_or_else(|| domain::TOPIC_PREFIX.to_owned());
+    let defaults = Defaults { period, timeout, retries };
     let targets = get("--websites", &["WEBSITES"], options.websites)?
         .ok_or_else(|| UsageError::new("WEBSITES: not given: expected URLs, by --websites too"))?
-        .parse("URL [regexp],URL [regexp],...", |text| targets::parse(text, &topic_prefix))?;
+        .parse("URL [regexp],URL [regexp],...", |text| {
+            targets::parse(text, &topic_prefix, &defaults)
+        })?;
     let replication =
         get("--topic-replication", &["TOPIC_REPLICATION"], options.topic_replication)?
             .map(|given| values::whole_number(&given, "copies", 1..=100))
@@ -235,20 +288,32 @@ fn settings(
                 .transpose()?
                 .map(|folder| (folder, spool_mib_max * 1024 * 1024)),
         },
-        None if terminal || options.once || options.json => Sink::Print { json: options.json },
+        None if terminal || options.once || options.json => {
+            let look = match (options.json, options.once && terminal) {
+                (true, _) => Look::Json,
+                (false, true) => {
+                    Look::Picture { in_colour: get("", &["NO_COLOR"], None)?.is_none() }
+                }
+                (false, false) => Look::Lines,
+            };
+            Sink::Print { look }
+        }
         None => {
             return Err(UsageError::new(
                 "KAFKA: no kafka server was given: expected host:port, or --once or --json to print results",
             ));
         }
     };
+    let limits = Limits { timeout, body_bytes_max: body_kib_max * 1024, ..Limits::default() };
     Ok(Settings {
         location,
         location_cut,
-        targets: targets.into_iter().map(Arc::new).collect(),
+        targets: targets.into_iter().map(|target| Arc::new(Target { limits, ..target })).collect(),
         timeout,
         period,
-        body_bytes_max: body_kib_max * 1024,
+        roots,
+        sentinels,
+        workers,
         resolver,
         dns_cache,
         sink,

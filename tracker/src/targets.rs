@@ -2,13 +2,34 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::time::Duration;
 
 use common::domain::{self, Domain};
 use regex::Regex;
 use url::Url;
 
+use crate::probe::{Ask, Family, Limits};
+
 /// The most characters of a URL: the tables' column holds no more.
 pub const URL_CHARS_MAX: usize = 256;
+
+/// What holds for a target that does not say otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct Defaults {
+    /// In which it is probed once.
+    pub period: Duration,
+    /// The bound on one attempt.
+    pub timeout: Duration,
+    /// Further attempts after a failure.
+    pub retries: u32,
+}
+
+impl Default for Defaults {
+    /// 300 s, 10 s and 1.
+    fn default() -> Self {
+        Self { period: Duration::from_secs(300), timeout: Duration::from_secs(10), retries: 1 }
+    }
+}
 
 /// One thing to probe: a URL, and a regexp that its page must match.
 ///
@@ -20,26 +41,60 @@ pub struct Target {
     /// What records carry: the URL as written, in lower case, without user and
     /// password, so that no secret reaches Kafka.
     pub recorded_url: String,
+    /// What tells it from others of the same URL: in WEBSITES the regexp's text.
+    pub name: Option<String>,
     /// The check on the page.
     pub check: Option<Regex>,
+    /// What a probe of it may take.
+    pub limits: Limits,
+    /// By which family of addresses it is probed.
+    pub family: Family,
     /// The URL's domain.
     pub domain: Domain,
     /// The topic that its records go to.
     pub topic: String,
+    /// In which it is probed once.
+    pub period: Duration,
+    /// The bound on one attempt.
+    pub timeout: Duration,
+    /// Further attempts after a failure.
+    pub retries: u32,
 }
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let check = self.check.as_ref().map(Regex::as_str);
-        write!(f, "Target({:?}, {check:?}, {:?})", self.recorded_url, self.topic)
+        write!(f, "Target({:?}, {:?}, {:?})", self.recorded_url, self.name, self.topic)
+    }
+}
+
+impl PartialEq for Target {
+    /// Whether the same is asked for in the same way.
+    fn eq(&self, other: &Self) -> bool {
+        let check = |target: &Self| target.check.as_ref().map(|check| check.as_str().to_owned());
+        let plain = |target: &Self| (target.period, target.timeout, target.retries);
+        (&self.url, &self.recorded_url, &self.name)
+            == (&other.url, &other.recorded_url, &other.name)
+            && self.topic == other.topic
+            && check(self) == check(other)
+            && plain(self) == plain(other)
     }
 }
 
 impl Target {
+    /// What is asked of a probe.
+    pub fn ask(&self) -> Ask<'_> {
+        Ask {
+            check: self.check.as_ref(),
+            limits: Limits { timeout: self.timeout, ..self.limits },
+            family: self.family,
+            ..Ask::new(&self.url)
+        }
+    }
+
     /// The target's own point in a period, the same at every start: a hash of
     /// location, URL and name, so that probes spread evenly.
     pub fn phase_hash(&self, location: &str) -> u64 {
-        let name = self.check.as_ref().map_or("", |check| check.as_str());
+        let name = self.name.as_deref().unwrap_or_default();
         domain::stable_hash(format!("{location}\0{}\0{name}", self.url).as_bytes())
     }
 }
@@ -50,7 +105,11 @@ impl Target {
 ///
 /// # Errors
 /// [`TargetsError`] names the first entry at fault.
-pub fn parse(list: &str, topic_prefix: &str) -> Result<Vec<Target>, TargetsError> {
+pub fn parse(
+    list: &str,
+    topic_prefix: &str,
+    defaults: &Defaults,
+) -> Result<Vec<Target>, TargetsError> {
     let mut targets = Vec::new();
     let mut seen = HashSet::new();
     for (index, entry) in split(list).iter().enumerate() {
@@ -62,8 +121,8 @@ pub fn parse(list: &str, topic_prefix: &str) -> Result<Vec<Target>, TargetsError
             None => (entry.as_str(), None),
         };
         let at = |fault| TargetsError { entry: index + 1, url: shown(url, &fault), fault };
-        let target = target(url, check, topic_prefix).map_err(at)?;
-        if !seen.insert((target.url.clone(), check.map(str::to_owned))) {
+        let target = target(url, check, topic_prefix, defaults).map_err(at)?;
+        if !seen.insert((target.url.clone(), target.name.clone())) {
             return Err(at(Fault::Twice));
         }
         targets.push(target);
@@ -99,7 +158,12 @@ fn split(list: &str) -> Vec<String> {
     entries.into_iter().map(|entry| entry.trim().to_owned()).collect()
 }
 
-fn target(text: &str, check: Option<&str>, topic_prefix: &str) -> Result<Target, Fault> {
+fn target(
+    text: &str,
+    check: Option<&str>,
+    topic_prefix: &str,
+    defaults: &Defaults,
+) -> Result<Target, Fault> {
     let mut url = Url::parse(text).map_err(Fault::NotAUrl)?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(Fault::Scheme(url.scheme().to_owned()));
@@ -116,8 +180,23 @@ fn target(text: &str, check: Option<&str>, topic_prefix: &str) -> Result<Target,
     }
     let domain = Domain::of_url(&url).map_err(Fault::Domain)?;
     let topic = domain.topic(topic_prefix).map_err(Fault::Domain)?;
+    let name = check.map(str::to_owned);
     let check = check.map(Regex::new).transpose().map_err(Fault::Check)?;
-    Ok(Target { url, recorded_url, check, domain, topic })
+    let (limits, family) = (Limits::default(), Family::default());
+    let Defaults { period, timeout, retries } = *defaults;
+    Ok(Target {
+        url,
+        recorded_url,
+        name,
+        check,
+        limits,
+        family,
+        domain,
+        topic,
+        period,
+        timeout,
+        retries,
+    })
 }
 
 /// The URL as written, less user and password.
@@ -224,8 +303,12 @@ fn regexp_fault(cause: &regex::Error) -> String {
 mod tests {
     use super::*;
 
+    fn parsed(list: &str, topic_prefix: &str) -> Result<Vec<Target>, TargetsError> {
+        parse(list, topic_prefix, &Defaults::default())
+    }
+
     fn listed(list: &str) -> Vec<(String, Option<String>)> {
-        parse(list, domain::TOPIC_PREFIX)
+        parsed(list, domain::TOPIC_PREFIX)
             .unwrap()
             .into_iter()
             .map(|target| (target.recorded_url, target.check.map(|check| check.to_string())))
@@ -265,7 +348,7 @@ mod tests {
     #[test]
     fn a_target_is_asked_for_as_written_and_recorded_without_secrets() {
         let list = "https://User:Pass@Bücher.example:8443/A%20b?Q=1#top";
-        let target = &parse(list, "webactiviity-").unwrap()[0];
+        let target = &parsed(list, "webactiviity-").unwrap()[0];
         let asked = "https://User:Pass@xn--bcher-kva.example:8443/A%20b?Q=1";
         assert_eq!(target.url.as_str(), asked);
         assert_eq!(target.recorded_url, "https://bücher.example:8443/a%20b?q=1#top");
@@ -280,7 +363,7 @@ mod tests {
             (r"https:///u:s3c@ret@a.io\x@y", r"https:///a.io\x@y"),
             ("http://a.io/x@y", "http://a.io/x@y"),
         ] {
-            let target = parse(list, domain::TOPIC_PREFIX).unwrap().remove(0);
+            let target = parsed(list, domain::TOPIC_PREFIX).unwrap().remove(0);
             assert_eq!((target.url.host_str(), &*target.recorded_url), (Some("a.io"), expected));
             assert!(!format!("{target:?}").contains("s3c"), "{target:?}");
         }
@@ -291,7 +374,7 @@ mod tests {
             "http://u:s3cret,x@a.io",
             "http://u:s3cret x@a.io",
         ] {
-            let error = parse(list, domain::TOPIC_PREFIX).unwrap_err().to_string();
+            let error = parsed(list, domain::TOPIC_PREFIX).unwrap_err().to_string();
             assert!(error.starts_with("entry 1 (") && !error.contains("s3cret"), "{error}");
         }
     }
@@ -332,16 +415,16 @@ mod tests {
                 "entry 2: domains a.b and a_b would share the name web_activity_a_b in postgresql",
             ),
         ] {
-            let error = parse(list, domain::TOPIC_PREFIX).unwrap_err().to_string();
+            let error = parsed(list, domain::TOPIC_PREFIX).unwrap_err().to_string();
             assert_eq!(error, expected, "{list}");
         }
-        let error = parse(&long, domain::TOPIC_PREFIX).unwrap_err().to_string();
+        let error = parsed(&long, domain::TOPIC_PREFIX).unwrap_err().to_string();
         assert!(error.ends_with(": 257 characters, the tables hold 256"), "{error}");
     }
 
     #[test]
     fn the_phase_hangs_on_location_url_and_regexp() {
-        let targets = parse("http://a.io x,http://a.io y", domain::TOPIC_PREFIX).unwrap();
+        let targets = parsed("http://a.io x,http://a.io y", domain::TOPIC_PREFIX).unwrap();
         let [one, other] = [&targets[0], &targets[1]];
         assert_eq!(one.phase_hash("oslo"), one.phase_hash("oslo"));
         assert_ne!(one.phase_hash("oslo"), one.phase_hash("rome"));
@@ -360,7 +443,7 @@ mod tests {
         .into();
         samples.push(longest.into());
         let tried = testkit::fuzz::run(&samples, |bytes| {
-            let Ok(targets) = parse(&String::from_utf8_lossy(bytes), domain::TOPIC_PREFIX) else {
+            let Ok(targets) = parsed(&String::from_utf8_lossy(bytes), domain::TOPIC_PREFIX) else {
                 return;
             };
             assert!(!targets.is_empty());

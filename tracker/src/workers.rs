@@ -1,24 +1,27 @@
 //! The workers: threads that probe, started when first needed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicIsize, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicIsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use common::record::Record;
 use common::stop::Stop;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select, unbounded};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::attempts::{self, Attempted};
+use crate::board::Board;
+use crate::clock;
+use crate::lateness::Lateness;
+use crate::network::Network;
 use crate::probe::Prober;
+use crate::result;
+use crate::slots::{Entry, Job, Offer, Slot};
 use crate::targets::Target;
 
-/// The most workers, so the most sites that may hang at a time before others
-/// have to wait for them.
-pub const WORKERS_MAX: usize = 2_048;
-
 /// A probe's needs are small, and a thousand workers wait at a time.
-const STACK_BYTES: usize = 256 * 1024;
+pub(crate) const STACK_BYTES: usize = 256 * 1024;
 
 /// Files that a probe has open at a time: a socket for each name server and a
 /// few for addresses that it tries.
@@ -48,27 +51,14 @@ pub struct Probed {
     pub record: Record,
 }
 
-/// Why a target can't be probed now: its last slot is not done with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// It still waits for a worker.
-    Waiting,
-    /// It is still being probed.
-    Running,
-}
-
-const IDLE: u8 = 0;
-const WAITING: u8 = 1;
-const RUNNING: u8 = 2;
-
 /// What all workers share.
 #[derive(Debug)]
 struct Shared {
-    targets: Vec<Arc<Target>>,
-    /// One state a target, so that none is probed twice at once.
-    states: Vec<AtomicU8>,
     location: String,
     prober: Prober,
+    network: Network,
+    board: Board,
+    lateness: Lateness,
     /// Workers that do not probe, less targets that wait. A worker that takes a
     /// target changes nothing, so there is no moment at which it counts as idle
     /// and its target no more as waiting.
@@ -80,8 +70,9 @@ struct Shared {
 #[derive(Debug)]
 pub struct Pool {
     shared: Arc<Shared>,
-    queue: Sender<usize>,
-    waiting: Receiver<usize>,
+    /// No bound of its own: a target is in it once at most.
+    queue: Sender<Arc<Entry>>,
+    waiting: Receiver<Arc<Entry>>,
     results: Sender<Probed>,
     workers: Vec<JoinHandle<()>>,
     workers_max: usize,
@@ -91,30 +82,29 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool without workers. Its queue has room for every target once, and
-    /// a target is in it once at most, so that it is never full.
+    /// A pool without workers, which starts `workers` at most.
     pub fn new(
-        targets: &[Arc<Target>],
+        workers: usize,
         location: &str,
         prober: Prober,
+        network: Network,
         results: Sender<Probed>,
         stop: Stop,
     ) -> Self {
-        let (queue, waiting) = bounded(targets.len());
+        let (queue, waiting) = unbounded();
         let shared = Arc::new(Shared {
-            targets: targets.to_vec(),
-            states: targets.iter().map(|_| AtomicU8::new(IDLE)).collect(),
             location: location.to_owned(),
             prober,
+            network,
+            board: Board::default(),
+            lateness: Lateness::default(),
             spare: AtomicIsize::new(0),
             stop,
         });
-        let workers_wanted = targets.len().min(WORKERS_MAX);
-        let workers_max = workers_wanted.min(workers_for_files());
-        if workers_max < workers_wanted {
+        let workers_max = workers.min(workers_for_files());
+        if workers_max < workers {
             log::warn!(
-                "the limit on open files allows {workers_max} probes at once: expected {}",
-                workers_wanted
+                "the limit on open files allows {workers_max} probes at once: expected {workers}"
             );
         }
         let (alive, all_ended) = bounded(0);
@@ -127,23 +117,23 @@ impl Pool {
         self.workers_max
     }
 
-    /// Queues a target, and starts a worker when none is idle.
-    ///
-    /// # Errors
-    /// [`Refused`] when the target's last slot is not done with.
-    pub fn offer(&mut self, target: usize) -> Result<(), Refused> {
-        let state = &self.shared.states[target];
-        match state.compare_exchange(IDLE, WAITING, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => {}
-            Err(WAITING) => return Err(Refused::Waiting),
-            Err(_) => return Err(Refused::Running),
+    /// How late probes started.
+    pub fn lateness(&self) -> &Lateness {
+        &self.shared.lateness
+    }
+
+    /// Queues a target for a slot, or for a look beside the grid, and starts a
+    /// worker when none is idle; unless its last one is not done with.
+    pub fn offer(&mut self, entry: &Arc<Entry>, slot: Option<Slot>) -> Offer {
+        let offer = entry.offer(slot, self.results.is_full());
+        if offer == Offer::Queue {
+            // Never disconnected while the pool holds a receiver.
+            let _ = self.queue.send(Arc::clone(entry));
+            if self.shared.spare.fetch_sub(1, Ordering::AcqRel) <= 0 {
+                self.start_worker();
+            }
         }
-        // Never full, and never disconnected while the pool holds a receiver.
-        let _ = self.queue.try_send(target);
-        if self.shared.spare.fetch_sub(1, Ordering::AcqRel) <= 0 {
-            self.start_worker();
-        }
-        Ok(())
+        offer
     }
 
     fn start_worker(&mut self) {
@@ -198,85 +188,47 @@ impl Pool {
 }
 
 impl Shared {
-    fn work(&self, waiting: &Receiver<usize>, results: &Sender<Probed>) {
-        while let Ok(index) = waiting.recv() {
+    fn work(&self, waiting: &Receiver<Arc<Entry>>, results: &Sender<Probed>) {
+        while let Ok(entry) = waiting.recv() {
             if self.stop.requested() {
                 return;
             }
-            self.states[index].store(RUNNING, Ordering::Release);
-            let probed = self.probe(&self.targets[index]);
-            self.states[index].store(IDLE, Ordering::Release);
-            if results.send(probed).is_err() {
-                return;
+            if let Some(job) = entry.take() {
+                if results.send(self.probe(job)).is_err() {
+                    return;
+                }
+                // Not before its result is on the way, so that they keep their order.
+                entry.done();
             }
             self.spare.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    fn probe(&self, target: &Arc<Target>) -> Probed {
+    fn probe(&self, job: Job) -> Probed {
+        let Job { target, slot, missed } = job;
+        if let Some(slot) = slot {
+            self.lateness.add(clock::now().saturating_sub(slot.due_at));
+        }
         let started_at = SystemTime::now();
-        let outcome = self.prober.probe(&target.url, target.check.as_ref());
-        // A clock before 1970 is one that was never set.
-        let timestamp = started_at
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0.0, |since_epoch| since_epoch.as_secs_f64());
-        let record = Record {
-            from: self.location.clone(),
-            url: target.recorded_url.clone(),
-            timestamp,
-            status: outcome.status,
-            phrase: outcome.phrase.to_owned(),
-            dns_ms: outcome.dns_ms.map(i64::from),
-            response_ms: outcome.response_ms.map(i64::from),
-            detail: outcome.detail,
-            offset: -1,
-            extra: common::record::Extra::default(),
-        };
-        Probed { target: Arc::clone(target), record }
+        let Attempted { outcome, attempts, first_reason } =
+            attempts::run(&target, &self.prober, &self.stop);
+        let healthy = outcome.healthy();
+        let mut record = result::record(&self.location, &target, started_at, outcome);
+        record.extra.attempts = Some(i64::from(attempts));
+        record.extra.first_reason = first_reason.map(|reason| reason.as_str().to_owned());
+        let host = target.url.host_str().unwrap_or_default();
+        let others_failing = self.board.note(host, healthy, clock::now(), target.period);
+        record.extra.others_failing = others_failing.then_some(true);
+        // A stop has no time for sentinels.
+        let no_network =
+            !healthy && !self.stop.requested() && self.network.is_down(&target.url, &self.prober);
+        record.extra.no_network = no_network.then_some(true);
+        record.extra.period_ms = slot.and_then(|_| i64::try_from(target.period.as_millis()).ok());
+        record.extra.slot = slot.and_then(|slot| i64::try_from(slot.number).ok());
+        record.extra.missed = missed.by_name();
+        Probed { target, record }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-    use std::time::Instant;
-
-    use super::*;
-    use crate::probe::resolver::Sources;
-    use crate::probe::{Limits, Roots};
-
-    /// The one idle worker is caught while it takes the first of two targets,
-    /// in some of many rounds.
-    #[test]
-    fn each_target_that_waits_has_a_worker() {
-        let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
-        let site = hanging.local_addr().unwrap();
-        let list = format!("http://127.0.0.1:1/,http://{site}/1,http://{site}/2");
-        let targets = crate::targets::parse(&list, "x-").unwrap();
-        let targets: Vec<_> = targets.into_iter().map(Arc::new).collect();
-        let (_stopper, stop) = common::stop::pair();
-        let limits = Limits { timeout: Duration::from_millis(2), ..Limits::default() };
-        for round in 0..2000 {
-            let prober = Prober::with(limits, Sources::default(), &Roots::These(vec![])).unwrap();
-            let (results_in, results) = bounded(3);
-            let mut pool = Pool::new(&targets, "oslo", prober, results_in, stop.clone());
-            pool.offer(0).unwrap();
-            results.recv().unwrap();
-            while pool.shared.spare.load(Ordering::Acquire) < 1 {
-                std::hint::spin_loop();
-            }
-            pool.offer(1).unwrap();
-            let offered = Instant::now();
-            while offered.elapsed() < Duration::from_micros(round % 100) {
-                std::hint::spin_loop();
-            }
-            pool.offer(2).unwrap();
-            // On a busy machine the first may be done with already.
-            assert!(pool.workers.len() == 2 || !results.is_empty(), "round {round}");
-            pool.finish(&stop, Duration::from_secs(1));
-            // What the system keeps of the connections is taken, so that its queue has room.
-            hanging.set_nonblocking(true).unwrap();
-            while hanging.accept().is_ok() {}
-        }
-    }
-}
+mod tests;

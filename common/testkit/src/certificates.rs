@@ -3,7 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -57,6 +59,19 @@ impl Authority {
         let certificate = params(names, "site", validity)?
             .signed_by(&key, &self.issuer)
             .map_err(io::Error::other)?;
+        server_config(certificate.der().clone(), &key)
+    }
+
+    /// A server's TLS settings with a certificate that says it is for clients
+    /// alone.
+    ///
+    /// # Errors
+    /// When the key or the certificate can't be made.
+    pub fn for_clients(&self, names: &[&str]) -> io::Result<Arc<ServerConfig>> {
+        let key = KeyPair::generate().map_err(io::Error::other)?;
+        let mut params = params(names, "client", Validity::Now)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params.signed_by(&key, &self.issuer).map_err(io::Error::other)?;
         server_config(certificate.der().clone(), &key)
     }
 }

@@ -1,11 +1,12 @@
 //! An answer's body: read to a bound, decoded as declared, and as text.
 
 use std::borrow::Cow;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 
 use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
 use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
 
+use super::deadline::Deadline;
 use super::http::Source;
 use super::verdict::{Failure, Phase, Reason};
 
@@ -20,9 +21,20 @@ const REGISTERED: [&str; 8] =
 /// HTML standard has it.
 const META_BYTES: usize = 1024;
 
-/// Reads a body to its end, or to `bytes_max` decoded bytes (and as many coded
-/// ones), where reading stops and what came counts as the body. The bytes are
-/// given back only if they are wanted.
+/// How a body is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit {
+    /// Decoded bytes, and as many coded ones, at which reading stops; what came
+    /// by then counts as the body.
+    pub(super) bytes_max: u64,
+    /// When it stops as well, whether it waits or decodes.
+    pub(super) deadline: Deadline,
+    /// Whether the bytes are given back.
+    pub(super) is_wanted: bool,
+}
+
+/// Reads a body to its end or limit, and says in `bytes_read` how many decoded
+/// bytes came, also when that fails.
 ///
 /// # Errors
 /// What the connection failed with; a coding that was not asked for; bytes that
@@ -30,8 +42,8 @@ const META_BYTES: usize = 1024;
 pub(super) fn read(
     source: &mut Source,
     codings: Option<&str>,
-    bytes_max: u64,
-    wanted: bool,
+    limit: Limit,
+    bytes_read: &mut u64,
 ) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let codings = match Coding::list(codings.unwrap_or_default()) {
@@ -40,55 +52,84 @@ pub(super) fn read(
         Err(_) if matches!(source.read(&mut [0]), Ok(0)) => return Ok(bytes),
         Err(failure) => return Err(source.failure().unwrap_or(failure)),
     };
-    let read = read_into(&mut bytes, source, &codings, bytes_max, wanted);
+    let mut page = Page { bytes: limit.is_wanted.then_some(&mut bytes), count: 0, limit };
+    let read = read_into(&mut page, source, &codings);
+    *bytes_read = page.count;
     match (source.failure(), read) {
         (Some(failure), _) => Err(failure),
         (None, Ok(())) => Ok(bytes),
+        (None, Err(cause)) if cause.kind() == ErrorKind::TimedOut => {
+            Err(Failure::with(Reason::BodyTimeout, Phase::Body, Phase::Body.place()))
+        }
         (None, Err(cause)) => Err(malformed(format!("broken content encoding: {cause}"))),
     }
 }
 
-fn read_into(
-    bytes: &mut Vec<u8>,
-    source: &mut Source,
-    codings: &[Coding],
-    bytes_max: u64,
-    wanted: bool,
-) -> io::Result<()> {
-    let mut coded = source.take(bytes_max);
-    let decoded = decode_into(bytes, &mut coded, codings, bytes_max, wanted);
-    match decoded {
+/// Takes what was decoded.
+struct Page<'a> {
+    bytes: Option<&'a mut Vec<u8>>,
+    count: u64,
+    limit: Limit,
+}
+
+impl Write for Page<'_> {
+    fn write(&mut self, decoded: &[u8]) -> io::Result<usize> {
+        self.count += decoded.len() as u64;
+        if let Some(bytes) = &mut self.bytes {
+            bytes.extend_from_slice(decoded);
+        }
+        Ok(decoded.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn read_into(page: &mut Page<'_>, source: &mut Source, codings: &[Coding]) -> io::Result<()> {
+    let mut coded = source.take(page.limit.bytes_max);
+    match decode_into(page, &mut coded, codings) {
         // What follows a coded stream is passed over, as browsers do; it still
         // has to arrive.
-        Ok(count) if count < bytes_max => io::copy(&mut coded, &mut io::sink()).map(drop),
+        Ok(count) if count < page.limit.bytes_max => {
+            io::copy(&mut coded, &mut io::sink()).map(drop)
+        }
         Ok(_) => Ok(()),
         // The bound on coded bytes cut the stream; the stream is not broken.
-        Err(_) if coded.limit() == 0 => Ok(()),
+        Err(cause) if coded.limit() == 0 && cause.kind() != ErrorKind::TimedOut => Ok(()),
         Err(cause) => Err(cause),
     }
 }
 
 /// Returns the number of decoded bytes.
-fn decode_into(
-    bytes: &mut Vec<u8>,
-    coded: &mut dyn Read,
-    codings: &[Coding],
-    bytes_max: u64,
-    wanted: bool,
-) -> io::Result<u64> {
+fn decode_into(page: &mut Page<'_>, coded: &mut dyn Read, codings: &[Coding]) -> io::Result<u64> {
     let mut decoded: Box<dyn Read + '_> = Box::new(coded);
+    let deadline = page.limit.deadline;
     for coding in codings.iter().rev() {
-        decoded = coding.decoder(decoded)?;
+        decoded = Box::new(Timely { decoded: coding.decoder(decoded)?, deadline });
     }
-    let mut bounded = decoded.take(bytes_max);
-    match wanted {
-        true => bounded.read_to_end(bytes).map(|count| count as u64),
-        false => io::copy(&mut bounded, &mut io::sink()),
+    io::copy(&mut decoded.take(page.limit.bytes_max), page)
+}
+
+/// Ends at the deadline. Each decoder has one behind it, as a small body can be
+/// large to decode, and of two codings the first can make much of which the
+/// second makes nothing.
+struct Timely<'a> {
+    decoded: Box<dyn Read + 'a>,
+    deadline: Deadline,
+}
+
+impl Read for Timely<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.deadline.passed() {
+            true => Err(ErrorKind::TimedOut.into()),
+            false => self.decoded.read(buffer),
+        }
     }
 }
 
 fn malformed(detail: impl Into<String>) -> Failure {
-    Failure::with(Reason::ResponseMalformed, Phase::Body, detail)
+    Failure::with(Reason::MalformedResponse, Phase::Body, detail)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,7 +24,10 @@ pub(super) const ADDRESSES_MAX: usize = 16;
 /// # Errors
 /// A failure that tells what the addresses did; when they differ, the one that
 /// says most about the site (silence, then refusal, then no route).
-pub(super) fn connect(addresses: &[SocketAddr], deadline: Deadline) -> Result<TcpStream, Failure> {
+pub(super) fn connect(
+    addresses: &[SocketAddr],
+    deadline: Deadline,
+) -> Result<(TcpStream, SocketAddr), Failure> {
     let addresses = &addresses[..addresses.len().min(ADDRESSES_MAX)];
     let mut race = Race { running: Vec::new(), failed: Vec::new() };
     let mut waiting = addresses.iter().copied();
@@ -34,16 +37,16 @@ pub(super) fn connect(addresses: &[SocketAddr], deadline: Deadline) -> Result<Tc
             break;
         }
         if let Some(address) = next
-            && let Some(socket) = race.start(address)
+            && let Some(connected) = race.start(address)
         {
-            return Ok(socket);
+            return Ok(connected);
         }
         let until = match waiting.len() {
             0 => deadline,
             _ => deadline.or_after(NEXT_ADDRESS_AFTER),
         };
-        if let Some(socket) = race.wait(until) {
-            return Ok(socket);
+        if let Some(connected) = race.wait(until) {
+            return Ok(connected);
         }
     }
     Err(race.failure(addresses))
@@ -56,9 +59,9 @@ struct Race {
 
 impl Race {
     /// Begins to connect; a socket only when it stands at once, as on loopback.
-    fn start(&mut self, address: SocketAddr) -> Option<TcpStream> {
+    fn start(&mut self, address: SocketAddr) -> Option<(TcpStream, SocketAddr)> {
         match begin(address) {
-            Ok((socket, true)) => Some(socket.into()),
+            Ok((socket, true)) => Some((socket.into(), address)),
             Ok((socket, false)) => {
                 self.running.push((address, socket));
                 None
@@ -71,7 +74,7 @@ impl Race {
     }
 
     /// Waits until one stands, one fails, or the time is up.
-    fn wait(&mut self, until: Deadline) -> Option<TcpStream> {
+    fn wait(&mut self, until: Deadline) -> Option<(TcpStream, SocketAddr)> {
         if self.running.is_empty() {
             return None;
         }
@@ -87,9 +90,9 @@ impl Race {
         let (done, running) = self.running.drain(..).partition(|_| ready.next() == Some(true));
         let done: Vec<(SocketAddr, Socket)> = done;
         self.running = running;
-        for (_, socket) in done {
+        for (address, socket) in done {
             match socket.take_error() {
-                Ok(None) => return Some(socket.into()),
+                Ok(None) => return Some((socket.into(), address)),
                 Ok(Some(cause)) | Err(cause) => self.failed.push(cause),
             }
         }
@@ -191,7 +194,9 @@ mod tests {
         ] {
             let addresses = [others.as_slice(), &[site.address()]].concat();
             let begun = Instant::now();
-            let socket = connect(&addresses, Deadline::after(Duration::from_secs(10))).unwrap();
+            let deadline = Deadline::after(Duration::from_secs(10));
+            let (socket, address) = connect(&addresses, deadline).unwrap();
+            assert_eq!(address, site.address());
             let took = begun.elapsed().as_millis();
             assert_eq!(socket.peer_addr().unwrap(), site.address());
             assert!((least..most).contains(&took), "{addresses:?} took {took} ms");

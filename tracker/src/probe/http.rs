@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use ureq::config::Config;
-use ureq::http::{HeaderMap, Request, header};
+use ureq::http::{HeaderMap, Request, Version, header};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 use ureq::{Agent, Error};
 use url::Url;
 
 use super::buffers::IoBuffers;
+use super::outcome::Sum;
 use super::stream::{Fault, Stream};
 use super::verdict::{Failure, Phase, Reason};
 
@@ -47,11 +48,17 @@ impl Client {
         Self { config }
     }
 
-    /// Sends a GET and reads the answer's head.
+    /// Sends a GET and reads the answer's head. The time from the first byte
+    /// sent to the first that came is added to `first_byte`.
     ///
     /// # Errors
     /// What the connection failed with, or a head that is not HTTP.
-    pub(super) fn get(&self, url: &Url, stream: Stream) -> Result<Answer, Failure> {
+    pub(super) fn get(
+        &self,
+        url: &Url,
+        stream: Stream,
+        first_byte: &mut Sum,
+    ) -> Result<Answer, Failure> {
         let target = target_of(url);
         let seen = Arc::new(Mutex::new(Seen::default()));
         let credentials = credentials(url);
@@ -67,18 +74,24 @@ impl Client {
         }
         let agent =
             Agent::with_parts(self.config.clone(), HandOver(Mutex::new(Some(line))), NoResolver);
+        let begun = Instant::now();
         let sent = request.body(()).map_err(Error::from).and_then(|request| agent.run(request));
+        let first_byte_at = lock(&seen).first_byte.unwrap_or_else(Instant::now);
+        first_byte.add(first_byte_at - begun);
         let response = sent.map_err(|error| {
             let mut seen = lock(&seen);
-            let place = match seen.first_byte {
-                None => "before the first byte",
-                Some(_) => "in the head",
+            let phase = match seen.first_byte {
+                None if seen.is_sending => Phase::Request,
+                None => Phase::FirstByte,
+                Some(_) => Phase::Head,
             };
-            seen.failure(&error, Phase::Head, place)
+            seen.failure(&error, phase)
         })?;
         let (head, body) = response.into_parts();
         Ok(Answer {
             status: head.status.as_u16(),
+            first_byte_at,
+            version: head.version,
             headers: head.headers,
             body: Source { reader: Box::new(body.into_reader()), seen, failure: None },
         })
@@ -88,11 +101,22 @@ impl Client {
 /// The head of an answer, and its body still to be read.
 pub(super) struct Answer {
     pub(super) status: u16,
+    pub(super) first_byte_at: Instant,
+    version: Version,
     headers: HeaderMap,
     pub(super) body: Source,
 }
 
 impl Answer {
+    /// As `1.1`; none for a version that has no name, which does not get this far.
+    pub(super) fn version(&self) -> Option<&'static str> {
+        match self.version {
+            Version::HTTP_10 => Some("1.0"),
+            Version::HTTP_11 => Some("1.1"),
+            _ => None,
+        }
+    }
+
     /// Where a browser would go on from here (the redirect statuses of the
     /// Fetch standard); none for an answer that is final. A URL may hold commas,
     /// so that several are no list; some proxies send it twice.
@@ -134,7 +158,7 @@ impl Source {
 impl Read for Source {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.reader.read(buffer).map_err(|cause| {
-            let failure = lock(&self.seen).failure(&Error::from(cause), Phase::Body, "in the body");
+            let failure = lock(&self.seen).failure(&Error::from(cause), Phase::Body);
             self.failure = Some(failure);
             io::Error::other("the body did not arrive")
         })
@@ -147,20 +171,27 @@ struct Seen {
     fault: Option<Fault>,
     first_byte: Option<Instant>,
     ended: bool,
+    /// As much came that is not the body's as is kept.
+    overflown: bool,
+    is_sending: bool,
 }
 
 impl Seen {
-    fn failure(&mut self, error: &Error, phase: Phase, place: &str) -> Failure {
+    fn failure(&mut self, error: &Error, phase: Phase) -> Failure {
         if let Some(fault) = self.fault.take() {
-            return fault.into_failure(phase, place);
+            return fault.into_failure(phase);
         }
-        let malformed = |text: String| Failure::with(Reason::ResponseMalformed, phase, text);
+        let malformed = |text: String| Failure::with(Reason::MalformedResponse, phase, text);
         match error {
             Error::Protocol(cause) => malformed(cause.to_string()),
             Error::LargeResponseHeader(..) => {
-                malformed(format!("a head of more than {} KiB", HEAD_BYTES_MAX / 1024))
+                let text = format!("more than {} KiB", HEAD_BYTES_MAX / 1024);
+                Failure::with(Reason::HeadTooLarge, phase, text)
             }
-            _ if self.ended => Fault::Closed.into_failure(phase, place),
+            _ if self.overflown => {
+                malformed(format!("framing of more than {} KiB", HEAD_BYTES_MAX / 1024))
+            }
+            _ if self.ended => Fault::Closed.into_failure(phase),
             other => Failure::with(Reason::ConnectionFailed, phase, other.to_string()),
         }
     }
@@ -249,11 +280,19 @@ impl Transport for Line {
     }
 
     fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), Error> {
-        self.stream.send(&self.buffers.output[..amount]).map_err(|fault| self.failed(fault))
+        lock(&self.seen).is_sending = true;
+        self.stream.send(&self.buffers.output[..amount]).map_err(|fault| self.failed(fault))?;
+        lock(&self.seen).is_sending = false;
+        Ok(())
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
-        let count = match self.stream.receive(self.buffers.room()) {
+        let room = self.buffers.room();
+        if room.is_empty() {
+            lock(&self.seen).overflown = true;
+            return Ok(false);
+        }
+        let count = match self.stream.receive(room) {
             Ok(count) => count,
             Err(fault) => return Err(self.failed(fault)),
         };

@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection};
 
 use super::deadline::Wire;
@@ -38,18 +38,46 @@ impl From<io::Error> for Fault {
 }
 
 impl Fault {
-    /// The probe's failure, given where it was and, for a person, what it was
-    /// at ("in the body").
-    pub(super) fn into_failure(self, phase: Phase, place: &str) -> Failure {
+    /// The probe's failure, given how far it was.
+    pub(super) fn into_failure(self, phase: Phase) -> Failure {
+        let place = phase.place();
         match self {
-            Self::Timeout => Failure::with(Reason::ResponseTimeout, phase, place),
-            Self::Reset => Failure::with(Reason::ConnectionReset, phase, place),
-            Self::Closed => Failure::with(Reason::ConnectionClosed, phase, place),
+            Self::Timeout => Failure::with(timeout_in(phase), phase, place),
             Self::Tls(cause) => tls::failure(&cause, phase),
+            Self::Reset if phase == Phase::Request => {
+                Failure::with(Reason::SendFailed, phase, format!("{place}: connection reset"))
+            }
+            Self::Reset => Failure::with(Reason::ConnectionReset, phase, place),
+            Self::Closed => Failure::with(Reason::ClosedEarly, phase, place),
             Self::Io(cause) => {
-                Failure::with(Reason::ConnectionFailed, phase, format!("{place}: {cause}"))
+                let reason = match phase {
+                    Phase::Request => Reason::SendFailed,
+                    _ => Reason::ConnectionFailed,
+                };
+                Failure::with(reason, phase, format!("{place}: {cause}"))
             }
         }
+    }
+
+    /// When the certificate ends that the handshake failed for.
+    pub(super) fn certificate_end(&self) -> Option<i64> {
+        match self {
+            Self::Tls(cause) => tls::refused_end(cause),
+            _ => None,
+        }
+    }
+}
+
+/// What the deadline is called by when it came.
+fn timeout_in(phase: Phase) -> Reason {
+    match phase {
+        Phase::Resolve => Reason::DnsTimeout,
+        Phase::Connect => Reason::ConnectTimeout,
+        Phase::Tls => Reason::TlsTimeout,
+        Phase::Request => Reason::SendTimeout,
+        Phase::FirstByte => Reason::FirstByteTimeout,
+        Phase::Head => Reason::HeadTimeout,
+        Phase::Redirect | Phase::Body | Phase::Check => Reason::BodyTimeout,
     }
 }
 
@@ -79,6 +107,11 @@ impl Stream {
             tls.complete_io(&mut wire)?;
         }
         Ok(Self { wire, tls: Some(tls) })
+    }
+
+    /// The site's own certificate.
+    pub(super) fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.tls.as_ref()?.peer_certificates()?.first()
     }
 
     pub(super) fn is_tls(&self) -> bool {

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use common::pem::{Pem, PemError};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring};
@@ -11,21 +13,43 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
     SignatureScheme,
 };
+use webpki::KeyUsage;
 
 use super::verdict::{Failure, Phase, Reason};
 
 /// Whose certificates are trusted.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Roots {
+    /// Those of [`Roots::System`], or where the machine has none at all, as an
+    /// image from scratch, those of [`Roots::Mozilla`].
+    #[default]
+    SystemOrMozilla,
     /// The machine's, found where OpenSSL would find them: SSL_CERT_FILE and
     /// SSL_CERT_DIR count.
-    #[default]
     System,
+    /// Mozilla's, as they were when this program was built.
+    Mozilla,
     /// These alone.
     These(Vec<CertificateDer<'static>>),
 }
 
 impl Roots {
+    /// Reads a setting: `system`, `mozilla`, a path, or PEM text.
+    ///
+    /// # Errors
+    /// When the file or text does not hold certificates that can be roots.
+    pub fn parse(text: &str) -> Result<Self, PemError> {
+        match text {
+            "system" => Ok(Self::System),
+            "mozilla" => Ok(Self::Mozilla),
+            _ => {
+                let pem = Pem::from_setting(text);
+                pem.roots()?;
+                pem.certificates().map(Self::These)
+            }
+        }
+    }
+
     /// A machine without roots can still probe plain HTTP, and its HTTPS
     /// targets each say why they fail; so that is a warning.
     fn load(&self) -> RootCertStore {
@@ -34,7 +58,8 @@ impl Roots {
             Self::These(certificates) => {
                 store.add_parsable_certificates(certificates.iter().cloned());
             }
-            Self::System => {
+            Self::Mozilla => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            Self::System | Self::SystemOrMozilla => {
                 let found = rustls_native_certs::load_native_certs();
                 for cause in &found.errors {
                     log::warn!("root certificates: {cause}");
@@ -42,11 +67,31 @@ impl Roots {
                 store.add_parsable_certificates(found.certs);
             }
         }
+        if *self == Self::SystemOrMozilla {
+            store = or_mozilla(store, are_named());
+        }
         if store.is_empty() {
             log::warn!("no root certificates: every https target will fail with an ssl error");
         }
         store
     }
+}
+
+/// Nobody who named roots of their own wants all the world's in their place
+/// because of a slip in a path.
+fn or_mozilla(found: RootCertStore, are_named: bool) -> RootCertStore {
+    if are_named || !found.is_empty() {
+        return found;
+    }
+    log::info!(
+        "no root certificates on this machine: https targets are checked against mozilla's, as of this version"
+    );
+    Roots::Mozilla.load()
+}
+
+/// Whether somebody said where the machine's roots are.
+fn are_named() -> bool {
+    ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some())
 }
 
 /// The settings of every TLS connection. No session is resumed, so that each
@@ -94,17 +139,18 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let Some(inner) = &self.inner else {
-            return Err(Untrusted::NoRoots.into());
+        let verified = match &self.inner {
+            Some(inner) => {
+                inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            }
+            None => Err(CertificateError::UnknownIssuer.into()),
         };
-        inner
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-            .map_err(|error| match error {
-                Error::InvalidCertificate(
-                    CertificateError::UnknownIssuer | CertificateError::Other(_),
-                ) if is_self_signed(end_entity) => Untrusted::SelfSigned.into(),
-                other => other,
-            })
+        verified.map_err(|error| match error {
+            Error::InvalidCertificate(cause) => {
+                Refusal::new(cause, end_entity, self.inner.is_some()).into()
+            }
+            other => other,
+        })
     }
 
     fn verify_tls12_signature(
@@ -137,33 +183,106 @@ fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
     webpki::EndEntityCert::try_from(certificate).is_ok_and(|one| one.issuer() == one.subject())
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Untrusted {
-    NoRoots,
-    SelfSigned,
-}
-
-impl fmt::Display for Untrusted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoRoots => "no root certificates on this machine",
-            Self::SelfSigned => "self-signed certificate",
-        })
+/// When a certificate ends, in seconds since 1970; none for one that webpki
+/// can't read.
+///
+/// webpki reads the time and does not give it out, but in an error: it is asked
+/// at the end of time, and the certificate's own time is what it looks at first.
+pub(super) fn certificate_end(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
+    let end_of_time = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
+    let server = KeyUsage::server_auth();
+    let verified = certificate.verify_for_usage(&[], &[], &[], end_of_time, server, None, None);
+    match verified {
+        Err(webpki::Error::CertExpired { not_after, .. }) => {
+            i64::try_from(not_after.as_secs()).ok()
+        }
+        _ => None,
     }
 }
 
-impl std::error::Error for Untrusted {}
+/// When the certificate ends that was refused with this error.
+pub(super) fn refused_end(error: &Error) -> Option<i64> {
+    refusal(error).and_then(|refusal| refusal.certificate_end)
+}
 
-impl From<Untrusted> for Error {
-    fn from(cause: Untrusted) -> Self {
-        Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(cause))))
+fn refusal(error: &Error) -> Option<&Refusal> {
+    match error {
+        Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) => {
+            inner.downcast_ref()
+        }
+        _ => None,
+    }
+}
+
+/// Why a certificate was refused, and what of it is of use all the same.
+#[derive(Debug)]
+struct Refusal {
+    cause: CertificateError,
+    has_roots: bool,
+    is_self_signed: bool,
+    certificate_end: Option<i64>,
+}
+
+impl Refusal {
+    fn new(cause: CertificateError, certificate: &CertificateDer<'_>, has_roots: bool) -> Self {
+        Self {
+            cause,
+            has_roots,
+            is_self_signed: is_self_signed(certificate),
+            certificate_end: certificate_end(certificate),
+        }
+    }
+
+    fn reason(&self) -> (Reason, String) {
+        use CertificateError as E;
+        let said = |reason, text: &str| (reason, text.to_owned());
+        match &self.cause {
+            _ if !self.has_roots => {
+                said(Reason::TlsUnknownIssuer, "no root certificates on this machine")
+            }
+            E::UnknownIssuer | E::Other(_) if self.is_self_signed => {
+                said(Reason::TlsSelfSigned, "self-signed certificate")
+            }
+            E::UnknownIssuer => said(Reason::TlsUnknownIssuer, "certificate of an unknown issuer"),
+            E::Expired | E::ExpiredContext { .. } => {
+                said(Reason::TlsExpired, "certificate expired")
+            }
+            E::NotValidYet | E::NotValidYetContext { .. } => {
+                said(Reason::TlsNotYetValid, "certificate not yet valid")
+            }
+            E::NotValidForName => said(Reason::TlsWrongHost, "certificate for another host"),
+            E::NotValidForNameContext { presented, .. } => {
+                let names = names(presented);
+                (Reason::TlsWrongHost, format!("certificate for another host: {names}"))
+            }
+            other => (Reason::TlsCertificate, said_of_certificate(other)),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason().1)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refusal))))
     }
 }
 
 /// What a person is told of an error of TLS.
 pub(super) fn failure(error: &Error, phase: Phase) -> Failure {
+    if let Some(refusal) = refusal(error) {
+        let (reason, detail) = refusal.reason();
+        return Failure::with(reason, phase, detail);
+    }
     let (reason, detail) = match error {
-        Error::InvalidCertificate(cause) => of_certificate(cause),
+        Error::InvalidCertificate(cause) => (Reason::TlsCertificate, said_of_certificate(cause)),
         Error::InvalidMessage(_) => (Reason::TlsProtocol, "the answer is not tls".to_owned()),
         Error::AlertReceived(alert) => {
             (Reason::TlsProtocol, format!("the site says: {}", words(&format!("{alert:?}"))))
@@ -173,25 +292,12 @@ pub(super) fn failure(error: &Error, phase: Phase) -> Failure {
     Failure::with(reason, phase, detail)
 }
 
-fn of_certificate(cause: &CertificateError) -> (Reason, String) {
-    use CertificateError as E;
-    let said = |reason, text: &str| (reason, text.to_owned());
-    match cause {
-        E::Expired | E::ExpiredContext { .. } => said(Reason::TlsExpired, "certificate expired"),
-        E::NotValidYet | E::NotValidYetContext { .. } => {
-            said(Reason::TlsNotYetValid, "certificate not yet valid")
-        }
-        E::NotValidForName => said(Reason::TlsWrongHost, "certificate for another host"),
-        E::NotValidForNameContext { presented, .. } => {
-            (Reason::TlsWrongHost, format!("certificate for another host: {}", names(presented)))
-        }
-        E::UnknownIssuer => said(Reason::TlsUnknownIssuer, "certificate of an unknown issuer"),
-        E::Other(OtherError(inner)) => match inner.downcast_ref::<Untrusted>() {
-            Some(Untrusted::SelfSigned) => (Reason::TlsSelfSigned, inner.to_string()),
-            Some(Untrusted::NoRoots) => (Reason::TlsUnknownIssuer, inner.to_string()),
-            None => (Reason::TlsCertificate, format!("certificate: {inner}")),
-        },
-        other => (Reason::TlsCertificate, format!("certificate: {other}")),
+/// rustls has sentences for some causes, and for others a bare word.
+fn said_of_certificate(cause: &CertificateError) -> String {
+    let text = cause.to_string();
+    match text.starts_with("certificate ") {
+        true => text,
+        false => format!("certificate: {text}"),
     }
 }
 
@@ -217,4 +323,27 @@ fn words(name: &str) -> String {
         text.extend(letter.to_lowercase());
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mozilla_s_roots_stand_in_only_where_nobody_named_any() {
+        let none = RootCertStore::empty;
+        let authority = testkit::certificates::Authority::new("own").unwrap();
+        let one = || {
+            let mut store = none();
+            store.add(authority.certificate()).unwrap();
+            store
+        };
+        let mozilla = Roots::Mozilla.load().len();
+        assert!(mozilla > 100, "{mozilla}");
+        for (found, are_named, expected) in
+            [(none(), false, mozilla), (none(), true, 0), (one(), false, 1), (one(), true, 1)]
+        {
+            assert_eq!(or_mozilla(found, are_named).len(), expected);
+        }
+    }
 }

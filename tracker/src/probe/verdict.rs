@@ -1,15 +1,16 @@
-//! The one table that turns what happened into a verdict: status, phrase, and
-//! which timings are kept.
+//! The one table that says what a reason is called: its word, whether anything
+//! answered, the phrase, which of the two times of 1.1.0 are kept, and how bad
+//! it is. README shows the same table.
+
+use std::time::Duration;
 
 use common::phrase;
 use common::record::Status;
 
-use super::{Outcome, Timings};
-
 /// The longest detail, in characters: the column's width.
 pub const DETAIL_CHARS_MAX: usize = 128;
 
-/// How far a probe had come when it failed.
+/// How far a probe had come when something was wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Looking the host up.
@@ -18,123 +19,253 @@ pub enum Phase {
     Connect,
     /// The TLS handshake.
     Tls,
-    /// Sending the request and waiting for the answer's head.
+    /// Sending the request.
+    Request,
+    /// Waiting for the answer's first byte.
+    FirstByte,
+    /// Reading the rest of the answer's head.
     Head,
-    /// Reading the body, or following what the head says.
+    /// Following what the head says.
+    Redirect,
+    /// Reading the body.
     Body,
     /// Looking at what came.
     Check,
 }
 
-/// Why a probe failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// NXDOMAIN.
-    DnsNoSuchDomain,
-    /// The name exists; it has neither an A nor an AAAA record.
-    DnsNoAddress,
-    /// Servers answered, and none usefully.
-    DnsServerFailure,
-    /// No server answered.
-    DnsTimeout,
-    /// Refused by every address.
-    ConnectRefused,
-    /// No answer from an address, and success at none.
-    ConnectTimeout,
-    /// No route to any address.
-    ConnectUnreachable,
-    /// Anything else that connect(2) says.
-    ConnectFailed,
-    /// The certificate's time is over.
-    TlsExpired,
-    /// The certificate's time has not begun.
-    TlsNotYetValid,
-    /// The certificate is signed by nobody that is trusted here.
-    TlsUnknownIssuer,
-    /// The certificate is signed by itself alone.
-    TlsSelfSigned,
-    /// The certificate is for another host.
-    TlsWrongHost,
-    /// Any other fault of a certificate.
-    TlsCertificate,
-    /// TLS failed in another way: no common version, an alert, no TLS at all.
-    TlsProtocol,
-    /// A TCP reset after the connection stood.
-    ConnectionReset,
-    /// An end of the connection where more was due.
-    ConnectionClosed,
-    /// The system failed the connection in another way.
-    ConnectionFailed,
-    /// The deadline came after the connection stood.
-    ResponseTimeout,
-    /// Not HTTP, or a body that is not coded as declared.
-    ResponseMalformed,
-    /// More redirects than are followed.
-    TooManyRedirects,
-    /// A redirect to what can't be asked for.
-    RedirectRefused,
-    /// The regexp is not in the page.
-    BodyNotExpected,
-}
-
-impl Reason {
-    /// The table: the phrase, and whether the time of DNS and of the response
-    /// are kept. They are kept when they are known whole: all names resolved,
-    /// the page loaded to its end or bound.
-    fn verdict(self) -> (&'static str, bool, bool) {
+impl Phase {
+    /// The word in the record.
+    pub fn as_str(self) -> &'static str {
         match self {
-            Self::DnsNoSuchDomain => (phrase::DOMAIN_NOT_EXIST, false, false),
-            Self::DnsNoAddress => (phrase::DOMAIN_WITHOUT_ADDRESS, false, false),
-            Self::DnsServerFailure | Self::DnsTimeout => (phrase::DNS_FAILURE, false, false),
-            Self::ConnectRefused => (phrase::CONNECTION_REFUSED, true, false),
-            Self::ConnectTimeout => (phrase::CONNECTION_TIMEOUT, true, false),
-            Self::ConnectUnreachable => (phrase::NETWORK_UNREACHABLE, true, false),
-            Self::ConnectFailed | Self::ConnectionFailed => {
-                (phrase::CONNECTION_FAILED, true, false)
-            }
-            Self::TlsExpired
-            | Self::TlsNotYetValid
-            | Self::TlsUnknownIssuer
-            | Self::TlsSelfSigned
-            | Self::TlsWrongHost
-            | Self::TlsCertificate
-            | Self::TlsProtocol => (phrase::SSL_ERROR, true, false),
-            Self::ConnectionReset => (phrase::CONNECTION_RESET, true, false),
-            Self::ConnectionClosed => (phrase::CONNECTION_CLOSED, true, false),
-            Self::ResponseTimeout => (phrase::RESPONSE_TIMEOUT, true, false),
-            Self::ResponseMalformed => (phrase::INVALID_RESPONSE, true, false),
-            Self::TooManyRedirects => (phrase::TOO_MANY_REDIRECTS, true, false),
-            Self::RedirectRefused => (phrase::INVALID_REDIRECT, true, false),
-            Self::BodyNotExpected => (phrase::PAGE_CONTENT_NOT_EXPECTED, true, true),
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Request => "request",
+            Self::FirstByte => "first_byte",
+            Self::Head => "head",
+            Self::Redirect => "redirect",
+            Self::Body => "body",
+            Self::Check => "check",
         }
     }
 
-    /// TLS that fails takes somebody to answer, so it counts as an answer.
-    fn is_tls(self) -> bool {
-        self.verdict().0 == phrase::SSL_ERROR
+    /// Where a connection that stood failed, for a person.
+    pub(super) fn place(self) -> &'static str {
+        match self {
+            Self::Resolve => "in the look-up",
+            Self::Connect => "while connecting",
+            Self::Tls => "in the tls handshake",
+            Self::Request => "in the request",
+            Self::FirstByte => "before the first byte",
+            Self::Head => "in the head",
+            Self::Redirect => "in the redirect",
+            Self::Body => "in the body",
+            Self::Check => "in the check",
+        }
     }
 }
 
-/// A probe's failure.
+/// How bad a reason is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The target is not healthy.
+    Failure,
+    /// The target is healthy, and somebody should look at it.
+    Warning,
+}
+
+impl Severity {
+    /// The word in README's table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failure => "failure",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// Whether anything answered, as a reason tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answered {
+    /// Something did: a failure of TLS takes somebody to answer, too.
+    Yes,
+    /// Nothing did.
+    No,
+    /// The host that was asked last did if the head of its answer came whole.
+    ByPhase,
+}
+
+/// Where a reason's phrase comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Words {
+    /// It has one of its own.
+    Own(&'static str),
+    /// The status of the HTTP answer has it. A failure is never called `ok`,
+    /// so that a reader of 1.1.0 is not told that all is well: one with that
+    /// status is [`phrase::PAGE_CONTENT_NOT_EXPECTED`].
+    Http,
+}
+
+/// Which of the times `dns` and `response` are kept: those that are known
+/// whole, all names resolved, the page loaded to its end or bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// Neither.
+    None,
+    /// That of the resolver.
+    Dns,
+    /// Both.
+    Both,
+}
+
+/// What the table says of a reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// The word in the record.
+    pub word: &'static str,
+    /// Whether anything answered.
+    pub answered: Answered,
+    /// The phrase of a failure; that of a warning is HTTP's.
+    pub words: Words,
+    /// The times that are kept of a failure; of a warning both are.
+    pub kept: Kept,
+    /// How bad it is, unless the target says otherwise.
+    pub severity: Severity,
+}
+
+/// Makes the enum, the list of all of it, and the table, so that no reason can
+/// be in one and not in the others.
+macro_rules! reasons {
+    ($($(#[$doc:meta])+ $name:ident = $word:literal, $answered:ident, $words:expr, $kept:ident, $severity:ident;)+) => {
+        /// Why a probe failed, or what it warns of. A closed list: a word that
+        /// was once written keeps its meaning.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $($(#[$doc])+ $name,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the phases.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// The table's line.
+            pub fn verdict(self) -> Verdict {
+                use Words::{Http, Own};
+                match self {
+                    $(Self::$name => Verdict {
+                        word: $word,
+                        answered: Answered::$answered,
+                        words: $words,
+                        kept: Kept::$kept,
+                        severity: Severity::$severity,
+                    },)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// NXDOMAIN.
+    DnsNoSuchDomain = "dns_no_such_domain", No, Own(phrase::DOMAIN_NOT_EXIST), None, Failure;
+    /// The name exists, and has no address, or none of the family asked for.
+    DnsNoAddress = "dns_no_address", No, Own(phrase::DOMAIN_WITHOUT_ADDRESS), None, Failure;
+    /// Servers answered, and none usefully.
+    DnsServerFailure = "dns_server_failure", No, Own(phrase::DNS_FAILURE), None, Failure;
+    /// No server answered.
+    DnsTimeout = "dns_timeout", No, Own(phrase::DNS_FAILURE), None, Failure;
+    /// Refused by every address.
+    ConnectRefused = "connect_refused", No, Own(phrase::CONNECTION_REFUSED), Dns, Failure;
+    /// No answer from an address, and success at none.
+    ConnectTimeout = "connect_timeout", No, Own(phrase::CONNECTION_TIMEOUT), Dns, Failure;
+    /// No route to any address.
+    ConnectUnreachable = "connect_unreachable", No, Own(phrase::NETWORK_UNREACHABLE), Dns, Failure;
+    /// Anything else that connect(2) says.
+    ConnectFailed = "connect_failed", No, Own(phrase::CONNECTION_FAILED), Dns, Failure;
+    /// The certificate's time is over.
+    TlsExpired = "tls_expired", Yes, Own(phrase::SSL_ERROR), Dns, Failure;
+    /// The certificate's time has not begun.
+    TlsNotYetValid = "tls_not_yet_valid", Yes, Own(phrase::SSL_ERROR), Dns, Failure;
+    /// The certificate is signed by nobody that is trusted here.
+    TlsUnknownIssuer = "tls_unknown_issuer", Yes, Own(phrase::SSL_ERROR), Dns, Failure;
+    /// The certificate is signed by itself alone.
+    TlsSelfSigned = "tls_self_signed", Yes, Own(phrase::SSL_ERROR), Dns, Failure;
+    /// The certificate is for another host.
+    TlsWrongHost = "tls_wrong_host", Yes, Own(phrase::SSL_ERROR), Dns, Failure;
+    /// Any other fault of a certificate.
+    TlsCertificate = "tls_certificate", Yes, Own(phrase::SSL_ERROR), Dns, Failure;
+    /// TLS failed in another way: no common version, an alert, no TLS at all.
+    TlsProtocol = "tls_protocol", Yes, Own(phrase::SSL_ERROR), Dns, Failure;
+    /// The deadline came in the TLS handshake.
+    TlsTimeout = "tls_timeout", No, Own(phrase::RESPONSE_TIMEOUT), Dns, Failure;
+    /// The deadline came while the request was being sent: the site reads too slowly.
+    SendTimeout = "send_timeout", No, Own(phrase::RESPONSE_TIMEOUT), Dns, Failure;
+    /// The connection broke while the request was being sent.
+    SendFailed = "send_failed", No, Own(phrase::CONNECTION_FAILED), Dns, Failure;
+    /// The deadline came before the answer's first byte.
+    FirstByteTimeout = "first_byte_timeout", No, Own(phrase::RESPONSE_TIMEOUT), Dns, Failure;
+    /// The deadline came between the answer's first byte and the end of its head.
+    HeadTimeout = "head_timeout", No, Own(phrase::RESPONSE_TIMEOUT), Dns, Failure;
+    /// The deadline came in the body.
+    BodyTimeout = "body_timeout", Yes, Own(phrase::RESPONSE_TIMEOUT), Dns, Failure;
+    /// A TCP reset after the connection stood.
+    ConnectionReset = "connection_reset", ByPhase, Own(phrase::CONNECTION_RESET), Dns, Failure;
+    /// An end of the connection where more was due.
+    ClosedEarly = "closed_early", ByPhase, Own(phrase::CONNECTION_CLOSED), Dns, Failure;
+    /// The system failed the connection in another way.
+    ConnectionFailed = "connection_failed", ByPhase, Own(phrase::CONNECTION_FAILED), Dns, Failure;
+    /// Not HTTP, or a body that is not coded as declared.
+    MalformedResponse = "malformed_response", ByPhase, Own(phrase::INVALID_RESPONSE), Dns, Failure;
+    /// The answer's head is longer than is read.
+    HeadTooLarge = "head_too_large", No, Own(phrase::INVALID_RESPONSE), Dns, Failure;
+    /// More redirects than are followed.
+    TooManyRedirects = "too_many_redirects", Yes, Own(phrase::TOO_MANY_REDIRECTS), Dns, Failure;
+    /// A redirect to what can't be asked for.
+    RedirectRefused = "redirect_refused", Yes, Own(phrase::INVALID_REDIRECT), Dns, Failure;
+    /// The page is not as it should be: the regexp is not in it.
+    BodyNotExpected = "body_not_expected", Yes, Own(phrase::PAGE_CONTENT_NOT_EXPECTED), Both, Failure;
+    /// The final answer's status is none of those expected: 200 to 399, unless the target says otherwise.
+    StatusNotExpected = "status_not_expected", Yes, Http, Both, Failure;
+    /// The certificate ends in fewer days than the target asks for.
+    CertificateExpiresSoon = "certificate_expires_soon", Yes, Own(phrase::SSL_ERROR), Both, Warning;
+    /// The answer took longer than the target asks for.
+    TooSlow = "too_slow", Yes, Own(phrase::RESPONSE_TIMEOUT), Both, Warning;
+}
+
+impl Reason {
+    /// The word in the record.
+    pub fn as_str(self) -> &'static str {
+        self.verdict().word
+    }
+
+    /// How bad it is, unless the target says otherwise.
+    pub fn severity(self) -> Severity {
+        self.verdict().severity
+    }
+}
+
+/// What is wrong: a failure, or a warning where its severity says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// Why.
     pub reason: Reason,
     /// When.
     pub phase: Phase,
+    /// The table's, or what the target says.
+    pub severity: Severity,
     /// For a person; none when the phrase says it all.
     pub detail: Option<String>,
 }
 
 impl Failure {
-    /// A failure whose phrase says it all.
+    /// One whose phrase says it all.
     pub(super) fn new(reason: Reason, phase: Phase) -> Self {
-        Self { reason, phase, detail: None }
+        Self { reason, phase, severity: reason.severity(), detail: None }
     }
 
-    /// A failure with a word on how.
+    /// One with a word on how.
     pub(super) fn with(reason: Reason, phase: Phase, detail: impl Into<String>) -> Self {
-        Self { reason, phase, detail: Some(detail.into()) }
+        Self { detail: Some(detail.into()), ..Self::new(reason, phase) }
     }
 
     /// Adds the host, which after a redirect is not the target's own.
@@ -147,53 +278,65 @@ impl Failure {
         self
     }
 
-    /// `responsive` takes the head of an HTTP answer from the host that was
-    /// asked last, or a failure of TLS.
-    fn status(&self) -> Status {
-        match self.phase >= Phase::Body || self.reason.is_tls() {
-            true => Status::Responsive,
-            false => Status::Unresponsive,
+    /// What records and people are told of it.
+    pub(super) fn told(&self, http_status: Option<u16>) -> Told {
+        let verdict = self.reason.verdict();
+        let is_warning = self.severity == Severity::Warning;
+        let has_answered = match verdict.answered {
+            Answered::Yes => true,
+            Answered::No => false,
+            Answered::ByPhase => self.phase > Phase::Head,
+        };
+        let phrase = match verdict.words {
+            Words::Own(phrase) if !is_warning => phrase,
+            _ => match http_status.map_or(phrase::UNKNOWN_STATUS, phrase_of_status) {
+                phrase::OK if !is_warning => phrase::PAGE_CONTENT_NOT_EXPECTED,
+                phrase => phrase,
+            },
+        };
+        Told {
+            status: if has_answered { Status::Responsive } else { Status::Unresponsive },
+            phrase,
+            kept: if is_warning { Kept::Both } else { verdict.kept },
+            detail: self.detail.as_deref().map(plain),
         }
     }
 }
 
-/// The outcome of a probe that ended with this HTTP status, or failed.
-pub(super) fn outcome(result: Result<u16, Failure>, timings: &Timings) -> Outcome {
-    let (dns_ms, response_ms) = (milliseconds(timings.dns), milliseconds(timings.response));
-    match result {
-        Ok(number) => {
-            let known = phrase::of_status(number);
-            Outcome {
-                status: Status::Responsive,
-                phrase: known.unwrap_or(phrase::UNKNOWN_STATUS),
-                dns_ms: Some(dns_ms),
-                response_ms: Some(response_ms),
-                detail: known.is_none().then(|| number.to_string()),
-                failure: None,
-            }
-        }
-        Err(mut failure) => {
-            let (phrase, keeps_dns, keeps_response) = failure.reason.verdict();
-            failure.detail = failure.detail.map(|text| cut(&text));
-            Outcome {
-                status: failure.status(),
-                phrase,
-                dns_ms: keeps_dns.then_some(dns_ms),
-                response_ms: keeps_response.then_some(response_ms),
-                detail: failure.detail.clone(),
-                failure: Some((failure.reason, failure.phase)),
-            }
+/// The contract's part of a result.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) status: Status,
+    pub(super) phrase: &'static str,
+    pub(super) kept: Kept,
+    pub(super) detail: Option<String>,
+}
+
+impl Told {
+    /// Of a probe in which nothing was wrong, that ended with this status.
+    pub(super) fn all_well(http_status: u16) -> Self {
+        let is_known = phrase::of_status(http_status).is_some();
+        Self {
+            status: Status::Responsive,
+            phrase: phrase_of_status(http_status),
+            kept: Kept::Both,
+            detail: (!is_known).then(|| http_status.to_string()),
         }
     }
 }
 
-fn milliseconds(time: std::time::Duration) -> u32 {
+fn phrase_of_status(number: u16) -> &'static str {
+    phrase::of_status(number).unwrap_or(phrase::UNKNOWN_STATUS)
+}
+
+/// Whole milliseconds, as 1.1.0 counts.
+pub(super) fn milliseconds(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// At most [`DETAIL_CHARS_MAX`] characters, none of which moves a terminal's cursor:
 /// some of a detail comes from the site.
-fn cut(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().map(plain).take(DETAIL_CHARS_MAX).collect()
 }

@@ -5,10 +5,10 @@ use common::record::{Record, Status};
 use crossbeam_channel::bounded;
 
 use super::*;
-use crate::targets::{Target, parse};
+use crate::targets::{Defaults, Target, parse};
 
 fn target() -> Arc<Target> {
-    Arc::new(parse("http://a.example/", "webactivity-").unwrap().remove(0))
+    Arc::new(parse("http://a.example/", "webactivity-", &Defaults::default()).unwrap().remove(0))
 }
 
 fn probed(target: &Arc<Target>) -> Probed {

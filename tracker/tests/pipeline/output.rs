@@ -23,14 +23,73 @@ fn once_probes_each_target_and_says_whether_all_are_healthy() {
         bad.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     lines.sort_by_key(|line| line["phrase"].to_string());
     let of = |line: &serde_json::Value| {
-        ["from", "url", "status", "phrase", "detail"].map(|key| line[key].clone())
+        ["from", "url", "status", "phrase", "detail", "healthy", "reason", "phase", "http_status"]
+            .map(|key| line[key].clone())
     };
     let expected = serde_json::json!([
-        ["oslo", "http://nothing.invalid/", "unresponsive", "domain not exist", null],
-        ["oslo", site, "responsive", "ok", null],
-        ["oslo", site, "responsive", "page content not expected", "bye"],
+        [
+            "oslo",
+            "http://nothing.invalid/",
+            "unresponsive",
+            "domain not exist",
+            null,
+            false,
+            "dns_no_such_domain",
+            "resolve",
+            null
+        ],
+        ["oslo", site, "responsive", "ok", null, true, null, null, 200],
+        [
+            "oslo",
+            site,
+            "responsive",
+            "page content not expected",
+            "bye",
+            false,
+            "body_not_expected",
+            "check",
+            200
+        ],
     ]);
     assert_eq!(serde_json::json!(lines.iter().map(of).collect::<Vec<_>>()), expected);
+    let good = &lines[1];
+    let facts = ["address", "http_version", "body_bytes", "redirects"].map(|key| &good[key]);
+    assert_eq!(serde_json::json!(facts), serde_json::json!(["127.0.0.1", "1.1", 5, 0]));
+    let phases = ["resolve_us", "connect_us", "first_byte_us", "transfer_us"];
+    let sum: i64 = phases.iter().map(|key| good[key].as_i64().unwrap()).sum();
+    assert!(sum <= good["total_us"].as_i64().unwrap(), "{good}");
+    assert!(["tls_us", "final_url", "certificate_end"].iter().all(|key| good[key].is_null()));
+}
+
+/// An answer that is well and is not called `ok`.
+#[test]
+fn a_status_below_400_is_healthy() {
+    let site = Site::http(|_| vec![Step::Send(answer(204))]).unwrap();
+    let ended = run(&["--once", "-w", &format!("http://127.0.0.1:{}/", site.port())], &[]);
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stdout);
+    assert!(ended.stdout.contains(" up   "), "{}", ended.stdout);
+}
+
+#[test]
+fn the_roots_that_are_named_are_the_ones_that_count() {
+    let authority = testkit::certificates::Authority::new("trusted").unwrap();
+    let config = authority.server(&["127.0.0.1"], testkit::certificates::Validity::Now).unwrap();
+    let site = Site::https(config, |_| vec![Step::Send(answer(200))]).unwrap();
+    let url = format!("https://127.0.0.1:{}/", site.port());
+    let pem = authority.pem();
+    let empty = ("SSL_CERT_FILE", "/dev/null");
+    let unknown = "tls_unknown_issuer: certificate of an unknown issuer";
+    let none = "tls_unknown_issuer: no root certificates on this machine";
+    for (variables, expected) in [
+        ([("ROOTS", pem.as_str()), empty], " ok "),
+        ([("ROOTS", "mozilla"), empty], unknown),
+        ([("ROOTS", "system"), empty], none),
+        // Who named them gets no others.
+        ([("ROOTS", ""), empty], none),
+    ] {
+        let ended = run(&["--once", "--retries", "0", "-w", &url], &variables);
+        assert!(ended.stdout.contains(expected), "{expected}: {}", ended.stdout);
+    }
 }
 
 /// Goes red when the servers given, or the cache, do not reach the prober.

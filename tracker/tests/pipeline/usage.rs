@@ -32,6 +32,21 @@ fn what_is_wrong_where_it_came_from_and_what_was_expected() {
         ),
         (
             &["--once"],
+            &[SITE, ("RETRIES", "11")],
+            "RETRIES: 11 is out of range: expected 0 to 10 retries",
+        ),
+        (
+            &["--once", "--sentinel", "a.io"],
+            &[SITE],
+            "--sentinel: \"a.io\" is not host:port: expected 1 to 8 of host:port,host:port,...",
+        ),
+        (
+            &["--workers", "2049", "--once"],
+            &[SITE],
+            "--workers: 2049 is out of range: expected 1 to 2048 workers",
+        ),
+        (
+            &["--once"],
             &[SITE, ("RESOLVER", "192.0.2.1,dns.example")],
             "RESOLVER: \"dns.example\" is no ip address: expected up to three of ip, ip:port or [ip]:port",
         ),
@@ -92,6 +107,16 @@ fn what_is_wrong_where_it_came_from_and_what_was_expected() {
             "SPOOL_MAX: 1 is out of range: expected 16 to 1048576 MiB",
         ),
         (
+            &["--once", "--roots", "/nowhere/roots.pem"],
+            &[SITE],
+            "--roots: /nowhere/roots.pem: No such file or directory (os error 2): expected system, mozilla, or CA certificates in PEM",
+        ),
+        (
+            &["--once"],
+            &[SITE, ("ROOTS", "-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----")],
+            "ROOTS: the PEM text given: a certificate that can't be a root: expected system, mozilla, or CA certificates in PEM",
+        ),
+        (
             &["-l", "123456789012345678901234567890123"],
             &[SITE],
             "--location: has 33 characters: expected 1 to 32 characters",
@@ -118,6 +143,9 @@ fn help_goes_to_standard_output_and_names_every_variable() {
         "WEBSITES",
         "TIMEOUT",
         "PERIOD",
+        "WORKERS",
+        "RETRIES",
+        "SENTINEL",
         "KAFKA",
         "CA",
         "CERT",
@@ -130,6 +158,7 @@ fn help_goes_to_standard_output_and_names_every_variable() {
         "TOPIC_REPLICATION",
         "TOPIC_RETENTION",
         "BODY_MAX",
+        "ROOTS",
         "SPOOL",
         "SPOOL_MAX",
     ] {

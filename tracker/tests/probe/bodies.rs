@@ -2,7 +2,7 @@ use common::phrase;
 use testkit::sites::{Site, Step, chunked, deflate_raw, deflate_zlib, gzip, head_of, with_length};
 use tracker::probe::Limits;
 
-use crate::{Seen, answered, broken, limits, probe, probe_within};
+use crate::{Seen, broken, limits, mismatched, probe, probe_within, unanswered, well};
 
 fn see(bytes: Vec<u8>, check: &str) -> Seen {
     let site = Site::sends(bytes).unwrap();
@@ -31,17 +31,17 @@ fn a_body_is_decoded_as_its_answer_declares() {
         (coded("gzip", &[gzip(text), b"and more".to_vec()].concat()), "with a tail"),
         (coded("gzip", &[gzip(&text[..9]), gzip(&text[9..])].concat()), "in members"),
     ] {
-        assert_eq!(see(bytes, "^a page .* and its end$"), answered("ok", None), "{case}");
+        assert_eq!(see(bytes, "^a page .* and its end$"), well("ok"), "{case}");
     }
 }
 
 #[test]
 fn a_coded_body_may_be_empty() {
     for coding in ["gzip", "deflate", "br"] {
-        assert_eq!(see(coded(coding, b""), "^$"), answered("ok", None), "{coding}");
+        assert_eq!(see(coded(coding, b""), "^$"), well("ok"), "{coding}");
     }
     let bodiless = head_of(304, &["Content-Encoding: br"]);
-    assert_eq!(see(bodiless, "^$"), answered("not modified", None));
+    assert_eq!(see(bodiless, "^$"), well("not modified"));
 }
 
 #[test]
@@ -67,7 +67,8 @@ fn a_body_that_is_not_coded_as_declared_is_never_ok() {
         for check in [Some(""), None] {
             let url = format!("http://127.0.0.1:{}/", site.port());
             let seen = Seen::from(probe(&url, check));
-            assert_eq!(seen, broken(invalid, detail), "{check:?}");
+            let expected = broken(invalid, detail).because("malformed_response", "body");
+            assert_eq!(seen, expected, "{check:?}");
         }
     }
 }
@@ -76,7 +77,8 @@ fn a_body_that_is_not_coded_as_declared_is_never_ok() {
 fn a_coded_body_that_is_cut_short_by_the_site_is_the_connection_s_fault() {
     let mut bytes = coded("gzip", &gzip(&b"some text".repeat(1000)));
     bytes.truncate(bytes.len() - 10);
-    assert_eq!(see(bytes, ""), broken(phrase::CONNECTION_CLOSED, "in the body"));
+    let expected = broken(phrase::CONNECTION_CLOSED, "in the body");
+    assert_eq!(see(bytes, ""), expected.because("closed_early", "body"));
 }
 
 #[test]
@@ -89,7 +91,7 @@ fn the_text_is_read_in_its_own_character_set() {
         ("text/html; charset=shift_jis", b"\x93\xfa\x96\x7b", "^日本$"),
     ] {
         let bytes = with_length(200, &[&format!("Content-Type: {content_type}")], body);
-        assert_eq!(see(bytes, check), answered("ok", None), "{content_type}");
+        assert_eq!(see(bytes, check), well("ok"), "{content_type}");
     }
 }
 
@@ -108,9 +110,9 @@ fn reading_stops_at_the_bound_and_the_check_sees_no_further() {
             let url = format!("http://127.0.0.1:{}/", site.port());
             Seen::from(probe_within(small, &url, check))
         };
-        assert_eq!(see(Some("in sight")), answered("ok", None), "{case}");
-        assert_eq!(see(None), answered("ok", None), "{case}");
-        let missing = answered(phrase::PAGE_CONTENT_NOT_EXPECTED, Some("out of"));
+        assert_eq!(see(Some("in sight")), well("ok"), "{case}");
+        assert_eq!(see(None), well("ok"), "{case}");
+        let missing = mismatched("out of");
         assert_eq!(see(Some("out of")), missing, "{case}");
     }
 }
@@ -118,5 +120,30 @@ fn reading_stops_at_the_bound_and_the_check_sees_no_further() {
 #[test]
 fn a_bomb_is_read_to_the_bound_only() {
     let bomb = gzip(&vec![0; 50 * 1024 * 1024]);
-    assert_eq!(see(coded("gzip", &bomb), "^\0+$"), answered("ok", None));
+    assert_eq!(see(coded("gzip", &bomb), "^\0+$"), well("ok"));
+}
+
+/// What a site sends for ever is not kept for ever, nor waited for to the deadline.
+#[test]
+fn what_never_ends_is_given_up_at_a_bound() {
+    let invalid = phrase::INVALID_RESPONSE;
+    let too_large = unanswered(invalid, "more than 64 KiB").because("head_too_large", "head");
+    let chunked = || head_of(200, &["Transfer-Encoding: chunked"]);
+    let framing =
+        || broken(invalid, "framing of more than 64 KiB").because("malformed_response", "body");
+    for (start, again, expected) in [
+        (b"HTTP/1.1 200 OK\r\nX: ".to_vec(), "x", too_large),
+        (chunked(), "0", framing()),
+        ([chunked(), b"1;x=".to_vec()].concat(), "x", framing()),
+        ([chunked(), b"0\r\nX: ".to_vec()].concat(), "x", framing()),
+    ] {
+        let shown = String::from_utf8_lossy(&start).into_owned();
+        let more = again.repeat(64 * 1024).into_bytes();
+        let mut steps = vec![Step::ReadRequest, Step::Send(start)];
+        steps.extend(std::iter::repeat_n(Step::Send(more), 3));
+        steps.push(Step::Hang);
+        let site = Site::raw(steps).unwrap();
+        let seen = Seen::from(probe(&format!("http://127.0.0.1:{}/", site.port()), None));
+        assert_eq!(seen, expected, "{shown}");
+    }
 }

@@ -4,7 +4,11 @@
 #![cfg(test)]
 
 mod bodies;
+mod certificates;
 mod deadlines;
+mod facts;
+mod names;
+mod reasons;
 mod resolver;
 mod resolver_faults;
 mod resolver_files;
@@ -16,8 +20,11 @@ use std::time::Duration;
 use common::record::Status;
 use regex::Regex;
 use rustls::pki_types::CertificateDer;
+use testkit::sites::Site;
 use tracker::probe::resolver::{Servers, Sources};
-use tracker::probe::{Limits, Outcome, Prober, Roots};
+use tracker::probe::verdict::Failure;
+use tracker::probe::{Ask, Limits, Outcome, Prober, Roots};
+use url::Url;
 
 /// No probe of a test that passes comes near this.
 const AMPLE: Duration = Duration::from_secs(20);
@@ -38,8 +45,24 @@ fn sources(servers: Vec<SocketAddr>) -> Sources {
     }
 }
 
-fn prober_with(limits: Limits, roots: Vec<CertificateDer<'static>>) -> Prober {
-    Prober::with(limits, sources(vec![]), &Roots::These(roots)).unwrap()
+/// A prober, and what it may take.
+struct Tester {
+    prober: Prober,
+    limits: Limits,
+}
+
+impl Tester {
+    fn with(limits: Limits, sources: Sources, roots: &Roots) -> Self {
+        Self { prober: Prober::new(sources, roots).unwrap(), limits }
+    }
+
+    fn probe(&self, url: &Url, check: Option<&Regex>) -> Outcome {
+        self.prober.probe(&Ask { check, limits: self.limits, ..Ask::new(url) })
+    }
+}
+
+fn prober_with(limits: Limits, roots: Vec<CertificateDer<'static>>) -> Tester {
+    Tester::with(limits, sources(vec![]), &Roots::These(roots))
 }
 
 fn probe(url: &str, check: Option<&str>) -> Outcome {
@@ -56,6 +79,8 @@ fn probe_within(limits: Limits, url: &str, check: Option<&str>) -> Outcome {
 struct Seen {
     status: Status,
     phrase: &'static str,
+    /// The words for why and in which phase; none when all is well.
+    because: Option<(&'static str, &'static str)>,
     dns: bool,
     response: bool,
     detail: Option<String>,
@@ -63,9 +88,11 @@ struct Seen {
 
 impl From<Outcome> for Seen {
     fn from(outcome: Outcome) -> Self {
+        let of = |failure: Failure| (failure.reason.as_str(), failure.phase.as_str());
         Self {
             status: outcome.status,
             phrase: outcome.phrase,
+            because: outcome.failure.map(of),
             dns: outcome.dns_ms.is_some(),
             response: outcome.response_ms.is_some(),
             detail: outcome.detail,
@@ -73,20 +100,38 @@ impl From<Outcome> for Seen {
     }
 }
 
-/// Answered in full.
-fn answered(phrase: &'static str, detail: Option<&str>) -> Seen {
+impl Seen {
+    fn because(self, reason: &'static str, phase: &'static str) -> Self {
+        Self { because: Some((reason, phase)), ..self }
+    }
+}
+
+/// All is well.
+fn well(phrase: &'static str) -> Seen {
     Seen {
         status: Status::Responsive,
         phrase,
+        because: None,
         dns: true,
         response: true,
-        detail: detail.map(str::to_owned),
+        detail: None,
     }
+}
+
+/// Answered in full, with a status that is not expected.
+fn unexpected(phrase: &'static str, detail: Option<&str>) -> Seen {
+    Seen { detail: detail.map(str::to_owned), ..well(phrase) }
+        .because("status_not_expected", "check")
+}
+
+/// Answered in full, without what is looked for.
+fn mismatched(check: &str) -> Seen {
+    unexpected("page content not expected", Some(check)).because("body_not_expected", "check")
 }
 
 /// Answered, and the page was not loaded.
 fn broken(phrase: &'static str, detail: &str) -> Seen {
-    Seen { response: false, ..answered(phrase, Some(detail)) }
+    Seen { response: false, detail: Some(detail.to_owned()), ..well(phrase) }
 }
 
 /// Not answered, though the name was resolved.
@@ -97,4 +142,9 @@ fn unanswered(phrase: &'static str, detail: &str) -> Seen {
 /// The name was not resolved.
 fn unresolved(phrase: &'static str, detail: Option<&str>) -> Seen {
     Seen { dns: false, detail: detail.map(str::to_owned), ..unanswered(phrase, "") }
+}
+
+/// A request that the buffers of a narrow site do not hold.
+fn large_request(site: &Site) -> String {
+    format!("http://user:{}@127.0.0.1:{}/", "x".repeat(128 * 1024), site.port())
 }

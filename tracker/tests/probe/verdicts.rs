@@ -1,16 +1,15 @@
 use std::time::Duration;
 
 use common::phrase;
-use testkit::certificates::{Authority, Validity, self_signed};
 use testkit::dns::{DnsServer, Does, Kind};
 use testkit::sites::{
     BlackHole, Refusing, Site, Step, answer, demo, head_of, page, redirect, with_length,
 };
-use tracker::probe::{Limits, Outcome, Prober, Roots};
+use tracker::probe::{Limits, Outcome, Roots};
 
 use crate::{
-    Seen, answered, broken, limits, probe, probe_within, prober_with, sources, unanswered,
-    unresolved,
+    Seen, Tester, broken, large_request, limits, mismatched, probe, probe_within, sources,
+    unanswered, unexpected, unresolved, well,
 };
 
 fn url(site: &Site, path: &str) -> String {
@@ -28,6 +27,14 @@ fn does(steps: Vec<Step>) -> Seen {
     probe(&url(&site, "/"), None).into()
 }
 
+fn no_such_domain(detail: Option<&str>) -> Seen {
+    unresolved(phrase::DOMAIN_NOT_EXIST, detail).because("dns_no_such_domain", "resolve")
+}
+
+fn refused(detail: &str) -> Seen {
+    unanswered(phrase::CONNECTION_REFUSED, detail).because("connect_refused", "connect")
+}
+
 #[test]
 fn an_answer_is_called_by_its_number_and_not_by_its_own_words() {
     for (status, phrase) in [
@@ -41,18 +48,21 @@ fn an_answer_is_called_by_its_number_and_not_by_its_own_words() {
         (500, "internal server error"),
         (503, "service unavailable"),
     ] {
-        assert_eq!(sends(answer(status)), answered(phrase, None), "{status}");
-    }
-    for (status, number) in [(299, "299"), (418, "418"), (599, "599"), (999, "999")] {
-        let expected = answered(phrase::UNKNOWN_STATUS, Some(number));
+        let expected = if status < 400 { well(phrase) } else { unexpected(phrase, None) };
         assert_eq!(sends(answer(status)), expected, "{status}");
+    }
+    let unknown = phrase::UNKNOWN_STATUS;
+    let without_name = Seen { detail: Some("299".to_owned()), ..well(unknown) };
+    assert_eq!(sends(answer(299)), without_name);
+    for (status, number) in [(418, "418"), (599, "599"), (999, "999")] {
+        assert_eq!(sends(answer(status)), unexpected(unknown, Some(number)), "{status}");
     }
 }
 
 #[test]
 fn an_interim_answer_is_passed_over() {
     let early = head_of(103, &["Link: </style.css>; rel=preload"]);
-    assert_eq!(sends([early, answer(200)].concat()), answered("ok", None));
+    assert_eq!(sends([early, answer(200)].concat()), well("ok"));
 }
 
 #[test]
@@ -63,10 +73,10 @@ fn the_page_is_searched_whatever_its_status() {
     })
     .unwrap();
     for (path, check, expected) in [
-        ("/", r"<b>t\w+", answered("ok", None)),
-        ("/gone", "three$", answered("not found", None)),
-        ("/", "four", answered(phrase::PAGE_CONTENT_NOT_EXPECTED, Some("four"))),
-        ("/gone", "four", answered(phrase::PAGE_CONTENT_NOT_EXPECTED, Some("four"))),
+        ("/", r"<b>t\w+", well("ok")),
+        ("/gone", "three$", unexpected("not found", None)),
+        ("/", "four", mismatched("four")),
+        ("/gone", "four", mismatched("four")),
     ] {
         assert_eq!(Seen::from(probe(&url(&site, path), Some(check))), expected, "{path} {check}");
     }
@@ -97,7 +107,7 @@ fn a_request_says_who_asks_and_for_what() {
     assert_eq!(lines.iter().filter(|line| line.starts_with("host:")).count(), 1);
     // A token is a long password.
     let seen = Seen::from(probe(&format!("http://u:{}@127.0.0.1:{port}/", "x".repeat(6000)), None));
-    assert_eq!(seen, answered("ok", None));
+    assert_eq!(seen, well("ok"));
 }
 
 #[test]
@@ -110,7 +120,7 @@ fn each_probe_and_each_redirect_has_a_connection_of_its_own() {
         })]
     })
     .unwrap();
-    let expected = answered("ok", None);
+    let expected = well("ok");
     assert_eq!(Seen::from(probe(&url(&site, "/"), Some("arrived"))), expected);
     assert_eq!(site.connections(), 3);
 }
@@ -136,22 +146,26 @@ fn redirects_are_followed_as_browsers_do() {
     })
     .unwrap();
     let see = |path: &str| Seen::from(probe(&url(&site, path), None));
-    assert_eq!(see("/300"), answered("multiple choices", None));
-    assert_eq!(see("/302"), answered("ok", None));
-    assert_eq!(see("/303"), answered("ok", None));
-    assert_eq!(see("/307"), answered("ok", None));
-    assert_eq!(see("/twice"), answered("ok", None));
-    assert_eq!(see("/nowhere"), answered("found", None));
-    assert_eq!(see("/ftp"), broken(phrase::INVALID_REDIRECT, "ftp://127.0.0.1/file"));
-    assert_eq!(see("/bad"), broken(phrase::INVALID_REDIRECT, "invalid IPv6 address: http://[::1/"));
+    assert_eq!(see("/300"), well("multiple choices"));
+    assert_eq!(see("/302"), well("ok"));
+    assert_eq!(see("/303"), well("ok"));
+    assert_eq!(see("/307"), well("ok"));
+    assert_eq!(see("/twice"), well("ok"));
+    assert_eq!(see("/nowhere"), well("found"));
+    let refused =
+        |detail| broken(phrase::INVALID_REDIRECT, detail).because("redirect_refused", "redirect");
+    assert_eq!(see("/ftp"), refused("ftp://127.0.0.1/file"));
+    assert_eq!(see("/bad"), refused("invalid IPv6 address: http://[::1/"));
     let looped = format!("more than 10, last to http://127.0.0.1:{}/loop", site.port());
+    let looped =
+        || broken(phrase::TOO_MANY_REDIRECTS, &looped).because("too_many_redirects", "redirect");
     // Credentials stay with a relative redirect, and out of what is told of it.
     let with_secret = format!("http://user:s3cret@127.0.0.1:{}/loop", site.port());
     let seen = Seen::from(probe(&with_secret, None));
-    assert_eq!(seen, broken(phrase::TOO_MANY_REDIRECTS, &looped));
-    assert_eq!(see("/ftp-user"), broken(phrase::INVALID_REDIRECT, "ftp://127.0.0.1/file"));
+    assert_eq!(seen, looped());
+    assert_eq!(see("/ftp-user"), refused("ftp://127.0.0.1/file"));
     let before = site.connections();
-    assert_eq!(see("/loop"), broken(phrase::TOO_MANY_REDIRECTS, &looped));
+    assert_eq!(see("/loop"), looped());
     assert_eq!(site.connections() - before, 11);
     let none = Limits { redirects_max: 0, ..limits() };
     let seen = Seen::from(probe_within(none, &url(&site, "/302"), None));
@@ -173,10 +187,10 @@ fn what_fails_behind_a_redirect_names_the_host() {
     })
     .unwrap();
     let seen = Seen::from(probe(&url(&site, "/gone"), None));
-    assert_eq!(seen, unresolved(phrase::DOMAIN_NOT_EXIST, Some("gone.invalid")));
+    assert_eq!(seen, no_such_domain(Some("gone.invalid")));
     let seen = Seen::from(probe(&url(&site, "/"), None));
     let detail = format!("127.0.0.1: 127.0.0.1:{port}");
-    assert_eq!(seen, unanswered(phrase::CONNECTION_REFUSED, &detail));
+    assert_eq!(seen, refused(&detail));
 }
 
 #[test]
@@ -184,20 +198,44 @@ fn a_connection_that_does_not_come_about_is_told_apart() {
     let refusing = Refusing::new().unwrap();
     let port = refusing.port().unwrap();
     let seen = Seen::from(probe(&format!("http://127.0.0.1:{port}/"), None));
-    assert_eq!(seen, unanswered(phrase::CONNECTION_REFUSED, &format!("127.0.0.1:{port}")));
+    assert_eq!(seen, refused(&format!("127.0.0.1:{port}")));
 
     // No host has the broadcast address, and the kernel says so at once.
     let seen = Seen::from(probe("http://127.255.255.255:81/", None));
-    assert_eq!(seen, unanswered(phrase::NETWORK_UNREACHABLE, "127.255.255.255:81"));
+    let expected = unanswered(phrase::NETWORK_UNREACHABLE, "127.255.255.255:81");
+    assert_eq!(seen, expected.because("connect_unreachable", "connect"));
 
     let hole = BlackHole::new().unwrap();
     let port = hole.port().unwrap();
     let short = Limits { timeout: Duration::from_millis(300), ..limits() };
     let seen = Seen::from(probe_within(short, &format!("http://127.0.0.1:{port}/"), None));
-    assert_eq!(seen, unanswered(phrase::CONNECTION_TIMEOUT, &format!("127.0.0.1:{port}")));
+    let expected = unanswered(phrase::CONNECTION_TIMEOUT, &format!("127.0.0.1:{port}"));
+    assert_eq!(seen, expected.because("connect_timeout", "connect"));
 
     let seen = Seen::from(probe("http://no-such-name.invalid/", None));
-    assert_eq!(seen, unresolved(phrase::DOMAIN_NOT_EXIST, None));
+    assert_eq!(seen, no_such_domain(None));
+}
+
+/// The one thing that connect(2) refuses for another reason without rights:
+/// an address that is a link's, and the link is not said.
+#[test]
+fn what_the_system_says_of_a_connection_is_passed_on() {
+    if std::net::UdpSocket::bind("[::1]:0").is_err() {
+        println!("not tried: no ipv6 on this machine");
+        return;
+    }
+    let seen = Seen::from(probe("http://[fe80::1]/", None));
+    let text = "Invalid argument (os error 22) ([fe80::1]:80)";
+    let expected = unanswered(phrase::CONNECTION_FAILED, text);
+    assert_eq!(seen, expected.because("connect_failed", "connect"));
+}
+
+#[test]
+fn a_request_that_is_not_taken_is_told_from_an_answer_that_does_not_come() {
+    let site = Site::narrow(vec![Step::ReadSome, Step::Reset]).unwrap();
+    let seen = Seen::from(probe(&large_request(&site), None));
+    let expected = unanswered(phrase::CONNECTION_FAILED, "in the request: connection reset");
+    assert_eq!(seen, expected.because("send_failed", "request"));
 }
 
 #[test]
@@ -211,15 +249,36 @@ fn a_connection_that_breaks_is_told_apart_by_how_and_where() {
     let read = Step::ReadRequest;
     let send = |bytes: &Vec<u8>| Step::Send(bytes.clone());
     for (steps, expected) in [
-        (vec![read.clone()], unanswered(closed, "before the first byte")),
-        (vec![read.clone(), send(&half)], unanswered(closed, "in the head")),
-        (vec![read.clone(), send(&most)], broken(closed, "in the body")),
-        (vec![read.clone(), Step::Reset], unanswered(reset, "before the first byte")),
-        (vec![read.clone(), send(&half), Step::Reset], unanswered(reset, "in the head")),
-        (vec![read.clone(), send(&most), Step::Reset], broken(reset, "in the body")),
+        (
+            vec![read.clone()],
+            unanswered(closed, "before the first byte").because("closed_early", "first_byte"),
+        ),
+        (
+            vec![read.clone(), send(&half)],
+            unanswered(closed, "in the head").because("closed_early", "head"),
+        ),
+        (
+            vec![read.clone(), send(&most)],
+            broken(closed, "in the body").because("closed_early", "body"),
+        ),
+        (
+            vec![read.clone(), Step::Reset],
+            unanswered(reset, "before the first byte").because("connection_reset", "first_byte"),
+        ),
+        (
+            vec![read.clone(), send(&half), Step::Reset],
+            unanswered(reset, "in the head").because("connection_reset", "head"),
+        ),
+        (
+            vec![read.clone(), send(&most), Step::Reset],
+            broken(reset, "in the body").because("connection_reset", "body"),
+        ),
         // A body that ends with the connection ends well only by a close.
-        (vec![read.clone(), send(&headless)], answered("ok", None)),
-        (vec![read.clone(), send(&headless), Step::Reset], broken(reset, "in the body")),
+        (vec![read.clone(), send(&headless)], well("ok")),
+        (
+            vec![read.clone(), send(&headless), Step::Reset],
+            broken(reset, "in the body").because("connection_reset", "body"),
+        ),
     ] {
         let shown = format!("{steps:?}");
         assert_eq!(does(steps), expected, "{shown}");
@@ -237,104 +296,42 @@ fn what_is_not_http_is_an_invalid_response() {
     for (bytes, expected) in [
         (
             b"220 mail.example ESMTP\r\n".to_vec(),
-            unanswered(invalid, "http parse fail: invalid HTTP version"),
+            unanswered(invalid, "http parse fail: invalid HTTP version")
+                .because("malformed_response", "head"),
         ),
         (
             b"\x16\x03\x01\x00\x01".to_vec(),
-            unanswered(invalid, "http parse fail: invalid HTTP version"),
+            unanswered(invalid, "http parse fail: invalid HTTP version")
+                .because("malformed_response", "head"),
         ),
         (
             b"HTTP/1.1 2000 Ok\r\n\r\n".to_vec(),
-            unanswered(invalid, "http parse fail: invalid response status"),
+            unanswered(invalid, "http parse fail: invalid response status")
+                .because("malformed_response", "head"),
         ),
-        (large, unanswered(invalid, "a head of more than 64 KiB")),
-        (head_of(200, &many), unanswered(invalid, "http parse resulted in too many headers")),
-        (bad_length, unanswered(invalid, "content-length header not a number")),
-        (bad_chunks.concat(), broken(invalid, "chunk length cannot be read as a number")),
+        (large, unanswered(invalid, "more than 64 KiB").because("head_too_large", "head")),
+        (
+            head_of(200, &many),
+            unanswered(invalid, "http parse resulted in too many headers")
+                .because("malformed_response", "head"),
+        ),
+        (
+            bad_length,
+            unanswered(invalid, "content-length header not a number")
+                .because("malformed_response", "head"),
+        ),
+        (
+            bad_chunks.concat(),
+            broken(invalid, "chunk length cannot be read as a number")
+                .because("malformed_response", "body"),
+        ),
     ] {
         let start = String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).into_owned();
         assert_eq!(sends(bytes), expected, "{start}");
     }
     // Long, and within the bound.
     let long = head_of(204, &[&format!("X: {}", "x".repeat(60_000))]);
-    assert_eq!(sends(long), answered("no content", None));
-}
-
-#[test]
-fn each_fault_of_a_certificate_is_named() {
-    let authority = Authority::new("trusted").unwrap();
-    let other = Authority::new("other").unwrap();
-    let prober = prober_with(limits(), vec![authority.certificate()]);
-    let see = |config| {
-        let site = Site::https(config, |_| vec![Step::Send(page("secret"))]).unwrap();
-        let url = format!("https://site.localhost:{}/", site.port());
-        Seen::from(prober.probe(&url.parse().unwrap(), None))
-    };
-    let name = ["site.localhost"];
-    let error = phrase::SSL_ERROR;
-    let now = Validity::Now;
-    assert_eq!(see(authority.server(&name, now).unwrap()), answered("ok", None));
-    for (config, detail) in [
-        (authority.server(&name, Validity::Over), "certificate expired"),
-        (authority.server(&name, Validity::NotYet), "certificate not yet valid"),
-        (
-            authority.server(&["a.example", "b.example"], now),
-            "certificate for another host: a.example, b.example",
-        ),
-        (authority.server(&[], now), "certificate for another host: it names none"),
-        (other.server(&name, now), "certificate of an unknown issuer"),
-        (self_signed(&name), "self-signed certificate"),
-    ] {
-        assert_eq!(see(config.unwrap()), broken(error, detail));
-    }
-}
-
-#[test]
-fn an_address_and_a_name_with_a_dot_have_certificates_too() {
-    let authority = Authority::new("trusted").unwrap();
-    let prober = prober_with(limits(), vec![authority.certificate()]);
-    let config = authority.server(&["127.0.0.1", "site.localhost"], Validity::Now).unwrap();
-    let site = Site::https(config, |_| vec![Step::Send(page("secret"))]).unwrap();
-    for host in ["127.0.0.1", "site.localhost."] {
-        let url = format!("https://{host}:{}/", site.port());
-        let seen = Seen::from(prober.probe(&url.parse().unwrap(), None));
-        assert_eq!(seen, answered("ok", None), "{host}");
-    }
-}
-
-#[test]
-fn tls_that_does_not_come_about_is_told_apart() {
-    let see = |steps| {
-        let site = Site::raw(steps).unwrap();
-        Seen::from(probe(&format!("https://127.0.0.1:{}/", site.port()), None))
-    };
-    let answers = b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec();
-    // A fatal alert, handshake_failure.
-    let alert = b"\x15\x03\x03\x00\x02\x02\x28".to_vec();
-    assert_eq!(
-        see(vec![Step::Send(answers), Step::Hang]),
-        broken(phrase::SSL_ERROR, "the answer is not tls")
-    );
-    assert_eq!(
-        see(vec![Step::Send(alert), Step::Hang]),
-        broken(phrase::SSL_ERROR, "the site says: handshake failure")
-    );
-    let place = "in the tls handshake";
-    assert_eq!(see(vec![Step::Reset]), unanswered(phrase::CONNECTION_RESET, place));
-    // A close with the greeting unread is a reset; half a record is read here.
-    let half = b"\x16\x03\x03\x00\x40".to_vec();
-    let shut = vec![Step::ReadSome, Step::Send(half)];
-    assert_eq!(see(shut), unanswered(phrase::CONNECTION_CLOSED, place));
-}
-
-#[test]
-fn a_machine_without_roots_says_so() {
-    let authority = Authority::new("trusted").unwrap();
-    let config = authority.server(&["127.0.0.1"], Validity::Now).unwrap();
-    let site = Site::https(config, |_| vec![Step::Send(page("secret"))]).unwrap();
-    let seen = Seen::from(probe(&format!("https://127.0.0.1:{}/", site.port()), None));
-    let detail = "no root certificates on this machine";
-    assert_eq!(seen, broken(phrase::SSL_ERROR, detail));
+    assert_eq!(sends(long), well("no content"));
 }
 
 #[test]
@@ -357,7 +354,7 @@ fn the_times_are_those_of_dns_and_of_the_response_apart_and_summed_over_redirect
     })
     .unwrap();
     let sources = sources(vec![server.address()]);
-    let prober = Prober::with(limits(), sources, &Roots::These(vec![])).unwrap();
+    let prober = Tester::with(limits(), sources, &Roots::These(vec![]));
     let url = format!("http://slow.example:{}/", site.port());
     let outcome = prober.probe(&url.parse().unwrap(), None);
     let (dns, response) = (outcome.dns_ms.unwrap(), outcome.response_ms.unwrap());
@@ -390,7 +387,7 @@ fn every_site_of_the_demonstration_gets_what_it_promises() {
     let demo = demo().unwrap();
     let roots = certificates(&demo.ca_pem);
     let limits = Limits { timeout: Duration::from_millis(2500), ..limits() };
-    let prober = Prober::with(limits, sources(vec![]), &Roots::These(roots)).unwrap();
+    let prober = Tester::with(limits, sources(vec![]), &Roots::These(roots));
     let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
         let threads: Vec<_> = demo
             .sites

@@ -101,8 +101,26 @@ impl Site {
         Self::raw(vec![Step::ReadRequest, Step::Send(bytes)])
     }
 
+    /// As [`Site::raw`], with buffers on both sides that hold some 64 KiB and
+    /// not the megabytes that are usual on loopback.
+    ///
+    /// # Errors
+    /// As [`Site::raw`].
+    pub fn narrow(steps: Vec<Step>) -> io::Result<Self> {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        listener.set_recv_buffer_size(4096)?;
+        // What a sender's buffer grows to hangs on the size of a segment.
+        listener.set_tcp_mss(536)?;
+        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+        listener.listen(16)?;
+        Self::on(listener.into(), Behaviour::Raw(steps))
+    }
+
     fn start(behaviour: Behaviour) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, behaviour)
+    }
+
+    fn on(listener: TcpListener, behaviour: Behaviour) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);

@@ -176,7 +176,7 @@ impl Server {
     }
 }
 
-const FAMILIES: [RecordType; 2] = [RecordType::AAAA, RecordType::A];
+pub(super) const FAMILIES: [RecordType; 2] = [RecordType::AAAA, RecordType::A];
 
 struct Asker<'a> {
     name: &'a Name,

@@ -17,8 +17,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use hickory_proto::rr::Name;
+use hickory_proto::rr::{Name, RecordType};
 
+use super::ask::Family;
 use super::deadline::Deadline;
 use super::verdict::{Failure, Phase, Reason};
 use ask::{Settled, Way};
@@ -98,6 +99,19 @@ impl Resolver {
         servers: Option<&Servers>,
         deadline: Deadline,
     ) -> Result<Vec<IpAddr>, Failure> {
+        self.resolve_by(Family::Any, host, servers, deadline)
+    }
+
+    /// As [`Resolver::resolve`]; of a family that is not asked for nothing is
+    /// asked, so that it can't fail for it, though the hosts file may still name
+    /// addresses of it.
+    pub(super) fn resolve_by(
+        &self,
+        family: Family,
+        host: &str,
+        servers: Option<&Servers>,
+        deadline: Deadline,
+    ) -> Result<Vec<IpAddr>, Failure> {
         if let Some(addresses) = self.hosts.get().get(host) {
             return Ok(interleave(addresses.to_vec()));
         }
@@ -115,7 +129,7 @@ impl Resolver {
         let way = Way { servers, first, timeout: conf.timeout, attempts: conf.attempts };
         let mut worst = no_such_domain();
         for name in candidates(host, &conf) {
-            match self.look_up(way, &name, deadline) {
+            match self.look_up(way, family, &name, deadline) {
                 Ok(addresses) => return Ok(interleave(addresses)),
                 // Only a name that is surely not there leads on to the next.
                 Err(failure) if failure.reason == Reason::DnsNoSuchDomain => {}
@@ -130,6 +144,7 @@ impl Resolver {
     fn look_up(
         &self,
         way: Way<'_>,
+        family: Family,
         name: &str,
         deadline: Deadline,
     ) -> Result<Vec<IpAddr>, Failure> {
@@ -138,7 +153,7 @@ impl Resolver {
             Failure::with(Reason::DnsServerFailure, Phase::Resolve, text)
         })?;
         for _ in 0..ALIAS_QUESTIONS_MAX {
-            match judge(self.ask(way, &name, deadline), way.servers.as_slice())? {
+            match judge(self.ask(way, family, &name, deadline), way.servers.as_slice())? {
                 Found::Addresses(addresses) => return Ok(addresses),
                 Found::Alias(alias) => name = alias,
             }
@@ -146,10 +161,25 @@ impl Resolver {
         Err(Failure::with(Reason::DnsServerFailure, Phase::Resolve, "a loop of aliases"))
     }
 
-    /// Asks for what the cache does not hold.
-    fn ask(&self, way: Way<'_>, name: &Name, deadline: Deadline) -> [Settled; 2] {
-        let Some(cache) = &self.cache else { return ask::ask(way, name, [None, None], deadline) };
-        let known = cache.get(name, way.servers, Instant::now());
+    /// Asks for what is wanted and the cache does not hold.
+    fn ask(&self, way: Way<'_>, family: Family, name: &Name, deadline: Deadline) -> [Settled; 2] {
+        let unwanted = match family {
+            Family::Any | Family::Both => None,
+            Family::V4 => Some(RecordType::AAAA),
+            Family::V6 => Some(RecordType::A),
+        };
+        let without = |mut known: [Option<Reply>; 2]| {
+            for (known, kind) in known.iter_mut().zip(ask::FAMILIES) {
+                if Some(kind) == unwanted {
+                    *known = Some(Reply::NoData);
+                }
+            }
+            known
+        };
+        let Some(cache) = &self.cache else {
+            return ask::ask(way, name, without([None, None]), deadline);
+        };
+        let known = without(cache.get(name, way.servers, Instant::now()));
         let settled = ask::ask(way, name, known, deadline);
         for (family, one) in settled.iter().enumerate() {
             if let Settled::Reply(Answer { reply, keep }) = one {

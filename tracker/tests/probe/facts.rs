@@ -1,0 +1,179 @@
+//! What a result says beside its verdict: times of phases, addresses, counts.
+
+use std::net::{IpAddr, TcpListener};
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use testkit::certificates::{Authority, Validity, self_signed};
+use testkit::dns::{DnsServer, Does, Kind};
+use testkit::sites::{Site, Step, answer, chunked, gzip, head_of, page, redirect, with_length};
+use tracker::probe::{Ask, Limits, Outcome, Roots, Sum};
+
+use crate::{Tester, limits, probe, prober_with, sources};
+
+/// The first days of the years 2999 and 2001, where the test kit's certificates end.
+const LATE: Option<i64> = Some(32_472_144_000);
+const OVER: Option<i64> = Some(978_307_200);
+
+const WAIT: Duration = Duration::from_millis(100);
+
+fn by(roots: Vec<CertificateDer<'static>>, url: &str) -> Outcome {
+    prober_with(limits(), roots).probe(&url.parse().unwrap(), None)
+}
+
+/// Goes red when a phase of one hop is taken for the phase of all, or the time
+/// of one phase counted in another as well.
+#[test]
+fn each_phase_is_summed_over_redirects_and_counted_once() {
+    let authority = Authority::new("trusted").unwrap();
+    let config = authority.server(&["127.0.0.1"], Validity::Now).unwrap();
+    let secure = Site::https(config, |_| {
+        let bytes = chunked(&[b"1", b"2"]);
+        let middle = bytes.len() - 10;
+        vec![
+            Step::Wait(WAIT),
+            Step::Send(bytes[..middle].to_vec()),
+            Step::Wait(WAIT * 2),
+            Step::Send(bytes[middle..].to_vec()),
+        ]
+    })
+    .unwrap();
+    let port = secure.port();
+    let plain = Site::http(move |_| {
+        let location = format!("https://u:s3cret@127.0.0.1:{port}/end?q#part");
+        vec![Step::Wait(WAIT), Step::Send(redirect(302, &location))]
+    })
+    .unwrap();
+    let url = format!("http://127.0.0.1:{}/", plain.port());
+    let outcome = by(vec![authority.certificate()], &url);
+
+    let facts = &outcome.facts;
+    assert_eq!((outcome.failure.as_ref(), facts.redirects), (None, 1), "{outcome:?}");
+    assert_eq!(facts.final_url.clone(), Some(format!("https://127.0.0.1:{port}/end?q")));
+    assert_eq!(facts.address, Some(IpAddr::from([127, 0, 0, 1])));
+    assert_eq!((facts.http_version, facts.http_status), (Some("1.1"), Some(200)));
+    assert_eq!((facts.body_bytes, facts.certificate_end), (Some(2), LATE));
+
+    let timings = outcome.timings;
+    let ms = |sum: Sum| sum.0.unwrap().as_millis();
+    assert!((200..390).contains(&ms(timings.first_byte)), "{timings:?}");
+    assert!((200..390).contains(&ms(timings.transfer)), "{timings:?}");
+    let phases = [timings.resolve, timings.connect, timings.tls];
+    let phases = [phases.as_slice(), &[timings.first_byte, timings.transfer]].concat();
+    let sum: Duration = phases.iter().map(|phase| phase.0.unwrap()).sum();
+    assert!(timings.tls.0 > Some(Duration::ZERO));
+    assert!(sum <= timings.total, "{timings:?}");
+    // Between the phases nothing waits.
+    assert!(timings.total - sum < Duration::from_millis(190), "{timings:?}");
+}
+
+#[test]
+fn a_phase_that_is_not_reached_has_no_time() {
+    let site = Site::http(|_| vec![Step::Hang]).unwrap();
+    let short = Limits { timeout: WAIT, ..limits() };
+    let url = format!("http://127.0.0.1:{}/", site.port()).parse().unwrap();
+    let outcome = prober_with(short, vec![]).probe(&url, None);
+    let timings = outcome.timings;
+    assert!(timings.connect.0.is_some());
+    assert!(timings.first_byte.0.unwrap() > WAIT / 2, "{timings:?}");
+    assert_eq!((timings.tls, timings.transfer), (Sum(None), Sum(None)));
+    let facts = outcome.facts;
+    assert_eq!((facts.http_version, facts.http_status, facts.body_bytes), (None, None, None));
+    let timings = probe("http://nothing.invalid/", None).timings;
+    assert!(timings.resolve.0.is_some());
+    assert_eq!(timings.connect, Sum(None));
+}
+
+#[test]
+fn the_end_of_a_certificate_is_told_though_it_is_refused() {
+    let [trusted, other] = ["trusted", "other"].map(|name| Authority::new(name).unwrap());
+    let name = ["127.0.0.1"];
+    let end = |config| {
+        let site = Site::https(config, |_| vec![Step::Send(page("secret"))]).unwrap();
+        let url = format!("https://127.0.0.1:{}/", site.port());
+        by(vec![trusted.certificate()], &url).facts.certificate_end
+    };
+    assert_eq!(end(trusted.server(&name, Validity::Now).unwrap()), LATE);
+    assert_eq!(end(trusted.server(&name, Validity::Over).unwrap()), OVER);
+    assert_eq!(end(trusted.server(&name, Validity::NotYet).unwrap()), LATE);
+    assert_eq!(end(trusted.server(&["a.example"], Validity::Now).unwrap()), LATE);
+    assert_eq!(end(other.server(&name, Validity::Over).unwrap()), OVER);
+    assert_eq!(end(self_signed(&name).unwrap()), LATE);
+
+    // It is the final host's, which here has none.
+    let plain = Site::http(|_| vec![Step::Send(answer(200))]).unwrap();
+    let to = format!("http://127.0.0.1:{}/", plain.port());
+    let config = trusted.server(&name, Validity::Now).unwrap();
+    let secure = Site::https(config, move |_| vec![Step::Send(redirect(302, &to))]).unwrap();
+    let url = format!("https://127.0.0.1:{}/", secure.port());
+    let facts = by(vec![trusted.certificate()], &url).facts;
+    assert_eq!((facts.redirects, facts.certificate_end), (1, None));
+}
+
+#[test]
+fn the_bytes_of_a_body_are_counted_as_they_are_read() {
+    let text = b"some text".repeat(1000);
+    let packed = with_length(200, &["Content-Encoding: gzip"], &gzip(&text));
+    let endless = [head_of(200, &[]), vec![b'x'; 5000]].concat();
+    let cut = with_length(200, &[], &text)[..1000].to_vec();
+    let head = with_length(200, &[], &text).len() - text.len();
+    let old = b"HTTP/1.0 200 OK\r\n\r\nfour".to_vec();
+    for (bytes, bytes_max, version, expected) in [
+        (packed, 1_000_000, "1.1", 9000),
+        (endless, 3000, "1.1", 3000),
+        // What came before it failed.
+        (cut, 1_000_000, "1.1", 1000 - head as u64),
+        (old, 1_000_000, "1.0", 4),
+    ] {
+        let site = Site::sends(bytes).unwrap();
+        let bound = Limits { body_bytes_max: bytes_max, ..limits() };
+        let url = format!("http://127.0.0.1:{}/", site.port()).parse().unwrap();
+        let facts = prober_with(bound, vec![]).probe(&url, None).facts;
+        assert_eq!((facts.http_version, facts.body_bytes), (Some(version), Some(expected)));
+    }
+}
+
+#[test]
+fn a_final_url_is_cut_at_its_bound() {
+    let location = format!("/end?{}", "x".repeat(60_000));
+    let site = Site::http(move |path| {
+        vec![Step::Send(if path == "/" { redirect(302, &location) } else { answer(200) })]
+    })
+    .unwrap();
+    let outcome = probe(&format!("http://127.0.0.1:{}/", site.port()), None);
+    assert_eq!(outcome.failure, None);
+    let start = format!("http://127.0.0.1:{}/end?x", site.port());
+    let url = outcome.facts.final_url.unwrap();
+    assert!(url.starts_with(&start) && url.len() == 1024, "{url}");
+}
+
+/// A name with two addresses, of which one accepts and never answers.
+#[test]
+fn another_attempt_can_begin_at_another_address() {
+    let addresses = [[127, 0, 0, 1], [127, 0, 0, 2]].map(IpAddr::from);
+    let server = DnsServer::start(&[
+        ("two.example", Kind::A, Does::Addresses(addresses.to_vec())),
+        ("two.example", Kind::Aaaa, Does::NoData),
+    ])
+    .unwrap();
+    let silent = TcpListener::bind((addresses[0], 0)).unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let answering = TcpListener::bind((addresses[1], port)).unwrap();
+    let answers = std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let mut stream = answering.accept().unwrap().0;
+        let _ = stream.read(&mut [0; 4096]).unwrap();
+        stream.write_all(&answer(200)).unwrap();
+    });
+    let tester = Tester::with(limits(), sources(vec![server.address()]), &Roots::These(vec![]));
+    let url = format!("http://two.example:{port}/").parse().unwrap();
+    let short = Limits { timeout: WAIT * 3, ..limits() };
+    let first = tester.prober.probe(&Ask { limits: short, ..Ask::new(&url) });
+    assert_eq!(first.failure.unwrap().reason.as_str(), "first_byte_timeout");
+    assert_eq!(first.facts.address, Some(addresses[0]));
+    assert!(first.facts.has_other_address);
+    let ask = Ask { limits: limits(), last_resort: first.facts.address, ..Ask::new(&url) };
+    let second = tester.prober.probe(&ask);
+    assert_eq!((second.failure, second.facts.address), (None, Some(addresses[1])));
+    answers.join().unwrap();
+}
