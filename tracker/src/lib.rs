@@ -53,6 +53,7 @@ use producer::Producer;
 use saver::Saver;
 use settings::{Look, Settings, Sink};
 use spool::SPOOL_BYTES_MAX;
+use targets::Target;
 use ticker::Rhythm;
 use workers::{Pool, Probed};
 
@@ -103,8 +104,6 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         location,
         location_cut,
         targets,
-        timeout,
-        period,
         roots,
         workers,
         sentinels,
@@ -112,15 +111,16 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         dns_cache,
         sink,
         once,
+        ..
     } = settings;
     if location_cut {
         log::warn!("location {location:?}: the host's name, cut to 32 characters");
     }
     if !once {
-        let count = targets.len();
-        log::info!(
-            "from {location:?}: {count} targets, each once in {period:?}, time-out {timeout:?}"
-        );
+        log::info!("from {location:?}: {}", summary(&targets));
+    }
+    for target in targets.iter().filter(|target| target.is_insecure()) {
+        log::warn!("{}: its certificate is not verified", target.called());
     }
     let workers = match (once, workers) {
         // All at once, as somebody waits for it.
@@ -245,4 +245,20 @@ fn print(
             }
         }
     }
+}
+
+/// The targets in a line: how many, and how often.
+fn summary(targets: &[Arc<Target>]) -> String {
+    let count = targets.len();
+    let span = |time: fn(&Target) -> Duration| {
+        let times = targets.iter().map(|target| time(target));
+        match (times.clone().min(), times.max()) {
+            (Some(shortest), Some(longest)) if shortest < longest => {
+                format!("{shortest:?} to {longest:?}")
+            }
+            (time, _) => format!("{:?}", time.unwrap_or_default()),
+        }
+    };
+    let (period, timeout) = (span(|one| one.period), span(|one| one.limits.timeout));
+    format!("{count} targets, each once in {period}, time-out {timeout}")
 }

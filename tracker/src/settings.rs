@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::time::Duration;
 
 use argh::{ArgsInfo, FromArgs};
 use common::domain;
@@ -13,10 +12,10 @@ use common::settings::{Environment, Name, UsageError, values};
 
 use crate::capacity::WORKERS_MAX;
 use crate::network::Sentinel;
+use crate::probe::Roots;
 use crate::probe::resolver::Servers;
-use crate::probe::{Limits, Roots};
 use crate::spool::Folder;
-use crate::targets::{self, Defaults, Target};
+use crate::targets::{Defaults, Listing, PERIODS, RETRIES, TIMEOUTS, Target};
 
 /// Probes websites on a fixed schedule and writes every result to Apache Kafka, or, with no Kafka server given, to standard output. Each flag can be given by the environment variable in brackets as well, and the variable wins.
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -28,6 +27,9 @@ struct Options {
     /// what to watch: URLs separated by commas, each with an optional regexp for its page behind a space, like 'https://aiven.io <svg\s+,https://www.google.com'; a comma inside a regexp is written \\, (WEBSITES)
     #[argh(option, short = 'w')]
     websites: Option<String>,
+    /// file in TOML that lists targets with all that there is to say of each, see scripts/targets.example.toml; beside --websites or in its place (TARGETS)
+    #[argh(option)]
+    targets: Option<String>,
     /// seconds in which a probe must end, 0.1 to 300; default 10 (TIMEOUT)
     #[argh(option, short = 't')]
     timeout: Option<String>,
@@ -109,12 +111,10 @@ pub struct Settings {
     pub location: String,
     /// True when the location is the host's name, cut.
     pub location_cut: bool,
+    /// Where the list of targets can be read again.
+    pub listing: Listing,
     /// At least one, no two the same.
     pub targets: Vec<Arc<Target>>,
-    /// The bound on a whole probe.
-    pub timeout: Duration,
-    /// In which each target is probed once.
-    pub period: Duration,
     /// Whom to trust of HTTPS sites.
     pub roots: Roots,
     /// What is looked for when a probe fails; none when not given.
@@ -166,8 +166,6 @@ pub enum Look {
     Json,
 }
 
-const SECOND: Duration = Duration::from_secs(1);
-
 /// Reads the command line and the environment; `terminal` is whether standard
 /// output is one.
 ///
@@ -194,15 +192,15 @@ fn settings(
     let (location, location_cut) =
         values::location(get("--location", &["LOCATION"], options.location)?)?;
     let timeout = get("--timeout", &["TIMEOUT"], options.timeout)?
-        .map(|given| values::seconds(&given, SECOND / 10..=SECOND * 300))
+        .map(|given| values::seconds(&given, TIMEOUTS))
         .transpose()?
-        .unwrap_or(SECOND * 10);
+        .unwrap_or(Defaults::default().timeout);
     let period = get("--period", &["PERIOD"], options.period)?
-        .map(|given| values::seconds(&given, SECOND..=SECOND * 86_400))
+        .map(|given| values::seconds(&given, PERIODS))
         .transpose()?
-        .unwrap_or(SECOND * 300);
+        .unwrap_or(Defaults::default().period);
     let retries = get("--retries", &["RETRIES"], options.retries)?
-        .map(|given| values::whole_number(&given, "retries", 0..=10))
+        .map(|given| values::whole_number(&given, "retries", RETRIES))
         .transpose()?
         .and_then(|retries| u32::try_from(retries).ok())
         .unwrap_or(Defaults::default().retries);
@@ -234,12 +232,15 @@ fn settings(
         .map(|given| given.parse("a prefix like webactivity-", domain::parse_topic_prefix))
         .transpose()?
         .unwrap_or_else(|| domain::TOPIC_PREFIX.to_owned());
-    let defaults = Defaults { period, timeout, retries };
-    let targets = get("--websites", &["WEBSITES"], options.websites)?
-        .ok_or_else(|| UsageError::new("WEBSITES: not given: expected URLs, by --websites too"))?
-        .parse("URL [regexp],URL [regexp],...", |text| {
-            targets::parse(text, &topic_prefix, &defaults)
-        })?;
+    let body_bytes_max = body_kib_max * 1024;
+    let defaults = Defaults { period, timeout, retries, body_bytes_max };
+    let listing = Listing {
+        websites: get("--websites", &["WEBSITES"], options.websites)?,
+        file: get("--targets", &["TARGETS"], options.targets)?,
+        defaults,
+        topic_prefix: topic_prefix.clone(),
+    };
+    let targets = listing.read(environment)?;
     let replication =
         get("--topic-replication", &["TOPIC_REPLICATION"], options.topic_replication)?
             .map(|given| values::whole_number(&given, "copies", 1..=100))
@@ -304,13 +305,11 @@ fn settings(
             ));
         }
     };
-    let limits = Limits { timeout, body_bytes_max: body_kib_max * 1024, ..Limits::default() };
     Ok(Settings {
         location,
         location_cut,
-        targets: targets.into_iter().map(|target| Arc::new(Target { limits, ..target })).collect(),
-        timeout,
-        period,
+        listing,
+        targets,
         roots,
         sentinels,
         workers,

@@ -9,7 +9,11 @@ fn what_is_wrong_where_it_came_from_and_what_was_expected() {
     let kafka = ("KAFKA", "localhost:1");
     let secret = ("SASL_PASSWORD", "s3cret");
     for (arguments, variables, expected) in [
-        (&[][..], &[][..], "WEBSITES: not given: expected URLs, by --websites too"),
+        (
+            &[][..],
+            &[][..],
+            "WEBSITES and TARGETS: neither is given: expected URLs, or a file that lists them",
+        ),
         (
             &["--once"],
             &[("WEBSITES", "aiven.io")],
@@ -49,6 +53,11 @@ fn what_is_wrong_where_it_came_from_and_what_was_expected() {
             &["--once"],
             &[SITE, ("RESOLVER", "192.0.2.1,dns.example")],
             "RESOLVER: \"dns.example\" is no ip address: expected up to three of ip, ip:port or [ip]:port",
+        ),
+        (
+            &["--once", "--targets", "/nowhere.toml"],
+            &[SITE],
+            "--targets: /nowhere.toml: No such file or directory (os error 2)",
         ),
         (&["--perod", "1"], &[SITE], "there is no flag --perod: expected --period?"),
         (
@@ -146,6 +155,7 @@ fn help_goes_to_standard_output_and_names_every_variable() {
         "WORKERS",
         "RETRIES",
         "SENTINEL",
+        "TARGETS",
         "KAFKA",
         "CA",
         "CERT",
@@ -169,4 +179,44 @@ fn help_goes_to_standard_output_and_names_every_variable() {
         run(&["--version"], &[]).stdout,
         concat!("tracker ", env!("CARGO_PKG_VERSION"), "\n")
     );
+}
+
+/// A file with this text, as long as the test lasts.
+struct File(std::path::PathBuf);
+
+impl File {
+    fn new(name: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("{name}-{}.toml", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_target_that_cant_be_used_is_named_with_its_place() {
+    let file =
+        File::new("usage-wrong", "[[target]]\nurl = 'http://u:s3cret@a.io'\nstatuss = 200\n");
+    let ended = run(&["--once"], &[("TARGETS", file.path())]);
+    let path = file.path();
+    let expected = format!(
+        "tracker: TARGETS: {path}:3:1: target http://a.io: there is no key statuss: expected status?"
+    );
+    assert_eq!((ended.log, ended.status.code()), (vec![expected], Some(2)));
+    let both = File::new("usage-both", "[[target]]\nurl = 'http://127.0.0.1:1/'\n");
+    let ended = run(&["--once", "--targets", both.path()], &[SITE]);
+    let expected = format!(
+        "tracker: --targets: {}:2:7: target http://127.0.0.1:1/: the same url and name stand there twice",
+        both.path()
+    );
+    assert_eq!((ended.log, ended.status.code()), (vec![expected], Some(2)));
 }
