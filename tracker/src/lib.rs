@@ -104,6 +104,7 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         location,
         location_cut,
         targets,
+        targets_of,
         roots,
         workers,
         sentinels,
@@ -117,7 +118,7 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         log::warn!("location {location:?}: the host's name, cut to 32 characters");
     }
     if !once {
-        log::info!("from {location:?}: {}", summary(&targets));
+        log::info!("from {location:?}: {}", summary(&targets, targets_of));
     }
     for target in targets.iter().filter(|target| target.is_insecure()) {
         log::warn!("{}: its certificate is not verified", target.called());
@@ -247,9 +248,10 @@ fn print(
     }
 }
 
-/// The targets in a line: how many, and how often.
-fn summary(targets: &[Arc<Target>]) -> String {
+/// The targets in a line: how many, of how many if the list is shared, how often.
+fn summary(targets: &[Arc<Target>], of: usize) -> String {
     let count = targets.len();
+    let of = if of > count { format!(" of {of}") } else { String::new() };
     let span = |time: fn(&Target) -> Duration| {
         let times = targets.iter().map(|target| time(target));
         match (times.clone().min(), times.max()) {
@@ -259,6 +261,11 @@ fn summary(targets: &[Arc<Target>]) -> String {
             (time, _) => format!("{:?}", time.unwrap_or_default()),
         }
     };
-    let (period, timeout) = (span(|one| one.period), span(|one| one.limits.timeout));
-    format!("{count} targets, each once in {period}, time-out {timeout}")
+    match count {
+        0 => format!("no targets{of}: nothing to probe"),
+        _ => {
+            let (period, timeout) = (span(|one| one.period), span(|one| one.limits.timeout));
+            format!("{count} targets{of}, each once in {period}, time-out {timeout}")
+        }
+    }
 }

@@ -8,14 +8,16 @@ use common::domain;
 use common::kafka::TopicSpec;
 use common::settings::command_line::{self, Command};
 use common::settings::kafka::{self, KafkaFlags};
-use common::settings::{Environment, Name, UsageError, values};
+use common::settings::{Environment, Given, Name, UsageError, values};
 
 use crate::capacity::WORKERS_MAX;
 use crate::network::Sentinel;
 use crate::probe::Roots;
 use crate::probe::resolver::Servers;
 use crate::spool::Folder;
-use crate::targets::{Defaults, Listing, PERIODS, RETRIES, TIMEOUTS, Target};
+use crate::targets::{
+    Defaults, Listed, Listing, PERIODS, RETRIES, SHARES_MAX, Share, TIMEOUTS, Target,
+};
 
 /// Probes websites on a fixed schedule and writes every result to Apache Kafka, or, with no Kafka server given, to standard output. Each flag can be given by the environment variable in brackets as well, and the variable wins.
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -30,6 +32,9 @@ struct Options {
     /// file in TOML that lists targets with all that there is to say of each, see scripts/targets.example.toml; beside --websites or in its place (TARGETS)
     #[argh(option)]
     targets: Option<String>,
+    /// the part K of N of all targets that this tracker probes, like 1/3, where N trackers of one location share a list; default: all (SHARE)
+    #[argh(option)]
+    share: Option<String>,
     /// seconds in which a probe must end, 0.1 to 300; default 10 (TIMEOUT)
     #[argh(option, short = 't')]
     timeout: Option<String>,
@@ -113,8 +118,10 @@ pub struct Settings {
     pub location_cut: bool,
     /// Where the list of targets can be read again.
     pub listing: Listing,
-    /// At least one, no two the same.
+    /// No two the same; none only when the list is shared.
     pub targets: Vec<Arc<Target>>,
+    /// How many there are with those of the trackers that share the list.
+    pub targets_of: usize,
     /// Whom to trust of HTTPS sites.
     pub roots: Roots,
     /// What is looked for when a probe fails; none when not given.
@@ -189,8 +196,9 @@ fn settings(
     terminal: bool,
 ) -> Result<Settings, UsageError> {
     let get = |flag, variables, value| environment.setting(Name { flag, variables }, value);
-    let (location, location_cut) =
-        values::location(get("--location", &["LOCATION"], options.location)?)?;
+    let location = get("--location", &["LOCATION"], options.location)?;
+    let has_location = location.is_some();
+    let (location, location_cut) = values::location(location)?;
     let timeout = get("--timeout", &["TIMEOUT"], options.timeout)?
         .map(|given| values::seconds(&given, TIMEOUTS))
         .transpose()?
@@ -237,10 +245,14 @@ fn settings(
     let listing = Listing {
         websites: get("--websites", &["WEBSITES"], options.websites)?,
         file: get("--targets", &["TARGETS"], options.targets)?,
+        share: get("--share", &["SHARE"], options.share)?
+            .map(|given| share(&given, has_location))
+            .transpose()?,
         defaults,
         topic_prefix: topic_prefix.clone(),
+        location: location.clone(),
     };
-    let targets = listing.read(environment)?;
+    let Listed { targets, of: targets_of } = listing.read(environment)?;
     let replication =
         get("--topic-replication", &["TOPIC_REPLICATION"], options.topic_replication)?
             .map(|given| values::whole_number(&given, "copies", 1..=100))
@@ -310,6 +322,7 @@ fn settings(
         location_cut,
         listing,
         targets,
+        targets_of,
         roots,
         sentinels,
         workers,
@@ -318,6 +331,19 @@ fn settings(
         sink,
         once: options.once,
     })
+}
+
+/// A location that is the host's name is another one on each host, and by it
+/// each would draw other shares.
+fn share(given: &Given, has_location: bool) -> Result<Share, UsageError> {
+    let share = given
+        .parse(&format!("K/N, with K from 1 to N, and N at most {SHARES_MAX}"), Share::parse)?;
+    match has_location {
+        true => Ok(share),
+        false => Err(given.error(
+            "shares hang on the location: expected LOCATION too, the same for all who share",
+        )),
+    }
 }
 
 fn program_id() -> &'static str {

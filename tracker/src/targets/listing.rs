@@ -1,11 +1,11 @@
-//! Where the list of targets comes from.
+//! Where the list of targets comes from, and which part of it is this tracker's.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use common::settings::{Environment, Given, UsageError};
 
-use super::{Defaults, List, Target, file, websites};
+use super::{Defaults, List, Share, Target, file, websites};
 
 /// WEBSITES, TARGETS, or both, and what they are read with.
 #[derive(Debug, Clone)]
@@ -18,6 +18,19 @@ pub struct Listing {
     pub defaults: Defaults,
     /// What topics' names begin with.
     pub topic_prefix: String,
+    /// The location, which the shares are drawn with.
+    pub location: String,
+    /// The part of the list that is probed; none: all of it.
+    pub share: Option<Share>,
+}
+
+/// Targets that were read.
+#[derive(Debug)]
+pub struct Listed {
+    /// Those to probe; it may be none, when the list is shared.
+    pub targets: Vec<Arc<Target>>,
+    /// How many there are with those of other trackers.
+    pub of: usize,
 }
 
 impl Listing {
@@ -25,7 +38,7 @@ impl Listing {
     ///
     /// # Errors
     /// A [`UsageError`] for the first target that can't be used.
-    pub fn read(&self, environment: &Environment<'_>) -> Result<Vec<Arc<Target>>, UsageError> {
+    pub fn read(&self, environment: &Environment<'_>) -> Result<Listed, UsageError> {
         if self.websites.is_none() && self.file.is_none() {
             return Err(UsageError::new(
                 "WEBSITES and TARGETS: neither is given: expected URLs, or a file that lists them",
@@ -42,6 +55,11 @@ impl Listing {
             file::add(&mut list, &path, &self.topic_prefix, &self.defaults, environment)
                 .map_err(|fault| given.error(fault))?;
         }
-        Ok(list.targets().into_iter().map(Arc::new).collect())
+        let mut targets = list.targets();
+        let of = targets.len();
+        if let Some(share) = self.share {
+            targets.retain(|target| share.holds(&self.location, &target.recorded_url));
+        }
+        Ok(Listed { targets: targets.into_iter().map(Arc::new).collect(), of })
     }
 }

@@ -4,6 +4,7 @@
 pub mod file;
 mod keys;
 mod listing;
+mod share;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -19,7 +20,8 @@ use common::domain::{self, Domain, DomainError, TakenNames};
 use url::Url;
 
 use crate::probe::{Ask, Family, Limits, Spec};
-pub use listing::Listing;
+pub use listing::{Listed, Listing};
+pub use share::{SHARES_MAX, Share};
 pub use websites::{WebsitesError, parse};
 
 /// The most characters of a URL: the tables' column holds no more.

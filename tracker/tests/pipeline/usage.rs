@@ -59,6 +59,16 @@ fn what_is_wrong_where_it_came_from_and_what_was_expected() {
             &[SITE],
             "--targets: /nowhere.toml: No such file or directory (os error 2)",
         ),
+        (
+            &["--once", "--share", "0/3", "-l", "oslo"],
+            &[SITE],
+            "--share: 0/3 is out of range: expected K/N, with K from 1 to N, and N at most 1000",
+        ),
+        (
+            &["--once"],
+            &[SITE, ("SHARE", "1/3")],
+            "SHARE: shares hang on the location: expected LOCATION too, the same for all who share",
+        ),
         (&["--perod", "1"], &[SITE], "there is no flag --perod: expected --period?"),
         (
             &[],
@@ -156,6 +166,7 @@ fn help_goes_to_standard_output_and_names_every_variable() {
         "RETRIES",
         "SENTINEL",
         "TARGETS",
+        "SHARE",
         "KAFKA",
         "CA",
         "CERT",

@@ -27,10 +27,12 @@ fn target(url: &str, lines: &str) -> Arc<Target> {
         file: Some(Given { value: path.display().to_string(), origin: Origin::Flag("--targets") }),
         defaults: Defaults { timeout: super::AMPLE, ..Defaults::default() },
         topic_prefix: "webactivity-".to_owned(),
+        location: "oslo".to_owned(),
+        share: None,
     };
     let listed = listing.read(&Environment::of(&[("TOKEN", "t0ken")]));
     std::fs::remove_file(&path).unwrap();
-    listed.unwrap().remove(0)
+    listed.unwrap().targets.remove(0)
 }
 
 pub(crate) fn outcome_with(roots: Roots, url: &str, lines: &str) -> Outcome {
