@@ -21,6 +21,7 @@ pub mod lateness;
 pub mod lost;
 pub mod network;
 pub mod output;
+pub mod plan;
 pub mod probe;
 pub mod producer;
 pub mod result;
@@ -47,13 +48,13 @@ use capacity::{WORKERS_MAX, WorstCase};
 use handover::Handover;
 use network::Network;
 use output::Format;
+use plan::Plan;
 use probe::Prober;
 use probe::resolver::Sources;
 use producer::Producer;
 use saver::Saver;
 use settings::{Look, Settings, Sink};
 use spool::SPOOL_BYTES_MAX;
-use targets::Target;
 use ticker::Rhythm;
 use workers::{Pool, Probed};
 
@@ -88,6 +89,9 @@ pub struct Account {
 /// The exit code is 1 when the program could not start or, with `--once`, when
 /// a target was not healthy or a result was lost.
 pub fn run(settings: Settings) -> ExitCode {
+    if settings.check {
+        return common::logger::print(&Plan::of(&settings).to_string());
+    }
     let once = settings.once;
     match pipeline(settings) {
         Ok(account) if !once || account == Account::default() => ExitCode::SUCCESS,
@@ -118,7 +122,7 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         log::warn!("location {location:?}: the host's name, cut to 32 characters");
     }
     if !once {
-        log::info!("from {location:?}: {}", summary(&targets, targets_of));
+        log::info!("from {location:?}: {}", plan::summary(&targets, targets_of));
     }
     for target in targets.iter().filter(|target| target.is_insecure()) {
         log::warn!("{}: its certificate is not verified", target.called());
@@ -244,28 +248,6 @@ fn print(
                 io::ErrorKind::BrokenPipe => Ok(Account { unhealthy: 0, lost: 1 }),
                 _ => Err(cause),
             }
-        }
-    }
-}
-
-/// The targets in a line: how many, of how many if the list is shared, how often.
-fn summary(targets: &[Arc<Target>], of: usize) -> String {
-    let count = targets.len();
-    let of = if of > count { format!(" of {of}") } else { String::new() };
-    let span = |time: fn(&Target) -> Duration| {
-        let times = targets.iter().map(|target| time(target));
-        match (times.clone().min(), times.max()) {
-            (Some(shortest), Some(longest)) if shortest < longest => {
-                format!("{shortest:?} to {longest:?}")
-            }
-            (time, _) => format!("{:?}", time.unwrap_or_default()),
-        }
-    };
-    match count {
-        0 => format!("no targets{of}: nothing to probe"),
-        _ => {
-            let (period, timeout) = (span(|one| one.period), span(|one| one.limits.timeout));
-            format!("{count} targets{of}, each once in {period}, time-out {timeout}")
         }
     }
 }

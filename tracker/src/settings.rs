@@ -101,6 +101,9 @@ struct Options {
     /// keep answers of name servers for as long as they say, at most a day, in place of asking at each probe (DNS_CACHE)
     #[argh(switch)]
     dns_cache: bool,
+    /// read all settings, files and certificates, print what would be done, and end: 0, or 2 with what can't be used
+    #[argh(switch)]
+    check: bool,
     /// probe every website once and end: 0 when all are healthy, else 1
     #[argh(switch)]
     once: bool,
@@ -136,6 +139,8 @@ pub struct Settings {
     pub sink: Sink,
     /// Whether to probe once and end.
     pub once: bool,
+    /// Whether to print the plan and end.
+    pub check: bool,
 }
 
 /// Where results go.
@@ -297,11 +302,12 @@ fn settings(
             topic_prefix,
             // The last, as it makes the folder and locks it.
             spool: spool
+                .filter(|_| !options.check)
                 .map(|given| given.parse("a folder for this tracker alone", Folder::open))
                 .transpose()?
                 .map(|folder| (folder, spool_mib_max * 1024 * 1024)),
         },
-        None if terminal || options.once || options.json => {
+        None if terminal || options.once || options.json || options.check => {
             let look = match (options.json, options.once && terminal) {
                 (true, _) => Look::Json,
                 (false, true) => {
@@ -330,6 +336,7 @@ fn settings(
         dns_cache,
         sink,
         once: options.once,
+        check: options.check,
     })
 }
 

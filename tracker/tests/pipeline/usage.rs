@@ -224,10 +224,54 @@ fn a_target_that_cant_be_used_is_named_with_its_place() {
     );
     assert_eq!((ended.log, ended.status.code()), (vec![expected], Some(2)));
     let both = File::new("usage-both", "[[target]]\nurl = 'http://127.0.0.1:1/'\n");
-    let ended = run(&["--once", "--targets", both.path()], &[SITE]);
+    let ended = run(&["--check", "--targets", both.path()], &[SITE]);
     let expected = format!(
         "tracker: --targets: {}:2:7: target http://127.0.0.1:1/: the same url and name stand there twice",
         both.path()
     );
     assert_eq!((ended.log, ended.status.code()), (vec![expected], Some(2)));
+}
+
+/// Goes red when a check opens the spool, which a tracker at work holds.
+#[test]
+fn a_check_tells_the_plan_and_does_nothing() {
+    let site = crate::hello_site();
+    let many: String = (0..60).map(|at| format!("[[target]]\nurl = '{site}{at}'\n")).collect();
+    let file = File::new(
+        "usage-plan",
+        &format!("[defaults]\nperiod_s = 60\nip = 4\n{many}insecure = true\n"),
+    );
+    let arguments = ["--check", "--targets", file.path(), "-l", "oslo", "--workers", "7"];
+    let variables =
+        [("WEBSITES", "http://a.example/"), ("KAFKA", "127.0.0.1:1"), ("SPOOL", "/proc/nowhere")];
+    let ended = run(&arguments, &variables);
+    assert_eq!((ended.status.code(), &ended.log), (Some(0), &vec![]));
+    let lines: Vec<_> =
+        ended.stdout.lines().filter(|line| !line.starts_with("memory limit")).collect();
+    let [from, targets, minute, five_minutes, probes, insecure, worst, results] = lines[..] else {
+        panic!("{}", ended.stdout);
+    };
+    assert_eq!(
+        [from, targets, minute, five_minutes, probes, insecure, results],
+        [
+            "from: oslo",
+            "targets: 61, of 2 domains",
+            "period: 60s for 60",
+            "period: 300s for 1",
+            "probes a minute: 60.2",
+            "certificates not verified: 1",
+            "results: kafka, topics webactivity-...",
+        ]
+    );
+    assert!(worst.starts_with("at worst, every site hanging: 22 of 7 workers busy, "), "{worst}");
+
+    let count = |share: &str| {
+        let ended = run(&[&arguments[..], &["--share", share]].concat(), &variables);
+        let line = ended.stdout.lines().nth(1).unwrap_or_default().to_owned();
+        let (part, of) = line.strip_prefix("targets: ").unwrap().split_once(" of ").unwrap();
+        assert!(of.starts_with("61, of "), "{line}");
+        part.parse::<usize>().unwrap()
+    };
+    let [one, two, three] = ["1/3", "2/3", "3/3"].map(count);
+    assert!(one > 5 && two > 5 && three > 5 && one + two + three == 61, "{one} {two} {three}");
 }
