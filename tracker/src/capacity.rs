@@ -1,6 +1,7 @@
 //! The worst case: every site hangs, for all its attempts. How many workers
 //! that takes, what memory they may need, and whether there is as much.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +47,7 @@ impl WorstCase {
         let workers = workers.unwrap_or_else(|| needed(busy).clamp(WORKERS_FEW, WORKERS_MAX));
         let workers = workers.min(targets.len()).max(1);
         // A page that nothing searches is not kept.
-        let kept = targets.iter().filter(|target| target.check.is_some());
+        let kept = targets.iter().filter(|target| target.spec.checks.wants_body());
         let page = kept.map(|target| target.limits.body_bytes_max).max().unwrap_or(0);
         let pages = COPIES_OF_A_PAGE * page;
         let each = pages + BUFFER_BYTES + STACK_BYTES as u64;
@@ -57,8 +58,8 @@ impl WorstCase {
     /// Logs it, and a warning where the workers or the memory don't do.
     pub fn say(&self, memory_bytes_max: Option<u64>) {
         let Self { busy, workers, bytes } = *self;
-        let (needed, mib) = (needed(busy), bytes.div_ceil(1024 * 1024));
-        log::info!("at worst, every site hanging: {needed} of {workers} workers busy, {mib} MiB");
+        let (needed, mib) = (needed(busy), mib(bytes));
+        log::info!("{self}");
         if needed > workers {
             log::warn!(
                 "{workers} workers don't do when every site hangs: probes would be skipped: expected {needed}, a longer period, or a shorter time-out"
@@ -73,10 +74,21 @@ impl WorstCase {
     }
 }
 
+impl fmt::Display for WorstCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (needed, workers, mib) = (needed(self.busy), self.workers, mib(self.bytes));
+        write!(f, "at worst, every site hanging: {needed} of {workers} workers busy, {mib} MiB")
+    }
+}
+
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1024 * 1024)
+}
+
 /// Seconds for which a target may hold a worker.
 fn longest(target: &Target) -> f64 {
     let attempts = f64::from(target.retries) + 1.0;
-    attempts * target.timeout.as_secs_f64() + (attempts - 1.0) * RETRY_PAUSE.as_secs_f64()
+    attempts * target.limits.timeout.as_secs_f64() + (attempts - 1.0) * RETRY_PAUSE.as_secs_f64()
 }
 
 /// `as` keeps what is too large at the end of the range.
@@ -119,9 +131,19 @@ mod tests {
     const MIB: u64 = 1024 * 1024;
 
     fn targets(count: usize, period_s: u64, retries: u32, check: &str) -> Vec<Arc<Target>> {
+        with_bodies(count, period_s, retries, check, MIB)
+    }
+
+    fn with_bodies(
+        count: usize,
+        period_s: u64,
+        retries: u32,
+        check: &str,
+        body_bytes_max: u64,
+    ) -> Vec<Arc<Target>> {
         let list: Vec<_> = (0..count).map(|index| format!("http://a.io/{index} {check}")).collect();
         let period = Duration::from_secs(period_s);
-        let defaults = Defaults { period, retries, timeout: Duration::from_secs(10) };
+        let defaults = Defaults { period, retries, body_bytes_max, ..Defaults::default() };
         parse(&list.join(","), "x-", &defaults).unwrap().into_iter().map(Arc::new).collect()
     }
 

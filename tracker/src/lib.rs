@@ -21,6 +21,7 @@ pub mod lateness;
 pub mod lost;
 pub mod network;
 pub mod output;
+pub mod plan;
 pub mod probe;
 pub mod producer;
 pub mod result;
@@ -47,6 +48,7 @@ use capacity::{WORKERS_MAX, WorstCase};
 use handover::Handover;
 use network::Network;
 use output::Format;
+use plan::Plan;
 use probe::Prober;
 use probe::resolver::Sources;
 use producer::Producer;
@@ -87,6 +89,9 @@ pub struct Account {
 /// The exit code is 1 when the program could not start or, with `--once`, when
 /// a target was not healthy or a result was lost.
 pub fn run(settings: Settings) -> ExitCode {
+    if settings.check {
+        return common::logger::print(&Plan::of(&settings).to_string());
+    }
     let once = settings.once;
     match pipeline(settings) {
         Ok(account) if !once || account == Account::default() => ExitCode::SUCCESS,
@@ -103,8 +108,7 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         location,
         location_cut,
         targets,
-        timeout,
-        period,
+        targets_of,
         roots,
         workers,
         sentinels,
@@ -112,15 +116,16 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         dns_cache,
         sink,
         once,
+        ..
     } = settings;
     if location_cut {
         log::warn!("location {location:?}: the host's name, cut to 32 characters");
     }
     if !once {
-        let count = targets.len();
-        log::info!(
-            "from {location:?}: {count} targets, each once in {period:?}, time-out {timeout:?}"
-        );
+        log::info!("from {location:?}: {}", plan::summary(&targets, targets_of));
+    }
+    for target in targets.iter().filter(|target| target.is_insecure()) {
+        log::warn!("{}: its certificate is not verified", target.called());
     }
     let workers = match (once, workers) {
         // All at once, as somebody waits for it.

@@ -9,7 +9,7 @@ use crate::targets::Target;
 
 /// The record of one attempt that began at that time.
 pub fn record(location: &str, target: &Target, started_at: SystemTime, outcome: Outcome) -> Record {
-    let extra = extra(&outcome);
+    let extra = Extra { name: target.name.clone(), ..extra(&outcome) };
     // A clock before 1970 is one that was never set.
     let timestamp = started_at
         .duration_since(SystemTime::UNIX_EPOCH)

@@ -2,21 +2,22 @@
 
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::time::Duration;
 
 use argh::{ArgsInfo, FromArgs};
 use common::domain;
 use common::kafka::TopicSpec;
 use common::settings::command_line::{self, Command};
 use common::settings::kafka::{self, KafkaFlags};
-use common::settings::{Environment, Name, UsageError, values};
+use common::settings::{Environment, Given, Name, UsageError, values};
 
 use crate::capacity::WORKERS_MAX;
 use crate::network::Sentinel;
+use crate::probe::Roots;
 use crate::probe::resolver::Servers;
-use crate::probe::{Limits, Roots};
 use crate::spool::Folder;
-use crate::targets::{self, Defaults, Target};
+use crate::targets::{
+    Defaults, Listed, Listing, PERIODS, RETRIES, SHARES_MAX, Share, TIMEOUTS, Target,
+};
 
 /// Probes websites on a fixed schedule and writes every result to Apache Kafka, or, with no Kafka server given, to standard output. Each flag can be given by the environment variable in brackets as well, and the variable wins.
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -28,6 +29,12 @@ struct Options {
     /// what to watch: URLs separated by commas, each with an optional regexp for its page behind a space, like 'https://aiven.io <svg\s+,https://www.google.com'; a comma inside a regexp is written \\, (WEBSITES)
     #[argh(option, short = 'w')]
     websites: Option<String>,
+    /// file in TOML that lists targets with all that there is to say of each, see scripts/targets.example.toml; beside --websites or in its place (TARGETS)
+    #[argh(option)]
+    targets: Option<String>,
+    /// the part K of N of all targets that this tracker probes, like 1/3, where N trackers of one location share a list; default: all (SHARE)
+    #[argh(option)]
+    share: Option<String>,
     /// seconds in which a probe must end, 0.1 to 300; default 10 (TIMEOUT)
     #[argh(option, short = 't')]
     timeout: Option<String>,
@@ -94,6 +101,9 @@ struct Options {
     /// keep answers of name servers for as long as they say, at most a day, in place of asking at each probe (DNS_CACHE)
     #[argh(switch)]
     dns_cache: bool,
+    /// read all settings, files and certificates, print what would be done, and end: 0, or 2 with what can't be used
+    #[argh(switch)]
+    check: bool,
     /// probe every website once and end: 0 when all are healthy, else 1
     #[argh(switch)]
     once: bool,
@@ -109,12 +119,12 @@ pub struct Settings {
     pub location: String,
     /// True when the location is the host's name, cut.
     pub location_cut: bool,
-    /// At least one, no two the same.
+    /// Where the list of targets can be read again.
+    pub listing: Listing,
+    /// No two the same; none only when the list is shared.
     pub targets: Vec<Arc<Target>>,
-    /// The bound on a whole probe.
-    pub timeout: Duration,
-    /// In which each target is probed once.
-    pub period: Duration,
+    /// How many there are with those of the trackers that share the list.
+    pub targets_of: usize,
     /// Whom to trust of HTTPS sites.
     pub roots: Roots,
     /// What is looked for when a probe fails; none when not given.
@@ -129,6 +139,8 @@ pub struct Settings {
     pub sink: Sink,
     /// Whether to probe once and end.
     pub once: bool,
+    /// Whether to print the plan and end.
+    pub check: bool,
 }
 
 /// Where results go.
@@ -166,8 +178,6 @@ pub enum Look {
     Json,
 }
 
-const SECOND: Duration = Duration::from_secs(1);
-
 /// Reads the command line and the environment; `terminal` is whether standard
 /// output is one.
 ///
@@ -191,18 +201,19 @@ fn settings(
     terminal: bool,
 ) -> Result<Settings, UsageError> {
     let get = |flag, variables, value| environment.setting(Name { flag, variables }, value);
-    let (location, location_cut) =
-        values::location(get("--location", &["LOCATION"], options.location)?)?;
+    let location = get("--location", &["LOCATION"], options.location)?;
+    let has_location = location.is_some();
+    let (location, location_cut) = values::location(location)?;
     let timeout = get("--timeout", &["TIMEOUT"], options.timeout)?
-        .map(|given| values::seconds(&given, SECOND / 10..=SECOND * 300))
+        .map(|given| values::seconds(&given, TIMEOUTS))
         .transpose()?
-        .unwrap_or(SECOND * 10);
+        .unwrap_or(Defaults::default().timeout);
     let period = get("--period", &["PERIOD"], options.period)?
-        .map(|given| values::seconds(&given, SECOND..=SECOND * 86_400))
+        .map(|given| values::seconds(&given, PERIODS))
         .transpose()?
-        .unwrap_or(SECOND * 300);
+        .unwrap_or(Defaults::default().period);
     let retries = get("--retries", &["RETRIES"], options.retries)?
-        .map(|given| values::whole_number(&given, "retries", 0..=10))
+        .map(|given| values::whole_number(&given, "retries", RETRIES))
         .transpose()?
         .and_then(|retries| u32::try_from(retries).ok())
         .unwrap_or(Defaults::default().retries);
@@ -234,12 +245,19 @@ fn settings(
         .map(|given| given.parse("a prefix like webactivity-", domain::parse_topic_prefix))
         .transpose()?
         .unwrap_or_else(|| domain::TOPIC_PREFIX.to_owned());
-    let defaults = Defaults { period, timeout, retries };
-    let targets = get("--websites", &["WEBSITES"], options.websites)?
-        .ok_or_else(|| UsageError::new("WEBSITES: not given: expected URLs, by --websites too"))?
-        .parse("URL [regexp],URL [regexp],...", |text| {
-            targets::parse(text, &topic_prefix, &defaults)
-        })?;
+    let body_bytes_max = body_kib_max * 1024;
+    let defaults = Defaults { period, timeout, retries, body_bytes_max };
+    let listing = Listing {
+        websites: get("--websites", &["WEBSITES"], options.websites)?,
+        file: get("--targets", &["TARGETS"], options.targets)?,
+        share: get("--share", &["SHARE"], options.share)?
+            .map(|given| share(&given, has_location))
+            .transpose()?,
+        defaults,
+        topic_prefix: topic_prefix.clone(),
+        location: location.clone(),
+    };
+    let Listed { targets, of: targets_of } = listing.read(environment)?;
     let replication =
         get("--topic-replication", &["TOPIC_REPLICATION"], options.topic_replication)?
             .map(|given| values::whole_number(&given, "copies", 1..=100))
@@ -284,11 +302,12 @@ fn settings(
             topic_prefix,
             // The last, as it makes the folder and locks it.
             spool: spool
+                .filter(|_| !options.check)
                 .map(|given| given.parse("a folder for this tracker alone", Folder::open))
                 .transpose()?
                 .map(|folder| (folder, spool_mib_max * 1024 * 1024)),
         },
-        None if terminal || options.once || options.json => {
+        None if terminal || options.once || options.json || options.check => {
             let look = match (options.json, options.once && terminal) {
                 (true, _) => Look::Json,
                 (false, true) => {
@@ -304,13 +323,12 @@ fn settings(
             ));
         }
     };
-    let limits = Limits { timeout, body_bytes_max: body_kib_max * 1024, ..Limits::default() };
     Ok(Settings {
         location,
         location_cut,
-        targets: targets.into_iter().map(|target| Arc::new(Target { limits, ..target })).collect(),
-        timeout,
-        period,
+        listing,
+        targets,
+        targets_of,
         roots,
         sentinels,
         workers,
@@ -318,7 +336,21 @@ fn settings(
         dns_cache,
         sink,
         once: options.once,
+        check: options.check,
     })
+}
+
+/// A location that is the host's name is another one on each host, and by it
+/// each would draw other shares.
+fn share(given: &Given, has_location: bool) -> Result<Share, UsageError> {
+    let share = given
+        .parse(&format!("K/N, with K from 1 to N, and N at most {SHARES_MAX}"), Share::parse)?;
+    match has_location {
+        true => Ok(share),
+        false => Err(given.error(
+            "shares hang on the location: expected LOCATION too, the same for all who share",
+        )),
+    }
 }
 
 fn program_id() -> &'static str {

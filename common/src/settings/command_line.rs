@@ -161,14 +161,9 @@ impl Normal<'_> {
     }
 
     fn unknown(&self, name: &str) -> UsageError {
-        let nearest = self
-            .flags
-            .iter()
-            .map(|flag| (distance(name, flag.long), flag.long))
-            .filter(|(distance, _)| *distance <= 2 && name.len() > 4)
-            .min();
-        UsageError::new(match nearest {
-            Some((_, nearest)) => format!("there is no flag {name}: expected {nearest}?"),
+        let long = self.flags.iter().map(|flag| &flag.long[2..]);
+        UsageError::new(match nearest(name.trim_start_matches('-'), long) {
+            Some(nearest) => format!("there is no flag {name}: expected --{nearest}?"),
             None => format!("there is no flag {name}: see --help"),
         })
     }
@@ -183,6 +178,18 @@ fn next(
     arguments: &mut impl Iterator<Item = Result<String, UsageError>>,
 ) -> Result<String, UsageError> {
     arguments.next().unwrap_or_else(|| Err(UsageError::new(format!("{name}: expected a value"))))
+}
+
+/// The one of the known words that was most likely meant: it differs by two
+/// letters at most, or goes on where the word ends. None for a word of less
+/// than three letters, which is near to too many.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let far = |known: &str| match distance(word, known) {
+        near @ 0..=2 => Some(near),
+        _ => known.starts_with(word).then_some(usize::MAX),
+    };
+    let known = known.into_iter().filter_map(|known| Some((far(known)?, known)));
+    known.min().map(|(_, known)| known).filter(|_| word.len() > 2)
 }
 
 /// How many letters must be changed, put in or left out (Levenshtein).

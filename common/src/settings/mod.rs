@@ -191,7 +191,11 @@ impl<'a> Environment<'a> {
         }
     }
 
-    fn variable(&self, name: &str) -> Result<Option<String>, UsageError> {
+    /// A variable's value, trimmed; none when it is not set or empty.
+    ///
+    /// # Errors
+    /// When it is not UTF-8.
+    pub fn variable(&self, name: &str) -> Result<Option<String>, UsageError> {
         match (self.variable)(name) {
             Ok(value) => Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty())),
             Err(VarError::NotPresent) => Ok(None),

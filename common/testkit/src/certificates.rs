@@ -2,12 +2,15 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
 };
-use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 
 /// What is wrong with a certificate's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub enum Validity {
     Over,
     /// It begins in the year 2199.
     NotYet,
+    /// Nothing yet: it ends in so many days, and half a one.
+    EndsInDays(u64),
 }
 
 /// A certificate authority that lives as long as its test.
@@ -59,7 +64,7 @@ impl Authority {
         let certificate = params(names, "site", validity)?
             .signed_by(&key, &self.issuer)
             .map_err(io::Error::other)?;
-        server_config(certificate.der().clone(), &key)
+        server_config(certificate.der().clone(), &key, WebPkiClientVerifier::no_client_auth())
     }
 
     /// A server's TLS settings with a certificate that says it is for clients
@@ -72,7 +77,37 @@ impl Authority {
         let mut params = params(names, "client", Validity::Now)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&key, &self.issuer).map_err(io::Error::other)?;
-        server_config(certificate.der().clone(), &key)
+        server_config(certificate.der().clone(), &key, WebPkiClientVerifier::no_client_auth())
+    }
+
+    /// The same of a server that takes only clients of this authority.
+    ///
+    /// # Errors
+    /// As [`Authority::server`].
+    pub fn server_for_clients(&self, names: &[&str]) -> io::Result<Arc<ServerConfig>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate()).map_err(io::Error::other)?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+            .build()
+            .map_err(io::Error::other)?;
+        let key = KeyPair::generate().map_err(io::Error::other)?;
+        let certificate = params(names, "site", Validity::Now)?
+            .signed_by(&key, &self.issuer)
+            .map_err(io::Error::other)?;
+        server_config(certificate.der().clone(), &key, clients)
+    }
+
+    /// A client's certificate and its key, as files hold them.
+    ///
+    /// # Errors
+    /// As [`Authority::server`].
+    pub fn client(&self) -> io::Result<(String, String)> {
+        let key = KeyPair::generate().map_err(io::Error::other)?;
+        let certificate = params(&[], "client", Validity::Now)?
+            .signed_by(&key, &self.issuer)
+            .map_err(io::Error::other)?;
+        Ok((certificate.pem(), key.serialize_pem()))
     }
 }
 
@@ -84,7 +119,7 @@ pub fn self_signed(names: &[&str]) -> io::Result<Arc<ServerConfig>> {
     let key = KeyPair::generate().map_err(io::Error::other)?;
     let certificate =
         params(names, "site", Validity::Now)?.self_signed(&key).map_err(io::Error::other)?;
-    server_config(certificate.der().clone(), &key)
+    server_config(certificate.der().clone(), &key, WebPkiClientVerifier::no_client_auth())
 }
 
 fn params(names: &[&str], common_name: &str, validity: Validity) -> io::Result<CertificateParams> {
@@ -92,25 +127,32 @@ fn params(names: &[&str], common_name: &str, validity: Validity) -> io::Result<C
     let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
     params.distinguished_name.push(DnType::CommonName, common_name);
     let (first, last) = match validity {
-        Validity::Now => (2000, 2999),
+        Validity::Now | Validity::EndsInDays(_) => (2000, 2999),
         Validity::Over => (2000, 2001),
         Validity::NotYet => (2199, 2999),
     };
     params.not_before = rcgen::date_time_ymd(first, 1, 1);
-    params.not_after = rcgen::date_time_ymd(last, 1, 1);
+    params.not_after = match validity {
+        Validity::EndsInDays(days) => {
+            let now = SystemTime::UNIX_EPOCH.elapsed().map_err(io::Error::other)?;
+            rcgen::date_time_ymd(1970, 1, 1) + now + Duration::from_hours(24 * days + 12)
+        }
+        _ => rcgen::date_time_ymd(last, 1, 1),
+    };
     Ok(params)
 }
 
 fn server_config(
     certificate: CertificateDer<'static>,
     key: &KeyPair,
+    clients: Arc<dyn ClientCertVerifier>,
 ) -> io::Result<Arc<ServerConfig>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(io::Error::other)?;
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_single_cert(vec![certificate], key)
         .map_err(io::Error::other)?;
     Ok(Arc::new(config))

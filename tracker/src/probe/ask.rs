@@ -3,16 +3,20 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use regex::Regex;
 use url::Url;
+
+use super::spec::Spec;
+
+/// What is asked where nothing else is.
+static PLAIN: Spec = Spec::new();
 
 /// What is asked of one probe.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask<'a> {
     /// Of scheme http or https; user and password are sent to its host alone.
     pub url: &'a Url,
-    /// What its page must match.
-    pub check: Option<&'a Regex>,
+    /// What is sent, on which way, and what is expected of the answer.
+    pub spec: &'a Spec,
     /// What the probe may take.
     pub limits: Limits,
     /// By which of the Internet's two families it goes.
@@ -26,7 +30,7 @@ impl<'a> Ask<'a> {
     pub fn new(url: &'a Url) -> Self {
         Self {
             url,
-            check: None,
+            spec: &PLAIN,
             limits: Limits::default(),
             family: Family::default(),
             last_resort: None,

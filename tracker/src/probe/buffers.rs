@@ -21,12 +21,13 @@ pub(super) struct IoBuffers {
 
 impl IoBuffers {
     /// For a request whose target, which after a redirect may be long, and
-    /// credentials, which may be a token, have this length; and an answer of
-    /// which at most so many bytes are kept unused.
-    pub(super) fn new(long_bytes: usize, bound: usize) -> Self {
+    /// credentials, which may be a token, have this length, and whose other
+    /// headers that one; and an answer of which at most so many bytes are kept
+    /// unused.
+    pub(super) fn new(long_bytes: usize, header_bytes: usize, bound: usize) -> Self {
         Self {
             // The target stands in the request line, its host once more.
-            output: vec![0; 2 * long_bytes + REQUEST_BYTES],
+            output: vec![0; 2 * long_bytes + header_bytes + REQUEST_BYTES],
             input: Vec::new(),
             start: 0,
             end: 0,

@@ -18,6 +18,7 @@ use url::Url;
 
 use super::buffers::IoBuffers;
 use super::outcome::Sum;
+use super::request::Request as Wanted;
 use super::stream::{Fault, Stream};
 use super::verdict::{Failure, Phase, Reason};
 
@@ -48,34 +49,47 @@ impl Client {
         Self { config }
     }
 
-    /// Sends a GET and reads the answer's head. The time from the first byte
+    /// Sends a request and reads the answer's head. The time from the first byte
     /// sent to the first that came is added to `first_byte`.
     ///
     /// # Errors
     /// What the connection failed with, or a head that is not HTTP.
-    pub(super) fn get(
+    pub(super) fn send(
         &self,
         url: &Url,
+        wanted: &Wanted,
         stream: Stream,
         first_byte: &mut Sum,
     ) -> Result<Answer, Failure> {
         let target = target_of(url);
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let credentials = credentials(url);
-        let long_bytes = target.len() + credentials.as_ref().map_or(0, String::len);
+        let authorization = wanted.authorization(url);
+        let authorization_bytes = authorization.as_ref().map_or(0, |value| value.expose().len());
+        let long_bytes = target.len() + authorization_bytes;
         let line = Line {
-            buffers: IoBuffers::new(long_bytes, HEAD_BYTES_MAX + 1),
+            buffers: IoBuffers::new(long_bytes, wanted.header_bytes(), HEAD_BYTES_MAX + 1),
             seen: Arc::clone(&seen),
             stream,
         };
-        let mut request = Request::get(&target).header(header::CONNECTION, "close");
-        if let Some(credentials) = credentials {
-            request = request.header(header::AUTHORIZATION, credentials);
+        let mut request = Request::builder()
+            .method(&*wanted.method)
+            .uri(&target)
+            .header(header::CONNECTION, "close");
+        for (name, value) in &wanted.headers {
+            request = request.header(name, value.expose().as_bytes());
+        }
+        if let Some(authorization) = &authorization {
+            request = request.header(header::AUTHORIZATION, authorization.expose());
         }
         let agent =
             Agent::with_parts(self.config.clone(), HandOver(Mutex::new(Some(line))), NoResolver);
         let begun = Instant::now();
-        let sent = request.body(()).map_err(Error::from).and_then(|request| agent.run(request));
+        let sent = match wanted.body() {
+            None => request.body(()).map_err(Error::from).and_then(|request| agent.run(request)),
+            Some(body) => {
+                request.body(body).map_err(Error::from).and_then(|request| agent.run(request))
+            }
+        };
         let first_byte_at = lock(&seen).first_byte.unwrap_or_else(Instant::now);
         first_byte.add(first_byte_at - begun);
         let response = sent.map_err(|error| {
@@ -212,19 +226,6 @@ pub(super) fn target_of(url: &Url) -> String {
     url.into()
 }
 
-/// Credentials in a URL are meant for HTTP's basic authentication (RFC 7617).
-fn credentials(url: &Url) -> Option<String> {
-    let password = url.password();
-    if url.username().is_empty() && password.is_none() {
-        return None;
-    }
-    let decode = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<_>>();
-    let mut pair = decode(url.username());
-    pair.push(b':');
-    pair.extend(decode(password.unwrap_or_default()));
-    Some(format!("Basic {}", data_encoding::BASE64.encode(&pair)))
-}
-
 /// Gives ureq the one connection that it may use.
 struct HandOver(Mutex<Option<Line>>);
 
@@ -338,7 +339,7 @@ impl Buffers for IoBuffers {
         self.used(amount);
     }
 
-    /// Asked for only to send a body, which a GET has not.
+    /// The first is asked for only to send a body in chunks, and ours have a length.
     fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
         (&mut [], &mut self.output)
     }

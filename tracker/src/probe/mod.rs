@@ -8,24 +8,29 @@ mod ask;
 mod body;
 mod both;
 mod buffers;
-mod checks;
+pub mod checks;
 mod connect;
 pub mod deadline;
 mod http;
 mod outcome;
+pub mod proxy;
 mod reach;
 mod redirect;
+pub mod request;
 pub mod resolver;
+mod spec;
 mod stream;
 mod tls;
+pub mod trust;
 pub mod verdict;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
 use url::{Host, Url};
 
 pub use ask::{Ask, Family, Limits};
@@ -33,7 +38,10 @@ use checks::Page;
 use deadline::{Deadline, Wire};
 use outcome::Course;
 pub use outcome::{Facts, Outcome, Sum, Timings};
+use proxy::Proxy;
+use request::Request;
 use resolver::{Resolver, Sources};
+pub use spec::Spec;
 use stream::Stream;
 pub use tls::Roots;
 use verdict::{Failure, Phase, Reason};
@@ -46,6 +54,7 @@ const FINAL_URL_CHARS_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct Prober {
     resolver: Resolver,
+    roots: RootCertStore,
     tls: Arc<ClientConfig>,
     client: http::Client,
 }
@@ -57,9 +66,11 @@ impl Prober {
     /// # Errors
     /// When TLS can't be set up.
     pub fn new(sources: Sources, roots: &Roots) -> Result<Self, rustls::Error> {
+        let roots = roots.load();
         Ok(Self {
             resolver: Resolver::new(sources),
-            tls: tls::client_config(roots)?,
+            tls: tls::client_config(roots.clone(), false, None)?,
+            roots,
             client: http::Client::new(),
         })
     }
@@ -82,14 +93,18 @@ impl Prober {
     /// Follows redirects to the final answer, and what that warns of.
     fn follow(&self, ask: &Ask<'_>, course: &mut Course) -> Result<Option<Failure>, Failure> {
         let mut url = ask.url.clone();
+        let mut request = Cow::Borrowed(&ask.spec.request);
         for redirects in 0..=ask.limits.redirects_max {
-            match self.hop(&url, ask, course) {
+            match self.hop(&url, &request, ask, course) {
                 Ok(Hop::Final(warning)) => return Ok(warning),
-                Ok(Hop::Redirect(_)) if redirects == ask.limits.redirects_max => {}
-                Ok(Hop::Redirect(location)) => {
+                Ok(Hop::Redirect(..)) if redirects == ask.limits.redirects_max => {}
+                Ok(Hop::Redirect(status, location)) => {
                     // A target's bound is not a redirect's: the text that a
                     // person sees is cut.
-                    url = redirect::next(&url, &location)?;
+                    let next = redirect::next(&url, &location)?;
+                    let same_site = redirect::is_same_site(&url, &next);
+                    request = Cow::Owned(request.redirected(status, same_site));
+                    url = next;
                     let shown = http::target_of(&url);
                     course.facts.follow(shown.chars().take(FINAL_URL_CHARS_MAX).collect());
                 }
@@ -105,11 +120,19 @@ impl Prober {
     }
 
     /// One request and its answer. A redirect's body is not read.
-    fn hop(&self, url: &Url, ask: &Ask<'_>, course: &mut Course) -> Result<Hop, Failure> {
+    fn hop(
+        &self,
+        url: &Url,
+        request: &Request,
+        ask: &Ask<'_>,
+        course: &mut Course,
+    ) -> Result<Hop, Failure> {
         let begun = Instant::now();
-        let addresses = self.resolve(url, ask, course.deadline);
+        let via = ask.spec.proxy.as_ref();
+        let addresses = self.resolve(via.map_or(url, |proxy| &proxy.url), ask, course.deadline);
+        let addresses = addresses.map_err(|failure| by_way_of(via, failure));
         let connecting = course.timings.resolve.add_since(begun);
-        let hop = self.load(url, &addresses?, ask, course);
+        let hop = self.load(url, request, &addresses?, ask, course);
         course.timings.response.add_since(connecting);
         hop
     }
@@ -125,7 +148,8 @@ impl Prober {
             Some(Host::Ipv4(address)) => vec![address.into()],
             Some(Host::Ipv6(address)) => vec![address.into()],
             Some(Host::Domain(name)) => {
-                self.resolver.resolve_by(ask.family, name, None, deadline)?
+                let servers = ask.spec.servers.as_ref();
+                self.resolver.resolve_by(ask.family, name, servers, deadline)?
             }
             None => {
                 return Err(Failure::with(Reason::DnsServerFailure, Phase::Resolve, "no host"));
@@ -142,30 +166,36 @@ impl Prober {
     fn load(
         &self,
         url: &Url,
+        request: &Request,
         addresses: &[SocketAddr],
         ask: &Ask<'_>,
         course: &mut Course,
     ) -> Result<Hop, Failure> {
-        let stream = self.open(url, addresses, course)?;
-        let mut answer = self.client.get(url, stream, &mut course.timings.first_byte)?;
+        let stream = self.open(url, addresses, ask, course)?;
+        let mut answer = self.client.send(url, request, stream, &mut course.timings.first_byte)?;
         course.facts.http_version = answer.version();
         course.facts.http_status = Some(answer.status);
-        if let Some(location) = answer.location() {
-            return Ok(Hop::Redirect(location));
+        if let Some(location) = answer.location().filter(|_| ask.spec.follows_redirects) {
+            return Ok(Hop::Redirect(answer.status, location));
         }
         let codings = answer.header("content-encoding");
         let limit = body::Limit {
             bytes_max: ask.limits.body_bytes_max,
             deadline: course.deadline,
-            is_wanted: ask.check.is_some(),
+            is_wanted: ask.spec.checks.wants_body(),
         };
         let mut bytes_read = 0;
         let bytes = body::read(&mut answer.body, codings.as_deref(), limit, &mut bytes_read);
         course.facts.body_bytes = Some(bytes_read);
         course.timings.transfer.add_since(answer.first_byte_at);
-        let content_type = answer.header("content-type");
-        let page = Page { body: &bytes?, content_type: content_type.as_deref() };
-        checks::look(ask, answer.status, &page).map(Hop::Final)
+        let page = Page {
+            status: answer.status,
+            header: &|name| answer.header(name),
+            body: &bytes?,
+            took: course.begun.elapsed(),
+            certificate_end: course.facts.certificate_end,
+        };
+        ask.spec.checks.look(&page).map(Hop::Final)
     }
 
     /// A connection, secured where the scheme asks for it.
@@ -173,31 +203,51 @@ impl Prober {
         &self,
         url: &Url,
         addresses: &[SocketAddr],
+        ask: &Ask<'_>,
         course: &mut Course,
     ) -> Result<Stream, Failure> {
+        let via = ask.spec.proxy.as_ref();
         let begun = Instant::now();
         let connected = connect::connect(addresses, course.deadline);
         let securing = course.timings.connect.add_since(begun);
-        let (socket, address) = connected?;
+        let (socket, address) = connected.map_err(|failure| by_way_of(via, failure))?;
         course.facts.address = Some(address.ip());
         course.facts.has_other_address = addresses.len() > 1;
-        let wire = Wire::new(socket, course.deadline).map_err(|cause| {
+        let mut wire = Wire::new(socket, course.deadline).map_err(|cause| {
             Failure::with(Reason::ConnectFailed, Phase::Connect, cause.to_string())
         })?;
+        if let Some(proxy) = via {
+            let connected = proxy.connect(&mut wire, url);
+            course.timings.connect.add_since(securing);
+            connected?;
+        }
         if url.scheme() != "https" {
             return Ok(Stream::plain(wire));
         }
-        let secured = self.secure(url, wire, &mut course.facts);
+        let securing = Instant::now();
+        let secured = self.secure(url, wire, ask, &mut course.facts);
         course.timings.tls.add_since(securing);
         secured
     }
 
-    fn secure(&self, url: &Url, wire: Wire, facts: &mut Facts) -> Result<Stream, Failure> {
+    fn secure(
+        &self,
+        url: &Url,
+        wire: Wire,
+        ask: &Ask<'_>,
+        facts: &mut Facts,
+    ) -> Result<Stream, Failure> {
         let name = server_name(url).ok_or_else(|| {
             let text = "no certificate can name this host";
             Failure::with(Reason::TlsProtocol, Phase::Tls, text)
         })?;
-        let stream = Stream::tls(wire, Arc::clone(&self.tls), name);
+        let config = match &ask.spec.trust {
+            None => Arc::clone(&self.tls),
+            Some(trust) => trust
+                .config(&self.roots, redirect::is_same_site(ask.url, url))
+                .map_err(|cause| tls::failure(&cause, Phase::Tls))?,
+        };
+        let stream = Stream::tls(wire, config, name);
         facts.certificate_end = match &stream {
             Ok(stream) => stream.certificate().and_then(tls::certificate_end),
             Err(fault) => fault.certificate_end(),
@@ -210,7 +260,22 @@ impl Prober {
 enum Hop {
     /// To an answer that passed all checks, with what it warns of.
     Final(Option<Failure>),
-    Redirect(String),
+    /// With the status that says how, and to where.
+    Redirect(u16, String),
+}
+
+/// What failed on the way to a proxy is the proxy's failure, if there is one.
+fn by_way_of(proxy: Option<&Proxy>, failure: Failure) -> Failure {
+    let Some(proxy) = proxy else { return failure };
+    let reason = match failure.reason {
+        Reason::ConnectTimeout | Reason::DnsTimeout => Reason::ProxyTimeout,
+        _ => Reason::ProxyFailed,
+    };
+    let what = failure.detail.unwrap_or_default();
+    proxy.failure(
+        reason,
+        format!("{}: {what}", failure.reason.as_str()).trim_end_matches([':', ' ']),
+    )
 }
 
 /// The name that the certificate must hold; a name's final dot is not part of

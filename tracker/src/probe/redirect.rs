@@ -30,7 +30,7 @@ pub(super) fn next(from: &Url, location: &str) -> Result<Url, Failure> {
 
 /// Whether credentials for one are meant for the other as well: the same host
 /// and port, or the same host's change from http to https.
-fn is_same_site(one: &Url, other: &Url) -> bool {
+pub(super) fn is_same_site(one: &Url, other: &Url) -> bool {
     let ports = [one, other].map(|url| (url.scheme(), url.port_or_known_default()));
     let is_upgrade = ports == [("http", Some(80)), ("https", Some(443))];
     one.origin() == other.origin() || (is_upgrade && one.host() == other.host())

@@ -9,6 +9,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::SingleCertAndKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
     SignatureScheme,
@@ -52,7 +53,7 @@ impl Roots {
 
     /// A machine without roots can still probe plain HTTP, and its HTTPS
     /// targets each say why they fail; so that is a warning.
-    fn load(&self) -> RootCertStore {
+    pub(super) fn load(&self) -> RootCertStore {
         let mut store = RootCertStore::empty();
         match self {
             Self::These(certificates) => {
@@ -94,14 +95,19 @@ fn are_named() -> bool {
     ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some())
 }
 
-/// The settings of every TLS connection. No session is resumed, so that each
-/// probe tests the whole way; HTTP/1.1 is the one protocol offered.
+/// The settings of a TLS connection: whose certificates are trusted, whether
+/// any at all is taken, and who the probe says that it is. No session is
+/// resumed, so that each probe tests the whole way; HTTP/1.1 is the one
+/// protocol offered.
 ///
 /// # Errors
 /// When the cryptography can't do the default TLS versions.
-pub(super) fn client_config(roots: &Roots) -> Result<Arc<ClientConfig>, Error> {
+pub(super) fn client_config(
+    store: RootCertStore,
+    insecure: bool,
+    identity: Option<Arc<SingleCertAndKey>>,
+) -> Result<Arc<ClientConfig>, Error> {
     let provider = Arc::new(ring::default_provider());
-    let store = roots.load();
     let inner = match store.is_empty() {
         true => None,
         false => Some(
@@ -110,12 +116,15 @@ pub(super) fn client_config(roots: &Roots) -> Result<Arc<ClientConfig>, Error> {
                 .map_err(|cause| Error::General(cause.to_string()))?,
         ),
     };
-    let verifier = Verifier { inner, provider: provider.clone() };
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let verifier = Verifier { inner, insecure, provider: provider.clone() };
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => builder.with_client_cert_resolver(identity),
+    };
     config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
@@ -127,6 +136,8 @@ pub(super) fn client_config(roots: &Roots) -> Result<Arc<ClientConfig>, Error> {
 struct Verifier {
     /// None without roots: then every certificate is of an unknown issuer.
     inner: Option<Arc<WebPkiServerVerifier>>,
+    /// Whether any certificate is taken; that it is the other side's is checked.
+    insecure: bool,
     provider: Arc<CryptoProvider>,
 }
 
@@ -140,6 +151,7 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let verified = match &self.inner {
+            _ if self.insecure => return Ok(ServerCertVerified::assertion()),
             Some(inner) => {
                 inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
             }

@@ -182,6 +182,12 @@ reasons! {
     ConnectUnreachable = "connect_unreachable", No, Own(phrase::NETWORK_UNREACHABLE), Dns, Failure;
     /// Anything else that connect(2) says.
     ConnectFailed = "connect_failed", No, Own(phrase::CONNECTION_FAILED), Dns, Failure;
+    /// The proxy answers, and makes no connection to the site.
+    ProxyRefused = "proxy_refused", No, Own(phrase::CONNECTION_FAILED), Dns, Failure;
+    /// The deadline came while connecting to the proxy, or waiting for its answer.
+    ProxyTimeout = "proxy_timeout", No, Own(phrase::CONNECTION_TIMEOUT), Dns, Failure;
+    /// No connection to the proxy, or none that speaks HTTP.
+    ProxyFailed = "proxy_failed", No, Own(phrase::CONNECTION_FAILED), Dns, Failure;
     /// The certificate's time is over.
     TlsExpired = "tls_expired", Yes, Own(phrase::SSL_ERROR), Dns, Failure;
     /// The certificate's time has not begun.
@@ -222,10 +228,14 @@ reasons! {
     TooManyRedirects = "too_many_redirects", Yes, Own(phrase::TOO_MANY_REDIRECTS), Dns, Failure;
     /// A redirect to what can't be asked for.
     RedirectRefused = "redirect_refused", Yes, Own(phrase::INVALID_REDIRECT), Dns, Failure;
-    /// The page is not as it should be: the regexp is not in it.
+    /// The page is not as it should be: a regexp is not in it, or is and should not be.
     BodyNotExpected = "body_not_expected", Yes, Own(phrase::PAGE_CONTENT_NOT_EXPECTED), Both, Failure;
     /// The final answer's status is none of those expected: 200 to 399, unless the target says otherwise.
     StatusNotExpected = "status_not_expected", Yes, Http, Both, Failure;
+    /// A header of the final answer is not as the target says.
+    HeaderNotExpected = "header_not_expected", Yes, Own(phrase::PAGE_CONTENT_NOT_EXPECTED), Both, Failure;
+    /// The page is no JSON, or a value in it is not as the target says.
+    JsonNotExpected = "json_not_expected", Yes, Own(phrase::PAGE_CONTENT_NOT_EXPECTED), Both, Failure;
     /// The certificate ends in fewer days than the target asks for.
     CertificateExpiresSoon = "certificate_expires_soon", Yes, Own(phrase::SSL_ERROR), Both, Warning;
     /// The answer took longer than the target asks for.

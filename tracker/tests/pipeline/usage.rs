@@ -9,7 +9,11 @@ fn what_is_wrong_where_it_came_from_and_what_was_expected() {
     let kafka = ("KAFKA", "localhost:1");
     let secret = ("SASL_PASSWORD", "s3cret");
     for (arguments, variables, expected) in [
-        (&[][..], &[][..], "WEBSITES: not given: expected URLs, by --websites too"),
+        (
+            &[][..],
+            &[][..],
+            "WEBSITES and TARGETS: neither is given: expected URLs, or a file that lists them",
+        ),
         (
             &["--once"],
             &[("WEBSITES", "aiven.io")],
@@ -49,6 +53,21 @@ fn what_is_wrong_where_it_came_from_and_what_was_expected() {
             &["--once"],
             &[SITE, ("RESOLVER", "192.0.2.1,dns.example")],
             "RESOLVER: \"dns.example\" is no ip address: expected up to three of ip, ip:port or [ip]:port",
+        ),
+        (
+            &["--once", "--targets", "/nowhere.toml"],
+            &[SITE],
+            "--targets: /nowhere.toml: No such file or directory (os error 2)",
+        ),
+        (
+            &["--once", "--share", "0/3", "-l", "oslo"],
+            &[SITE],
+            "--share: 0/3 is out of range: expected K/N, with K from 1 to N, and N at most 1000",
+        ),
+        (
+            &["--once"],
+            &[SITE, ("SHARE", "1/3")],
+            "SHARE: shares hang on the location: expected LOCATION too, the same for all who share",
         ),
         (&["--perod", "1"], &[SITE], "there is no flag --perod: expected --period?"),
         (
@@ -146,6 +165,8 @@ fn help_goes_to_standard_output_and_names_every_variable() {
         "WORKERS",
         "RETRIES",
         "SENTINEL",
+        "TARGETS",
+        "SHARE",
         "KAFKA",
         "CA",
         "CERT",
@@ -169,4 +190,88 @@ fn help_goes_to_standard_output_and_names_every_variable() {
         run(&["--version"], &[]).stdout,
         concat!("tracker ", env!("CARGO_PKG_VERSION"), "\n")
     );
+}
+
+/// A file with this text, as long as the test lasts.
+struct File(std::path::PathBuf);
+
+impl File {
+    fn new(name: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("{name}-{}.toml", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_target_that_cant_be_used_is_named_with_its_place() {
+    let file =
+        File::new("usage-wrong", "[[target]]\nurl = 'http://u:s3cret@a.io'\nstatuss = 200\n");
+    let ended = run(&["--once"], &[("TARGETS", file.path())]);
+    let path = file.path();
+    let expected = format!(
+        "tracker: TARGETS: {path}:3:1: target http://a.io: there is no key statuss: expected status?"
+    );
+    assert_eq!((ended.log, ended.status.code()), (vec![expected], Some(2)));
+    let both = File::new("usage-both", "[[target]]\nurl = 'http://127.0.0.1:1/'\n");
+    let ended = run(&["--check", "--targets", both.path()], &[SITE]);
+    let expected = format!(
+        "tracker: --targets: {}:2:7: target http://127.0.0.1:1/: the same url and name stand there twice",
+        both.path()
+    );
+    assert_eq!((ended.log, ended.status.code()), (vec![expected], Some(2)));
+}
+
+/// Goes red when a check opens the spool, which a tracker at work holds.
+#[test]
+fn a_check_tells_the_plan_and_does_nothing() {
+    let site = crate::hello_site();
+    let many: String = (0..60).map(|at| format!("[[target]]\nurl = '{site}{at}'\n")).collect();
+    let file = File::new(
+        "usage-plan",
+        &format!("[defaults]\nperiod_s = 60\nip = 4\n{many}insecure = true\n"),
+    );
+    let arguments = ["--check", "--targets", file.path(), "-l", "oslo", "--workers", "7"];
+    let variables =
+        [("WEBSITES", "http://a.example/"), ("KAFKA", "127.0.0.1:1"), ("SPOOL", "/proc/nowhere")];
+    let ended = run(&arguments, &variables);
+    assert_eq!((ended.status.code(), &ended.log), (Some(0), &vec![]));
+    let lines: Vec<_> =
+        ended.stdout.lines().filter(|line| !line.starts_with("memory limit")).collect();
+    let [from, targets, minute, five_minutes, probes, insecure, worst, results] = lines[..] else {
+        panic!("{}", ended.stdout);
+    };
+    assert_eq!(
+        [from, targets, minute, five_minutes, probes, insecure, results],
+        [
+            "from: oslo",
+            "targets: 61, of 2 domains",
+            "period: 60s for 60",
+            "period: 300s for 1",
+            "probes a minute: 60.2",
+            "certificates not verified: 1",
+            "results: kafka, topics webactivity-...",
+        ]
+    );
+    assert!(worst.starts_with("at worst, every site hanging: 22 of 7 workers busy, "), "{worst}");
+
+    let count = |share: &str| {
+        let ended = run(&[&arguments[..], &["--share", share]].concat(), &variables);
+        let line = ended.stdout.lines().nth(1).unwrap_or_default().to_owned();
+        let (part, of) = line.strip_prefix("targets: ").unwrap().split_once(" of ").unwrap();
+        assert!(of.starts_with("61, of "), "{line}");
+        part.parse::<usize>().unwrap()
+    };
+    let [one, two, three] = ["1/3", "2/3", "3/3"].map(count);
+    assert!(one > 5 && two > 5 && three > 5 && one + two + three == 61, "{one} {two} {three}");
 }

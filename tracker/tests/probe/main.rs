@@ -8,10 +8,12 @@ mod certificates;
 mod deadlines;
 mod facts;
 mod names;
+mod proxies;
 mod reasons;
 mod resolver;
 mod resolver_faults;
 mod resolver_files;
+mod targets;
 mod verdicts;
 
 use std::net::SocketAddr;
@@ -21,9 +23,10 @@ use common::record::Status;
 use regex::Regex;
 use rustls::pki_types::CertificateDer;
 use testkit::sites::Site;
+use tracker::probe::checks::Checks;
 use tracker::probe::resolver::{Servers, Sources};
 use tracker::probe::verdict::Failure;
-use tracker::probe::{Ask, Limits, Outcome, Prober, Roots};
+use tracker::probe::{Ask, Limits, Outcome, Prober, Roots, Spec};
 use url::Url;
 
 /// No probe of a test that passes comes near this.
@@ -57,7 +60,9 @@ impl Tester {
     }
 
     fn probe(&self, url: &Url, check: Option<&Regex>) -> Outcome {
-        self.prober.probe(&Ask { check, limits: self.limits, ..Ask::new(url) })
+        let checks = check.cloned().map_or_else(Checks::default, Checks::page);
+        let spec = Spec { checks, ..Spec::default() };
+        self.prober.probe(&Ask { spec: &spec, limits: self.limits, ..Ask::new(url) })
     }
 }
 

@@ -140,7 +140,7 @@ impl Site {
         self.address.port()
     }
 
-    /// The heads of the last requests, the oldest first.
+    /// The last requests, the oldest first.
     pub fn requests(&self) -> VecDeque<String> {
         self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -148,11 +148,19 @@ fn run(
     Ok(())
 }
 
-/// Reads a request's head and returns its path.
+/// The bytes of a whole request; none when its head is not there yet.
+fn length(bytes: &[u8]) -> Option<usize> {
+    let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    let lines = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
+    let declared = lines.lines().find_map(|line| line.strip_prefix("content-length:"));
+    Some(head + declared.and_then(|text| text.trim().parse().ok()).unwrap_or(0))
+}
+
+/// Reads a request, a body of declared length included, and returns its path.
 fn read_request(stream: &mut dyn Connection, shared: &Shared) -> io::Result<String> {
     let mut head = Vec::new();
     let mut buffer = [0; 4096];
-    while !head.windows(4).any(|window| window == b"\r\n\r\n") {
+    while length(&head).is_none_or(|length| head.len() < length) {
         let count = stream.read(&mut buffer)?;
         if count == 0 || head.len() > REQUEST_BYTES_MAX {
             return Err(io::ErrorKind::UnexpectedEof.into());
