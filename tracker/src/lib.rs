@@ -24,6 +24,7 @@ pub mod output;
 pub mod plan;
 pub mod probe;
 pub mod producer;
+pub mod reload;
 pub mod result;
 pub mod saver;
 pub mod schedule;
@@ -41,8 +42,9 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use common::identity::Run;
+use common::settings::{Environment, UsageError};
 use common::stop::{self, Cutoff, SignalThread};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never};
 
 use capacity::{WORKERS_MAX, WorstCase};
 use handover::Handover;
@@ -52,9 +54,11 @@ use plan::Plan;
 use probe::Prober;
 use probe::resolver::Sources;
 use producer::Producer;
+use reload::Reload;
 use saver::Saver;
 use settings::{Look, Settings, Sink};
 use spool::SPOOL_BYTES_MAX;
+use targets::Target;
 use ticker::Rhythm;
 use workers::{Pool, Probed};
 
@@ -107,6 +111,7 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
     let Settings {
         location,
         location_cut,
+        listing,
         targets,
         targets_of,
         roots,
@@ -124,9 +129,8 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
     if !once {
         log::info!("from {location:?}: {}", plan::summary(&targets, targets_of));
     }
-    for target in targets.iter().filter(|target| target.is_insecure()) {
-        log::warn!("{}: its certificate is not verified", target.called());
-    }
+    say_insecure(&targets);
+    let workers_given = workers;
     let workers = match (once, workers) {
         // All at once, as somebody waits for it.
         (true, None) => targets.len().min(WORKERS_MAX),
@@ -157,10 +161,23 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
 
     let mut pool =
         Pool::new(workers, &location, prober, Network::new(sentinels), results_in, stop.clone());
+    // Somebody who looks once has nothing to read again.
+    let (reload, lists) = match once {
+        true => (None, never()),
+        false => {
+            let read = move || {
+                let listed = listing.read(&Environment::of_process())?;
+                say_insecure(&listed.targets);
+                Ok::<_, UsageError>(listed.targets)
+            };
+            let (reload, lists) = Reload::start(read, workers_given)?;
+            (Some(reload), lists)
+        }
+    };
     let ticker = {
         let stop = stop.clone();
         Builder::new().name("ticker".to_owned()).spawn(move || {
-            ticker::run(&targets, &location, rhythm, &mut pool, &stop);
+            ticker::run(&targets, &location, rhythm, &mut pool, &lists, &stop);
             pool
         })?
     };
@@ -171,6 +188,9 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
             running => log::warn!("gave up {running} probes that were still running"),
         },
         Err(_) => log::error!("the ticker panicked"),
+    }
+    if let Some(reload) = reload {
+        reload.join();
     }
     let deadline = cutoff.at().unwrap_or_else(|| Instant::now() + STOP_ALL);
     let _ = say_no_more.send(deadline);
@@ -191,6 +211,13 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
     };
     signals.join();
     account
+}
+
+/// One line for each target of which any certificate is taken.
+fn say_insecure(targets: &[Arc<Target>]) {
+    for target in targets.iter().filter(|target| target.is_insecure()) {
+        log::warn!("{}: its certificate is not verified", target.called());
+    }
 }
 
 /// Starts the threads that take the results; the last one in the end gives its

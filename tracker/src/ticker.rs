@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::stop::Stop;
+use crossbeam_channel::{Receiver, select};
 
 use crate::clock::{self, Change, Look};
-use crate::schedule::{Due, Schedule};
+use crate::schedule::{Difference, Due, Schedule};
 use crate::slots::{Cause, Entry, Missed, Offer};
 use crate::targets::Target;
 use crate::workers::Pool;
@@ -35,9 +36,27 @@ pub enum Rhythm {
     },
 }
 
+/// Targets in the place of those until now.
+#[derive(Debug)]
+pub struct List {
+    /// All of them.
+    pub targets: Vec<Arc<Target>>,
+    /// The most workers that may probe them.
+    pub workers: usize,
+}
+
 /// Hands due targets to the pool until a stop is asked for, or, for
 /// [`Rhythm::Once`], until all were handed over.
-pub fn run(targets: &[Arc<Target>], location: &str, rhythm: Rhythm, pool: &mut Pool, stop: &Stop) {
+///
+/// `lists` brings other targets in the place of those; it may never do so.
+pub fn run(
+    targets: &[Arc<Target>],
+    location: &str,
+    rhythm: Rhythm,
+    pool: &mut Pool,
+    lists: &Receiver<List>,
+    stop: &Stop,
+) {
     let Rhythm::Grid { look_at_once } = rhythm else {
         for target in targets {
             pool.offer(&Arc::new(Entry::new(Arc::clone(target))), None);
@@ -49,7 +68,7 @@ pub fn run(targets: &[Arc<Target>], location: &str, rhythm: Rhythm, pool: &mut P
     if look_at_once {
         schedule.look_at_once();
     }
-    Ticker { schedule, last: start, report: Report::new(start.now) }.run(pool, stop);
+    Ticker { schedule, last: start, report: Report::new(start.now) }.run(pool, lists, stop);
 }
 
 struct Ticker {
@@ -60,16 +79,31 @@ struct Ticker {
 }
 
 impl Ticker {
-    fn run(mut self, pool: &mut Pool, stop: &Stop) {
+    fn run(mut self, pool: &mut Pool, lists: &Receiver<List>, stop: &Stop) {
         loop {
             let due_at = self.schedule.next_due().unwrap_or(Duration::MAX);
-            if stop.wait(due_at.saturating_sub(clock::now()).min(LOOK_EVERY)) {
-                break;
+            let pause = due_at.saturating_sub(clock::now()).min(LOOK_EVERY);
+            select! {
+                recv(stop.channel()) -> _ => break,
+                recv(lists) -> list => match list {
+                    Ok(list) => self.take(list, pool),
+                    // Nobody is left to bring one.
+                    Err(_) if stop.wait(pause) => break,
+                    Err(_) => {}
+                },
+                default(pause) => {}
             }
             self.look(Look::take(), pool);
         }
         self.report.say(pool.workers_max());
         log::info!("{}", pool.lateness().take());
+    }
+
+    fn take(&mut self, List { targets, workers }: List, pool: &mut Pool) {
+        pool.allow(workers);
+        let Difference { added, changed, removed } = self.schedule.apply(&targets, clock::now());
+        let count = targets.len();
+        log::info!("{count} targets now: {added} added, {changed} changed, {removed} removed");
     }
 
     /// Offers what is due by now.

@@ -47,8 +47,8 @@ fn workers_for_files() -> usize {
 pub struct Probed {
     /// Whose.
     pub target: Arc<Target>,
-    /// What goes to Kafka.
-    pub record: Record,
+    /// What goes to Kafka; boxed, as the channel has room for many thousands.
+    pub record: Box<Record>,
 }
 
 /// What all workers share.
@@ -115,6 +115,11 @@ impl Pool {
     /// The most workers that this pool starts.
     pub fn workers_max(&self) -> usize {
         self.workers_max
+    }
+
+    /// Lets so many workers be started, if that is more than until now.
+    pub fn allow(&mut self, workers: usize) {
+        self.workers_max = self.workers_max.max(workers.min(workers_for_files()));
     }
 
     /// How late probes started.
@@ -226,7 +231,7 @@ impl Shared {
         record.extra.period_ms = slot.and_then(|_| i64::try_from(target.period.as_millis()).ok());
         record.extra.slot = slot.and_then(|slot| i64::try_from(slot.number).ok());
         record.extra.missed = missed.by_name();
-        Probed { target, record }
+        Probed { target, record: Box::new(record) }
     }
 }
 

@@ -24,7 +24,7 @@ fn probed(target: &Arc<Target>) -> Probed {
         offset: -1,
         extra: common::record::Extra::default(),
     };
-    Probed { target: Arc::clone(target), record }
+    Probed { target: Arc::clone(target), record: Box::new(record) }
 }
 
 fn sequences(records: Vec<ProduceRecord>) -> Vec<usize> {

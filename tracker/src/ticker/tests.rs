@@ -126,3 +126,23 @@ fn every_due_slot_is_a_record_or_is_counted_by_one() {
         }
     }
 }
+
+#[test]
+fn a_new_list_is_applied_and_its_workers_allowed() {
+    let (_stopper, stop) = common::stop::pair();
+    let prober =
+        crate::probe::Prober::new(Default::default(), &crate::probe::Roots::These(vec![])).unwrap();
+    let (results, _taken) = crossbeam_channel::bounded(1);
+    let network = crate::network::Network::new(vec![]);
+    let mut pool = Pool::new(1, "oslo", prober, network, results, stop);
+    let start = Look::take();
+    let mut random = fastrand::Rng::with_seed(1);
+    let targets = list(&mut random);
+    let schedule = Schedule::new(start.now, "oslo", &targets);
+    let mut ticker = Ticker { schedule, last: start, report: Report::new(start.now) };
+    ticker.take(List { targets: targets[1..].to_vec(), workers: 3 }, &mut pool);
+    assert_eq!((ticker.schedule.entries().count(), pool.workers_max()), (targets.len() - 1, 3));
+    // Fewer are no reason to end one.
+    ticker.take(List { targets, workers: 2 }, &mut pool);
+    assert_eq!(pool.workers_max(), 3);
+}

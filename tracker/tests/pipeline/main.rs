@@ -6,6 +6,7 @@
 mod delivery;
 mod full_disk;
 mod output;
+mod reload;
 mod spool;
 mod usage;
 

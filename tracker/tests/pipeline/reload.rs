@@ -1,0 +1,56 @@
+//! SIGHUP: the list of targets is read again.
+
+use testkit::sites::{Site, Step, answer};
+
+use crate::{PATIENCE, tracker};
+
+/// Goes red when a bad file takes the place of a good one, or a list that was
+/// read does not reach the ticker.
+#[test]
+fn a_good_file_is_taken_and_a_bad_one_leaves_all_as_it_was() {
+    let [first, second] = [(); 2].map(|()| Site::http(|_| vec![Step::Send(answer(200))]).unwrap());
+    let path = std::env::temp_dir().join(format!("reload-{}.toml", std::process::id()));
+    let write = |text: String| std::fs::write(&path, text).unwrap();
+    let listed = |site: &Site, more: &str| {
+        format!("[[target]]\nurl = 'http://127.0.0.1:{}/'\nperiod_s = 1\n{more}", site.port())
+    };
+    let probed = |site: &Site| {
+        let before = site.connections();
+        let begun = std::time::Instant::now();
+        while site.connections() == before {
+            assert!(begun.elapsed() < PATIENCE, "not probed");
+            std::thread::park_timeout(std::time::Duration::from_millis(20));
+        }
+    };
+    write(listed(&first, ""));
+    let tracker = tracker(&["--json", "--targets", path.to_str().unwrap()], &[]);
+    probed(&first);
+
+    write(listed(&first, "") + &listed(&second, ""));
+    tracker.signal("HUP");
+    tracker.wait_for_line("2 targets now: 1 added, 0 changed, 0 removed", PATIENCE).unwrap();
+    probed(&second);
+
+    write(listed(&first, "statuss = 200"));
+    tracker.signal("HUP");
+    let line = tracker.wait_for_line("the targets stay as they are", PATIENCE).unwrap();
+    let fault = format!(
+        "--targets: {}:4:1: target http://127.0.0.1:{}/: there is no key statuss: expected status?; ",
+        path.display(),
+        first.port()
+    );
+    assert!(line.contains(&fault), "{line}");
+    probed(&first);
+    probed(&second);
+
+    write(listed(&second, "insecure = true"));
+    tracker.signal("HUP");
+    let unverified =
+        format!("http://127.0.0.1:{}/: its certificate is not verified", second.port());
+    tracker.wait_for_line(&unverified, PATIENCE).unwrap();
+    tracker.wait_for_line("1 targets now: 0 added, 1 changed, 1 removed", PATIENCE).unwrap();
+    probed(&second);
+    let ended = tracker.stop(PATIENCE).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{:?}", ended.log);
+}
