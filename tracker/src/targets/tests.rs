@@ -107,11 +107,11 @@ fn the_example_names_every_key_and_says_what_it_does() {
 
 #[test]
 fn what_targets_have_in_common_is_there_once() {
-    let text = "[defaults]\nmatch = 'x'\n[[target]]\nurl = 'http://a.io'\n[[target]]\n\
+    let text = "[defaults]\nmatch = 'x'\nretries = 3\n[[target]]\nurl = 'http://a.io'\n[[target]]\n\
                 url = 'http://b.io'\nperiod_s = 7\n[[target]]\nurl = 'http://c.io'\nmatch = []";
     let targets = read(text).unwrap();
     assert!(Arc::ptr_eq(&targets[0].spec, &targets[1].spec));
-    assert_eq!(targets[1].period, Duration::from_secs(7));
+    assert_eq!((targets[1].period, targets[1].retries), (Duration::from_secs(7), 3));
     assert!(targets[2].spec.checks.body_match.is_empty());
     // What makes a target another one, and what does not.
     assert_eq!(read(text).unwrap(), targets);
