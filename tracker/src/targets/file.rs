@@ -69,7 +69,7 @@ pub fn add(
         FileError { place: Some(place), ..failed("not utf-8".to_owned()) }
     })?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let sources = Sources { folder, environment };
+    let sources = Sources::new(folder, environment);
     parse(targets, &text, topic_prefix, defaults, &sources).map_err(
         |Problem { at, text: fault }| FileError {
             place: Some(place(text.as_bytes(), at)),

@@ -1,5 +1,7 @@
 //! The keys of a target, each with what it sets: the one list of them.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
@@ -7,9 +9,10 @@ use std::time::Duration;
 use common::pem::Pem;
 use common::secret::Secret;
 use common::settings::{self, Environment};
+use regex::Regex;
 
-use super::Defaults;
 use super::values::{Problem, Value};
+use super::{Defaults, Fault};
 use crate::probe::checks::Checks;
 use crate::probe::proxy::Proxy;
 use crate::probe::request::{self, Request};
@@ -61,11 +64,27 @@ pub(super) const KEYS: &[(&str, Set)] = &[
 #[derive(Debug)]
 pub(super) struct Sources<'a> {
     /// That of the file, which paths in it begin at.
-    pub(super) folder: &'a Path,
-    pub(super) environment: &'a Environment<'a>,
+    folder: &'a Path,
+    environment: &'a Environment<'a>,
+    /// Those that were read: many targets have the same.
+    regexps: RefCell<HashMap<String, Regex>>,
 }
 
-impl Sources<'_> {
+impl<'a> Sources<'a> {
+    pub(super) fn new(folder: &'a Path, environment: &'a Environment<'a>) -> Self {
+        Self { folder, environment, regexps: RefCell::default() }
+    }
+
+    fn regexp(&self, value: Value<'_>) -> Result<Regex, Problem> {
+        let text = value.text("a regexp")?;
+        if let Some(regexp) = self.regexps.borrow().get(text) {
+            return Ok(regexp.clone());
+        }
+        let regexp = Regex::new(text).map_err(|cause| value.wrong(Fault::Regexp(cause)))?;
+        self.regexps.borrow_mut().insert(text.to_owned(), regexp.clone());
+        Ok(regexp)
+    }
+
     /// A text, or a table that says from which file or variable it comes. It
     /// is not repeated in an error.
     fn secret(&self, value: Value<'_>, bytes_max: usize) -> Result<Secret, Problem> {
@@ -253,25 +272,25 @@ impl Draft {
         Ok(())
     }
 
-    fn body_match(&mut self, value: Value<'_>, _: &Sources<'_>) -> Result<(), Problem> {
-        let regexps = value.list(ITEMS_MAX)?.into_iter().map(Value::regexp);
+    fn body_match(&mut self, value: Value<'_>, sources: &Sources<'_>) -> Result<(), Problem> {
+        let regexps = value.list(ITEMS_MAX)?.into_iter().map(|item| sources.regexp(item));
         self.checks.body_match = regexps.collect::<Result<_, _>>()?;
         Ok(())
     }
 
-    fn body_not_match(&mut self, value: Value<'_>, _: &Sources<'_>) -> Result<(), Problem> {
-        let regexps = value.list(ITEMS_MAX)?.into_iter().map(Value::regexp);
+    fn body_not_match(&mut self, value: Value<'_>, sources: &Sources<'_>) -> Result<(), Problem> {
+        let regexps = value.list(ITEMS_MAX)?.into_iter().map(|item| sources.regexp(item));
         self.checks.body_not_match = regexps.collect::<Result<_, _>>()?;
         Ok(())
     }
 
-    fn header_match(&mut self, value: Value<'_>, _: &Sources<'_>) -> Result<(), Problem> {
-        self.checks.header_match = header_regexps(value)?;
+    fn header_match(&mut self, value: Value<'_>, sources: &Sources<'_>) -> Result<(), Problem> {
+        self.checks.header_match = header_regexps(value, sources)?;
         Ok(())
     }
 
-    fn header_not_match(&mut self, value: Value<'_>, _: &Sources<'_>) -> Result<(), Problem> {
-        self.checks.header_not_match = header_regexps(value)?;
+    fn header_not_match(&mut self, value: Value<'_>, sources: &Sources<'_>) -> Result<(), Problem> {
+        self.checks.header_not_match = header_regexps(value, sources)?;
         Ok(())
     }
 
@@ -414,11 +433,14 @@ fn status(value: Value<'_>) -> Result<RangeInclusive<u16>, Problem> {
         .ok_or_else(|| value.wrong("expected 100 to 999, a range like \"200-299\", or a list"))
 }
 
-fn header_regexps(value: Value<'_>) -> Result<Vec<(String, regex::Regex)>, Problem> {
+fn header_regexps(
+    value: Value<'_>,
+    sources: &Sources<'_>,
+) -> Result<Vec<(String, Regex)>, Problem> {
     let header = |(at, item): (usize, Value<'_>)| {
         let name = request::header_name(item.key)
             .map_err(|fault| Problem::new(at, format!("{}: {fault}", value.key)))?;
-        Ok((name, item.regexp()?))
+        Ok((name, sources.regexp(item)?))
     };
     value.table("names of headers and regexps", ITEMS_MAX)?.into_iter().map(header).collect()
 }

@@ -16,7 +16,7 @@ const EXAMPLE: &str = include_str!("../../../scripts/targets.example.toml");
 
 fn read_in(folder: &Path, text: &str) -> Result<Vec<Target>, String> {
     let environment = Environment::of(&[("API_KEY", "s3cret-key"), ("EMPTY", "")]);
-    let sources = Sources { folder, environment: &environment };
+    let sources = Sources::new(folder, &environment);
     let mut list = List::default();
     match file::parse(&mut list, text, "webactivity-", &Defaults::default(), &sources) {
         Ok(()) => Ok(list.targets()),

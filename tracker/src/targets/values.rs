@@ -5,11 +5,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use regex::Regex;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
-
-use super::Fault;
 
 /// What is wrong, and where in the file: a count of bytes.
 #[derive(Debug)]
@@ -135,11 +132,6 @@ impl<'a> Value<'a> {
             true => Ok(()),
             false => Err(self.wrong(format!("{count} of them: expected at most {count_max}"))),
         }
-    }
-
-    pub(super) fn regexp(self) -> Result<Regex, Problem> {
-        let text = self.text("a regexp")?;
-        Regex::new(text).map_err(|cause| self.wrong(Fault::Regexp(cause)))
     }
 
     /// As JSON has it; dates are texts there.
