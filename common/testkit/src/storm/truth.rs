@@ -19,8 +19,11 @@ use super::world::World;
 /// exchange with a broker that says nothing is given up, which takes 35 s, none
 /// of that time is on disk.
 const KILL_TAKES_S: f64 = 40.0;
-/// A request comes so much later than its probe begins at most.
-const REQUEST_WITHIN_S: f64 = 6.0;
+/// A request comes so much later than its attempt begins at most, the pause after
+/// it included.
+const REQUEST_WITHIN_S: f64 = 7.0;
+/// The attempts of a probe, by the trackers' default.
+const ATTEMPTS_MAX: u64 = 2;
 
 /// What is known of the trackers.
 #[derive(Debug, Default)]
@@ -176,29 +179,30 @@ fn judge_requests(
 ) {
     let location = Who::Tracker(tracker).name();
     let mut requests = world.sites.requests();
-    let mut results: BTreeMap<String, Vec<(f64, bool)>> = BTreeMap::new();
+    let mut results: BTreeMap<String, Vec<Asked>> = BTreeMap::new();
     for (_, record) in records(topics).filter(|(_, record)| record.from == location) {
+        let attempts = usize::try_from(record.extra.attempts.unwrap_or(1)).unwrap_or(1);
         let answered = record.response_ms.is_some();
-        results.entry(record.url).or_default().push((record.timestamp, answered));
+        let result = Asked { began_s: record.timestamp, answered, attempts, requests: 0 };
+        results.entry(record.url).or_default().push(result);
     }
     let missing = topics.iter().flat_map(|(_, judgement)| judgement.missing.values());
-    let mut known_lost: u64 =
-        missing.filter(|it| it.from == location).map(|it| it.inner + it.at_end).sum();
+    let missing = missing.filter(|it| it.from == location);
+    // Nobody knows how many attempts those took.
+    let mut known_lost = missing.map(|it| it.inner + it.at_end).sum::<u64>() * ATTEMPTS_MAX;
     for url in world.sites.targets(tracker) {
         let asked = requests.remove(&url).unwrap_or_default();
         truth.requests += asked.len();
         let mut results = results.remove(&url).unwrap_or_default();
         // The same one may be in Kafka twice; two of one target never begin at once.
-        results.sort_by(|a, b| a.0.total_cmp(&b.0));
-        results.dedup_by_key(|(began_s, _)| began_s.to_bits());
-        let mut results = results.into_iter().peekable();
+        results.sort_by(|a, b| a.began_s.total_cmp(&b.began_s));
+        results.dedup_by_key(|result| result.began_s.to_bits());
         for at_s in asked {
-            while let Some((began_s, _)) =
-                results.next_if(|(began_s, _)| began_s + REQUEST_WITHIN_S < at_s)
-            {
-                log::debug!("{url}: the result of {began_s} reached no site");
-            }
-            if results.next_if(|(began_s, _)| *began_s <= at_s).is_some() {
+            // A target is never probed twice at once, so it is of the last that had begun.
+            let begun = results.partition_point(|result| result.began_s <= at_s);
+            let result = results[..begun].last_mut();
+            if let Some(result) = result.filter(|result| result.has_asked_at(at_s)) {
+                result.requests += 1;
                 continue;
             }
             let life = told.iter().rfind(|it| it.life.started_s <= at_s);
@@ -213,11 +217,27 @@ fn judge_requests(
                 )),
             }
         }
-        for (began_s, _) in results.filter(|(_, answered)| *answered) {
+        for Asked { began_s, .. } in results.iter().filter(|it| it.answered && it.requests == 0) {
             truth.wrong.push(format!(
                 "{location}: {url}: a result of {began_s:.3} tells of an answer, and nobody was asked"
             ));
         }
+    }
+}
+
+/// A result, and how often its site was asked for it.
+struct Asked {
+    began_s: f64,
+    answered: bool,
+    attempts: usize,
+    requests: usize,
+}
+
+impl Asked {
+    /// Whether a request then can be one of its attempts that is not seen yet.
+    fn has_asked_at(&self, at_s: f64) -> bool {
+        self.requests < self.attempts
+            && at_s <= self.began_s + self.attempts as f64 * REQUEST_WITHIN_S
     }
 }
 
