@@ -15,4 +15,6 @@ pub mod proxy;
 pub mod services;
 pub mod sites;
 pub mod small_disk;
+pub mod soak;
 pub mod storm;
+pub mod usage;
