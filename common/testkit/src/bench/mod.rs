@@ -4,20 +4,33 @@
 mod bare;
 mod domains;
 mod fairness;
+mod field;
+mod grid;
 mod latency;
 mod load;
 mod machine;
+mod peers;
+mod plain;
+mod probe;
+mod prometheus;
 mod recovery;
 mod report;
+mod schedule;
 mod throughput;
 mod world;
+mod written;
 
 use std::cell::OnceCell;
 use std::error::Error;
 use std::path::Path;
 
+pub use plain::bare_probes;
 use report::Report;
 use world::World;
+
+/// The first argument of the program when it is to be a child of its own that
+/// does nothing but bare probes.
+pub const BARE_PROBES: &str = "--bare-probes";
 
 /// Whatever ends a measurement.
 type Failed = Box<dyn Error>;
@@ -26,7 +39,7 @@ type Failed = Box<dyn Error>;
 type Measure = fn(&Bench<'_>, &mut Report) -> Result<(), Failed>;
 
 /// By name, in the order in which they run.
-const MEASUREMENTS: [(&str, Measure); 7] = [
+const MEASUREMENTS: [(&str, Measure); 9] = [
     ("throughput", throughput::throughput),
     ("statement", throughput::statement),
     ("backlog", throughput::backlog),
@@ -34,6 +47,8 @@ const MEASUREMENTS: [(&str, Measure); 7] = [
     ("fairness", fairness::fairness),
     ("domains", domains::domains),
     ("recovery", recovery::recovery),
+    ("schedule", schedule::schedule),
+    ("probe", probe::probe),
 ];
 
 /// The names, in the order in which they run.

@@ -13,6 +13,9 @@ fn main() -> ExitCode {
     common::logger::start();
     let mut arguments = std::env::args().skip(1);
     let programs = arguments.next().unwrap_or_default();
+    if programs == bench::BARE_PROBES {
+        return bare_probes(arguments);
+    }
     let (quick, names): (Vec<_>, Vec<_>) = arguments.partition(|argument| argument == "--quick");
     let unknown = names.iter().find(|name| !bench::names().any(|known| known == *name));
     if programs.is_empty() || unknown.is_some() {
@@ -26,6 +29,19 @@ fn main() -> ExitCode {
             let _ = writeln!(std::io::stdout().lock(), "{report}");
             if all_met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The measurement's own child: see [`bench::bare_probes`].
+fn bare_probes(mut arguments: impl Iterator<Item = String>) -> ExitCode {
+    let address = arguments.next().and_then(|address| address.parse().ok());
+    let (Some(address), Some(ca)) = (address, arguments.next()) else { return ExitCode::from(2) };
+    match bench::bare_probes(address, ca.as_ref()) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
             ExitCode::FAILURE

@@ -1,0 +1,243 @@
+//! Ten thousand sites in one thread, which note when they were asked.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::Failed;
+use crate::sites::page;
+
+/// The longest head of a request.
+const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Events that are taken at once.
+const EVENTS_MAX: usize = 256;
+/// The listener's key; connections have the others.
+const LISTENER: u64 = 0;
+
+/// A request: when its connection was accepted, and what for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Arrival {
+    /// Since the field was made, in seconds.
+    pub(super) at_s: f64,
+    /// The number in its path.
+    pub(super) target: usize,
+}
+
+/// Sites at `/N`, which answer with a page, and at `/hang/N`, which take a
+/// request and do nothing. A thread for each of the connections that hang would
+/// cost more than what is measured.
+pub(super) struct Field {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    stopping: AtomicBool,
+    accepted: AtomicU64,
+    arrivals: Mutex<Vec<Arrival>>,
+    made: Instant,
+}
+
+impl Field {
+    /// Starts it on a free port of loopback.
+    pub(super) fn start() -> Result<Self, Failed> {
+        // A tenth of all hang at a time, by two programs in the worst case.
+        let found = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: found.maximum, ..found })?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            stopping: AtomicBool::new(false),
+            accepted: AtomicU64::new(0),
+            arrivals: Mutex::default(),
+            made: Instant::now(),
+        });
+        let of_thread = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("field".to_owned()).spawn(move || {
+            if let Err(error) = Serving::new(listener, &of_thread).and_then(Serving::run) {
+                log::error!("the sites: {error}");
+            }
+        })?;
+        Ok(Self { address, shared, thread: Some(thread) })
+    }
+
+    /// The URL of a site.
+    pub(super) fn url(&self, target: usize, hangs: bool) -> String {
+        let path = if hangs { "hang/" } else { "" };
+        format!("http://{}/{path}{target}", self.address)
+    }
+
+    /// Seconds since it was made.
+    pub(super) fn now_s(&self) -> f64 {
+        self.shared.made.elapsed().as_secs_f64()
+    }
+
+    /// How many connections it has accepted.
+    pub(super) fn accepted(&self) -> u64 {
+        self.shared.accepted.load(Ordering::Relaxed)
+    }
+
+    /// The requests since the last look.
+    pub(super) fn take(&self) -> Vec<Arrival> {
+        std::mem::take(&mut self.shared.arrivals.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Field {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        // Wakes the thread.
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    at_s: f64,
+    head: Vec<u8>,
+    hangs: bool,
+}
+
+struct Serving<'a> {
+    shared: &'a Shared,
+    epoll: std::os::fd::OwnedFd,
+    listener: TcpListener,
+    open: HashMap<u64, Connection>,
+    last_key: u64,
+    answer: Vec<u8>,
+}
+
+impl<'a> Serving<'a> {
+    fn new(listener: TcpListener, shared: &'a Shared) -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
+        let answer = page("<title>well</title>");
+        Ok(Self { shared, epoll, listener, open: HashMap::new(), last_key: LISTENER, answer })
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        while !self.shared.stopping.load(Ordering::SeqCst) {
+            events.clear();
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), None) {
+                Ok(_) => {}
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            }
+            // Those who have just come first, so that their time is right.
+            if events.iter().any(|event| event.data.u64() == LISTENER) {
+                self.accept()?;
+            }
+            for event in &events {
+                let key = event.data.u64();
+                if let Some(connection) = self.open.get_mut(&key)
+                    && !connection.goes_on(self.shared, &self.answer)
+                {
+                    self.open.remove(&key);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        loop {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                // It was reset before it was taken.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
+                Err(error) => return Err(error),
+            };
+            let at_s = self.shared.made.elapsed().as_secs_f64();
+            self.shared.accepted.fetch_add(1, Ordering::Relaxed);
+            stream.set_nonblocking(true)?;
+            self.last_key += 1;
+            epoll::add(&self.epoll, &stream, EventData::new_u64(self.last_key), EventFlags::IN)?;
+            let connection = Connection { stream, at_s, head: Vec::new(), hangs: false };
+            self.open.insert(self.last_key, connection);
+        }
+    }
+}
+
+impl Connection {
+    /// Reads what there is and answers a whole request: whether the connection
+    /// is to be kept.
+    fn goes_on(&mut self, shared: &Shared, answer: &[u8]) -> bool {
+        let mut buffer = [0; 1024];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return false,
+                Ok(_) if self.hangs => {}
+                Ok(count) => self.head.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+            if self.head.len() > HEAD_BYTES_MAX {
+                return false;
+            }
+        }
+        if self.hangs || !self.head.ends_with(b"\r\n\r\n") {
+            return true;
+        }
+        let Some((target, hangs)) = asked(&self.head) else { return false };
+        let arrival = Arrival { at_s: self.at_s, target };
+        shared.arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
+        self.hangs = hangs;
+        if !hangs {
+            // Far less than a socket takes at once.
+            let _ = self.stream.write_all(answer);
+            let _ = self.stream.shutdown(Shutdown::Write);
+        }
+        hangs
+    }
+}
+
+/// The number in the path of a request, and whether it is to hang.
+fn asked(head: &[u8]) -> Option<(usize, bool)> {
+    let path = std::str::from_utf8(head).ok()?.split(' ').nth(1)?.strip_prefix('/')?;
+    match path.strip_prefix("hang/") {
+        Some(number) => Some((number.parse().ok()?, true)),
+        None => Some((path.parse().ok()?, false)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_answers_and_one_hangs_and_both_are_noted() {
+        let field = Field::start().unwrap();
+        let ask = |path: &str| {
+            let mut stream = TcpStream::connect(field.address).unwrap();
+            write!(stream, "GET {path} HTTP/1.1\r\n").unwrap();
+            write!(stream, "Host: a\r\n\r\n").unwrap();
+            stream
+        };
+        let mut hanging = ask("/hang/7");
+        let mut answer = String::new();
+        ask("/8").read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        hanging.set_nonblocking(true).unwrap();
+        assert_eq!(hanging.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        let arrivals = field.take();
+        assert_eq!(arrivals.iter().map(|arrival| arrival.target).collect::<Vec<_>>(), [7, 8]);
+        assert!(arrivals[0].at_s <= arrivals[1].at_s && arrivals[1].at_s <= field.now_s());
+        assert_eq!((field.accepted(), field.take()), (2, vec![]));
+    }
+}

@@ -1,0 +1,157 @@
+//! The programs that ours is compared with, where the machine has them.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use super::Failed;
+use super::report::Report;
+use crate::program::Program;
+
+/// Go adds a post-quantum key share to each handshake, which costs about a
+/// quarter of it; all sides are to do the same work.
+const GO: (&str, &str) = ("GODEBUG", "tlsmlkem=0");
+
+/// A prober of somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// It keeps a schedule of its own.
+    Cloudprober,
+    /// Of Prometheus, which asks it for each probe.
+    BlackboxExporter,
+}
+
+/// What a peer is to do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Work<'a> {
+    pub(super) urls: &'a [String],
+    pub(super) period_s: usize,
+    pub(super) timeout_s: usize,
+    /// The regexp that each page must match.
+    pub(super) check: Option<&'a str>,
+    /// The authority to trust, a file.
+    pub(super) ca: Option<&'a Path>,
+}
+
+impl Peer {
+    /// What it is called.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Cloudprober => "cloudprober",
+            Self::BlackboxExporter => "blackbox_exporter",
+        }
+    }
+
+    const fn variable(self) -> &'static str {
+        match self {
+            Self::Cloudprober => "CLOUDPROBER",
+            Self::BlackboxExporter => "BLACKBOX_EXPORTER",
+        }
+    }
+
+    /// The program: what its variable names, else the one in PATH. The report
+    /// says when there is none, as a comparison is left out then.
+    pub(super) fn find(self, report: &mut Report) -> Option<PathBuf> {
+        let named = std::env::var_os(self.variable()).filter(|path| !path.is_empty());
+        let paths = std::env::var_os("PATH").unwrap_or_default();
+        let found = match named {
+            Some(path) => Some(PathBuf::from(path)).filter(|path| path.is_file()),
+            None => std::env::split_paths(&paths)
+                .map(|folder| folder.join(self.name()))
+                .find(|path| path.is_file()),
+        };
+        if found.is_none() {
+            let left_out = format!("left out: {} names no program, nor PATH", self.variable());
+            report.figure(format!("beside {}", self.name()), left_out);
+        }
+        found
+    }
+
+    /// Starts it on a free port of loopback, which is returned as well, with a
+    /// configuration that is written to `folder`.
+    pub(super) fn start(
+        self,
+        program: &Path,
+        folder: &Path,
+        work: Work<'_>,
+    ) -> Result<(Program, u16), Failed> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let file = folder.join(format!("{}.conf", self.name()));
+        let listen = format!("--web.listen-address=127.0.0.1:{port}");
+        let config = format!("--config_file={}", file.display());
+        let module = format!("--config.file={}", file.display());
+        let (text, arguments) = match self {
+            Self::Cloudprober => (cloudprober(work, port), vec![config.as_str()]),
+            Self::BlackboxExporter => (blackbox(work), vec![module.as_str(), listen.as_str()]),
+        };
+        fs::write(&file, text)?;
+        Ok((Program::start(program, &arguments, &[GO])?, port))
+    }
+}
+
+/// All targets in one probe, spread over the period. Results go where they go
+/// by default for Prometheus, but not to standard output as well.
+fn cloudprober(work: Work<'_>, port: u16) -> String {
+    let Work { urls, period_s, timeout_s, check, ca } = work;
+    let gap_ms = period_s * 1_000 / urls.len().max(1);
+    let mut text = format!(
+        "host: \"127.0.0.1\"\nport: {port}\nsurfacer {{ type: PROMETHEUS }}\nprobe {{\n\
+         name: \"bench\"\ntype: HTTP\ninterval: \"{period_s}s\"\ntimeout: \"{timeout_s}s\"\n\
+         http_probe {{\ninterval_between_targets_msec: {}\ndisable_http2: true\n",
+        gap_ms.max(1)
+    );
+    // Writing to a String can't fail.
+    if let Some(ca) = ca {
+        let _ = writeln!(text, "tls_config {{ ca_cert_file: {:?} }}", ca.display().to_string());
+    }
+    text.push_str("}\n");
+    if let Some(check) = check {
+        let _ = writeln!(text, "validator {{ name: \"page\" regex: {check:?} }}");
+    }
+    text.push_str("targets {\n");
+    for (index, url) in urls.iter().enumerate() {
+        let _ = writeln!(text, "endpoint {{ name: \"t{index}\" url: {url:?} }}");
+    }
+    text.push_str("}\n}\n");
+    text
+}
+
+/// One module; the targets come with each request. It is YAML, of which JSON is
+/// a part.
+fn blackbox(work: Work<'_>) -> String {
+    let Work { timeout_s, check, ca, .. } = work;
+    let checks: Vec<String> = check.iter().map(|check| format!("{check:?}")).collect();
+    let ca =
+        ca.map(|ca| format!(", \"tls_config\": {{\"ca_file\": {:?}}}", ca.display().to_string()));
+    format!(
+        "{{\"modules\": {{\"bench\": {{\"prober\": \"http\", \"timeout\": \"{timeout_s}s\", \
+         \"http\": {{\"preferred_ip_protocol\": \"ip4\", \"enable_http2\": false, \
+         \"fail_if_body_not_matches_regexp\": [{}]{}}}}}}}}}\n",
+        checks.join(", "),
+        ca.unwrap_or_default()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_spread_over_the_period() {
+        let urls: Vec<_> = (0..100).map(|index| format!("http://127.0.0.1:1/{index}")).collect();
+        let work = Work {
+            urls: &urls,
+            period_s: 60,
+            timeout_s: 10,
+            check: Some(r"end \d"),
+            ca: Some(Path::new("/ca")),
+        };
+        let text = cloudprober(work, 9);
+        assert!(text.contains("interval_between_targets_msec: 600\n"), "{text}");
+        assert!(text.contains(r#"regex: "end \\d""#), "{text}");
+        assert!(text.contains(r#"endpoint { name: "t99" url: "http://127.0.0.1:1/99" }"#));
+        let text = blackbox(work);
+        assert!(text.contains(r#"["end \\d"], "tls_config""#), "{text}");
+    }
+}

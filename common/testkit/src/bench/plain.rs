@@ -1,0 +1,69 @@
+//! What a probe over HTTPS costs at the least: rustls over a socket, and nothing
+//! around it.
+
+use std::error::Error;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::pem::Pem;
+use rustls::client::Resumption;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+/// How often a probe starts.
+pub(super) const START_EVERY: Duration = Duration::from_millis(10);
+
+/// The most of a page that is read at once.
+const READ_BYTES: usize = 16 * 1024;
+
+/// Gets a page from a site a hundred times a second, each time by a connection
+/// of its own, until it is killed: a process, so that its time can be measured.
+///
+/// # Errors
+/// When a page can't be had.
+pub fn bare_probes(address: SocketAddr, ca: &Path) -> Result<(), Box<dyn Error>> {
+    let roots = Pem::from_setting(&ca.display().to_string()).roots()?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    let config = Arc::new(config);
+    let mut due_at = Instant::now();
+    let mut page = Vec::new();
+    loop {
+        due_at += START_EVERY;
+        while let Some(left) = due_at.checked_duration_since(Instant::now()) {
+            thread::park_timeout(left);
+        }
+        get(address, &config, &mut page)?;
+    }
+}
+
+fn get(
+    address: SocketAddr,
+    config: &Arc<ClientConfig>,
+    page: &mut Vec<u8>,
+) -> Result<(), Box<dyn Error>> {
+    let socket = TcpStream::connect(address)?;
+    socket.set_nodelay(true)?;
+    let name = ServerName::IpAddress(address.ip().into());
+    let tls = ClientConnection::new(Arc::clone(config), name)?;
+    let mut stream = StreamOwned::new(tls, socket);
+    let request = format!("GET /0 HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    page.clear();
+    let mut buffer = [0; READ_BYTES];
+    loop {
+        match stream.read(&mut buffer)? {
+            0 => break,
+            count => page.extend_from_slice(&buffer[..count]),
+        }
+    }
+    if page.starts_with(b"HTTP/1.1 200 ") { Ok(()) } else { Err("no page".into()) }
+}
