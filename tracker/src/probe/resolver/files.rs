@@ -153,7 +153,8 @@ impl Hosts {
             let Some(address) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else {
                 continue;
             };
-            for name in words {
+            // Two dots at the end are no name's.
+            for name in words.filter(|word| !word.ends_with("..")) {
                 let of_name = hosts.entry(canonical(name)).or_default();
                 if !of_name.contains(&address) {
                     of_name.push(address);
