@@ -10,7 +10,7 @@ use testkit::services::{fresh_name, shared};
 use crate::support::{World, now_ms, ok};
 
 /// A healthy result at a second, changed.
-fn changed(second: i64, change: impl FnOnce(&mut Record)) -> Vec<u8> {
+pub(crate) fn changed(second: i64, change: impl FnOnce(&mut Record)) -> Vec<u8> {
     let mut record = Record::decode(&ok(second)).unwrap();
     change(&mut record);
     record.encode()
@@ -47,7 +47,7 @@ fn full() -> Extra {
 }
 
 impl World {
-    fn text(&mut self, sql: &str) -> String {
+    pub(crate) fn text(&mut self, sql: &str) -> String {
         self.database.query_one(sql, &[]).unwrap().get(0)
     }
 
@@ -317,68 +317,4 @@ fn smart_mode_hides_nothing_whether_it_remembers_or_looks_it_up() {
     let others = format!("delete from {table} where url = 'https://of.somebody.else/'");
     one_by_one.database.batch_execute(&others).unwrap();
     assert_eq!(rows(&mut one_by_one), TOLD);
-}
-
-/// The statements of README between lines of ```sql, for a domain's table and topic.
-fn statements(world: &World) -> Vec<String> {
-    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
-    let readme = std::fs::read_to_string(readme).unwrap();
-    let statements = readme.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let of_this = |sql: &str| {
-        sql.replace("web_activity_aiven_io", &world.table())
-            .replace("webactivity-aiven.io", &world.topic)
-            .replace("'2026-11-01'", "'1970-01-01'")
-    };
-    statements.map(of_this).collect()
-}
-
-/// Goes red when README asks for a column that is not there, or when a merged
-/// row loses a result, or keeps the slot of its first one.
-#[test]
-fn what_was_due_is_observed_or_explained_or_not_in_either_mode() {
-    let services = shared().unwrap();
-    let run = Run::new().unwrap();
-    let result = |number: i64, slot: i64, change: fn(&mut Record)| {
-        let value = changed(slot, |record| {
-            record.extra.period_ms = Some(1_000);
-            record.extra.slot = Some(slot);
-            change(record);
-        });
-        ProduceRecord { timestamp_ms: now_ms(), value: value.into(), headers: run.headers(number) }
-    };
-    let missed: fn(&mut Record) =
-        |record| record.extra.missed = [("workers".into(), 1), ("stalled".into(), 2)].into();
-    let records = vec![
-        result(0, 0, |_| {}),
-        result(1, 1, |_| {}),
-        result(2, 5, missed),
-        // Numbers 3 and 4 never came.
-        result(5, 8, |_| {}),
-        result(6, 9, |_| {}),
-        result(7, 10, |record| record.phrase = "not found".into()),
-        result(8, 11, |_| {}),
-        // The next one is in quarantine.
-        result(9, 12, |record| record.url.push('\0')),
-        result(10, 13, |_| {}),
-    ];
-    for smart in ["", "true"] {
-        let mut world = World::new(&services);
-        world.produce_records(records.clone());
-        let recorder = world.recorder_with(&[("SMART", smart)]);
-        world.expect_position(9);
-        recorder.stop();
-        let [account, gaps] = &statements(&world)[..] else { panic!("other statements") };
-        let rows = world.database.query(account, &[]).unwrap();
-        assert_eq!(rows.len(), 1);
-        let sums: Vec<String> = ["due", "observed", "down", "explained", "unexplained"]
-            .map(|column| {
-                let text = format!("select ({column})::text from ({account}) as account");
-                world.text(&text)
-            })
-            .to_vec();
-        assert_eq!(sums, ["14", "8", "1", "3", "3"], "SMART={smart}");
-        let rows = world.database.query(gaps, &[]).unwrap();
-        let missing: Vec<(i64, i64)> = rows.iter().map(|row| (row.get(1), row.get(2))).collect();
-        assert_eq!(missing, [(3, 2)]);
-    }
 }

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod account;
 mod cuts;
 mod further;
 mod identity;
