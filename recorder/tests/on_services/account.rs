@@ -84,14 +84,15 @@ fn of_run(run: &Run, number: i64, slot: i64, change: impl FnOnce(&mut Record)) -
 }
 
 /// The account of each target from one second to another: its name, due, observed,
-/// down, explained and unexplained.
+/// down, that without a network, explained and unexplained.
 fn accounts(world: &mut World, from: i64, to: i64) -> Vec<String> {
     let second = |second: i64| format!("'1970-01-01 00:00:{second:02}+00'");
     let account = statements(world)[0]
         .replace("'1970-01-01'", &second(from))
         .replace("'2026-12-01'", &second(to));
     let sql = format!(
-        "select concat_ws(' ', name, due, observed, down, explained, unexplained) \
+        "select concat_ws(' ', name, due, observed, down, down_no_network, explained, \
+         unexplained) \
          from ({account}) as account order by name"
     );
     world.database.query(&sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
@@ -111,6 +112,11 @@ fn spans_add_up_over_restarts_and_periods_whatever_one_record_says() {
     let longer: fn(&mut Record) = |record| record.extra.period_ms = Some(2_000);
     // The tracker starts again at second 20.
     let again: fn(&mut Record) = |record| record.timestamp += 20.0;
+    let blind: fn(&mut Record) = |record| {
+        record.timestamp += 20.0;
+        record.extra.healthy = Some(false);
+        record.extra.no_network = Some(true);
+    };
     let nobodys = |number, change: fn(&mut Record)| {
         of_run(&hostile, number, 1, |record| {
             record.extra.name = Some("nobody's".into());
@@ -129,15 +135,16 @@ fn spans_add_up_over_restarts_and_periods_whatever_one_record_says() {
         nobodys(3, |record| record.timestamp = -9e18),
         of_run(&other, 0, 0, again),
         of_run(&other, 1, 1, again),
+        of_run(&other, 2, 2, blind),
     ];
     let mut world = World::new(&services);
     world.produce_records(records);
     let recorder = world.recorder_with(&[("SMART", "true")]);
-    world.expect_position(11);
+    world.expect_position(12);
     recorder.stop();
     // A target without a name comes last.
     let mut of = |from, to| accounts(&mut world, from, to).pop();
-    assert_eq!(of(0, 2).as_deref(), Some("2 2 0 0 0"));
-    assert_eq!(of(2, 59).as_deref(), Some("5 5 1 0 0"));
-    assert_eq!(of(0, 59).as_deref(), Some("7 7 1 0 0"));
+    assert_eq!(of(0, 2).as_deref(), Some("2 2 0 0 0 0"));
+    assert_eq!(of(2, 59).as_deref(), Some("6 6 2 1 0 0"));
+    assert_eq!(of(0, 59).as_deref(), Some("8 8 2 1 0 0"));
 }
