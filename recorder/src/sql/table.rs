@@ -50,6 +50,11 @@ const MERGEABLE: &str = r#"coalesce("healthy",
 /// the newest by their index.
 const NAMED: &str = r#"coalesce("name" = $3, "name" is null and $3::text is null)"#;
 
+/// How many rows of a URL are looked at for the one of a target before a time. A
+/// name that is new has none, and all that a URL has would be read for it, for
+/// each such name, in the one transaction. One beyond is not merged into.
+const BEFORE_MAX: u32 = 10_000;
+
 /// The statements on one domain's table.
 #[derive(Debug, Clone)]
 pub struct TableSql {
@@ -63,8 +68,8 @@ pub struct TableSql {
     /// Moves rows forward, given as arrays: $1 id, $2 time, $3 offset, $4 how many results more,
     /// $5 slot, $6 number.
     pub merge: String,
-    /// The newest rows of a target, back to the one before a time, newest
-    /// first: $1 from, $2 url, $3 name, $4 time, $5 the most rows.
+    /// The newest rows of a target, back to the one before a time if it is among
+    /// the last 10,000 of its URL then, newest first: $1 from, $2 url, $3 name, $4 time, $5 the most rows.
     pub newest: String,
     /// The highest `id`, 0 when there is no row.
     pub last_id: String,
@@ -103,9 +108,11 @@ impl TableSql {
                     and "topic_offset" is not null
                     and "status" is not null and "phrase" is not null
                     and "event_time" >= coalesce(
-                        (select max("event_time") from {table} where "test_from" = $1
-                            and "url" = $2 and {NAMED}
-                            and "event_time" < $4), $4)
+                        (select "event_time" from
+                            (select "event_time", "name" from {table} where "test_from" = $1
+                                and "url" = $2 and "event_time" < $4
+                                order by "event_time" desc limit {BEFORE_MAX}) as before
+                            where {NAMED} order by "event_time" desc limit 1), $4)
                 order by "event_time" desc, "topic_offset" desc limit $5"#
             ),
             last_id: format!(r#"select coalesce(max("id"), 0)::bigint from {table}"#),

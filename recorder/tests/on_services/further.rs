@@ -318,3 +318,28 @@ fn smart_mode_hides_nothing_whether_it_remembers_or_looks_it_up() {
     one_by_one.database.batch_execute(&others).unwrap();
     assert_eq!(rows(&mut one_by_one), TOLD);
 }
+
+/// Goes red when all rows of a URL are read for a name that has none of them.
+#[test]
+fn rows_far_before_a_name_are_not_read_for_it() {
+    let mut world = World::new(&shared().unwrap());
+    let script = schema(&world);
+    world.database.batch_execute(&script).unwrap();
+    let table = world.table();
+    let before = format!(
+        "insert into {table} (topic_offset, test_from, url, event_time, status, phrase, name) \
+         select -1, 'sydney', 'https://a.example/', n, 'responsive', 'ok', \
+         case when n > 1 then 'other' else 'front' end from generate_series(1, 10001) as n"
+    );
+    world.database.batch_execute(&before).unwrap();
+    let named = |second| changed(second, |record| record.extra.name = Some("front".into()));
+    world.produce([named(20_000), named(20_001)]);
+    let recorder = world.recorder_with(&[("SMART", "true")]);
+    world.expect_position(2);
+    recorder.stop();
+    let told = format!(
+        "select string_agg(concat_ws(' ', event_time, results), ', ' order by id) \
+         from {table} where name = 'front'"
+    );
+    assert_eq!(world.text(&told), "1, 20001 2");
+}
