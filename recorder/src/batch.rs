@@ -9,10 +9,24 @@ use common::kafka::{Fetched, FetchedRecord};
 use crate::marks::Identities;
 use crate::rows::{Labels, Rejected, Row};
 
-/// The most records that are written in one transaction.
-pub const BATCH_RECORDS_MAX: usize = 2_000;
-/// In smart mode, where most of them are merged into few rows.
-pub const BATCH_RECORDS_MAX_SMART: usize = 10_000;
+/// The most that one transaction writes.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    /// How many records.
+    pub records: usize,
+    /// Of how many targets.
+    pub targets: usize,
+}
+
+impl Most {
+    /// In normal mode, to which targets are nothing.
+    pub const NORMAL: Self = Self { records: 2_000, targets: usize::MAX };
+    /// In smart mode, where most records are merged into few rows, and each target
+    /// is looked up by itself: 500 times 40 ms, to a database far away or busy, are
+    /// within the time of a transaction. One that is over it is so each time.
+    pub const SMART: Self = Self { records: 10_000, targets: 500 };
+}
+
 /// The most bytes of their values, unless a single one has more.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -97,6 +111,22 @@ impl Part {
             next_offset,
         }
     }
+
+    /// Adds it to others, in halves of halves where it has more targets than these.
+    fn cut(mut self, targets_max: usize, labels: &Labels, parts: &mut Vec<Self>) {
+        if self.records.len() < 2 || self.targets() <= targets_max {
+            return parts.push(self);
+        }
+        let tail = self.records.split_off(self.records.len() / 2);
+        let middle = tail.first().map_or(self.next_offset, |first| first.offset);
+        Self::new(self.records, labels, middle).cut(targets_max, labels, parts);
+        Self::new(tail, labels, self.next_offset).cut(targets_max, labels, parts);
+    }
+
+    fn targets(&self) -> usize {
+        let rows = self.batch.rows.iter();
+        rows.map(Row::target).collect::<HashSet<_>>().len()
+    }
 }
 
 /// What a fetch found, ready to be written.
@@ -112,19 +142,19 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Of what was fetched from `offset` on, `records_max` in each at most.
-    pub fn new(fetched: Fetched, offset: i64, labels: &Labels, records_max: usize) -> Self {
+    /// Of what was fetched from `offset` on, `most` in each.
+    pub fn new(fetched: Fetched, offset: i64, labels: &Labels, most: &Most) -> Self {
         let Fetched { mut records, next_offset, high_watermark, .. } = fetched;
         let mut parts = Vec::new();
         let mut position = offset;
         while position != next_offset {
-            let rest = records.split_off(batch_len(&records, records_max));
+            let rest = records.split_off(batch_len(&records, most.records));
             // The last one also passes what is not for us.
             position = match records.last() {
                 Some(last) if !rest.is_empty() => last.offset + 1,
                 _ => next_offset,
             };
-            parts.push(Part::new(records, labels, position));
+            Part::new(records, labels, position).cut(most.targets, labels, &mut parts);
             records = rest;
         }
         Self { parts, next_offset, high_watermark }

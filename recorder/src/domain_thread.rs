@@ -9,7 +9,7 @@ use common::domain::Domain;
 use common::kafka::{Client, Error as KafkaError, FetchLimits};
 use common::stop::Stop;
 
-use crate::batch::{BATCH_RECORDS_MAX, BATCH_RECORDS_MAX_SMART};
+use crate::batch::Most;
 use crate::counts::Counts;
 use crate::database::WorkError;
 use crate::failure::Failure;
@@ -152,13 +152,12 @@ impl DomainThread {
     /// what comes next, and makes it ready, as this one writes: a transaction is
     /// mostly waiting for the database.
     fn fetch_and_write(&mut self, session: &mut Session) -> Result<(), Failure> {
-        let records_max =
-            if self.shared.smart { BATCH_RECORDS_MAX_SMART } else { BATCH_RECORDS_MAX };
+        let most = if self.shared.smart { &Most::SMART } else { &Most::NORMAL };
         let limits = self.limits(session.readings.len());
         let Session { labels, readings, ahead, committed, .. } = session;
         let found = match ahead.take() {
             Some(found) => found,
-            None => read(&mut self.client, &wanted(readings), &limits, labels, records_max),
+            None => read(&mut self.client, &wanted(readings), &limits, labels, most),
         };
         self.writing.check_lease()?;
         let (client, writing) = (&mut self.client, &mut self.writing);
@@ -169,7 +168,7 @@ impl DomainThread {
         let results = match &permit {
             None => writing.write_all(labels, readings, found),
             Some((next, _)) => thread::scope(|scope| {
-                let read = || read(client, next, &limits, labels, records_max);
+                let read = || read(client, next, &limits, labels, most);
                 let reader = thread::Builder::new().stack_size(STACK_BYTES);
                 // Without a thread to be had it is read when its turn comes.
                 let reader = reader.spawn_scoped(scope, read).ok();

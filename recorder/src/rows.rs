@@ -128,6 +128,11 @@ impl Row {
         })
     }
 
+    /// Whose result it is: location, URL and name.
+    pub fn target(&self) -> (&str, &str, Option<&str>) {
+        (&self.test_from, &self.url, self.extra.name.as_deref())
+    }
+
     /// What smart mode may merge it with; none: it is to be seen by itself.
     pub fn kind(&self) -> Option<Kind> {
         (self.healthy && !self.extra.is_marked()).then(|| Kind {

@@ -103,8 +103,7 @@ fn targets_of(rows: &[Row]) -> (Vec<usize>, Vec<(Target, Place)>) {
     let mut places = Vec::with_capacity(rows.len());
     for row in rows {
         let place = place_of(row);
-        let name = row.extra.name.as_deref();
-        let index = *indexes.entry((&row.test_from, &row.url, name)).or_insert(targets.len());
+        let index = *indexes.entry(row.target()).or_insert(targets.len());
         match targets.get_mut(index) {
             Some((_, oldest)) => *oldest = place.min(*oldest),
             None => {

@@ -2,7 +2,7 @@
 
 use common::kafka::{Client, Error as KafkaError, FetchLimits, FetchPosition};
 
-use crate::batch::Parts;
+use crate::batch::{Most, Parts};
 use crate::offsets::Partition;
 use crate::position::Position;
 use crate::rows::Labels;
@@ -45,7 +45,7 @@ pub(super) fn read(
     wanted: &[Wanted],
     limits: &FetchLimits,
     labels: &Labels,
-    records_max: usize,
+    most: &Most,
 ) -> Found {
     let positions: Vec<_> = wanted
         .iter()
@@ -58,7 +58,7 @@ pub(super) fn read(
         .collect();
     let fetched = client.fetch_partitions(&positions, limits);
     let ready = |(fetched, position): (Result<_, _>, &FetchPosition<'_>)| {
-        fetched.map(|fetched| Parts::new(fetched, position.offset, labels, records_max))
+        fetched.map(|fetched| Parts::new(fetched, position.offset, labels, most))
     };
     fetched.into_iter().zip(&positions).map(ready).collect()
 }

@@ -8,7 +8,7 @@ use common::kafka::{ProduceRecord, Uuid};
 use common::record::Value;
 use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::{ToSql, Type};
-use recorder::batch::BATCH_RECORDS_MAX;
+use recorder::batch::Most;
 use recorder::columns::Columns;
 use recorder::rows::{Labels, Row};
 use recorder::schema;
@@ -56,7 +56,7 @@ pub(super) fn insert(
     moves_position: bool,
 ) -> Result<f64, Failed> {
     let batches: Vec<_> =
-        rows.chunks(BATCH_RECORDS_MAX).map(|rows| (rows, Columns::new(rows))).collect();
+        rows.chunks(Most::NORMAL.records).map(|rows| (rows, Columns::new(rows))).collect();
     let client = &mut database.client;
     let (topic, topic_id) = (domain.as_str(), Uuid::nil());
     client.execute(POSITION_INSERT, &[&topic, &0, &topic_id, &0_i64, &0_i64])?;
