@@ -103,7 +103,8 @@ impl Prober {
                     // person sees is cut.
                     let next = redirect::next(&url, &location)?;
                     let same_site = redirect::is_same_site(&url, &next);
-                    request = Cow::Owned(request.redirected(status, same_site));
+                    let redirected = request.redirected(status, same_site);
+                    request = Cow::Owned(redirected.ok_or_else(|| redirect::of_body(&next))?);
                     url = next;
                     let shown = http::target_of(&url);
                     course.facts.follow(shown.chars().take(FINAL_URL_CHARS_MAX).collect());

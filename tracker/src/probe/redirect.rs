@@ -10,7 +10,6 @@ use super::verdict::{Failure, Phase, Reason};
 /// # Errors
 /// [`Reason::RedirectRefused`] for another scheme, and for what is no URL.
 pub(super) fn next(from: &Url, location: &str) -> Result<Url, Failure> {
-    let refused = |detail: &str| Failure::with(Reason::RedirectRefused, Phase::Redirect, detail);
     match from.join(location) {
         Ok(url) if !matches!(url.scheme(), "http" | "https") => {
             Err(refused(&http::target_of(&url)))
@@ -24,8 +23,21 @@ pub(super) fn next(from: &Url, location: &str) -> Result<Url, Failure> {
             }
             Ok(url)
         }
-        Err(cause) => Err(refused(&format!("{cause}: {location}"))),
+        Err(cause) => {
+            // Nobody can tell where a password in what is no URL ends.
+            let shown = location.rsplit_once('@').map_or(location, |(_, behind)| behind);
+            Err(refused(&format!("{cause}: {shown}")))
+        }
     }
+}
+
+/// Why a request with a body does not go to that other site.
+pub(super) fn of_body(to: &Url) -> Failure {
+    refused(&format!("the body is for its own site alone: {}", http::target_of(to)))
+}
+
+fn refused(detail: &str) -> Failure {
+    Failure::with(Reason::RedirectRefused, Phase::Redirect, detail)
 }
 
 /// Whether credentials for one are meant for the other as well: the same host
@@ -39,6 +51,19 @@ pub(super) fn is_same_site(one: &Url, other: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_url_is_told_without_its_password() {
+        let from = "http://a.io/".parse().unwrap();
+        for (location, expected) in [
+            ("http://u:s3cret@b.io:99999/", "invalid port number: b.io:99999/"),
+            ("ftp://u:s3cret@b.io/", "ftp://b.io/"),
+            ("http://[/", "invalid IPv6 address: http://[/"),
+        ] {
+            let failure = next(&from, location).unwrap_err();
+            assert_eq!(failure.detail.as_deref(), Some(expected));
+        }
+    }
 
     #[test]
     fn credentials_go_on_to_the_same_site_alone() {

@@ -72,8 +72,10 @@ impl Request {
     /// it (Fetch standard, "HTTP-redirect fetch", step 12): 303 asks for the
     /// other page with a GET, and so do 301 and 302 after a POST. To another
     /// site go neither credentials nor headers that may be some.
-    #[must_use]
-    pub(super) fn redirected(&self, status: u16, to_same_site: bool) -> Self {
+    ///
+    /// None where a body would go to another site: it may be a password in a
+    /// form as well, which 307 and 308 hand on (RFC 9700, section 4.12).
+    pub(super) fn redirected(&self, status: u16, to_same_site: bool) -> Option<Self> {
         let mut next = self.clone();
         let becomes_get = match status {
             301 | 302 => self.method == "POST",
@@ -88,18 +90,16 @@ impl Request {
         if !to_same_site {
             next.authorization = None;
             next.headers.retain(|(name, _)| HARMLESS.contains(&name.as_str()));
-            // What a body of unknown kind is, is no secret.
-            if next.body.is_some() {
-                let kinds = self.headers.iter().filter(|(name, _)| name == "content-type");
-                next.headers.extend(kinds.cloned());
-            }
         }
-        next
+        Some(next).filter(|next| to_same_site || next.body.is_none())
     }
 
     /// The value of Authorization: the target's, else that of user and
-    /// password in the URL that is asked.
+    /// password in the URL that is asked; none beside a header of that name.
     pub(super) fn authorization(&self, url: &Url) -> Option<Secret> {
+        if self.headers.iter().any(|(name, _)| name == "authorization") {
+            return None;
+        }
         self.authorization.clone().or_else(|| {
             let password = url.password();
             if url.username().is_empty() && password.is_none() {
@@ -191,18 +191,24 @@ mod tests {
             ("POST", 302, true, "GET accept x-key auth"),
             ("POST", 301, false, "GET accept"),
             ("POST", 307, true, "POST accept content-type x-key body auth"),
-            ("POST", 308, false, "POST accept content-type body"),
+            ("POST", 307, false, ""),
+            ("POST", 308, false, ""),
             ("PUT", 302, true, "PUT accept content-type x-key body auth"),
             ("PUT", 303, true, "GET accept x-key auth"),
             ("HEAD", 303, true, "HEAD accept content-type x-key body auth"),
         ] {
             let next = Request { method: method.into(), ..post.clone() }.redirected(status, same);
-            let mut seen = vec![&*next.method];
-            seen.extend(next.headers.iter().map(|(name, _)| name.as_str()));
-            seen.extend(next.body.as_ref().map(|_| "body"));
-            seen.extend(next.authorization.as_ref().map(|_| "auth"));
+            let mut seen = Vec::new();
+            if let Some(next) = &next {
+                seen.push(&*next.method);
+                seen.extend(next.headers.iter().map(|(name, _)| name.as_str()));
+                seen.extend(next.body.as_ref().map(|_| "body"));
+                seen.extend(next.authorization.as_ref().map(|_| "auth"));
+            }
             assert_eq!(seen.join(" "), expected, "{method} {status} {same}");
         }
         assert!(!format!("{post:?}").contains("s3cret"));
+        let bare = Request { body: None, ..post };
+        assert!(bare.redirected(308, false).is_some_and(|next| next.method == "POST"));
     }
 }

@@ -140,12 +140,36 @@ fn secrets_stay_on_their_own_site() {
     for part in ["POST /end", "x-key: s3cret", "authorization: Bearer s3cret", "\r\n\r\nthe body"] {
         assert!(same.contains(part), "{part}: {same}");
     }
-    for (status, begin, end) in [(303, "GET / ", "\r\n\r\n"), (307, "POST / ", "\r\n\r\nthe body")]
-    {
-        assert_eq!(see(&format!("{}{status}", url_of(&site)), lines), well("ok"));
-        let request = other.requests().back().unwrap().clone();
-        assert!(request.starts_with(begin) && request.ends_with(end), "{request}");
-        assert!(request.contains("accept: text/html") && !request.contains("s3cret"), "{request}");
+    assert_eq!(see(&format!("{}303", url_of(&site)), lines), well("ok"));
+    let request = other.requests().back().unwrap().clone();
+    assert!(request.starts_with("GET / ") && request.ends_with("\r\n\r\n"), "{request}");
+    assert!(request.contains("accept: text/html") && !request.contains("s3cret"), "{request}");
+    // A body may be a secret, too.
+    for status in [307, 308] {
+        let outcome =
+            outcome_with(Roots::These(vec![]), &format!("{}{status}", url_of(&site)), lines);
+        let detail = format!("the body is for its own site alone: {}", url_of(&other));
+        assert_eq!(outcome.detail, Some(detail));
+        assert_eq!((outcome.phrase, outcome.facts.redirects), (phrase::INVALID_REDIRECT, 0));
+    }
+    assert_eq!(other.requests().len(), 1);
+}
+
+/// Two headers of that name are a bad request to most servers.
+#[test]
+fn who_asks_is_said_once() {
+    let site = Site::http(|_| vec![Step::Send(page("x"))]).unwrap();
+    let url = url_of(&site).replace("//", "//u:s3cret@");
+    for (lines, expected) in [
+        ("headers = { Authorization = 'Digest x' }", "Digest x"),
+        ("bearer = 't'", "Bearer t"),
+        ("", "Basic dTpzM2NyZXQ="),
+    ] {
+        assert_eq!(see(&url, lines), well("ok"));
+        let request = site.requests().back().unwrap().clone();
+        let said: Vec<_> =
+            request.lines().filter_map(|line| line.strip_prefix("authorization: ")).collect();
+        assert_eq!(said, [expected], "{request}");
     }
 }
 
