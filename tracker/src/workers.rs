@@ -218,6 +218,8 @@ impl Shared {
         let Attempted { outcome, attempts, first_reason } =
             attempts::run(&target, &self.prober, &self.stop);
         let healthy = outcome.healthy();
+        // What came whole came by a network, whatever became of the sentinels.
+        let has_answer = outcome.has_answer();
         let mut record = result::record(&self.location, &target, started_at, outcome);
         record.extra.attempts = Some(i64::from(attempts));
         record.extra.first_reason = first_reason.map(|reason| reason.as_str().to_owned());
@@ -225,8 +227,10 @@ impl Shared {
         let others_failing = self.board.note(host, healthy, clock::now(), target.period);
         record.extra.others_failing = others_failing.then_some(true);
         // A stop has no time for sentinels.
-        let no_network =
-            !healthy && !self.stop.requested() && self.network.is_down(&target.url, &self.prober);
+        let no_network = !healthy
+            && !has_answer
+            && !self.stop.requested()
+            && self.network.is_down(&target.url, &self.prober);
         record.extra.no_network = no_network.then_some(true);
         record.extra.period_ms = slot.and_then(|_| i64::try_from(target.period.as_millis()).ok());
         record.extra.slot = slot.and_then(|slot| i64::try_from(slot.number).ok());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use common::record::Status;
 
 use super::deadline::Deadline;
-use super::verdict::{Failure, Kept, Severity, Told, milliseconds};
+use super::verdict::{Failure, Kept, Phase, Severity, Told, milliseconds};
 
 /// What a probe found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,11 @@ impl Outcome {
     /// The one answer to "is all well?"; a warning is healthy.
     pub fn healthy(&self) -> bool {
         self.failure.as_ref().is_none_or(|one| one.severity == Severity::Warning)
+    }
+
+    /// Whether an answer came to its end, well or not.
+    pub fn has_answer(&self) -> bool {
+        self.failure.as_ref().is_none_or(|one| matches!(one.phase, Phase::Redirect | Phase::Check))
     }
 }
 
@@ -147,7 +152,7 @@ mod tests {
     use common::phrase;
 
     use super::*;
-    use crate::probe::verdict::{Phase, Reason};
+    use crate::probe::verdict::Reason;
 
     /// Every reason as a failure and as a warning, at an answer of 200.
     #[test]

@@ -72,3 +72,31 @@ fn a_record_says_slot_missed_attempts_and_whether_others_fail() {
     assert_eq!(pool.lateness().summary().count, 4);
     assert_eq!(pool.finish(&stop, Duration::from_secs(1)), 0);
 }
+
+/// A sentinel that is gone excuses no site that answered.
+#[test]
+fn what_answers_was_not_without_a_network() {
+    let refusing = testkit::sites::Refusing::new().unwrap();
+    let site = testkit::sites::Site::http(|_| {
+        vec![testkit::sites::Step::Send(testkit::sites::answer(500))]
+    });
+    let hosts = std::env::temp_dir().join(format!("workers-{}", std::process::id()));
+    std::fs::write(&hosts, "127.0.0.1 site.test\n").unwrap();
+    let sources = Sources { hosts: hosts.clone(), ..Sources::default() };
+    let prober = Prober::new(sources, &Roots::These(vec![])).unwrap();
+    let ports = [refusing.port().unwrap(), site.as_ref().unwrap().port()];
+    let list = ports.map(|port| format!("http://site.test:{port}")).join(",");
+    let defaults = Defaults { retries: 0, ..Defaults::default() };
+    let targets = crate::targets::parse(&list, "x-", &defaults).unwrap();
+    let gone = crate::network::Sentinel::parse_list(&format!("127.0.0.1:{}", ports[0])).unwrap();
+    let (_stopper, stop) = common::stop::pair();
+    let (results_in, results) = bounded(9);
+    let mut pool = Pool::new(1, "oslo", prober, Network::new(gone), results_in, stop.clone());
+    for (target, expected) in targets.into_iter().zip([Some(true), None]) {
+        pool.offer(&Arc::new(Entry::new(Arc::new(target))), None);
+        let record = results.recv().unwrap().record;
+        assert_eq!(record.extra.no_network, expected, "{record:?}");
+    }
+    pool.finish(&stop, Duration::from_secs(1));
+    std::fs::remove_file(&hosts).unwrap();
+}
