@@ -24,6 +24,10 @@ pub struct Attempted {
 /// Probes until an attempt is healthy, the target's retries are used up, or a
 /// stop is asked for. Each attempt has the target's time-out to itself.
 ///
+/// A stop cuts the pause short and not the confirmation: else each restart would
+/// tell of failures that a second look had not found. When that takes longer
+/// than a stop has time, there is no record.
+///
 /// The first retry goes at once where the address that failed is one of several,
 /// and tries that one last; nothing else hurries, so that what fails quickly is
 /// not asked ten times in a moment.
@@ -34,7 +38,8 @@ pub fn run(target: &Target, prober: &Prober, stop: &Stop) -> Attempted {
         let facts = &done.outcome.facts;
         ask.last_resort = facts.address.filter(|_| facts.has_other_address);
         let at_once = ask.last_resort.is_some() && done.attempts == 1;
-        if stop.wait(if at_once { Duration::ZERO } else { RETRY_PAUSE }) {
+        let stopping = stop.wait(if at_once { Duration::ZERO } else { RETRY_PAUSE });
+        if stopping && done.attempts > 1 {
             break;
         }
         let reason = done.outcome.failure.as_ref().map(|failure| failure.reason);

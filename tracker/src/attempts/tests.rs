@@ -77,16 +77,19 @@ fn another_address_is_asked_at_once() {
 }
 
 #[test]
-fn a_stop_ends_the_pause_and_no_attempt_follows() {
+fn a_stop_ends_the_pause_and_a_failure_is_still_confirmed() {
     let (stopper, stop) = common::stop::pair();
+    drop(stopper);
     let refusing = Refusing::new().unwrap();
-    let target = target(&format!("http://127.0.0.1:{}", refusing.port().unwrap()), 10);
-    let begun = Instant::now();
-    let done = std::thread::scope(|scope| {
-        let done = scope.spawn(|| run(&target, &prober(), &stop));
-        drop(stopper);
-        done.join().unwrap()
-    });
-    assert!(done.attempts <= 2 && begun.elapsed().as_secs() < 8, "{done:?}");
-    assert!(!done.outcome.healthy());
+    let refused = format!("http://127.0.0.1:{}", refusing.port().unwrap());
+    let (site, _) = site(&[500]);
+    let recovered = format!("http://127.0.0.1:{}", site.port());
+    for (url, retries, attempts, healthy) in
+        [(&refused, 10, 2, false), (&refused, 0, 1, false), (&recovered, 1, 2, true)]
+    {
+        let begun = Instant::now();
+        let done = run(&target(url, retries), &prober(), &stop);
+        assert_eq!((done.attempts, done.outcome.healthy()), (attempts, healthy), "{done:?}");
+        assert!(begun.elapsed() < RETRY_PAUSE, "{done:?}");
+    }
 }
