@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::probe::Family;
 use crate::spool::SPOOL_BYTES_MAX;
 use crate::targets::Target;
 use crate::workers::STACK_BYTES;
@@ -46,11 +47,7 @@ impl WorstCase {
         let busy = targets.iter().map(|target| longest(target) / target.period.as_secs_f64()).sum();
         let workers = workers.unwrap_or_else(|| needed(busy).clamp(WORKERS_FEW, WORKERS_MAX));
         let workers = workers.min(targets.len()).max(1);
-        // A page that nothing searches is not kept.
-        let kept = targets.iter().filter(|target| target.spec.checks.wants_body());
-        let page = kept.map(|target| target.limits.body_bytes_max).max().unwrap_or(0);
-        let pages = COPIES_OF_A_PAGE * page;
-        let each = pages + BUFFER_BYTES + STACK_BYTES as u64;
+        let each = targets.iter().map(|target| largest(target)).max().unwrap_or(0);
         let bytes = workers as u64 * each + SPOOL_BYTES_MAX as u64 + PROGRAM_BYTES;
         Self { busy, workers, bytes }
     }
@@ -83,6 +80,16 @@ impl fmt::Display for WorstCase {
 
 fn mib(bytes: u64) -> u64 {
     bytes.div_ceil(1024 * 1024)
+}
+
+/// Bytes that a worker may need for a target.
+fn largest(target: &Target) -> u64 {
+    // A page that nothing searches is not kept.
+    let is_kept = target.spec.checks.wants_body();
+    let page = if is_kept { target.limits.body_bytes_max } else { 0 };
+    let one = COPIES_OF_A_PAGE * page + BUFFER_BYTES + STACK_BYTES as u64;
+    // A thread and a page for each family.
+    if target.family == Family::Both { 2 * one } else { one }
 }
 
 /// Seconds for which a target may hold a worker.
@@ -178,6 +185,11 @@ mod tests {
         assert!((100..150).contains(&without), "{without} MiB");
         assert_eq!(mib("x", MIB), without + 200);
         assert_eq!(mib("x", 4 * MIB), without + 800);
+        let mut targets = targets(100, 60, 1, "x");
+        Arc::make_mut(&mut targets[7]).family = Family::Both;
+        let both = WorstCase::of(&targets, Some(100)).bytes / MIB;
+        let stacks_and_buffers = without - (SPOOL_BYTES_MAX as u64 + PROGRAM_BYTES) / MIB;
+        assert!((both - 400).abs_diff(without + stacks_and_buffers) <= 1, "{both} MiB");
     }
 
     #[test]

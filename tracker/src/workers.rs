@@ -23,9 +23,10 @@ use crate::targets::Target;
 /// A probe's needs are small, and a thousand workers wait at a time.
 pub(crate) const STACK_BYTES: usize = 256 * 1024;
 
-/// Files that a probe has open at a time: a socket for each name server and a
-/// few for addresses that it tries.
-const FILES_A_PROBE: u64 = 4;
+/// Files that a probe has open at a time: a socket for each name server, or a
+/// few for addresses that it tries; and as many for the other family of one by
+/// both.
+const FILES_A_PROBE: u64 = 8;
 
 /// Files for all else: the brokers, the log, certificates that are read.
 const FILES_BESIDE: u64 = 64;
