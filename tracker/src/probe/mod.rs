@@ -12,6 +12,7 @@ pub mod checks;
 mod connect;
 pub mod deadline;
 mod http;
+mod json;
 mod outcome;
 pub mod proxy;
 mod reach;
