@@ -155,7 +155,7 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
     // Says that no more results will come, though a probe that was given up
     // still holds a sender, and by when all must be over.
     let (say_no_more, no_more) = bounded(1);
-    let url_chars = targets.iter().map(|target| target.recorded_url.chars().count()).max();
+    let url_chars = targets.iter().map(|target| target.called().chars().count()).max();
     let (account_in, account_out) = bounded(1);
     let sink = start_sink(sink, &cutoff, results_out, no_more, url_chars.unwrap_or(0), account_in)?;
 

@@ -1,5 +1,6 @@
 //! Results on standard output, for a person or for another program.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ mod picture;
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// One aligned line each; `url_chars` is the width of the longest URL.
+    /// One aligned line each; `url_chars` is the width of the longest URL with its name.
     Lines {
         /// In characters.
         url_chars: usize,
@@ -62,7 +63,8 @@ pub fn run(
 }
 
 fn line(record: &Record, url_chars: usize, out: &mut impl Write) -> io::Result<()> {
-    let Record { url, phrase, .. } = record;
+    let Record { phrase, .. } = record;
+    let url = called(record);
     let mark = match (record.healthy(), &record.extra.reason) {
         (true, None) => "up  ",
         (true, Some(_)) => "warn",
@@ -77,11 +79,37 @@ fn line(record: &Record, url_chars: usize, out: &mut impl Write) -> io::Result<(
     }
     let detail = record.detail.as_deref().filter(|detail| !detail.is_empty());
     match (&record.extra.reason, detail) {
-        (Some(reason), Some(detail)) => writeln!(out, " {reason}: {detail}"),
-        (Some(text), None) => writeln!(out, " {text}"),
-        (None, Some(text)) => writeln!(out, " {text}"),
-        (None, None) => writeln!(out),
+        (Some(reason), Some(detail)) => write!(out, " {reason}: {detail}")?,
+        (Some(text), None) => write!(out, " {text}")?,
+        (None, Some(text)) => write!(out, " {text}")?,
+        (None, None) => {}
     }
+    writeln!(out, "{}", marks(record))
+}
+
+/// The target by URL and name, as [`crate::targets::Target::called`].
+fn called(record: &Record) -> Cow<'_, str> {
+    match &record.extra.name {
+        Some(name) => format!("{} ({name})", record.url).into(),
+        None => Cow::Borrowed(&record.url),
+    }
+}
+
+/// What else must not be hidden: that it took a second attempt, and whose fault
+/// it may be.
+fn marks(record: &Record) -> String {
+    let extra = &record.extra;
+    let mut text = String::new();
+    if let (Some(attempts), Some(reason)) = (extra.attempts, &extra.first_reason) {
+        text += &format!(" [attempt {attempts}, first {reason}]");
+    }
+    if extra.no_network == Some(true) {
+        text += " [no network here]";
+    }
+    if extra.others_failing == Some(true) {
+        text += " [others fail too]";
+    }
+    text
 }
 
 /// `hh:mm:ss` in UTC.
@@ -153,11 +181,15 @@ mod tests {
         warning.extra.healthy = Some(true);
         warning.extra.reason = Some("too_slow".into());
         (warning.response_ms, warning.detail) = (Some(12), None);
+        warning.extra.name = Some("n".into());
+        (warning.extra.attempts, warning.extra.others_failing) = (Some(2), Some(true));
+        (warning.extra.first_reason, warning.extra.no_network) =
+            (Some("dns_timeout".into()), Some(true));
         let mut out = Vec::new();
-        line(&warning, 14, &mut out).unwrap();
+        line(&warning, 18, &mut out).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "00:19:21Z warn https://a.io   ok                       dns     3 ms response    12 ms too_slow\n"
+            "00:19:21Z warn https://a.io (n)   ok                       dns     3 ms response    12 ms too_slow [attempt 2, first dns_timeout] [no network here] [others fail too]\n"
         );
     }
 

@@ -14,7 +14,7 @@ fn once_probes_each_target_and_says_whether_all_are_healthy() {
     let good = run(&["--once", "-w", &format!("{site} h.llo")], &[("LOCATION", "Oslo")]);
     assert_eq!((good.status.code(), good.log.as_slice()), (Some(0), &[][..]));
     assert_eq!(good.stdout.lines().count(), 1);
-    assert!(good.stdout.contains(&format!("up   {site} ok")), "{}", good.stdout);
+    assert!(good.stdout.contains(&format!("up   {site} (h.llo) ok")), "{}", good.stdout);
 
     let websites = format!("{site},{site} bye,http://nothing.invalid/");
     let bad = run(&["--once", "--json"], &[("LOCATION", "Oslo"), ("WEBSITES", &websites)]);
