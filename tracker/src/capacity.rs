@@ -52,22 +52,31 @@ impl WorstCase {
         Self { busy, workers, bytes }
     }
 
-    /// Logs it, and a warning where the workers or the memory don't do.
+    /// Logs it, and what it warns of.
     pub fn say(&self, memory_bytes_max: Option<u64>) {
+        log::info!("{self}");
+        for warning in self.warnings(memory_bytes_max) {
+            log::warn!("{warning}");
+        }
+    }
+
+    /// Where the workers or the memory don't do.
+    pub fn warnings(&self, memory_bytes_max: Option<u64>) -> Vec<String> {
         let Self { busy, workers, bytes } = *self;
         let (needed, mib) = (needed(busy), mib(bytes));
-        log::info!("{self}");
+        let mut warnings = Vec::new();
         if needed > workers {
-            log::warn!(
+            warnings.push(format!(
                 "{workers} workers don't do when every site hangs: probes would be skipped: expected {needed}, a longer period, or a shorter time-out"
-            );
+            ));
         }
         if let Some(limit) = memory_bytes_max.filter(|limit| bytes > *limit) {
-            log::warn!(
+            warnings.push(format!(
                 "{workers} workers with their largest pages, and results that wait, may take {mib} MiB, and the memory limit is {} MiB: expected a higher one, or a lower WORKERS or BODY_MAX",
                 limit / (1024 * 1024)
-            );
+            ));
         }
+        warnings
     }
 }
 

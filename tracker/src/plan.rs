@@ -94,6 +94,9 @@ impl fmt::Display for Plan {
         if let Some(limit) = self.memory_bytes_max {
             writeln!(f, "memory limit: {} MiB", limit / (1024 * 1024))?;
         }
+        for warning in self.worst_case.warnings(self.memory_bytes_max) {
+            writeln!(f, "warning: {warning}")?;
+        }
         writeln!(f, "results: {}", self.results)
     }
 }

@@ -248,7 +248,9 @@ fn a_check_tells_the_plan_and_does_nothing() {
     assert_eq!((ended.status.code(), &ended.log), (Some(0), &vec![]));
     let lines: Vec<_> =
         ended.stdout.lines().filter(|line| !line.starts_with("memory limit")).collect();
-    let [from, targets, minute, five_minutes, probes, insecure, worst, results] = lines[..] else {
+    let [from, targets, minute, five_minutes, probes, insecure, worst, warning, results] =
+        lines[..]
+    else {
         panic!("{}", ended.stdout);
     };
     assert_eq!(
@@ -264,6 +266,7 @@ fn a_check_tells_the_plan_and_does_nothing() {
         ]
     );
     assert!(worst.starts_with("at worst, every site hanging: 22 of 7 workers busy, "), "{worst}");
+    assert!(warning.starts_with("warning: 7 workers don't do "), "{warning}");
 
     let count = |share: &str| {
         let ended = run(&[&arguments[..], &["--share", share]].concat(), &variables);
