@@ -146,7 +146,9 @@ pub(super) fn basic_of(url: &Url) -> Secret {
 pub fn header_name(text: &str) -> Result<String, String> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if text.is_empty() || !text.bytes().all(is_token) {
-        return Err(format!("{text:?} is no header's name"));
+        // Behind a colon stands what was meant for its value.
+        let name = text.split(':').next().unwrap_or_default();
+        return Err(format!("{name:?} is no header's name"));
     }
     Ok(text.to_ascii_lowercase())
 }
@@ -159,6 +161,23 @@ pub fn own_header_name(text: &str) -> Result<String, String> {
     match header_name(text)? {
         name if OWN.contains(&name.as_str()) => Err(format!("{name} is set by the probe itself")),
         name => Ok(name),
+    }
+}
+
+/// Whether this Accept-Encoding asks for nothing that can't be decoded.
+///
+/// # Errors
+/// What a site that followed it might send.
+pub fn accept_encoding(text: &str) -> Result<(), String> {
+    let codings = text.split(',').map(|part| part.split(';').next().unwrap_or_default().trim());
+    let is_known = |coding: &str| {
+        ["", "identity", "gzip", "x-gzip", "deflate"]
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(coding))
+    };
+    match codings.into_iter().find(|coding| !is_known(coding)) {
+        None => Ok(()),
+        Some(coding) => Err(format!("{coding:?}: expected identity, gzip or deflate")),
     }
 }
 

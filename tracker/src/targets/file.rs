@@ -13,13 +13,13 @@ use common::pem::Pem;
 use common::settings::Environment;
 use common::settings::command_line::nearest;
 use toml::de::DeTable;
-use url::Url;
+use url::{Host, Url};
 
 use super::keys::{Draft, KEYS, Sources};
 use super::values::{Problem, entries};
 use super::{Defaults, Fault, List, Located, Target, shown, without_secret};
-use crate::probe::Spec;
 use crate::probe::trust::Trust;
+use crate::probe::{Family, Spec};
 
 /// The longest file.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -157,6 +157,16 @@ fn target(
     if draft.request.method == "HEAD" && draft.checks.wants_body() {
         let at = place_of(table, "method", at);
         return Err(Problem::new(at, "method: an answer to HEAD has no body to look at"));
+    }
+    let is_literal = match (located.url.host(), draft.family) {
+        (Some(Host::Ipv4(_)), Family::V6 | Family::Both) => Some("IPv4"),
+        (Some(Host::Ipv6(_)), Family::V4 | Family::Both) => Some("IPv6"),
+        _ => None,
+    };
+    // Through a proxy the family is that of the way to the proxy.
+    if let Some(family) = is_literal.filter(|_| draft.proxy.is_none()) {
+        let at = place_of(table, "ip", at);
+        return Err(Problem::new(at, format!("ip: the url's address is one of {family} alone")));
     }
     let has_header = draft.request.headers.iter().any(|(name, _)| name == "authorization");
     if has_header && draft.request.authorization.is_some() {

@@ -224,6 +224,9 @@ impl Draft {
             }
             let text = sources.secret(header, request::VALUE_BYTES_MAX)?;
             request::header_value(text.expose()).map_err(|fault| header.wrong(fault))?;
+            if name == "accept-encoding" {
+                request::accept_encoding(text.expose()).map_err(|fault| header.wrong(fault))?;
+            }
             self.request.headers.push((name, text));
         }
         Ok(())

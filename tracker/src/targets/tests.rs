@@ -158,6 +158,14 @@ fn what_is_wrong_is_named_with_its_place() {
             "3:13: target http://a.io: headers: \"a b\" is no header's name",
         ),
         (
+            "headers = { 'Authorization: s3cret' = '' }",
+            "3:13: target http://a.io: headers: \"Authorization\" is no header's name",
+        ),
+        (
+            "headers = { Accept-Encoding = 'gzip;q=1, Br' }",
+            "3:31: target http://a.io: headers.Accept-Encoding: \"Br\": expected identity, gzip or deflate",
+        ),
+        (
             "headers = { Content-Length = '1' }",
             "3:13: target http://a.io: headers: content-length is set by the probe itself",
         ),
@@ -245,6 +253,14 @@ fn what_is_wrong_is_named_with_its_place() {
         (
             "body_bytes_max = 0x4000001",
             "3:18: target http://a.io: body_bytes_max: 0x4000001 is out of range: expected 1 to 67108864 bytes",
+        ),
+        (
+            "[[target]]\nip = 'both'\nurl = 'http://127.0.0.1'",
+            "4:6: target http://127.0.0.1: ip: the url's address is one of IPv4 alone",
+        ),
+        (
+            "[[target]]\nip = 4\nurl = 'http://[::1]'",
+            "4:6: target http://[::1]: ip: the url's address is one of IPv6 alone",
         ),
         ("ip = 5", "3:6: target http://a.io: ip: expected 4, 6, \"both\" or \"any\""),
         (
