@@ -189,9 +189,6 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         },
         Err(_) => log::error!("the ticker panicked"),
     }
-    if let Some(reload) = reload {
-        reload.join();
-    }
     let deadline = cutoff.at().unwrap_or_else(|| Instant::now() + STOP_ALL);
     let _ = say_no_more.send(deadline);
     let account = match account_out.recv_deadline(deadline + STOP_SLACK) {
@@ -209,6 +206,9 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
             Err(io::Error::other(format!("{name}: still waiting at the end: results are lost")))
         }
     };
+    if let Some(reload) = reload {
+        reload.join(deadline + STOP_SLACK);
+    }
     signals.join();
     account
 }

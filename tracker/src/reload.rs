@@ -3,8 +3,9 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::{Handle, Signals};
 
@@ -17,6 +18,8 @@ use crate::ticker::List;
 pub struct Reload {
     handle: Handle,
     thread: JoinHandle<()>,
+    /// Disconnected once the thread has ended.
+    ended: Receiver<()>,
 }
 
 impl Reload {
@@ -32,7 +35,9 @@ impl Reload {
         let mut signals = Signals::new([SIGHUP])?;
         let handle = signals.handle();
         let (give, lists) = bounded(0);
+        let (alive, ended) = bounded(0);
         let thread = std::thread::Builder::new().name("reload".to_owned()).spawn(move || {
+            let _alive: Sender<()> = alive;
             for _ in &mut signals {
                 match read() {
                     Ok(targets) => {
@@ -48,12 +53,17 @@ impl Reload {
                 }
             }
         })?;
-        Ok((Self { handle, thread }, lists))
+        Ok((Self { handle, thread, ended }, lists))
     }
 
-    /// Ends the thread and waits for it. The lists' receiver is gone by then.
-    pub fn join(self) {
+    /// Ends the thread and waits for it, until then at most: a file that is being
+    /// read may hang. The lists' receiver is gone by then.
+    pub fn join(self, until: Instant) {
         self.handle.close();
+        if self.ended.recv_deadline(until) == Err(RecvTimeoutError::Timeout) {
+            log::warn!("gave up reading the targets again");
+            return;
+        }
         // A panic of that thread was printed by it; there is nothing to add here.
         let _ = self.thread.join();
     }
@@ -93,6 +103,23 @@ mod tests {
         // The thread ends also when it has a list that nobody takes.
         raise(SIGHUP).unwrap();
         drop(lists);
-        reload.join();
+        reload.join(Instant::now() + Duration::from_secs(60));
+    }
+
+    /// As a pipe that nobody writes to.
+    #[test]
+    fn a_file_that_hangs_does_not_hold_up_the_end() {
+        let (begin, begun) = bounded(1);
+        let (release, released) = bounded::<()>(0);
+        let read = move || {
+            let _ = begin.send(());
+            let _ = released.recv();
+            Err("no list")
+        };
+        let (reload, _lists) = Reload::start(read, None).unwrap();
+        raise(SIGHUP).unwrap();
+        begun.recv().unwrap();
+        reload.join(Instant::now() + Duration::from_millis(10));
+        drop(release);
     }
 }
