@@ -38,18 +38,23 @@ pub struct WorstCase {
     pub workers: usize,
     /// Memory, when each holds the largest page that it may.
     pub bytes: u64,
+    /// Targets whose attempts may take longer than their period.
+    pub overlong: usize,
 }
 
 impl WorstCase {
     /// That of these targets, with so many workers if that is given, else with
     /// what the load needs: at least 64 or one for each target, at most 2,048.
     pub fn of(targets: &[Arc<Target>], workers: Option<usize>) -> Self {
-        let busy = targets.iter().map(|target| longest(target) / target.period.as_secs_f64()).sum();
+        let loads = targets.iter().map(|target| longest(target) / target.period.as_secs_f64());
+        let overlong = loads.clone().filter(|load| *load > 1.0).count();
+        // A target has one worker at most, however long it hangs.
+        let busy = loads.map(|load| load.min(1.0)).sum();
         let workers = workers.unwrap_or_else(|| needed(busy).clamp(WORKERS_FEW, WORKERS_MAX));
         let workers = workers.min(targets.len()).max(1);
         let each = targets.iter().map(|target| largest(target)).max().unwrap_or(0);
         let bytes = workers as u64 * each + SPOOL_BYTES_MAX as u64 + PROGRAM_BYTES;
-        Self { busy, workers, bytes }
+        Self { busy, workers, bytes, overlong }
     }
 
     /// Logs it, and what it warns of.
@@ -62,9 +67,14 @@ impl WorstCase {
 
     /// Where the workers or the memory don't do.
     pub fn warnings(&self, memory_bytes_max: Option<u64>) -> Vec<String> {
-        let Self { busy, workers, bytes } = *self;
+        let Self { busy, workers, bytes, overlong } = *self;
         let (needed, mib) = (needed(busy), mib(bytes));
         let mut warnings = Vec::new();
+        if overlong > 0 {
+            warnings.push(format!(
+                "{overlong} targets can take longer than their period when they hang: slots would be skipped: expected a longer period, a shorter time-out, or fewer retries"
+            ));
+        }
         if needed > workers {
             warnings.push(format!(
                 "{workers} workers don't do when every site hangs: probes would be skipped: expected {needed}, a longer period, or a shorter time-out"
@@ -170,7 +180,8 @@ mod tests {
             (50, 300, 1, None, 3.5, 50),
             (1_000, 300, 1, None, 70.0, 70),
             (1_000, 300, 0, None, 33.333, 64),
-            (1_000, 30, 10, None, 4_000.0, 1_000),
+            // None holds more than one worker.
+            (1_000, 30, 10, None, 1_000.0, 1_000),
             (10_000, 60, 1, None, 3_500.0, 2_048),
             (10_000, 60, 1, Some(100), 3_500.0, 100),
             (10, 60, 1, Some(100), 3.5, 10),
@@ -179,6 +190,9 @@ mod tests {
             assert!((found.busy - busy).abs() < 0.01, "{found:?}: expected {busy}");
             assert_eq!(found.workers, workers, "{count} targets");
         }
+        let found = WorstCase::of(&targets(2, 1, 1, ""), None);
+        let expected = "2 targets can take longer than their period when they hang: slots would be skipped: expected a longer period, a shorter time-out, or fewer retries";
+        assert_eq!(found.warnings(None), [expected]);
     }
 
     #[test]

@@ -47,7 +47,7 @@ struct Options {
     /// what can be reached when this tracker's network can, host:port separated by commas, at most 8: connected to when a probe fails, and when none answers the record is marked no_network (SENTINEL)
     #[argh(option)]
     sentinel: Option<String>,
-    /// most probes at once, 1 to 2048; each takes a thread, started when first needed; default: what it takes when every website hangs, the sum of ((retries + 1) * timeout + pauses) / period, but at least 64, and never more than there are websites (WORKERS)
+    /// most probes at once, 1 to 2048; each takes a thread, started when first needed; default: what it takes when every website hangs, the sum of ((retries + 1) * timeout + pauses) / period of each, 1 at most, but at least 64, and never more than there are websites (WORKERS)
     #[argh(option)]
     workers: Option<String>,
     /// kafka bootstrap servers, host:port separated by commas (KAFKA)
