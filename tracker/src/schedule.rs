@@ -20,6 +20,10 @@ const LATE_MAX: Duration = Duration::from_secs(5);
 /// more than this would start in one.
 const FIRST_LOOKS_A_SECOND: usize = 100;
 
+/// Targets that were taken off the list, whose numbers are kept for the case that
+/// they come back. Beyond so many all are forgotten, and begin at 0 again.
+const GONE_MAX: usize = 100_000;
+
 /// The times at which targets are due.
 #[derive(Debug)]
 pub struct Schedule {
@@ -31,7 +35,12 @@ pub struct Schedule {
     due: BinaryHeap<Reverse<(Duration, usize)>>,
     /// Those of a first round, in the same form.
     first: BinaryHeap<Reverse<(Duration, usize)>>,
+    /// What is no longer on the list.
+    gone: HashMap<Key, Planned>,
 }
+
+/// What makes a target the same one in another list: its URL and its name.
+type Key = (String, Option<String>);
 
 #[derive(Debug)]
 struct Planned {
@@ -75,6 +84,7 @@ impl Schedule {
             planned: Vec::new(),
             due: BinaryHeap::new(),
             first: BinaryHeap::new(),
+            gone: HashMap::new(),
         };
         schedule.apply(targets, start);
         schedule
@@ -95,7 +105,8 @@ impl Schedule {
 
     /// Takes a new list. A target that stays, by URL and name, keeps its place
     /// and its account, whatever else of it changes; with another period it
-    /// gets that grid's place and goes on with its numbers.
+    /// gets that grid's place and goes on with its numbers. So does one that comes
+    /// back: the slots in between were not due.
     pub fn apply(&mut self, targets: &[Arc<Target>], now: Duration) -> Difference {
         let mut difference = Difference::default();
         let old = std::mem::take(&mut self.planned);
@@ -105,9 +116,13 @@ impl Schedule {
             let planned = match old.remove(&key(target)) {
                 None => {
                     difference.added += 1;
-                    let next = Slot { number: 0, due_at: self.first_due(target, now) };
-                    let entry = Arc::new(Entry::new(Arc::clone(target)));
-                    Planned { entry, period: target.period, next }
+                    let due_at = self.first_due(target, now);
+                    let (entry, number) = match self.gone.remove(&key(target)) {
+                        Some(gone) => (gone.entry, gone.next.number),
+                        None => (Arc::new(Entry::new(Arc::clone(target))), 0),
+                    };
+                    entry.change(Arc::clone(target));
+                    Planned { entry, period: target.period, next: Slot { number, due_at } }
                 }
                 Some(mut planned) => {
                     if *planned.entry.target() != **target {
@@ -125,6 +140,10 @@ impl Schedule {
         }
         difference.removed = old.len();
         old.values().for_each(|planned| planned.entry.remove());
+        if self.gone.len() + old.len() > GONE_MAX {
+            self.gone.clear();
+        }
+        self.gone.extend(old);
         let due = |(index, planned): (usize, &Planned)| Reverse((planned.next.due_at, index));
         self.due = self.planned.iter().enumerate().map(due).collect();
         self.first.clear();
@@ -175,8 +194,7 @@ impl Schedule {
     }
 }
 
-/// What makes a target the same one in another list.
-fn key(target: &Target) -> (String, Option<String>) {
+fn key(target: &Target) -> Key {
     (target.url.to_string(), target.name.clone())
 }
 

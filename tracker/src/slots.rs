@@ -25,12 +25,14 @@ pub enum Cause {
     Suspended,
     /// This program was not run: the machine was overloaded, or it was stopped.
     Stalled,
+    /// It waited for a worker when the target was taken off the list.
+    Reload,
 }
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Workers, Self::Running, Self::Spool, Self::Suspended, Self::Stalled];
+    pub const ALL: [Self; 6] =
+        [Self::Workers, Self::Running, Self::Spool, Self::Suspended, Self::Stalled, Self::Reload];
 
     /// The word in records.
     pub fn as_str(self) -> &'static str {
@@ -40,6 +42,7 @@ impl Cause {
             Self::Spool => "spool",
             Self::Suspended => "suspended",
             Self::Stalled => "stalled",
+            Self::Reload => "reload",
         }
     }
 }
@@ -160,9 +163,11 @@ impl Entry {
         Arc::clone(&self.state().target)
     }
 
-    /// Asks something else of it from now on.
+    /// Asks this of it from now on, also where it was taken off the list before.
     pub fn change(&self, target: Arc<Target>) {
-        self.state().target = target;
+        let mut state = self.state();
+        state.target = target;
+        state.removed = false;
     }
 
     /// Takes it from the schedule: if it waits, no worker begins any more.
@@ -212,6 +217,10 @@ impl Entry {
         let mut state = self.state();
         let Stage::Waiting(slot) = state.stage else { return None };
         if state.removed {
+            // Told of if the target comes back.
+            let before = std::mem::take(&mut state.before);
+            state.since.merge(before);
+            state.since.add(Cause::Reload, u64::from(slot.is_some()));
             state.stage = Stage::Idle;
             return None;
         }

@@ -177,6 +177,8 @@ impl Report {
                 Cause::Stalled => {
                     "this program was not run when they were due (machine overloaded, or program stopped)".to_owned()
                 }
+                // Counted by the target alone; whoever took it off the list knows.
+                Cause::Reload => continue,
             };
             match missed.of(cause) {
                 0 => {}
