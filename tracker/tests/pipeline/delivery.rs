@@ -199,7 +199,8 @@ fn a_refusal_by_tls_is_one_clear_line() {
                 _ => {}
             }
         }
-        let tracker: Program = tracker(&["-p", "1", "-w", &site], &variables);
+        let tracker: Program =
+            tracker(&["-p", "1", "-t", "0.5", "--retries", "0", "-w", &site], &variables);
         let line = tracker.wait_for_line("kafka does not take results", PATIENCE).unwrap();
         assert!(line.contains(expected), "{line}");
         let log = tracker.log();
