@@ -130,17 +130,7 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         log::info!("from {location:?}: {}", plan::summary(&targets, targets_of));
     }
     say_insecure(&targets);
-    let workers_given = workers;
-    let workers = match (once, workers) {
-        // All at once, as somebody waits for it.
-        (true, None) => targets.len().min(WORKERS_MAX),
-        (true, Some(workers)) => workers.min(targets.len()),
-        (false, workers) => {
-            let worst_case = WorstCase::of(&targets, workers);
-            worst_case.say(capacity::memory_bytes_max());
-            worst_case.workers
-        }
-    };
+    let workers_max = workers_max(&targets, workers, once);
     let (signals, stop) = SignalThread::start()?;
     let sources = Sources { servers: resolver, cache: dns_cache, ..Sources::default() };
     let prober = Prober::new(sources, &roots).map_err(io::Error::other)?;
@@ -159,8 +149,14 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
     let (account_in, account_out) = bounded(1);
     let sink = start_sink(sink, &cutoff, results_out, no_more, url_chars.unwrap_or(0), account_in)?;
 
-    let mut pool =
-        Pool::new(workers, &location, prober, Network::new(sentinels), results_in, stop.clone());
+    let mut pool = Pool::new(
+        workers_max,
+        &location,
+        prober,
+        Network::new(sentinels),
+        results_in,
+        stop.clone(),
+    );
     // Somebody who looks once has nothing to read again.
     let (reload, lists) = match once {
         true => (None, never()),
@@ -170,7 +166,7 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
                 say_insecure(&listed.targets);
                 Ok::<_, UsageError>(listed.targets)
             };
-            let (reload, lists) = Reload::start(read, workers_given)?;
+            let (reload, lists) = Reload::start(read, workers)?;
             (Some(reload), lists)
         }
     };
@@ -191,7 +187,36 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
     }
     let deadline = cutoff.at().unwrap_or_else(|| Instant::now() + STOP_ALL);
     let _ = say_no_more.send(deadline);
-    let account = match account_out.recv_deadline(deadline + STOP_SLACK) {
+    let account = account_of(sink, &account_out, deadline + STOP_SLACK);
+    if let Some(reload) = reload {
+        reload.join(deadline + STOP_SLACK);
+    }
+    signals.join();
+    account
+}
+
+/// How many workers there may be; for a schedule also says what it needs at worst.
+fn workers_max(targets: &[Arc<Target>], given: Option<usize>, once: bool) -> usize {
+    match (once, given) {
+        // All at once, as somebody waits for it.
+        (true, None) => targets.len().min(WORKERS_MAX),
+        (true, Some(workers)) => workers.min(targets.len()),
+        (false, workers) => {
+            let worst_case = WorstCase::of(targets, workers);
+            worst_case.say(capacity::memory_bytes_max());
+            worst_case.workers
+        }
+    }
+}
+
+/// Joins the threads that take the results, once the last of them has given its
+/// account.
+fn account_of(
+    sink: Vec<JoinHandle<()>>,
+    account: &Receiver<io::Result<Account>>,
+    until: Instant,
+) -> io::Result<Account> {
+    match account.recv_deadline(until) {
         Ok(account) => {
             // Who gives the account is the last of them.
             sink.into_iter().for_each(|thread| drop(thread.join()));
@@ -205,12 +230,7 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
             let name = waiting.and_then(|thread| thread.thread().name()).unwrap_or_default();
             Err(io::Error::other(format!("{name}: still waiting at the end: results are lost")))
         }
-    };
-    if let Some(reload) = reload {
-        reload.join(deadline + STOP_SLACK);
     }
-    signals.join();
-    account
 }
 
 /// One line for each target of which any certificate is taken.

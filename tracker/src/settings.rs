@@ -196,44 +196,44 @@ pub fn parse(
 }
 
 fn settings(
-    options: Options,
+    mut options: Options,
     environment: &Environment<'_>,
     terminal: bool,
 ) -> Result<Settings, UsageError> {
     let get = |flag, variables, value| environment.setting(Name { flag, variables }, value);
-    let location = get("--location", &["LOCATION"], options.location)?;
+    let location = get("--location", &["LOCATION"], options.location.take())?;
     let has_location = location.is_some();
     let (location, location_cut) = values::location(location)?;
-    let timeout = get("--timeout", &["TIMEOUT"], options.timeout)?
+    let timeout = get("--timeout", &["TIMEOUT"], options.timeout.take())?
         .map(|given| values::seconds(&given, TIMEOUTS))
         .transpose()?
         .unwrap_or(Defaults::default().timeout);
-    let period = get("--period", &["PERIOD"], options.period)?
+    let period = get("--period", &["PERIOD"], options.period.take())?
         .map(|given| values::seconds(&given, PERIODS))
         .transpose()?
         .unwrap_or(Defaults::default().period);
-    let retries = get("--retries", &["RETRIES"], options.retries)?
+    let retries = get("--retries", &["RETRIES"], options.retries.take())?
         .map(|given| values::whole_number(&given, "retries", RETRIES))
         .transpose()?
         .and_then(|retries| u32::try_from(retries).ok())
         .unwrap_or(Defaults::default().retries);
-    let sentinels = get("--sentinel", &["SENTINEL"], options.sentinel)?
+    let sentinels = get("--sentinel", &["SENTINEL"], options.sentinel.take())?
         .map(|given| given.parse("1 to 8 of host:port,host:port,...", Sentinel::parse_list))
         .transpose()?
         .unwrap_or_default();
-    let workers = get("--workers", &["WORKERS"], options.workers)?
+    let workers = get("--workers", &["WORKERS"], options.workers.take())?
         .map(|given| values::whole_number(&given, "workers", 1..=WORKERS_MAX as u64))
         .transpose()?
         .and_then(|workers| usize::try_from(workers).ok());
-    let body_kib_max = get("--body-max", &["BODY_MAX"], options.body_max)?
+    let body_kib_max = get("--body-max", &["BODY_MAX"], options.body_max.take())?
         .map(|given| values::whole_number(&given, "KiB", 1..=65_536))
         .transpose()?
         .unwrap_or(1_024);
-    let roots = get("--roots", &["ROOTS"], options.roots)?
+    let roots = get("--roots", &["ROOTS"], options.roots.take())?
         .map(|given| given.parse("system, mozilla, or CA certificates in PEM", Roots::parse))
         .transpose()?
         .unwrap_or_default();
-    let resolver = get("--resolver", &["RESOLVER"], options.resolver)?
+    let resolver = get("--resolver", &["RESOLVER"], options.resolver.take())?
         .map(|given| given.parse("up to three of ip, ip:port or [ip]:port", Servers::parse))
         .transpose()?;
     let dns_cache = values::switch(
@@ -241,16 +241,16 @@ fn settings(
         Name { flag: "--dns-cache", variables: &["DNS_CACHE"] },
         options.dns_cache,
     )?;
-    let topic_prefix = get("--topic-prefix", &["TOPIC_PREFIX"], options.topic_prefix)?
+    let topic_prefix = get("--topic-prefix", &["TOPIC_PREFIX"], options.topic_prefix.take())?
         .map(|given| given.parse("a prefix like webactivity-", domain::parse_topic_prefix))
         .transpose()?
         .unwrap_or_else(|| domain::TOPIC_PREFIX.to_owned());
     let body_bytes_max = body_kib_max * 1024;
     let defaults = Defaults { period, timeout, retries, body_bytes_max };
     let listing = Listing {
-        websites: get("--websites", &["WEBSITES"], options.websites)?,
-        file: get("--targets", &["TARGETS"], options.targets)?,
-        share: get("--share", &["SHARE"], options.share)?
+        websites: get("--websites", &["WEBSITES"], options.websites.take())?,
+        file: get("--targets", &["TARGETS"], options.targets.take())?,
+        share: get("--share", &["SHARE"], options.share.take())?
             .map(|given| share(&given, has_location))
             .transpose()?,
         defaults,
@@ -258,6 +258,32 @@ fn settings(
         location: location.clone(),
     };
     let Listed { targets, of: targets_of } = listing.read(environment)?;
+    let (once, check) = (options.once, options.check);
+    let sink = sink(options, environment, terminal, topic_prefix)?;
+    Ok(Settings {
+        location,
+        location_cut,
+        listing,
+        targets,
+        targets_of,
+        roots,
+        sentinels,
+        workers,
+        resolver,
+        dns_cache,
+        sink,
+        once,
+        check,
+    })
+}
+
+fn sink(
+    options: Options,
+    environment: &Environment<'_>,
+    terminal: bool,
+    topic_prefix: String,
+) -> Result<Sink, UsageError> {
+    let get = |flag, variables, value| environment.setting(Name { flag, variables }, value);
     let replication =
         get("--topic-replication", &["TOPIC_REPLICATION"], options.topic_replication)?
             .map(|given| values::whole_number(&given, "copies", 1..=100))
@@ -287,13 +313,11 @@ fn settings(
     if let (None, Some(spool)) = (&kafka, &spool) {
         return Err(spool.error("results go to no kafka server: expected KAFKA too"));
     }
-    let sink = match kafka {
-        Some(_) if options.json => {
-            return Err(UsageError::new(
-                "--json: results go to the kafka server given: expected one of the two",
-            ));
-        }
-        Some(settings) => Sink::Kafka {
+    match kafka {
+        Some(_) if options.json => Err(UsageError::new(
+            "--json: results go to the kafka server given: expected one of the two",
+        )),
+        Some(settings) => Ok(Sink::Kafka {
             settings: Box::new(settings),
             topics: TopicSpec {
                 replication_factor: replication.and_then(|copies| i16::try_from(copies).ok()),
@@ -306,7 +330,7 @@ fn settings(
                 .map(|given| given.parse("a folder for this tracker alone", Folder::open))
                 .transpose()?
                 .map(|folder| (folder, spool_mib_max * 1024 * 1024)),
-        },
+        }),
         None if terminal || options.once || options.json || options.check => {
             let look = match (options.json, options.once && terminal) {
                 (true, _) => Look::Json,
@@ -315,29 +339,12 @@ fn settings(
                 }
                 (false, false) => Look::Lines,
             };
-            Sink::Print { look }
+            Ok(Sink::Print { look })
         }
-        None => {
-            return Err(UsageError::new(
-                "KAFKA: no kafka server was given: expected host:port, or --once or --json to print results",
-            ));
-        }
-    };
-    Ok(Settings {
-        location,
-        location_cut,
-        listing,
-        targets,
-        targets_of,
-        roots,
-        sentinels,
-        workers,
-        resolver,
-        dns_cache,
-        sink,
-        once: options.once,
-        check: options.check,
-    })
+        None => Err(UsageError::new(
+            "KAFKA: no kafka server was given: expected host:port, or --once or --json to print results",
+        )),
+    }
 }
 
 /// A location that is the host's name is another one on each host, and by it
