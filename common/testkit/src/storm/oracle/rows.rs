@@ -102,7 +102,10 @@ pub(super) fn judge(
             left.offset, left.topic_id
         ));
     }
-    let rows = if smart { merged(expected) } else { expected };
+    let rows = match smart {
+        true => merged(expected),
+        false => expected.into_iter().enumerate().map(Expected::one).collect(),
+    };
     judgement.account.rows += facts.rows.len() as u64;
     // What the rows themselves say that they stand for.
     let more = facts.rows.iter().map(|row| i64::from(row.columns.results) - 1);
@@ -132,42 +135,58 @@ fn are_alike(one: &Columns, other: &Columns) -> bool {
         == (&other.phrase, run(other), other.extra.period_ms)
 }
 
+/// A result as it was read: when, and of which life of the topic.
+type Read = (usize, usize, Columns);
+
+/// A row that is to be there, or two in its place.
+struct Expected {
+    row: Read,
+    instead: Option<(Columns, Columns)>,
+}
+
+impl Expected {
+    fn one((arrival, (life, columns)): (usize, (usize, Columns))) -> Self {
+        Self { row: (arrival, life, columns), instead: None }
+    }
+}
+
 /// Smart mode: each run of healthy results of a target that are alike is one row.
-fn merged(expected: Vec<(usize, Columns)>) -> Vec<(usize, Columns)> {
+fn merged(expected: Vec<(usize, Columns)>) -> Vec<Expected> {
     type Target = (String, String, Option<String>);
-    let mut targets: BTreeMap<Target, Vec<(usize, usize, Columns)>> = BTreeMap::new();
+    let mut targets: BTreeMap<Target, Vec<Read>> = BTreeMap::new();
     for (arrival, (life, columns)) in expected.into_iter().enumerate() {
         let target = (columns.from.clone(), columns.url.clone(), columns.extra.name.clone());
         targets.entry(target).or_default().push((arrival, life, columns));
     }
-    let mut rows: Vec<(usize, usize, Columns)> = Vec::new();
-    for results in targets.into_values() {
-        let mut results = results;
+    let mut rows = Vec::new();
+    for mut results in targets.into_values() {
+        let was_made_again = results.iter().any(|(_, life, _)| *life != results[0].1);
         results.sort_by_key(|(_, _, it)| (it.event_time, it.offset));
-        let mut run: Option<(usize, usize, Columns)> = None;
-        for (arrival, life, it) in results {
-            if !is_plain(&it) {
-                rows.extend(run.take());
-                rows.push((arrival, life, it));
-                continue;
+        let shared = |one: &Read, other: &Read| {
+            is_plain(&one.2) && is_plain(&other.2) && are_alike(&one.2, &other.2)
+        };
+        let mut before_s = None;
+        for run in results.chunk_by(shared) {
+            let first_s = run[0].2.event_time;
+            // Where a topic was made again a row keeps the higher offset of before, and so may
+            // seem to be later than what came after it in the same second.
+            let is_doubtful = was_made_again && before_s == Some(first_s);
+            let (head, tail) = run.split_at(run.partition_point(|it| it.2.event_time == first_s));
+            let of = |part: &[Read]| part.iter().cloned().reduce(both);
+            if let Some(row) = of(run) {
+                let two = of(head).zip(of(tail)).map(|(head, tail)| (head.2, tail.2));
+                rows.push(Expected { row, instead: two.filter(|_| is_doubtful) });
             }
-            run = Some(match run.take() {
-                Some(run) if are_alike(&run.2, &it) => both(run, (arrival, life, it)),
-                other => {
-                    rows.extend(other);
-                    (arrival, life, it)
-                }
-            });
+            before_s = run.last().map(|it| it.2.event_time);
         }
-        rows.extend(run);
     }
-    rows.sort_by_key(|(arrival, _, _)| *arrival);
-    rows.into_iter().map(|(_, life, columns)| (life, columns)).collect()
+    rows.sort_by_key(|it| it.row.0);
+    rows
 }
 
 /// Two that share a row: the one that came first has made it, and the later one
 /// of each says where it stands.
-fn both(one: (usize, usize, Columns), other: (usize, usize, Columns)) -> (usize, usize, Columns) {
+fn both(one: Read, other: Read) -> Read {
     let (first, second) = if other.0 < one.0 { (other, one) } else { (one, other) };
     let (arrival, life, mut row) = first;
     let then = second.2;
@@ -182,7 +201,7 @@ fn both(one: (usize, usize, Columns), other: (usize, usize, Columns)) -> (usize,
 /// The rows are these, and of each target in this order.
 fn compare(
     facts: &TopicFacts,
-    expected: Vec<(usize, Columns)>,
+    expected: Vec<Expected>,
     reading: &Reading<'_>,
     wrong: &mut Vec<String>,
 ) {
@@ -197,9 +216,17 @@ fn compare(
         reading.recorded.iter().find(here).and_then(|it| it.record.identity)
     };
     let mut absent = Vec::new();
-    for (life, columns) in &expected {
+    for Expected { row: (_, life, columns), instead } in &expected {
         let Some(row) = left.get_mut(columns).and_then(Vec::pop) else {
-            absent.push((*life, columns));
+            let two = instead.as_ref().map(|(one, other)| [one, other].map(|it| left.get(it)));
+            match (two, instead) {
+                (Some([Some(_), Some(_)]), Some((one, other))) => {
+                    for it in [one, other] {
+                        left.get_mut(it).and_then(Vec::pop);
+                    }
+                }
+                _ => absent.push((*life, columns)),
+            }
             continue;
         };
         let target = (&*columns.from, &*columns.url, columns.extra.name.as_deref());

@@ -298,3 +298,44 @@ fn a_position_or_a_mark_stays_behind() {
     facts.lives[0].next_offset = 4;
     expect_wrong(&facts, false, "the tap read up to 4");
 }
+
+/// In smart mode a row keeps the higher offset of before its topic was made again,
+/// and so stands behind what came after it in the same second.
+#[test]
+fn a_run_that_begins_in_the_second_of_another_may_be_two_rows() {
+    let of = |run: Uuid, number: i64, second: i64, offset: i64| Tapped {
+        identity: Some(Identity { run, sequence: number }),
+        value: value(second, true),
+        ..tapped(offset, 0, true)
+    };
+    let (old, new) = (RUN, Uuid::from_u128(4));
+    let before = of(old, 0, 99, 20);
+    let after = [of(old, 1, 100, 0), of(new, 0, 100, 1), of(new, 1, 101, 2)];
+    let row = |id: i64, last: &Tapped, offset: i64, results: i32| {
+        let mut row = stored(id, last);
+        row.columns.offset = offset;
+        row.columns.results = results;
+        row
+    };
+    let mut facts = TopicFacts {
+        log_end: 3,
+        rows: vec![row(1, &after[0], 20, 2), row(2, &after[1], 1, 1), row(3, &after[2], 2, 1)],
+        quarantined: Vec::new(),
+        gaps: vec![StoredGap::Offsets { topic_id: LIFE, from: 21, to: None }],
+        marks: HashMap::from([(old, 2), (new, 2)]),
+        position: Some((NEXT_LIFE, 3)),
+        lives: vec![
+            TopicLife { id: LIFE, records: vec![before], next_offset: 21 },
+            TopicLife { id: NEXT_LIFE, records: after.to_vec(), next_offset: 3 },
+        ],
+        ..good()
+    };
+    assert_eq!(judge(&facts, true).wrong, [""; 0]);
+    // One is as good.
+    let mut one = facts.clone();
+    one.rows.remove(1);
+    one.rows[1].columns.results = 2;
+    assert_eq!(judge(&one, true).wrong, [""; 0]);
+    facts.rows.remove(1);
+    expect_wrong(&facts, true, "no row for offset 2");
+}
