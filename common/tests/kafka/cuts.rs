@@ -1,7 +1,7 @@
 //! Connections cut at every byte of an exchange with a real broker.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::kafka::*;
 use kafka_protocol::messages::ApiKey;
@@ -31,20 +31,25 @@ fn walk(proxy: &KafkaProxy, kind: ApiKey, side: Side, mut exchange: impl FnMut(&
     unreachable!()
 }
 
-/// Sends until it is settled, and at once again after a cut.
+/// Sends until it is settled, for at most a minute: at once again after a cut, and
+/// with a pause while the broker has no leader for a topic just made.
 fn send(producer: &mut Producer, batch: TopicBatch) {
     let mut offered = vec![batch];
-    for _ in 0..50 {
-        let outcomes = producer.send(std::mem::take(&mut offered), None);
-        for (topic, outcome) in outcomes {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        for (topic, outcome) in producer.send(std::mem::take(&mut offered), None) {
             match outcome {
                 Outcome::Delivered { .. } => return,
-                Outcome::Pending { reason } => assert!(reason.is_retryable(), "{topic}: {reason}"),
+                Outcome::Pending { reason: Error::Disconnected { .. } } => {}
+                Outcome::Pending { reason } => {
+                    assert!(reason.is_retryable() && Instant::now() < end, "{topic}: {reason}");
+                    std::thread::sleep(Duration::from_millis(20));
+                }
                 other => panic!("{topic}: {other:?}"),
             }
         }
+        assert!(Instant::now() < end, "not delivered");
     }
-    panic!("not delivered");
 }
 
 /// Goes red when `Partition::bytes` encodes again with the next sequence what it
