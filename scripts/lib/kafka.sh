@@ -62,25 +62,29 @@ kafka_set_up() {
         mkdir "$set_dir/kafka/$n"
         kafka_properties "$n" >"$set_dir/kafka/$n/server.properties"
     done
-    # The identity of the cluster: 16 bytes as base64 for URLs, which may have a hyphen in front,
-    # and one of 64 has: as Kafka's own are made without, it takes that for another option.
-    local cluster formatters=() pid
-    cluster=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d =)
-    cluster=A${cluster#?}
+    local cluster formatted=$set_dir/kafka/1/data
+    cluster=$(kafka_id)
     java_command
-    for ((n = 1; n <= brokers; n++)); do
-        "${java_command[@]}" kafka.tools.StorageTool format -t "$cluster" \
-            -c "$set_dir/kafka/$n/server.properties" \
-            --add-scram "SCRAM-SHA-256=[name=$sasl_user,password=$sasl_password]" \
-            --add-scram "SCRAM-SHA-512=[name=$sasl_user,password=$sasl_password]" \
-            >"$set_dir/kafka/$n/format.log" 2>&1 &
-        formatters+=($!)
+    "${java_command[@]}" kafka.tools.StorageTool format -t "$cluster" \
+        -c "$set_dir/kafka/1/server.properties" \
+        --add-scram "SCRAM-SHA-256=[name=$sasl_user,password=$sasl_password]" \
+        --add-scram "SCRAM-SHA-512=[name=$sasl_user,password=$sasl_password]" \
+        >"$set_dir/kafka/1/format.log" 2>&1 ||
+        die "formatting the log directory of broker 1 failed: $(tail -n 5 "$set_dir/kafka/1/format.log")"
+    # Those of the others differ from it in two lines, and a JVM each takes a second of a processor.
+    for ((n = 2; n <= brokers; n++)); do
+        cp -r "$formatted" "$set_dir/kafka/$n/data"
+        sed -e "s/^node.id=.*/node.id=$n/" -e "s/^directory.id=.*/directory.id=$(kafka_id)/" \
+            "$formatted/meta.properties" >"$set_dir/kafka/$n/data/meta.properties"
     done
-    n=0
-    for pid in "${formatters[@]}"; do
-        n=$((n + 1))
-        wait "$pid" || die "formatting the log directory of broker $n failed: $(tail -n 5 "$set_dir/kafka/$n/format.log")"
-    done
+}
+
+# kafka_id: what a cluster or a log directory is known by: 16 bytes as base64 for URLs, which may have
+# a hyphen in front, and one of 64 has: as Kafka's own are made without, it takes that for an option.
+kafka_id() {
+    local id
+    id=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d =)
+    printf '%s\n' "A${id#?}"
 }
 
 # kafka_properties NODE

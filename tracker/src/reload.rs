@@ -72,6 +72,7 @@ impl Reload {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Mutex, PoisonError};
     use std::time::Duration;
 
     use signal_hook::low_level::raise;
@@ -79,8 +80,12 @@ mod tests {
     use super::*;
     use crate::targets::{Defaults, parse};
 
+    /// A signal is for the whole process, and so for the other test too.
+    static SIGNALS: Mutex<()> = Mutex::new(());
+
     #[test]
     fn a_good_list_is_handed_over_and_a_bad_one_is_not() {
+        let _alone = SIGNALS.lock().unwrap_or_else(PoisonError::into_inner);
         let looks = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&looks);
         let read = move || match count.fetch_add(1, Ordering::SeqCst) {
@@ -109,6 +114,7 @@ mod tests {
     /// As a pipe that nobody writes to.
     #[test]
     fn a_file_that_hangs_does_not_hold_up_the_end() {
+        let _alone = SIGNALS.lock().unwrap_or_else(PoisonError::into_inner);
         let (begin, begun) = bounded(1);
         let (release, released) = bounded::<()>(0);
         let read = move || {

@@ -1,12 +1,14 @@
 //! Bytes that no decoder should trip over: seeded, mutated, for a bounded time.
 //!
-//! A run is repeated by its seed. `AVAILABILITY_FUZZ_SECONDS` (default 1) says
-//! how long each decoder is tried, `AVAILABILITY_FUZZ_SEED` with what; without
+//! A run is repeated by its seed. `AVAILABILITY_FUZZ_SECONDS` says how long each
+//! decoder is tried (300 ms without it), `AVAILABILITY_FUZZ_SEED` with what; without
 //! the latter every run has a seed of its own, which a failure prints.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+/// How long a decoder is tried: each run of the tests goes another way.
+const DEFAULT: Duration = Duration::from_millis(300);
 /// The longest that a decoder may take for one input, even on a busy machine.
 const ONE_INPUT: Duration = Duration::from_secs(5);
 /// The most bytes that an input grows to.
@@ -41,7 +43,7 @@ fn number(variable: &str) -> Option<u64> {
 pub fn run(samples: &[Vec<u8>], mut decode: impl FnMut(&[u8])) -> u64 {
     let seed = seed();
     let mut random = fastrand::Rng::with_seed(seed);
-    let end = Instant::now() + budget(Duration::from_secs(1));
+    let end = Instant::now() + budget(DEFAULT);
     let mut count = 0_u64;
     while count < samples.len() as u64 || Instant::now() < end {
         let input = match samples.get(usize::try_from(count).unwrap_or(usize::MAX)) {

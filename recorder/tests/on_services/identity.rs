@@ -119,7 +119,7 @@ fn marks_outlive_the_recorder_and_the_topic() {
     let recorder = world.recorder();
     world.expect_position(9);
     assert_eq!(world.offsets(), [0, 1, 2, 3, 4, 7, 8]);
-    world.client().delete_topic(&world.topic).unwrap();
+    world.delete_topic();
     // A new client: the old one's producer knows the old topic.
     let mut again = World::new(&world.services);
     again.topic = world.topic.clone();

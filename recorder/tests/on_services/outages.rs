@@ -7,12 +7,17 @@ use testkit::services::{OwnSet, Services, connect, shared};
 use crate::support::{Recorder, World, eventually, ok};
 
 /// What breaks services takes a set of its own, which takes a while to start,
-/// so that these share one.
+/// so that several share one.
 #[test]
 fn services_broken_on_purpose() {
     let services = Services::start(1).unwrap();
     killed_between_the_two_commits(&services);
     kafka_and_postgresql_away_at_start_and_later(&services);
+}
+
+#[test]
+fn other_services_broken_on_purpose() {
+    let services = Services::start(1).unwrap();
     a_stop_is_not_held_up_by_a_broker_that_hangs(&services);
     a_certificate_that_is_of_no_use_any_more_is_said_once(&services);
     crate::postgres_uri::a_server_without_tls(&services);

@@ -335,7 +335,7 @@ fn a_topic_made_again_starts_at_its_own_beginning_and_the_rest_is_a_gap() {
     world.produce((0..5).map(ok));
     let recorder = world.recorder();
     world.expect_position(5);
-    world.client().delete_topic(&world.topic).unwrap();
+    world.delete_topic();
     let before = "select count(distinct topic_id) from availability_offset";
     assert_eq!(world.number(before), Some(1));
     // A new client: the old one's producer knows the old topic.

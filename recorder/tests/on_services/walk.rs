@@ -31,8 +31,10 @@ use crate::support::{World, ok};
 const BEGIN: &str = "START TRANSACTION";
 /// Writers at once: each waits for PostgreSQL to start a process.
 const WALKERS: usize = 4;
-/// How long the transaction that prepares its statements is walked.
-const SAMPLE: Duration = Duration::from_secs(2);
+/// How long what lies before a commit is walked.
+const SAMPLE: Duration = Duration::from_secs(4);
+/// What ends a transaction's requests: a simple query of `COMMIT`.
+const COMMIT_BYTES: usize = 1 + 4 + b"COMMIT\0".len();
 /// The first offset, so that texts and numbers keep their lengths as it grows.
 const BASE: i64 = 1_000_000;
 /// The records of a batch: one that is recorded already, one that is no record, and
@@ -247,11 +249,11 @@ impl Walker {
     }
 }
 
-/// Every position of a transaction as nearly all are, whose statements are prepared;
-/// and of one that prepares them, which is three times as long, a sample by a seed,
-/// which is printed, or all if `AVAILABILITY_FUZZ_SECONDS` gives the time. After each
-/// cut the position is read back, and where the transaction took place it is tried
-/// once more from before it.
+/// Every position of a commit and of all answers of a transaction as nearly all are,
+/// whose statements are prepared; and of the requests before it, and of a transaction
+/// that prepares them, a sample by a seed, which is printed, or all if
+/// `AVAILABILITY_FUZZ_SECONDS` gives the time. After each cut the position is read
+/// back, and where the transaction took place it is tried once more from before it.
 ///
 /// Goes red when the comparison of the compare-and-set goes (`next_offset` in
 /// `POSITION_MOVE`, or the last line of `move_position`), when the position moves in
@@ -265,42 +267,39 @@ fn a_transaction_cut_at_any_byte_leaves_each_row_gap_and_refusal_once() {
     let mut world = World::new(&services);
     let mut walkers: Vec<_> = (0..WALKERS).map(|_| Walker::start(&mut world)).collect();
     let started = Instant::now();
-    let mut cuts = 0;
-    for side in [Side::Request, Side::Answer] {
-        let stretch = Stretch { prepares: false, side };
-        let next = AtomicUsize::new(0);
-        let walk = |walker: &mut Walker| {
-            while walker.cut(stretch, next.fetch_add(1, Ordering::Relaxed)).is_none() {}
-        };
-        with_all(&mut walkers, walk);
-        // Each has gone one beyond the end.
-        let walked = next.into_inner() - WALKERS;
-        println!("{stretch:?}: all {walked} positions in {:?}", started.elapsed());
-        assert!(walked > 100, "{stretch:?} has {walked} positions");
-        cuts += walked;
-    }
-    let mut places = Vec::new();
-    for side in [Side::Request, Side::Answer] {
-        let stretch = Stretch { prepares: true, side };
+    let (mut each, mut sampled) = (Vec::new(), Vec::new());
+    for (prepares, side) in
+        [(false, Side::Request), (false, Side::Answer), (true, Side::Request), (true, Side::Answer)]
+    {
+        let stretch = Stretch { prepares, side };
         let bytes = walkers[0].cut(stretch, usize::MAX).unwrap();
-        places.extend((0..=bytes).map(|position| (stretch, position)));
+        for position in 0..=bytes {
+            let ends = side == Side::Answer || position + COMMIT_BYTES >= bytes;
+            if ends && !prepares { &mut each } else { &mut sampled }.push((stretch, position));
+        }
     }
-    let (all, seed) = (places.len(), fuzz::seed());
-    fastrand::Rng::with_seed(seed).shuffle(&mut places);
-    let places = Mutex::new(places);
+    let seed = fuzz::seed();
+    fastrand::Rng::with_seed(seed).shuffle(&mut sampled);
+    let (must, all) = (each.len(), each.len() + sampled.len());
+    // Taken from its end.
+    sampled.append(&mut each);
+    let (left, walked) = (Mutex::new(sampled), AtomicUsize::new(0));
     let end = Instant::now() + fuzz::budget(SAMPLE);
-    let next = || places.lock().unwrap().pop().filter(|_| Instant::now() < end);
+    let next = || {
+        let mut left = left.lock().unwrap();
+        let is_due = all - left.len() < must || Instant::now() < end;
+        left.pop().filter(|_| is_due)
+    };
     with_all(&mut walkers, |walker| {
         while let Some((stretch, position)) = next() {
             walker.cut(stretch, position);
+            walked.fetch_add(1, Ordering::Relaxed);
         }
     });
-    let walked = all - places.into_inner().unwrap().len();
-    cuts += walked;
-    println!(
-        "{walked} of {all} positions of one that prepares, seed {seed}; {:.0} positions a second",
-        cuts as f64 / started.elapsed().as_secs_f64()
-    );
+    let cuts = walked.into_inner();
+    let rate = cuts as f64 / started.elapsed().as_secs_f64();
+    println!("{cuts} of {all} positions, {must} in each run, seed {seed}; {rate:.0} a second");
+    assert!(must > 150 && cuts >= must, "{cuts} of {must}");
     let committed: usize = walkers.iter().map(|walker| walker.committed).sum();
     assert!(committed > 10, "the commit took place before only {committed} of {cuts} cuts");
     for walker in walkers {

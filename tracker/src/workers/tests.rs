@@ -18,7 +18,7 @@ fn each_target_that_waits_has_a_worker() {
     let targets = crate::targets::parse(&list, "x-", &defaults).unwrap();
     let entry = |target: &Target| Arc::new(Entry::new(Arc::new(target.clone())));
     let (_stopper, stop) = common::stop::pair();
-    for round in 0..2000 {
+    for round in 0..500 {
         let prober = Prober::new(Sources::default(), &Roots::These(vec![])).unwrap();
         let network = Network::new(vec![]);
         let (results_in, results) = bounded(3);

@@ -1,5 +1,8 @@
 //! Databases for tests, by a connection that shares nothing with `common`.
 
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 use postgres::{Client, Config, NoTls};
 use postgres_openssl::MakeTlsConnector;
@@ -27,17 +30,30 @@ pub fn connect(services: &Services, uri: &str) -> Result<Client, ServicesError> 
     client.map_err(ServicesError::Postgres)
 }
 
+/// The connector that was built last, and for which CA: OpenSSL reads all of the
+/// machine's roots for each, which tests would spend more time on than on queries.
+static BUILT: Mutex<Option<(Option<PathBuf>, SslConnector)>> = Mutex::new(None);
+
 fn connector(
     services: &Services,
     mode: &str,
 ) -> Result<MakeTlsConnector, openssl::error::ErrorStack> {
-    let mut builder = SslConnector::builder(SslMethod::tls_client())?;
-    if mode.starts_with("verify-") {
-        builder.set_ca_file(&services.postgres_ca)?;
-    } else {
-        builder.set_verify(SslVerifyMode::NONE);
-    }
-    let mut connector = MakeTlsConnector::new(builder.build());
+    let ca = mode.starts_with("verify-").then(|| services.postgres_ca.clone());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let connector = match built.as_ref() {
+        Some((of, connector)) if *of == ca => connector.clone(),
+        _ => {
+            let mut builder = SslConnector::builder(SslMethod::tls_client())?;
+            match &ca {
+                Some(ca) => builder.set_ca_file(ca)?,
+                None => builder.set_verify(SslVerifyMode::NONE),
+            }
+            let connector = builder.build();
+            *built = Some((ca, connector.clone()));
+            connector
+        }
+    };
+    let mut connector = MakeTlsConnector::new(connector);
     let verify_hostname = mode == "verify-full";
     connector.set_callback(move |connection, _| {
         connection.set_verify_hostname(verify_hostname);
