@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The saver stands before the producer because an exchange with Kafka can take
-//! half a minute, and a result is to have its number, and to be safe, at once.
+//! half a minute, and a result is to have its number, and to be safe, within some
+//! milliseconds.
 //!
 //! This file owns every channel and every join; with no Kafka server given,
 //! `output` stands in the place of both.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::identity::Run;
 use common::kafka::ProduceRecord;
-use crossbeam_channel::{Receiver, never, select_biased};
+use crossbeam_channel::{Receiver, RecvError, never, select_biased};
 
 use crate::handover::{Handover, State};
 use crate::spool::{Folder, Given, open_given};
@@ -16,6 +16,10 @@ use crate::workers::Probed;
 /// The shortest time from one write to the spool's disk to the next: what comes
 /// meanwhile is synced together.
 const SAVE_EVERY: Duration = Duration::from_millis(20);
+/// The shortest time from one hand-over to the next where results wait in memory
+/// alone: what comes meanwhile wakes nobody, and goes to Kafka in one request.
+/// One that comes later goes at once.
+const LINGER: Duration = Duration::from_millis(50);
 /// The most results that are numbered and not handed over.
 const NUMBERED_MAX: usize = 10_000;
 
@@ -35,8 +39,8 @@ pub struct Saver {
     unhealthy: usize,
     /// Where results wait on disk, until it is opened.
     folder: Option<(Folder, u64)>,
-    /// Not before this is the disk written to.
-    save_at: Option<Instant>,
+    /// Not before this are results handed over again.
+    next_at: Option<Instant>,
     /// When it is tried again, as it did not take what is in memory.
     retry_at: Option<Instant>,
 }
@@ -52,7 +56,7 @@ impl Saver {
             numbered: Vec::new(),
             unhealthy: 0,
             folder: None,
-            save_at: None,
+            next_at: None,
             retry_at: None,
         }
     }
@@ -89,29 +93,42 @@ impl Saver {
         self.hand_over(Some(deadline));
     }
 
-    /// Waits for results, and takes those that come until the disk may be written
-    /// to again; or until it is time to try it anew. By when all must be over,
-    /// once no more will come.
+    /// Waits for results, and takes those that come until it may hand over again;
+    /// or until it is time to try the disk anew. By when all must be over, once no
+    /// more will come.
     fn wait_for_results(
         &mut self,
         results: &Receiver<Probed>,
         no_more: &Receiver<Instant>,
     ) -> Option<Instant> {
+        let ended = |deadline: Result<Instant, RecvError>| {
+            Some(deadline.unwrap_or_else(|_| Instant::now()))
+        };
+        if self.given.is_none()
+            && let Some(next_at) = self.next_at
+        {
+            // A kill takes what is here, numbered or not, so that it may as well
+            // gather in the channel, where it wakes nobody.
+            select_biased! {
+                recv(no_more) -> deadline => return ended(deadline),
+                recv(crossbeam_channel::at(next_at)) -> _ => {}
+            }
+        }
         let retry = self.retry_at.map_or_else(never, crossbeam_channel::at);
         select_biased! {
-            recv(no_more) -> deadline => {
-                return Some(deadline.unwrap_or_else(|_| Instant::now()));
-            }
+            recv(no_more) -> deadline => return ended(deadline),
             recv(results) -> probed => match probed {
                 Ok(probed) => self.take(probed),
                 // All workers have ended, and the word to end is on its way.
-                Err(_) => return Some(no_more.recv().unwrap_or_else(|_| Instant::now())),
+                Err(_) => return ended(no_more.recv()),
             },
             recv(retry) -> _ => {}
         }
-        while let Some(save_at) = self.save_at
+        // How many numbers are given stands on disk at once.
+        while self.given.is_some()
+            && let Some(next_at) = self.next_at
             && self.numbered.len() < NUMBERED_MAX
-            && let Ok(probed) = results.recv_deadline(save_at)
+            && let Ok(probed) = results.recv_deadline(next_at)
         {
             self.take(probed);
         }
@@ -151,7 +168,8 @@ impl Saver {
         }
         spool.save(State::dropped(account, lost));
         account.lost += spool.take_unreadable();
-        self.save_at = spool.has_disk().then(|| Instant::now() + SAVE_EVERY);
+        let pause = if spool.has_disk() { SAVE_EVERY } else { LINGER };
+        self.next_at = Some(Instant::now() + pause);
         self.retry_at = spool.retry_at();
         guard.no_more = no_more;
         drop(guard);

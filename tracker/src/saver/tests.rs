@@ -85,6 +85,45 @@ fn results_are_numbered_and_handed_over_while_nobody_takes_them() {
     assert_eq!((state.spool.len(), state.account.unhealthy), (1, 26));
 }
 
+/// Goes red when `wait_for_results` hands over before `next_at`.
+#[test]
+fn results_that_follow_each_other_are_handed_over_together() {
+    let mut saver = Saver::new(Arc::new(Handover::new(usize::MAX)), Run::new().unwrap());
+    let (results_in, results) = bounded(10);
+    let (_say_no_more, no_more) = bounded(1);
+    let target = target();
+    // The first one of all goes at once.
+    results_in.send(probed(&target)).unwrap();
+    assert_eq!(saver.wait_for_results(&results, &no_more), None);
+    assert_eq!((saver.numbered.len(), saver.next_at), (1, None));
+    saver.hand_over(None);
+    let next_at = saver.next_at.unwrap();
+    for _ in 0..3 {
+        results_in.send(probed(&target)).unwrap();
+    }
+    assert_eq!(saver.wait_for_results(&results, &no_more), None);
+    assert!(Instant::now() >= next_at);
+    assert_eq!(saver.numbered.len(), 3);
+}
+
+/// Goes red when `wait_for_results` waits for `next_at` whatever `no_more` says.
+#[test]
+fn the_end_waits_for_no_results_to_follow() {
+    let handover = Arc::new(Handover::new(usize::MAX));
+    let mut saver = Saver::new(Arc::clone(&handover), Run::new().unwrap());
+    let (results_in, results) = bounded(10);
+    let (say_no_more, no_more) = bounded(1);
+    let deadline = Instant::now() + Duration::from_secs(600);
+    saver.next_at = Some(deadline);
+    results_in.send(probed(&target())).unwrap();
+    let thread = std::thread::spawn(move || saver.run(&results, &no_more));
+    say_no_more.send(deadline).unwrap();
+    thread.join().unwrap();
+    assert!(Instant::now() < deadline);
+    let state = handover.state();
+    assert_eq!((state.spool.len(), state.no_more), (1, Some(deadline)));
+}
+
 /// Goes red without `End`.
 #[test]
 fn the_end_is_said_however_the_saver_ends() {
