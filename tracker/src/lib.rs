@@ -25,6 +25,7 @@ pub mod output;
 pub mod plan;
 pub mod probe;
 pub mod producer;
+mod queue;
 pub mod reload;
 pub mod result;
 pub mod saver;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use common::record::Record;
 use common::stop::Stop;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::attempts::{self, Attempted};
@@ -16,6 +16,7 @@ use crate::clock;
 use crate::lateness::Lateness;
 use crate::network::Network;
 use crate::probe::Prober;
+use crate::queue::Queue;
 use crate::result;
 use crate::slots::{Entry, Job, Offer, Slot};
 use crate::targets::Target;
@@ -60,6 +61,8 @@ struct Shared {
     network: Network,
     board: Board,
     lateness: Lateness,
+    /// No bound of its own: a target is in it once at most.
+    queue: Queue<Arc<Entry>>,
     /// Workers that do not probe, less targets that wait. A worker that takes a
     /// target changes nothing, so there is no moment at which it counts as idle
     /// and its target no more as waiting.
@@ -71,15 +74,23 @@ struct Shared {
 #[derive(Debug)]
 pub struct Pool {
     shared: Arc<Shared>,
-    /// No bound of its own: a target is in it once at most.
-    queue: Sender<Arc<Entry>>,
-    waiting: Receiver<Arc<Entry>>,
+    open: Open,
     results: Sender<Probed>,
     workers: Vec<JoinHandle<()>>,
     workers_max: usize,
     /// Held by each worker and never used: the channel ends with the last one.
     alive: Sender<()>,
     all_ended: Receiver<()>,
+}
+
+/// Closes the queue when it is dropped.
+#[derive(Debug)]
+struct Open(Arc<Shared>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.queue.close();
+    }
 }
 
 impl Pool {
@@ -92,13 +103,13 @@ impl Pool {
         results: Sender<Probed>,
         stop: Stop,
     ) -> Self {
-        let (queue, waiting) = unbounded();
         let shared = Arc::new(Shared {
             location: location.to_owned(),
             prober,
             network,
             board: Board::default(),
             lateness: Lateness::default(),
+            queue: Queue::new(),
             spare: AtomicIsize::new(0),
             stop,
         });
@@ -110,7 +121,8 @@ impl Pool {
         }
         let (alive, all_ended) = bounded(0);
         let workers = Vec::new();
-        Self { shared, queue, waiting, results, workers, workers_max, alive, all_ended }
+        let open = Open(Arc::clone(&shared));
+        Self { shared, open, results, workers, workers_max, alive, all_ended }
     }
 
     /// The most workers that this pool starts.
@@ -133,8 +145,7 @@ impl Pool {
     pub fn offer(&mut self, entry: &Arc<Entry>, slot: Option<Slot>) -> Offer {
         let offer = entry.offer(slot, self.results.is_full());
         if offer == Offer::Queue {
-            // Never disconnected while the pool holds a receiver.
-            let _ = self.queue.send(Arc::clone(entry));
+            self.shared.queue.push(Arc::clone(entry));
             if self.shared.spare.fetch_sub(1, Ordering::AcqRel) <= 0 {
                 self.start_worker();
             }
@@ -147,14 +158,13 @@ impl Pool {
             return;
         }
         let shared = Arc::clone(&self.shared);
-        let (waiting, results) = (self.waiting.clone(), self.results.clone());
-        let alive = self.alive.clone();
+        let (results, alive) = (self.results.clone(), self.alive.clone());
         let started = std::thread::Builder::new()
             .name(format!("worker-{}", self.workers.len()))
             .stack_size(STACK_BYTES)
             .spawn(move || {
                 let _alive = alive;
-                shared.work(&waiting, &results);
+                shared.work(&results);
             });
         match started {
             Ok(worker) => {
@@ -173,8 +183,8 @@ impl Pool {
     /// for, `grace` at most. Joins the workers that have ended: the number of
     /// those that have not.
     pub fn finish(self, stop: &Stop, grace: Duration) -> usize {
-        let Self { queue, waiting, results, workers, alive, all_ended, .. } = self;
-        drop((queue, waiting, results, alive));
+        let Self { open, results, workers, alive, all_ended, .. } = self;
+        drop((open, results, alive));
         // Disconnected once the last worker has dropped its sender.
         let all_ended = select! {
             recv(all_ended) -> _ => true,
@@ -194,8 +204,8 @@ impl Pool {
 }
 
 impl Shared {
-    fn work(&self, waiting: &Receiver<Arc<Entry>>, results: &Sender<Probed>) {
-        while let Ok(entry) = waiting.recv() {
+    fn work(&self, results: &Sender<Probed>) {
+        while let Some(entry) = self.queue.take() {
             if self.stop.requested() {
                 return;
             }
