@@ -19,6 +19,7 @@ mod reach;
 mod redirect;
 pub mod request;
 pub mod resolver;
+mod signatures;
 mod spec;
 mod stream;
 mod tls;

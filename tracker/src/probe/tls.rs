@@ -16,6 +16,7 @@ use rustls::{
 };
 use webpki::KeyUsage;
 
+use super::signatures;
 use super::verdict::{Failure, Phase, Reason};
 
 /// Whose certificates are trusted.
@@ -111,9 +112,12 @@ pub(super) fn client_config(
     let inner = match store.is_empty() {
         true => None,
         false => Some(
-            WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone())
-                .build()
-                .map_err(|cause| Error::General(cause.to_string()))?,
+            WebPkiServerVerifier::builder_with_provider(
+                Arc::new(store),
+                Arc::new(signatures::provider()),
+            )
+            .build()
+            .map_err(|cause| Error::General(cause.to_string()))?,
         ),
     };
     let verifier = Verifier { inner, insecure, provider: provider.clone() };
