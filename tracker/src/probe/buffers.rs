@@ -10,7 +10,8 @@ const REQUEST_BYTES: usize = 2 * 1024;
 #[derive(Debug)]
 pub(super) struct IoBuffers {
     pub(super) output: Vec<u8>,
-    input: Vec<u8>,
+    /// Empty until something comes.
+    pub(super) input: Vec<u8>,
     start: usize,
     end: usize,
     bound: usize,
@@ -41,7 +42,12 @@ impl IoBuffers {
         &self.input[self.start..self.end]
     }
 
-    /// Room to read into; empty only when as much is unused as may be.
+    /// Whether as much is unused as may be.
+    pub(super) fn is_full(&self) -> bool {
+        self.end - self.start >= self.bound
+    }
+
+    /// Room to read into; empty only when they are full.
     pub(super) fn room(&mut self) -> &mut [u8] {
         if self.start > 0 {
             self.input.copy_within(self.start..self.end, 0);

@@ -1,6 +1,6 @@
 //! The one deadline of a probe, and waiting for sockets up to it.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -84,6 +84,14 @@ impl Wire {
         Ok(Self { socket, deadline })
     }
 
+    /// Waits until there is something to read, be it the end.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`] at the deadline.
+    pub(super) fn wait(&self) -> io::Result<()> {
+        wait_for(&self.socket, PollFlags::IN, self.deadline)
+    }
+
     fn retry<T>(
         &self,
         flags: PollFlags,
@@ -115,6 +123,11 @@ impl Write for Wire {
         self.retry(PollFlags::OUT, |mut socket| socket.write(bytes))
     }
 
+    /// In one packet, where TLS has several messages to send.
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.retry(PollFlags::OUT, |mut socket| socket.write_vectored(pieces))
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -138,6 +151,20 @@ mod tests {
         wire.deadline = Deadline::after(Duration::ZERO);
         assert_eq!(wire.read(&mut buffer).unwrap_err().kind(), ErrorKind::TimedOut);
         assert_eq!(wire.write(b"x").unwrap_err().kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn several_pieces_are_written_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut far = listener.accept().unwrap().0;
+        let mut wire = Wire::new(near, Deadline::after(Duration::from_secs(10))).unwrap();
+        let pieces = ["one ", "two ", "three"].map(|piece| IoSlice::new(piece.as_bytes()));
+        assert_eq!(wire.write_vectored(&pieces).unwrap(), 13);
+        drop(wire);
+        let mut text = String::new();
+        far.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "one two three");
     }
 
     #[test]

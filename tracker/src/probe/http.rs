@@ -273,6 +273,29 @@ impl Line {
         lock(&self.seen).fault = Some(fault);
         Error::Io(io::Error::other("the connection failed"))
     }
+
+    /// Waits for input and takes it: whether there is any.
+    fn receive(&mut self) -> Result<bool, Error> {
+        if self.buffers.is_full() {
+            lock(&self.seen).overflown = true;
+            return Ok(false);
+        }
+        // Room is made only for what is there: many a site never answers.
+        let received = self.stream.wait().and_then(|()| self.stream.receive(self.buffers.room()));
+        let count = match received {
+            Ok(count) => count,
+            Err(fault) => return Err(self.failed(fault)),
+        };
+        self.buffers.filled(count);
+        let mut seen = lock(&self.seen);
+        match count {
+            0 => seen.ended = true,
+            _ => {
+                seen.first_byte.get_or_insert_with(Instant::now);
+            }
+        }
+        Ok(count > 0)
+    }
 }
 
 impl Transport for Line {
@@ -288,24 +311,7 @@ impl Transport for Line {
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
-        let room = self.buffers.room();
-        if room.is_empty() {
-            lock(&self.seen).overflown = true;
-            return Ok(false);
-        }
-        let count = match self.stream.receive(room) {
-            Ok(count) => count,
-            Err(fault) => return Err(self.failed(fault)),
-        };
-        self.buffers.filled(count);
-        let mut seen = lock(&self.seen);
-        match count {
-            0 => seen.ended = true,
-            _ => {
-                seen.first_byte.get_or_insert_with(Instant::now);
-            }
-        }
-        Ok(count > 0)
+        self.receive()
     }
 
     fn is_open(&mut self) -> bool {
@@ -346,5 +352,29 @@ impl Buffers for IoBuffers {
 
     fn can_use_input(&self) -> bool {
         self.progress && !self.unused().is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use super::super::deadline::{Deadline, Wire};
+    use super::*;
+
+    #[test]
+    fn a_site_that_hangs_takes_no_room() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let deadline = Deadline::after(Duration::from_millis(10));
+        let mut line = Line {
+            stream: Stream::plain(Wire::new(socket, deadline).unwrap()),
+            buffers: IoBuffers::new(0, 0, HEAD_BYTES_MAX),
+            seen: Arc::default(),
+        };
+        line.receive().unwrap_err();
+        assert!(matches!(lock(&line.seen).fault, Some(Fault::Timeout)));
+        assert_eq!(line.buffers.input.capacity(), 0);
     }
 }

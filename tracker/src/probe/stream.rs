@@ -1,7 +1,7 @@
 //! A connection, plain or TLS, that keeps the deadline and the cause of what
 //! fails on it.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -93,7 +93,8 @@ impl Stream {
         Self { wire, tls: None }
     }
 
-    /// Does the handshake.
+    /// Does the handshake. What it has to say last goes with the first bytes that
+    /// are sent, in one packet.
     ///
     /// # Errors
     /// A bad certificate, an alert, bytes that are not TLS, the deadline.
@@ -104,7 +105,17 @@ impl Stream {
     ) -> Result<Self, Fault> {
         let mut tls = Box::new(ClientConnection::new(config, host).map_err(Fault::Tls)?);
         while tls.is_handshaking() {
-            tls.complete_io(&mut wire)?;
+            while tls.wants_write() {
+                tls.write_tls(&mut wire)?;
+            }
+            if tls.read_tls(&mut wire)? == 0 {
+                return Err(Fault::Closed);
+            }
+            if let Err(cause) = tls.process_new_packets() {
+                // The site may be told why.
+                let _ = tls.write_tls(&mut wire);
+                return Err(Fault::Tls(cause));
+            }
         }
         Ok(Self { wire, tls: Some(tls) })
     }
@@ -136,19 +147,16 @@ impl Stream {
         Ok(())
     }
 
-    /// Reads what there is, waiting for the first byte; 0 at the end. An end
-    /// without TLS's own farewell is an end too: many servers leave so, and a
-    /// body that is cut short is known by its own length.
-    pub(super) fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Fault> {
+    /// Waits until there is something to receive, be it the end.
+    pub(super) fn wait(&mut self) -> Result<(), Fault> {
         let Some(tls) = &mut self.tls else {
-            return Ok(self.wire.read(buffer)?);
+            return Ok(self.wire.wait()?);
         };
         loop {
-            match tls.reader().read(buffer) {
-                Ok(count) => return Ok(count),
-                Err(cause) if cause.kind() == ErrorKind::UnexpectedEof => return Ok(0),
-                Err(cause) if cause.kind() != ErrorKind::WouldBlock => return Err(cause.into()),
-                Err(_) => {}
+            match tls.reader().fill_buf() {
+                Err(cause) if cause.kind() == ErrorKind::WouldBlock => {}
+                // Also the end, and what is wrong, is for who receives.
+                _ => return Ok(()),
             }
             // Post-handshake messages may have left an answer to send.
             while tls.wants_write() {
@@ -157,5 +165,85 @@ impl Stream {
             tls.read_tls(&mut self.wire)?;
             tls.process_new_packets().map_err(Fault::Tls)?;
         }
+    }
+
+    /// Receives what there is, once [`Stream::wait`] has waited for it; 0 at the
+    /// end. An end without TLS's own farewell is an end too: many servers leave so,
+    /// and a body that is cut short is known by its own length.
+    pub(super) fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Fault> {
+        let Some(tls) = &mut self.tls else {
+            return Ok(self.wire.read(buffer)?);
+        };
+        match tls.reader().read(buffer) {
+            Err(cause) if cause.kind() == ErrorKind::UnexpectedEof => Ok(0),
+            result => Ok(result?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use rustls::{AlertDescription, RootCertStore, ServerConnection, StreamOwned};
+    use testkit::certificates::{Authority, Validity};
+
+    use super::super::deadline::Deadline;
+    use super::*;
+
+    /// A handshake with a site of `authority` by who trusts `trusted`; and what
+    /// the site then reads, or why it can't.
+    fn meet(
+        authority: &Authority,
+        trusted: &Authority,
+        look: impl FnOnce(Result<Stream, Fault>),
+    ) -> io::Result<String> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = authority.server(&["a.example"], Validity::Now).unwrap();
+        let site = std::thread::spawn(move || {
+            let tls = ServerConnection::new(config).unwrap();
+            let mut text = String::new();
+            let mut stream = StreamOwned::new(tls, listener.accept()?.0);
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        });
+        let mut roots = RootCertStore::empty();
+        roots.add(trusted.certificate()).unwrap();
+        let config = tls::client_config(roots, false, None).unwrap();
+        let deadline = Deadline::after(Duration::from_secs(60));
+        let wire = Wire::new(TcpStream::connect(address).unwrap(), deadline).unwrap();
+        look(Stream::tls(wire, config, ServerName::try_from("a.example").unwrap()));
+        site.join().unwrap()
+    }
+
+    #[test]
+    fn the_end_of_a_handshake_goes_with_the_request() {
+        let authority = Authority::new("own").unwrap();
+        let text = meet(&authority, &authority, |stream| {
+            let mut stream = stream.unwrap();
+            let waits = |stream: &Stream| stream.tls.as_ref().unwrap().wants_write();
+            assert!(waits(&stream));
+            stream.send(b"all of it").unwrap();
+            assert!(!waits(&stream));
+            let tls = stream.tls.as_mut().unwrap();
+            tls.send_close_notify();
+            tls.write_tls(&mut stream.wire).unwrap();
+        });
+        assert_eq!(text.unwrap(), "all of it");
+    }
+
+    #[test]
+    fn a_site_is_told_why_it_is_refused() {
+        let (own, other) = (Authority::new("own").unwrap(), Authority::new("other").unwrap());
+        let told = meet(&own, &other, |stream| {
+            assert!(matches!(stream.unwrap_err(), Fault::Tls(_)));
+        });
+        let told = told.unwrap_err().downcast::<rustls::Error>().unwrap();
+        assert!(
+            matches!(told, rustls::Error::AlertReceived(AlertDescription::CertificateUnknown)),
+            "{told}"
+        );
     }
 }
