@@ -163,6 +163,10 @@ impl Coding {
 
     /// An empty body is taken as it is: some servers declare a coding and send
     /// nothing.
+    ///
+    /// A function of its own, as a decoder is built on the stack, and its 40 KiB
+    /// would be touched, and kept, by each worker that ever reads a body.
+    #[inline(never)]
     fn decoder<'a>(self, coded: Box<dyn Read + 'a>) -> io::Result<Box<dyn Read + 'a>> {
         let mut coded = BufReader::new(coded);
         let start = coded.fill_buf()?;
