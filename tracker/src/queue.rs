@@ -1,22 +1,25 @@
 //! What waits for a worker, and the workers that wait for something to do.
 //!
-//! Of these the last one to come is the first to be woken: what it needs is still in
-//! the processor's caches, and those that were started for a crowd stay asleep. A
-//! channel wakes them in turns, and spins before it sleeps.
+//! Each idle worker waits at a channel of its own, and the last one to come is given
+//! the next target: what it needs is still in the processor's caches, and those that
+//! were started for a crowd stay asleep. Those who share one channel are woken in
+//! turns.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread, ThreadId};
+
+use crossbeam_channel::{Sender, bounded};
 
 /// A queue without a bound of its own; closed when there is nothing more to come.
 #[derive(Debug)]
 pub(crate) struct Queue<T>(Mutex<State<T>>);
 
+/// Nothing waits while somebody is idle.
 #[derive(Debug)]
 struct State<T> {
     waiting: VecDeque<T>,
-    /// By their ids, which are looked at often.
-    idle: Vec<(ThreadId, Thread)>,
+    /// The last to come is the last; each has room for one, and is given one.
+    idle: Vec<Sender<T>>,
     is_closed: bool,
 }
 
@@ -32,14 +35,16 @@ impl<T> Queue<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds something, and wakes who came last of those who wait.
+    /// Gives it to who came last of those who wait, or lets it wait.
     pub(crate) fn push(&self, one: T) {
         let mut state = self.state();
-        state.waiting.push_back(one);
-        let idle = state.idle.pop();
-        drop(state);
-        if let Some((_, thread)) = idle {
-            thread.unpark();
+        match state.idle.pop() {
+            Some(worker) => {
+                drop(state);
+                // Who is among the idle does nothing but receive.
+                let _ = worker.send(one);
+            }
+            None => state.waiting.push_back(one),
         }
     }
 
@@ -47,45 +52,39 @@ impl<T> Queue<T> {
     /// and empty.
     pub(crate) fn take(&self) -> Option<T> {
         let mut state = self.state();
-        loop {
-            if let Some(one) = state.waiting.pop_front() {
-                return Some(one);
-            }
-            if state.is_closed {
-                return None;
-            }
-            let own = thread::current();
-            let id = own.id();
-            state.idle.push((id, own));
-            // Who is woken is no longer among the idle; anything else is no reason.
-            while state.idle.iter().any(|(other, _)| *other == id) {
-                drop(state);
-                thread::park();
-                state = self.state();
-            }
+        if let Some(one) = state.waiting.pop_front() {
+            return Some(one);
         }
+        if state.is_closed {
+            return None;
+        }
+        let (worker, given) = bounded(1);
+        state.idle.push(worker);
+        drop(state);
+        given.recv().ok()
     }
 
     /// Nothing more will come.
     pub(crate) fn close(&self) {
         let mut state = self.state();
         state.is_closed = true;
-        let idle = std::mem::take(&mut state.idle);
-        drop(state);
-        idle.iter().for_each(|(_, thread)| thread.unpark());
+        // Whose sender is gone knows.
+        state.idle.clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use crossbeam_channel::unbounded;
 
     use super::*;
 
     #[test]
     fn what_waits_goes_in_its_order_and_to_who_came_last() {
         let queue = Queue::new();
-        let (took, taken) = channel();
+        let (took, taken) = unbounded();
         let mut first = Vec::new();
         thread::scope(|scope| {
             for name in 0..3 {
@@ -116,29 +115,5 @@ mod tests {
         let mut rest: Vec<_> = taken.iter().map(|(_, one)| one).collect();
         rest.sort_unstable();
         assert_eq!((rest, queue.take()), (vec![10, 11, 12], None));
-    }
-
-    #[test]
-    fn a_wake_without_a_reason_is_none() {
-        let queue = Queue::new();
-        let mut most = 0;
-        thread::scope(|scope| {
-            let taker = scope.spawn(|| queue.take());
-            let idle = || queue.state().idle.first().cloned();
-            let thread = loop {
-                match idle() {
-                    Some((_, thread)) => break thread,
-                    None => thread::yield_now(),
-                }
-            };
-            for _ in 0..100 {
-                thread.unpark();
-                thread::yield_now();
-                most = most.max(queue.state().idle.len());
-            }
-            queue.push(1);
-            assert_eq!(taker.join().unwrap(), Some(1));
-        });
-        assert_eq!((most, queue.state().idle.len()), (1, 0));
     }
 }

@@ -54,16 +54,6 @@ impl Authority {
         self.certificate.pem()
     }
 
-    /// A server's certificate for these host names and addresses.
-    ///
-    /// # Errors
-    /// When the key or the certificate can't be made.
-    pub fn certificate_for(&self, names: &[&str]) -> io::Result<CertificateDer<'static>> {
-        let key = KeyPair::generate().map_err(io::Error::other)?;
-        let certificate = params(names, "site", Validity::Now)?.signed_by(&key, &self.issuer);
-        Ok(certificate.map_err(io::Error::other)?.der().clone())
-    }
-
     /// A server's TLS settings with a certificate for these host names and
     /// addresses.
     ///

@@ -92,15 +92,7 @@ impl SignatureVerificationAlgorithm for Remembering {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
-
-    use rustls::client::WebPkiServerVerifier;
-    use rustls::client::danger::ServerCertVerifier;
-    use rustls::pki_types::{ServerName, UnixTime};
-    use rustls::{CertificateError, Error};
-    use testkit::certificates::Authority;
 
     use super::*;
 
@@ -165,37 +157,5 @@ mod tests {
             assert!(one.known.lock().unwrap().len() <= KNOWN_MAX);
         }
         assert_eq!(one.known.lock().unwrap().len(), 1);
-    }
-
-    /// Goes red when more of a chain is remembered than its signatures.
-    #[test]
-    fn a_chain_that_was_good_is_refused_for_another_host_and_when_it_has_ended() {
-        let authority = Authority::new("remembered").unwrap();
-        let certificate = authority.certificate_for(&["a.example"]).unwrap();
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(authority.certificate()).unwrap();
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(provider()))
-                .build()
-                .unwrap();
-        let look = |host: &'static str, now| {
-            let name = ServerName::try_from(host).unwrap();
-            verifier.verify_server_cert(&certificate, &[], &name, &[], now)
-        };
-        let now = UnixTime::now();
-        let late = UnixTime::since_unix_epoch(Duration::from_secs(1 << 40));
-        for _ in 0..2 {
-            look("a.example", now).unwrap();
-            let other = look("b.example", now).unwrap_err();
-            assert!(matches!(
-                other,
-                Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. })
-            ));
-            let ended = look("a.example", late).unwrap_err();
-            assert!(matches!(
-                ended,
-                Error::InvalidCertificate(CertificateError::ExpiredContext { .. })
-            ));
-        }
     }
 }
