@@ -191,6 +191,7 @@ fn judge_numbers(facts: &TopicFacts, reading: &Reading<'_>, judgement: &mut Judg
                 (*from..*to).for_each(|number| *covered.entry(number).or_default() += 1);
             }
         }
+        let was_told_unread = was_told_unread(facts, run, &location);
         let mut missing = Missing::default();
         for number in 0..=highest {
             judgement.account.given += 1;
@@ -204,7 +205,11 @@ fn judge_numbers(facts: &TopicFacts, reading: &Reading<'_>, judgement: &mut Judg
                 }
                 (false, 0)
                     if number >= reading.next.get(&run).copied().unwrap_or(0)
-                        && reading.next_unread.get(&run).is_some_and(|next| number < *next) =>
+                        && (was_told_unread
+                            || reading
+                                .next_unread
+                                .get(&run)
+                                .is_some_and(|next| number < *next)) =>
                 {
                     judgement.account.unread += 1;
                 }
@@ -218,7 +223,7 @@ fn judge_numbers(facts: &TopicFacts, reading: &Reading<'_>, judgement: &mut Judg
             }
         }
         if missing != Missing::default() {
-            missing.from = location.remove(&run).unwrap_or_default();
+            missing.from = location.get(&run).cloned().unwrap_or_default();
             judgement.missing.insert(run, missing);
         }
         // What a run lost at its end may be known too: no number comes after those.
@@ -234,6 +239,24 @@ fn judge_numbers(facts: &TopicFacts, reading: &Reading<'_>, judgement: &mut Judg
                 .push(format!("{topic}: run {run}: the mark is {mark:?}, expected {next:?}"));
         }
     }
+}
+
+/// Whether what told of a run's end may have been deleted before anybody read it, the
+/// tap neither: the first records of a later run of the same tracker were, by a topic
+/// that was.
+fn was_told_unread(facts: &TopicFacts, run: Uuid, location: &HashMap<Uuid, String>) -> bool {
+    let last = facts.lives.last().map(|life| life.id);
+    let was_deleted = facts.gaps.iter().any(|gap| {
+        matches!(gap, StoredGap::Offsets { topic_id, to: None, .. } if Some(*topic_id) != last)
+    });
+    let own = location.get(&run);
+    was_deleted
+        && facts.gaps.iter().any(|gap| match gap {
+            StoredGap::Sequence { run: other, from: 0, .. } => {
+                *other != run && own.is_none_or(|own| location.get(other) == Some(own))
+            }
+            _ => false,
+        })
 }
 
 /// The highest number that each run gave: as its spool tells, or, of one without,

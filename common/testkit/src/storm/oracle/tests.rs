@@ -273,6 +273,23 @@ fn what_nobody_read_of_a_deleted_topic_is_in_a_gap() {
     let judgement = judge(&told, false);
     assert_eq!(judgement.wrong, [""; 0]);
     assert_eq!(judgement.account.unread, 3);
+    // By the first record of the tracker's next run, which the tap did not see either.
+    let next_run = Uuid::from_u128(4);
+    let mut next = last.clone();
+    next.given.insert(RUN, 6);
+    next.lives[1].records = vec![Tapped {
+        identity: Some(Identity { run: next_run, sequence: 1 }),
+        ..tapped(0, 9, false)
+    }];
+    next.lives[1].next_offset = 1;
+    next.rows.push(stored(3, &next.lives[1].records[0]));
+    (next.position, next.log_end) = (Some((NEXT_LIFE, 1)), 1);
+    next.marks.insert(next_run, 2);
+    expect_wrong(&next, false, "number 4: neither recorded nor in a gap");
+    next.gaps.push(StoredGap::Sequence { run: next_run, from: 0, to: 1 });
+    let judgement = judge(&next, false);
+    assert_eq!(judgement.wrong, [""; 0]);
+    assert_eq!(judgement.account.unread, 3);
     // A hole before it shows by that record alone, too, but none before what was read.
     let mut hole = last.clone();
     hole.lives[0].records[4] = tapped(4, 5, false);
