@@ -66,7 +66,8 @@ fn what_is_told_of_a_topic_is_asked_for_anew_when_it_is_old() {
     let start = Instant::now();
     let mut sent = 0;
     let one_more = |producer: &mut Producer| {
-        let outcomes = producer.send(vec![batch("t", &["a"])], None);
+        // Not always in one round: on a busy machine what was just told is old already.
+        let outcomes = deliver(producer, vec![batch("t", &["a"])]);
         assert!(matches!(outcomes[..], [(_, Outcome::Delivered { .. })]), "{outcomes:?}");
     };
     one_more(&mut producer);
@@ -78,7 +79,8 @@ fn what_is_told_of_a_topic_is_asked_for_anew_when_it_is_old() {
         std::thread::park_timeout(Duration::from_millis(50));
     }
     assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
-    assert!(sent > 1 && old.seen(ApiKey::Metadata).len() < 4);
+    let asked = old.seen(ApiKey::Metadata).len() as u64;
+    assert!(sent > 1 && asked < 4 + start.elapsed().as_secs(), "{sent} {asked}");
     drop(producer);
     old.stop();
     new.stop();
