@@ -5,15 +5,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::kafka::*;
-use testkit::services::Services;
+use testkit::services::{OwnSet, Services};
 
 use crate::support::*;
 
+/// Three brokers take a while to start, so that these share them.
+#[test]
+fn brokers_broken_on_purpose() {
+    let set = Services::start(3).unwrap();
+    every_record_is_there_once_and_in_order_while_leaders_change(&set);
+    crate::stale::replicas_are_waited_for(&set);
+}
+
 /// Writes numbers to a few topics all the while that brokers are killed, paused
 /// and started, one after the other, and reads each back once and in order.
-#[test]
-fn every_record_is_there_once_and_in_order_while_leaders_change() {
-    let set = Services::start(3).unwrap();
+fn every_record_is_there_once_and_in_order_while_leaders_change(set: &OwnSet) {
     let mut settings = Settings::new(addresses(&set.kafka_plain), Security::Plain);
     settings.connect_timeout_ms = 2_000;
     settings.request_timeout_ms = 5_000;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use common::kafka::*;
 use kafka_protocol::messages::ApiKey;
-use testkit::services::Services;
+use testkit::services::OwnSet;
 
 use crate::scripted::{Broker, Reply, Request};
 use crate::support::*;
@@ -118,9 +118,7 @@ fn a_partition_with_a_backlog_does_not_keep_the_others_waiting() {
 /// back, once.
 ///
 /// Goes red when `verdict` takes the broker's word for permanent.
-#[test]
-fn replicas_broken_on_purpose_are_waited_for() {
-    let set = Services::start(3).unwrap();
+pub(crate) fn replicas_are_waited_for(set: &OwnSet) {
     let mut settings = Settings::new(addresses(&set.kafka_plain), Security::Plain);
     settings.connect_timeout_ms = 2_000;
     settings.request_timeout_ms = 5_000;

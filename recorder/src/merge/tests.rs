@@ -141,7 +141,7 @@ fn recorded(random: &mut fastrand::Rng, events: &[Event]) -> Table {
 /// the one that the kinds are the same.
 #[test]
 fn the_rows_tell_the_history() {
-    for seed in 0..10_000 {
+    for seed in 0..4_000 {
         let mut random = fastrand::Rng::with_seed(seed);
         let events = arrivals(&mut random, false);
         let table = recorded(&mut random, &events);
@@ -153,7 +153,7 @@ fn the_rows_tell_the_history() {
 
 #[test]
 fn with_late_failures_none_is_lost_and_nothing_is_made_up() {
-    for seed in 0..10_000 {
+    for seed in 0..4_000 {
         let mut random = fastrand::Rng::with_seed(seed);
         let events = arrivals(&mut random, true);
         let told = recorded(&mut random, &events).history();

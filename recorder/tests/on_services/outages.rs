@@ -247,10 +247,8 @@ fn domains_share_few_connections() {
 
 /// Goes red when `add_partitions` or `fetch_and_write` ends the session for one
 /// partition: then nothing is read, or one fetch each 10 s.
-#[test]
-fn a_partition_without_a_leader_holds_up_no_other() {
-    let services = Services::start(3).unwrap();
-    let mut world = World::new(&services);
+pub(crate) fn a_partition_without_a_leader_holds_up_no_other(services: &OwnSet) {
+    let mut world = World::new(services);
     world.client().create_topic_with(&world.topic, 3, 1, &[]).unwrap();
     let leaders = eventually("leaders", || {
         let found = world.client().topics(std::slice::from_ref(&world.topic)).ok()?;

@@ -66,7 +66,10 @@ impl World {
         let uri = fresh_database(services).unwrap();
         let database = connect(services, &uri).unwrap();
         let addresses = Address::parse_list(&services.kafka_plain).unwrap();
-        let kafka = Arc::new(Settings::new(addresses, Security::Plain));
+        let mut kafka = Settings::new(addresses, Security::Plain);
+        // A broker that a test has stopped is given up soon.
+        kafka.request_timeout_ms = 5_000;
+        let kafka = Arc::new(kafka);
         Self {
             topic: domain.topic(prefix).unwrap(),
             prefix: prefix.to_owned(),
