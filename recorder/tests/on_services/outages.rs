@@ -103,6 +103,9 @@ fn kafka_and_postgresql_away_at_start_and_later(services: &OwnSet) {
     world.produce([ok(3)]);
     world.expect_position(4);
     assert_eq!(world.offsets(), [0, 1, 2, 3]);
+    eventually("the end of the second outage", || {
+        (recorder.log().matches("kafka: well again after").count() == 2).then_some(())
+    });
     let (_, took, log) = recorder.stop();
     assert!(took.as_secs() < 8, "{took:?}");
     // An outage is one line at its start and one at its end.
@@ -247,8 +250,10 @@ fn domains_share_few_connections() {
 
 /// Goes red when `add_partitions` or `fetch_and_write` ends the session for one
 /// partition: then nothing is read, or one fetch each 10 s.
-pub(crate) fn a_partition_without_a_leader_holds_up_no_other(services: &OwnSet) {
-    let mut world = World::new(services);
+#[test]
+fn a_partition_without_a_leader_holds_up_no_other() {
+    let services = Services::start(3).unwrap();
+    let mut world = World::new(&services);
     world.client().create_topic_with(&world.topic, 3, 1, &[]).unwrap();
     let leaders = eventually("leaders", || {
         let found = world.client().topics(std::slice::from_ref(&world.topic)).ok()?;

@@ -121,7 +121,7 @@ fn fresh_databases_are_empty_and_apart() {
 }
 
 #[test]
-fn a_set_of_its_own_is_broken_on_purpose_mended_and_removed() {
+fn a_set_of_its_own_is_broken_mended_and_removed() {
     let set = Services::start(1).expect("services");
     assert_eq!(set.brokers, 1);
     assert_ne!(set.kafka_plain, shared().expect("services").kafka_plain);
