@@ -214,7 +214,15 @@ fn the_other_spelling_of_a_topic_is_named() {
     let kafka = Kafka::new();
     let domain = fresh_name("other") + ".invalid";
     let spec = TopicSpec::default();
-    kafka.client().create_topic(&format!("webactiviity-{domain}"), &spec).unwrap();
+    let other = [format!("webactiviity-{domain}")];
+    let mut client = kafka.client();
+    client.create_topic(&other[0], &spec).unwrap();
+    // A broker that made a topic may not know it at once.
+    let end = Instant::now() + Duration::from_secs(60);
+    while client.topics(&other).unwrap()[0].error.is_some() {
+        assert!(Instant::now() < end, "never there");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
     let websites = format!("http://{domain}/");
     let mut variables = kafka.variables();
     variables.retain(|(name, _)| *name != "TOPIC_PREFIX");
