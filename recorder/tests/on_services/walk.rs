@@ -30,7 +30,7 @@ use crate::support::{World, ok};
 /// What begins a transaction.
 const BEGIN: &str = "START TRANSACTION";
 /// Writers at once: each waits for PostgreSQL to start a process.
-const WALKERS: usize = 4;
+const WALKERS: usize = 8;
 /// How long what lies before a commit is walked.
 const SAMPLE: Duration = Duration::from_secs(4);
 /// What ends a transaction's requests: a simple query of `COMMIT`.
