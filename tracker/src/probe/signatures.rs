@@ -26,7 +26,7 @@ static ALGORITHMS: LazyLock<Vec<Remembering>> = LazyLock::new(|| {
 static REFERENCES: LazyLock<Vec<&dyn SignatureVerificationAlgorithm>> =
     LazyLock::new(|| ALGORITHMS.iter().map(|one| one as _).collect());
 
-/// The cryptography by which chains are verified.
+/// The cryptography of ring, which remembers the signatures in chains.
 pub(super) fn provider() -> CryptoProvider {
     let mut provider = provider::default_provider();
     // The other list is that of the signatures in handshakes.

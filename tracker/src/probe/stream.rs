@@ -105,9 +105,7 @@ impl Stream {
     ) -> Result<Self, Fault> {
         let mut tls = Box::new(ClientConnection::new(config, host).map_err(Fault::Tls)?);
         while tls.is_handshaking() {
-            while tls.wants_write() {
-                tls.write_tls(&mut wire)?;
-            }
+            write_all(&mut tls, &mut wire)?;
             if tls.read_tls(&mut wire)? == 0 {
                 return Err(Fault::Closed);
             }
@@ -138,9 +136,7 @@ impl Stream {
                 while !rest.is_empty() {
                     let taken = tls.writer().write(rest)?;
                     rest = &rest[taken..];
-                    while tls.wants_write() {
-                        tls.write_tls(&mut self.wire)?;
-                    }
+                    write_all(tls, &mut self.wire)?;
                 }
             }
         }
@@ -159,9 +155,7 @@ impl Stream {
                 _ => return Ok(()),
             }
             // Post-handshake messages may have left an answer to send.
-            while tls.wants_write() {
-                tls.write_tls(&mut self.wire)?;
-            }
+            write_all(tls, &mut self.wire)?;
             tls.read_tls(&mut self.wire)?;
             tls.process_new_packets().map_err(Fault::Tls)?;
         }
@@ -179,6 +173,14 @@ impl Stream {
             result => Ok(result?),
         }
     }
+}
+
+/// Writes all that TLS has to say.
+fn write_all(tls: &mut ClientConnection, wire: &mut Wire) -> io::Result<()> {
+    while tls.wants_write() {
+        tls.write_tls(wire)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::pem::{Pem, PemError};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::SingleCertAndKey;
 use rustls::{
@@ -108,7 +108,7 @@ pub(super) fn client_config(
     insecure: bool,
     identity: Option<Arc<SingleCertAndKey>>,
 ) -> Result<Arc<ClientConfig>, Error> {
-    let mut provider = ring::default_provider();
+    let mut provider = signatures::provider();
     // AES-128 first, as browsers have it: its hash has instructions of its own on
     // most machines, that of AES-256 on few.
     provider
@@ -118,12 +118,9 @@ pub(super) fn client_config(
     let inner = match store.is_empty() {
         true => None,
         false => Some(
-            WebPkiServerVerifier::builder_with_provider(
-                Arc::new(store),
-                Arc::new(signatures::provider()),
-            )
-            .build()
-            .map_err(|cause| Error::General(cause.to_string()))?,
+            WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone())
+                .build()
+                .map_err(|cause| Error::General(cause.to_string()))?,
         ),
     };
     let verifier = Verifier { inner, insecure, provider: provider.clone() };
