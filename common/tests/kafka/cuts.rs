@@ -1,7 +1,7 @@
 //! Connections cut at every byte of an exchange with a real broker.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::kafka::*;
 use kafka_protocol::messages::ApiKey;
@@ -31,27 +31,6 @@ fn walk(proxy: &KafkaProxy, kind: ApiKey, side: Side, mut exchange: impl FnMut(&
     unreachable!()
 }
 
-/// Sends until it is settled, for at most a minute: at once again after a cut, and
-/// with a pause while the broker has no leader for a topic just made.
-fn send(producer: &mut Producer, batch: TopicBatch) {
-    let mut offered = vec![batch];
-    let end = Instant::now() + Duration::from_secs(60);
-    loop {
-        for (topic, outcome) in producer.send(std::mem::take(&mut offered), None) {
-            match outcome {
-                Outcome::Delivered { .. } => return,
-                Outcome::Pending { reason: Error::Disconnected { .. } } => {}
-                Outcome::Pending { reason } => {
-                    assert!(reason.is_retryable() && Instant::now() < end, "{topic}: {reason}");
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                other => panic!("{topic}: {other:?}"),
-            }
-        }
-        assert!(Instant::now() < end, "not delivered");
-    }
-}
-
 /// Goes red when `Partition::bytes` encodes again with the next sequence what it
 /// has encoded before.
 #[test]
@@ -62,7 +41,8 @@ fn produce_cut_at_every_byte_leaves_each_record_once_and_in_order() {
     let mut expected = Vec::new();
     let mut next = |producer: &mut Producer| {
         let values = [format!("{} a", expected.len()), format!("{} b", expected.len())];
-        send(producer, batch(&topic, &[&values[0], &values[1]]));
+        let outcomes = deliver(producer, vec![batch(&topic, &[&values[0], &values[1]])]);
+        assert!(matches!(outcomes[..], [(_, Outcome::Delivered { .. })]), "{outcomes:?}");
         expected.extend(values);
     };
     next(&mut producer);

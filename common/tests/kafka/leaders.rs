@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::kafka::*;
 use testkit::services::{OwnSet, Services};
@@ -13,17 +13,20 @@ use crate::support::*;
 #[test]
 fn brokers_broken_on_purpose() {
     let set = Services::start(3).unwrap();
-    every_record_is_there_once_and_in_order_while_leaders_change(&set);
-    crate::stale::replicas_are_waited_for(&set);
-}
-
-/// Writes numbers to a few topics all the while that brokers are killed, paused
-/// and started, one after the other, and reads each back once and in order.
-fn every_record_is_there_once_and_in_order_while_leaders_change(set: &OwnSet) {
     let mut settings = Settings::new(addresses(&set.kafka_plain), Security::Plain);
     settings.connect_timeout_ms = 2_000;
     settings.request_timeout_ms = 5_000;
     let settings = Arc::new(settings);
+    every_record_is_there_once_and_in_order_while_leaders_change(&set, Arc::clone(&settings));
+    replicas_are_waited_for(&set, settings);
+}
+
+/// Writes numbers to a few topics all the while that brokers are killed, paused
+/// and started, one after the other, and reads each back once and in order.
+fn every_record_is_there_once_and_in_order_while_leaders_change(
+    set: &OwnSet,
+    settings: Arc<Settings>,
+) {
     let topics: Vec<_> = (0..6).map(|n| topic(&format!("leaders-{n}"))).collect();
     let stop = Arc::new(AtomicBool::new(false));
     let writer = {
@@ -73,4 +76,42 @@ fn write(settings: Arc<Settings>, topics: &[String], stop: &AtomicBool) -> (Vec<
         std::thread::sleep(Duration::from_millis(20));
     }
     (counts, pending)
+}
+
+/// Not on as many brokers as the topic wants: it waits, and goes when they are
+/// back, once.
+///
+/// Goes red when `verdict` takes the broker's word for permanent.
+fn replicas_are_waited_for(set: &OwnSet, settings: Arc<Settings>) {
+    let mut client = Client::new(Arc::clone(&settings));
+    let topic = topic("replicas");
+    patiently(|| client.create_topic_with(&topic, 1, 3, &[("min.insync.replicas", "3")])).unwrap();
+    let mut producer = Producer::new(settings, ProducerOptions::default());
+    deliver(&mut producer, vec![batch(&topic, &["before"])]);
+    set.kill_broker(3).unwrap();
+    let mut batches = vec![batch(&topic, &["meanwhile 1", "meanwhile 2"])];
+    let end = Instant::now() + Duration::from_secs(90);
+    let mut lacked = false;
+    while !lacked {
+        assert!(Instant::now() < end, "the brokers never said that replicas are missing");
+        for (_, outcome) in producer.send(std::mem::take(&mut batches), None) {
+            let Outcome::Pending { reason } = outcome else { panic!("{outcome:?}") };
+            assert!(reason.is_retryable(), "{reason}");
+            lacked |= reason.to_string().contains("not enough replicas");
+        }
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    set.start_broker(3).unwrap();
+    let end = Instant::now() + Duration::from_secs(90);
+    while producer.is_pending(&topic) {
+        assert!(Instant::now() < end, "still pending");
+        for (_, outcome) in producer.send(vec![], None) {
+            let well = matches!(&outcome, Outcome::Pending { .. } | Outcome::Delivered { .. });
+            assert!(well, "{outcome:?}");
+        }
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    deliver(&mut producer, vec![batch(&topic, &["after"])]);
+    let expected = ["before", "meanwhile 1", "meanwhile 2", "after"];
+    assert_eq!(values(&mut client, &topic), expected);
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use common::kafka::*;
 use kafka_protocol::messages::ApiKey;
-use testkit::services::OwnSet;
 
 use crate::scripted::{Broker, Reply, Request};
 use crate::support::*;
@@ -112,46 +111,4 @@ fn a_partition_with_a_backlog_does_not_keep_the_others_waiting() {
         }
     }
     assert_eq!(read, [2, 2]);
-}
-
-/// Not on as many brokers as the topic wants: it waits, and goes when they are
-/// back, once.
-///
-/// Goes red when `verdict` takes the broker's word for permanent.
-pub(crate) fn replicas_are_waited_for(set: &OwnSet) {
-    let mut settings = Settings::new(addresses(&set.kafka_plain), Security::Plain);
-    settings.connect_timeout_ms = 2_000;
-    settings.request_timeout_ms = 5_000;
-    let settings = Arc::new(settings);
-    let mut client = Client::new(Arc::clone(&settings));
-    let topic = topic("replicas");
-    patiently(|| client.create_topic_with(&topic, 1, 3, &[("min.insync.replicas", "3")])).unwrap();
-    let mut producer = Producer::new(settings, ProducerOptions::default());
-    deliver(&mut producer, vec![batch(&topic, &["before"])]);
-    set.kill_broker(3).unwrap();
-    let mut batches = vec![batch(&topic, &["meanwhile 1", "meanwhile 2"])];
-    let end = Instant::now() + Duration::from_secs(90);
-    let mut lacked = false;
-    while !lacked {
-        assert!(Instant::now() < end, "the brokers never said that replicas are missing");
-        for (_, outcome) in producer.send(std::mem::take(&mut batches), None) {
-            let Outcome::Pending { reason } = outcome else { panic!("{outcome:?}") };
-            assert!(reason.is_retryable(), "{reason}");
-            lacked |= reason.to_string().contains("not enough replicas");
-        }
-        std::thread::park_timeout(Duration::from_millis(50));
-    }
-    set.start_broker(3).unwrap();
-    let end = Instant::now() + Duration::from_secs(90);
-    while producer.is_pending(&topic) {
-        assert!(Instant::now() < end, "still pending");
-        for (_, outcome) in producer.send(vec![], None) {
-            let well = matches!(&outcome, Outcome::Pending { .. } | Outcome::Delivered { .. });
-            assert!(well, "{outcome:?}");
-        }
-        std::thread::park_timeout(Duration::from_millis(50));
-    }
-    deliver(&mut producer, vec![batch(&topic, &["after"])]);
-    let expected = ["before", "meanwhile 1", "meanwhile 2", "after"];
-    assert_eq!(values(&mut client, &topic), expected);
 }

@@ -59,8 +59,7 @@ fn behind(services: &OwnSet, made_again: bool) -> World {
     (world.topic, world.domain, world.uri, world.database) = (topic, domain, uri, database);
     eventually("another leader", || leader_of(&world).filter(|now| *now != leader));
     if made_again {
-        eventually("deleted", || world.client().delete_topic(&world.topic).ok());
-        eventually("gone", || leader_of(&world).is_none().then_some(()));
+        world.delete_topic();
     }
     world.produce((3..8).map(ok));
     let end = if made_again { 5 } else { 8 };

@@ -170,7 +170,7 @@ impl World {
     /// Deletes the topic, and waits until no broker would take a record for it:
     /// until then some still write to the old one.
     pub(crate) fn delete_topic(&self) {
-        self.client().delete_topic(&self.topic).unwrap();
+        eventually("deleted", || self.client().delete_topic(&self.topic).ok());
         eventually("gone", || {
             let topics = self.client().topics(std::slice::from_ref(&self.topic)).ok()?;
             topics.first()?.error.is_some().then_some(())

@@ -218,7 +218,7 @@ fn the_other_spelling_of_a_topic_is_named() {
     let mut client = kafka.client();
     client.create_topic(&other[0], &spec).unwrap();
     // A broker that made a topic may not know it at once.
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + PATIENCE;
     while client.topics(&other).unwrap()[0].error.is_some() {
         assert!(Instant::now() < end, "never there");
         std::thread::park_timeout(Duration::from_millis(20));

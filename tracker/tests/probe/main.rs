@@ -153,6 +153,7 @@ fn unresolved(phrase: &'static str, detail: Option<&str>) -> Seen {
 fn large_request(site: &Site) -> String {
     format!("http://user:{}@127.0.0.1:{}/", "x".repeat(128 * 1024), site.port())
 }
+
 /// How long this thread has been ready to run and did not: the second number of
 /// proc_pid_schedstat(5). Nothing where the kernel does not count it.
 fn waited_for_a_processor() -> Duration {
