@@ -9,15 +9,16 @@ kafka_jvm=(-Xms64m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+ExitOn
 # processor's AES, a broker's TLS is what is measured.
 if [[ -n ${AVAILABILITY_KAFKA_JVM:-} ]]; then read -r -a kafka_jvm <<<"$AVAILABILITY_KAFKA_JVM"; fi
 kafka_start_seconds=120
+java=''
 
 # java_command: the Java to run and its options, into `java_command`. A distribution logs through
 # Log4j, the jars of the pom through slf4j-simple to standard error.
 java_command() {
-    local java
-    java=$(java_17) || die "found no Java 17 or newer"
+    # Once: to ask a Java for its version starts it.
+    [[ -n $java ]] || java=$(java_17) || die "found no Java 17 or newer"
     java_command=("$java" "${kafka_jvm[@]}" -cp "$classpath"
         -Dorg.slf4j.simpleLogger.showDateTime=true '-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS')
-    class_archive "$java"
+    class_archive
     if [[ -f $archive && -z ${KAFKA_HOME:-} ]]; then java_command+=("-XX:SharedArchiveFile=$archive"); fi
     if [[ -n ${KAFKA_HOME:-} && -f $KAFKA_HOME/config/log4j2.yaml ]]; then
         java_command+=("-Dkafka.logs.dir=$set_dir/kafka" "-Dlog4j2.configurationFile=$KAFKA_HOME/config/log4j2.yaml")
@@ -27,9 +28,9 @@ java_command() {
 # class_archive: what java_command adds once there is one: the classes that a broker loads, parsed and
 # laid out, which halves the time and the work of a start. It holds for this Java and these jars alone.
 class_archive() {
-    local java
-    java=$(realpath "$1")
-    archive=$jars/classes-$(printf '%s %s' "$java" "$(stat -c %Y "$java")" | sha256sum | head -c 12).jsa
+    local real
+    real=$(realpath "$java")
+    archive=$jars/classes-$(printf '%s %s' "$real" "$(stat -c %Y "$real")" | sha256sum | head -c 12).jsa
 }
 
 # kafka_archive_classes: runs broker 1, the only one, once for the archive, which is written when it ends
@@ -56,27 +57,33 @@ kafka_knows_or_ended() {
 
 # kafka_set_up: settings and a formatted log directory for each broker.
 kafka_set_up() {
-    local n
+    local n cluster formatted=$set_dir/kafka/formatted
     mkdir -m 700 "$set_dir/kafka" # The settings hold a password.
     for ((n = 1; n <= brokers; n++)); do
         mkdir "$set_dir/kafka/$n"
         kafka_properties "$n" >"$set_dir/kafka/$n/server.properties"
     done
-    local cluster formatted=$set_dir/kafka/1/data
+    made_once kafka "$formatted" kafka_format
+    # What three lines of it say is a broker's own.
     cluster=$(kafka_id)
-    java_command
-    "${java_command[@]}" kafka.tools.StorageTool format -t "$cluster" \
-        -c "$set_dir/kafka/1/server.properties" \
-        --add-scram "SCRAM-SHA-256=[name=$sasl_user,password=$sasl_password]" \
-        --add-scram "SCRAM-SHA-512=[name=$sasl_user,password=$sasl_password]" \
-        >"$set_dir/kafka/1/format.log" 2>&1 ||
-        die "formatting the log directory of broker 1 failed: $(tail -n 5 "$set_dir/kafka/1/format.log")"
-    # Those of the others differ from it in two lines, and a JVM each takes a second of a processor.
-    for ((n = 2; n <= brokers; n++)); do
+    for ((n = 1; n <= brokers; n++)); do
         cp -r "$formatted" "$set_dir/kafka/$n/data"
-        sed -e "s/^node.id=.*/node.id=$n/" -e "s/^directory.id=.*/directory.id=$(kafka_id)/" \
+        sed -e "s/^node.id=.*/node.id=$n/" -e "s/^cluster.id=.*/cluster.id=$cluster/" \
+            -e "s/^directory.id=.*/directory.id=$(kafka_id)/" \
             "$formatted/meta.properties" >"$set_dir/kafka/$n/data/meta.properties"
     done
+    rm -r "$formatted"
+}
+
+# kafka_format FOLDER: a log directory, with the user of SASL in it.
+kafka_format() {
+    local settings=$set_dir/kafka/1/server.properties log=$set_dir/kafka/1/format.log
+    java_command
+    "${java_command[@]}" kafka.tools.StorageTool format -t "$(kafka_id)" \
+        -c <(sed "s|^log.dirs=.*|log.dirs=$1|" "$settings") \
+        --add-scram "SCRAM-SHA-256=[name=$sasl_user,password=$sasl_password]" \
+        --add-scram "SCRAM-SHA-512=[name=$sasl_user,password=$sasl_password]" >"$log" 2>&1 ||
+        die "formatting a log directory of Kafka failed: $(tail -n 5 "$log")"
 }
 
 # kafka_id: what a cluster or a log directory is known by: 16 bytes as base64 for URLs, which may have
@@ -135,6 +142,8 @@ share.coordinator.state.topic.num.partitions=4
 # What production waits minutes for shows within seconds.
 broker.session.timeout.ms=6000
 broker.heartbeat.interval.ms=1000
+# Half of what an idle broker does is to write twice a second that nothing happens.
+metadata.max.idle.interval.ms=10000
 group.initial.rebalance.delay.ms=0
 log.initial.task.delay.ms=1000
 log.retention.check.interval.ms=1000
@@ -183,7 +192,7 @@ kafka_await() {
             broker_failed "$node"
             return 1
         fi
-        sleep 0.1
+        sleep 0.2
     done
 }
 

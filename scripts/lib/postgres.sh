@@ -51,10 +51,23 @@ postgres_remove() {
 # postgres_set_up: a data directory with three roles that reach it in one way only: with TLS,
 # without, and by the certificate of client.crt, whose name is the role's.
 postgres_set_up() {
-    local home data programs
+    local home data
     postgres_place
     home=$(postgres_home)
     data=$home/data
+    made_once postgres "$data" postgres_init || return
+    postgres_conf >>"$data/postgresql.conf"
+    postgres_hba >"$data/pg_hba.conf"
+    install -m 600 "$set_dir/certs/postgres.key" "$data/server.key"
+    install -m 644 "$set_dir/certs/postgres.crt" "$data/server.crt"
+    install -m 644 "$set_dir/certs/ca.crt" "$data/root.crt"
+    ((EUID != 0)) || chown nobody "$data"/{server.key,server.crt,root.crt}
+}
+
+# postgres_init DATA: the data directory with its roles, without settings.
+postgres_init() {
+    local data=$1 home programs
+    home=$(postgres_home)
     programs=$(postgres_programs)
     mkdir -m 700 "$data"
     printf '%s\n' "$postgres_password" >"$home/password"
@@ -66,13 +79,6 @@ postgres_set_up() {
         return 1
     }
     rm -f "$home/password"
-
-    postgres_conf >>"$data/postgresql.conf"
-    postgres_hba >"$data/pg_hba.conf"
-    install -m 600 "$set_dir/certs/postgres.key" "$data/server.key"
-    install -m 644 "$set_dir/certs/postgres.crt" "$data/server.crt"
-    install -m 644 "$set_dir/certs/ca.crt" "$data/root.crt"
-    ((EUID != 0)) || chown nobody "$data"/{server.key,server.crt,root.crt}
     # The distribution has no psql; a server for one session takes the statements.
     postgres_roles | as_postgres "$programs/bin/postgres" --single -j -D "$data" postgres >>"$home/log" 2>&1 || {
         postgres_failed

@@ -23,9 +23,10 @@ set_up() {
     trap 'exit 130' INT
     trap 'exit 143' TERM
     trap set_up_failed EXIT
+    once_locate
     set_choose
     jars_fetch
-    make_certificates "$set_dir/certs"
+    made_once certs "$set_dir/certs" make_certificates
     # The two have nothing to do with each other, and the machine more than one core.
     postgres_job=''
     if [[ -z $postgres_given ]]; then
@@ -111,10 +112,13 @@ set_choose() {
     controller_ports=(0 "${ports[@]:4*brokers:brokers}")
     postgres_port=${ports[5 * brokers]}
     sasl_user=availability
-    sasl_password=$(new_password)
-    postgres_password=$(new_password)
-    tls_only_password=$(new_password)
-    plain_only_password=$(new_password)
+    made_once passwords "$set_dir/passwords" set_passwords
+    {
+        read -r sasl_password
+        read -r postgres_password
+        read -r tls_only_password
+        read -r plain_only_password
+    } <"$set_dir/passwords"
     (
         umask 077
         cat >"$set_dir/services.set" <<EOF
@@ -129,9 +133,11 @@ EOF
     )
 }
 
-new_password() {
-    head -c 12 /dev/urandom | od -An -tx1 | tr -d ' \n'
-}
+# set_passwords FILE: a line each.
+set_passwords() (
+    umask 077
+    head -c 48 /dev/urandom | od -An -v -tx1 -w12 | tr -d ' ' >"$1"
+)
 
 # set_load: what set_choose wrote down.
 set_load() {
