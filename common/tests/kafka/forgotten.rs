@@ -1,5 +1,5 @@
-//! A producer that the broker does not remember any more, on a broker of the
-//! test's own that forgets within seconds.
+//! A producer that brokers do not remember any more, on brokers that forget within
+//! seconds.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,15 +16,17 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use testkit::ask::ask;
 use testkit::proxy::{Fault, KafkaProxy, Side};
-use testkit::services::Services;
+use testkit::services::OwnSet;
 
 use crate::support::*;
 
 /// All brokers, in IncrementalAlterConfigs.
 const BROKER: i8 = 4;
 
-/// Waits until the broker knows no producer of the topic.
-fn wait_until_forgotten(broker: &str, topic: &str) {
+/// Waits until the topic's leader knows no producer of it.
+fn wait_until_forgotten(brokers: &str, client: &mut Client, topic: &str) {
+    let leader = known(client, topic).partitions[0].leader.unwrap();
+    let broker = brokers.split(',').nth(usize::try_from(leader).unwrap() - 1).unwrap();
     let end = Instant::now() + Duration::from_secs(60);
     loop {
         let topic = TopicRequest::default()
@@ -49,17 +51,16 @@ fn wait_until_forgotten(broker: &str, topic: &str) {
 /// can tell.
 ///
 /// Goes red when `refused` gives up what is in doubt.
-#[test]
-fn a_producer_broken_on_purpose_by_being_forgotten_goes_on() {
-    let set = Services::start(1).unwrap();
+pub(crate) fn a_producer_that_is_forgotten_goes_on(set: &OwnSet) {
     let expiration = AlterableConfig::default()
         .with_name(StrBytes::from_static_str("producer.id.expiration.ms"))
         .with_value(Some(StrBytes::from_static_str("2000")));
     let all =
         AlterConfigsResource::default().with_resource_type(BROKER).with_configs(vec![expiration]);
     let request = IncrementalAlterConfigsRequest::default().with_resources(vec![all]);
+    let first = set.kafka_plain.split(',').next().unwrap();
     let answer: IncrementalAlterConfigsResponse =
-        ask(&set.kafka_plain, ApiKey::IncrementalAlterConfigs, &request, 1).unwrap();
+        ask(first, ApiKey::IncrementalAlterConfigs, &request, 1).unwrap();
     assert_eq!(answer.responses[0].error_code, 0, "{:?}", answer.responses[0].error_message);
 
     let proxy = KafkaProxy::start(&set.kafka_plain).unwrap();
@@ -68,17 +69,17 @@ fn a_producer_broken_on_purpose_by_being_forgotten_goes_on() {
     let topic = topic("forgotten");
     deliver(&mut producer, vec![batch(&topic, &["a"])]);
     deliver(&mut producer, vec![batch(&topic, &["b"])]);
-    wait_until_forgotten(&set.kafka_plain, &topic);
-    let outcomes = deliver(&mut producer, vec![batch(&topic, &["c"])]);
-    assert!(matches!(outcomes[..], [(_, Outcome::Delivered { .. })]), "{outcomes:?}");
     let direct = Settings::new(addresses(&set.kafka_plain), Security::Plain);
     let mut client = Client::new(Arc::new(direct));
+    wait_until_forgotten(&set.kafka_plain, &mut client, &topic);
+    let outcomes = deliver(&mut producer, vec![batch(&topic, &["c"])]);
+    assert!(matches!(outcomes[..], [(_, Outcome::Delivered { .. })]), "{outcomes:?}");
     assert_eq!(values(&mut client, &topic), ["a", "b", "c"]);
 
     let told = proxy.tell(ApiKey::Produce, 0, Side::Answer, Fault::Cut(0));
     let outcomes = producer.send(vec![batch(&topic, &["d"])], None);
     assert!(told.fired() && matches!(outcomes[..], [(_, Outcome::Pending { .. })]), "{outcomes:?}");
-    wait_until_forgotten(&set.kafka_plain, &topic);
+    wait_until_forgotten(&set.kafka_plain, &mut client, &topic);
     let outcomes = deliver(&mut producer, vec![]);
     assert!(matches!(outcomes[..], [(_, Outcome::Delivered { .. })]), "{outcomes:?}");
     deliver(&mut producer, vec![batch(&topic, &["e"])]);

@@ -19,6 +19,7 @@ fn brokers_broken_on_purpose() {
     let settings = Arc::new(settings);
     every_record_is_there_once_and_in_order_while_leaders_change(&set, Arc::clone(&settings));
     replicas_are_waited_for(&set, settings);
+    crate::forgotten::a_producer_that_is_forgotten_goes_on(&set);
 }
 
 /// Writes numbers to a few topics all the while that brokers are killed, paused

@@ -1,6 +1,6 @@
 //! What is lost on the way, and comes back.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use testkit::services::{OwnSet, Services, connect, shared};
 
@@ -246,60 +246,6 @@ fn domains_share_few_connections() {
     let (status, took, log) = recorder.stop();
     assert!(status.success() && took.as_secs() < 8, "{status} {took:?}");
     assert!(log.contains("recorded 6 rows"), "{log}");
-}
-
-/// Goes red when `add_partitions` or `fetch_and_write` ends the session for one
-/// partition: then nothing is read, or one fetch each 10 s.
-#[test]
-fn a_partition_without_a_leader_holds_up_no_other() {
-    let services = Services::start(3).unwrap();
-    let mut world = World::new(&services);
-    world.client().create_topic_with(&world.topic, 3, 1, &[]).unwrap();
-    let leaders = eventually("leaders", || {
-        let found = world.client().topics(std::slice::from_ref(&world.topic)).ok()?;
-        let leaders: Vec<_> = found.first()?.partitions.iter().map(|p| p.leader).collect();
-        let leaders = leaders.into_iter().map(|leader| usize::try_from(leader?).ok());
-        // A broker knows a topic before it knows its partitions.
-        leaders.collect::<Option<Vec<_>>>().filter(|leaders| leaders.len() == 3)
-    });
-    let (alive, dead) = (leaders[0], leaders[1]);
-    assert_ne!(alive, dead);
-    let address =
-        |broker: usize| services.kafka_plain.split(',').nth(broker - 1).unwrap().to_owned();
-    world.services.kafka_plain = address(dead);
-    world.produce_to(1, [ok(100)]);
-    world.services.kafka_plain = address(alive);
-    world.produce_to(0, [ok(0)]);
-    let recorder = world.recorder();
-    world.expect("select sum(next_offset)::bigint from availability_offset", 2);
-
-    services.kill_broker(dead).unwrap();
-    let mut written = 1;
-    let mut goes_on = |world: &mut World, count: i64| {
-        let start = Instant::now();
-        for _ in 0..count {
-            world.produce_to(0, [ok(written)]);
-            written += 1;
-            world.expect_position(written);
-        }
-        start.elapsed()
-    };
-    // One fetch each, which the broker that leads the third lets wait for 3 s.
-    let took = goes_on(&mut world, 3);
-    assert!(took < Duration::from_secs(20), "{took:?}");
-    recorder.expect_log("WARN  recorder::outage] kafka: ");
-    recorder.stop();
-    let recorder = world.recorder();
-    let took = goes_on(&mut world, 2);
-    assert!(took < Duration::from_secs(20), "{took:?}");
-
-    services.start_broker(dead).unwrap();
-    world.services.kafka_plain = address(dead);
-    world.produce_to(1, [ok(101)]);
-    let other = "select next_offset from availability_offset where partition = 1";
-    world.expect(other, 2);
-    let (_, _, log) = recorder.stop();
-    assert!(log.matches("WARN").count() <= 1, "{log}");
 }
 
 #[test]

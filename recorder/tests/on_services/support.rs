@@ -44,6 +44,14 @@ pub(crate) fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) ->
     }
 }
 
+fn kafka_of(services: &Services) -> Arc<Settings> {
+    let addresses = Address::parse_list(&services.kafka_plain).unwrap();
+    let mut kafka = Settings::new(addresses, Security::Plain);
+    // A broker that a test has stopped is given up soon.
+    kafka.request_timeout_ms = 5_000;
+    Arc::new(kafka)
+}
+
 /// A domain, its topic, an empty database.
 pub(crate) struct World {
     pub(crate) services: Services,
@@ -65,11 +73,7 @@ impl World {
         let domain = Domain::parse(&format!("{}.example", fresh_name("d"))).unwrap();
         let uri = fresh_database(services).unwrap();
         let database = connect(services, &uri).unwrap();
-        let addresses = Address::parse_list(&services.kafka_plain).unwrap();
-        let mut kafka = Settings::new(addresses, Security::Plain);
-        // A broker that a test has stopped is given up soon.
-        kafka.request_timeout_ms = 5_000;
-        let kafka = Arc::new(kafka);
+        let kafka = kafka_of(services);
         Self {
             topic: domain.topic(prefix).unwrap(),
             prefix: prefix.to_owned(),
@@ -80,6 +84,13 @@ impl World {
             producer: Producer::new(Arc::clone(&kafka), ProducerOptions::default()),
             kafka,
         }
+    }
+
+    /// The same by other brokers.
+    pub(crate) fn by(self, services: &Services) -> Self {
+        let kafka = kafka_of(services);
+        let producer = Producer::new(Arc::clone(&kafka), ProducerOptions::default());
+        Self { services: services.clone(), kafka, producer, ..self }
     }
 
     pub(crate) fn client(&self) -> Client {

@@ -52,10 +52,13 @@ const BASE_OFFSET_AT: std::ops::Range<usize> = 0..8;
 const CHECKSUM_AT: std::ops::Range<usize> = 17..21;
 const CHECKED_FROM: usize = 21;
 
-/// A topic one of whose batches has another byte on the disks of all brokers than
+/// A topic one of whose batches has another byte on the disks of its brokers than
 /// was written, and a recorder that reads it. Kafka looks at checksums when it
 /// takes a batch, and not when it gives it.
 pub(crate) struct Rotten {
+    /// The broker that has nothing of the topic. Another that is killed mends its
+    /// log when it starts again.
+    pub(crate) spared: usize,
     world: World,
     recorder: Recorder,
     reason: String,
@@ -64,13 +67,19 @@ pub(crate) struct Rotten {
 impl Rotten {
     pub(crate) fn start(services: &OwnSet) -> Self {
         let mut world = World::new(services);
+        let mut client = world.client();
+        client.create_topic_with(&world.topic, 1, services.brokers as i16 - 1, &[]).unwrap();
         world.produce([ok(0)]);
         world.produce([ok(1), ok(2)]);
         world.produce([ok(3)]);
-        let reasons: Vec<_> = (1..=services.brokers)
+        let folder = |broker| services.dir.join(format!("kafka/{broker}/data/{}-0", world.topic));
+        let (having, without): (Vec<_>, Vec<_>) =
+            (1..=services.brokers).partition(|broker| folder(*broker).exists());
+        assert_eq!(without.len(), 1);
+        let reasons: Vec<_> = having
+            .into_iter()
             .map(|broker| {
-                let folder = services.dir.join(format!("kafka/{broker}/data/{}-0", world.topic));
-                let log = folder.join("00000000000000000000.log");
+                let log = folder(broker).join("00000000000000000000.log");
                 // The last broker may not have all of it yet.
                 eventually("replicated", || flip(&fs::read(&log).ok()?, 1, 3)).and_write(&log)
             })
@@ -79,7 +88,7 @@ impl Rotten {
         let recorder = world.recorder();
         // What is before it does not wait for it.
         world.expect_position(1);
-        Self { world, recorder, reason: reasons[0].clone() }
+        Self { spared: without[0], world, recorder, reason: reasons[0].clone() }
     }
 
     /// It is passed when it has stayed the same for a minute, and a gap says why.
