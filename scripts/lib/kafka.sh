@@ -188,7 +188,8 @@ kafka_start() {
 # in all. A port that is open says nothing: brokers listen before they are part of the cluster.
 kafka_await() {
     local node=$1 count=$2 deadline=$((SECONDS + kafka_start_seconds))
-    until kafka_knows "$node" "$count"; do
+    # As long as nobody listens, this shell sees it without a process of its own for it.
+    until { : 3<>"/dev/tcp/127.0.0.1/${plain_ports[node]}"; } 2>/dev/null && kafka_knows "$node" "$count"; do
         if not_running "$set_dir/kafka/$node/pid" || ((SECONDS >= deadline)); then
             broker_failed "$node"
             return 1

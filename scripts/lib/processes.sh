@@ -7,7 +7,7 @@
 # whose first thread alone has ended still holds its sockets: the others (field 20) are on their way.
 start_time() {
     local fields
-    fields=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+    { read -r fields <"/proc/$1/stat"; } 2>/dev/null || return 1
     # The second field is the program's name in parentheses and may hold spaces.
     read -r -a fields <<<"${fields##*) }"
     [[ ${fields[0]} != [ZX] || ${fields[17]} -gt 1 ]] && printf '%s\n' "${fields[19]}"
