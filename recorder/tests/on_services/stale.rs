@@ -3,6 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
+use kafka_protocol::messages::{ApiKey, DescribeQuorumRequest, DescribeQuorumResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use testkit::ask::ask;
 use testkit::services::{OwnSet, Services};
 
 use crate::leases::ANOTHER;
@@ -82,8 +86,13 @@ fn a_partition_without_a_leader_holds_up_no_other(services: &OwnSet, dead: usize
 /// first as the log seems to be shorter than what was read of it, the second as
 /// the topic seems to be made again, once there and once back.
 fn a_broker_that_is_behind_the_others_leads_to_nothing_being_read_again(services: &OwnSet) {
-    let mut longer = Behind::of(World::new(services), 8);
-    let leader = leader_of(&longer.world).unwrap();
+    // Without the controller nothing is deleted for a while.
+    let controller = controller_of(services);
+    let (mut longer, leader) = eventually("a leader that is not the controller", || {
+        let longer = Behind::of(World::new(services), 8);
+        let leader = leader_of(&longer.world).filter(|leader| *leader != controller)?;
+        Some((longer, leader))
+    });
     let mut again = eventually("the same leader", || {
         let another = Behind::of(World::new(services), 5);
         (leader_of(&another.world) == Some(leader)).then_some(another)
@@ -129,6 +138,18 @@ fn a_broker_that_is_behind_the_others_leads_to_nothing_being_read_again(services
 fn leader_of(world: &World) -> Option<i32> {
     let found = world.client().topics(std::slice::from_ref(&world.topic)).ok()?;
     found.first()?.partitions.first()?.leader
+}
+
+/// The broker that leads the log of all that the brokers know.
+fn controller_of(services: &Services) -> i32 {
+    let log = PartitionData::default().with_partition_index(0);
+    let log = TopicData::default()
+        .with_topic_name(TopicName(StrBytes::from_static_str("__cluster_metadata")))
+        .with_partitions(vec![log]);
+    let request = DescribeQuorumRequest::default().with_topics(vec![log]);
+    let broker = services.kafka_plain.split(',').next().unwrap();
+    let answer: DescribeQuorumResponse = ask(broker, ApiKey::DescribeQuorum, &request, 0).unwrap();
+    answer.topics[0].partitions[0].leader_id.0
 }
 
 /// A topic whose leader is to be behind, three of whose records are recorded.
