@@ -23,17 +23,20 @@ once_locate() {
 # made_once NAME PATH COMMAND...: PATH, by `COMMAND... PATH` when nobody has made it today. Sets that
 # start side by side wait for the one that makes it.
 made_once() {
-    local kept=$once/$1 path=$2
+    local kept=$once/$1 path=$2 made=0
     shift 2
     exec 7>>"$kept.lock"
     flock 7
     if [[ -e $kept ]]; then
-        cp -a "$kept" "$path" 7>&-
+        cp -a "$kept" "$path" 7>&- || made=1
     else
-        "$@" "$path" 7>&- || return
+        # Not `|| return`, behind which nothing that fails within would end it.
+        "$@" "$path" 7>&-
+        made=$?
         rm -rf "$kept.part"
-        cp -a "$path" "$kept.part"
-        mv "$kept.part" "$kept"
+        # What can't be kept whole is made again by the next.
+        ((made == 0)) && cp -a "$path" "$kept.part" && mv "$kept.part" "$kept"
     fi
     exec 7>&-
+    return "$made"
 }
