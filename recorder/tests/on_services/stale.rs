@@ -88,15 +88,18 @@ fn a_partition_without_a_leader_holds_up_no_other(services: &OwnSet, dead: usize
 fn a_broker_that_is_behind_the_others_leads_to_nothing_being_read_again(services: &OwnSet) {
     // Without the controller nothing is deleted for a while.
     let controller = controller_of(services);
-    let (mut longer, leader) = eventually("a leader that is not the controller", || {
-        let longer = Behind::of(World::new(services), 8);
-        let leader = leader_of(&longer.world).filter(|leader| *leader != controller)?;
-        Some((longer, leader))
-    });
-    let mut again = eventually("the same leader", || {
-        let another = Behind::of(World::new(services), 5);
-        (leader_of(&another.world) == Some(leader)).then_some(another)
-    });
+    let led = |what: &str, by: &dyn Fn(i32) -> bool| {
+        eventually(what, || {
+            let mut world = World::new(services);
+            world.produce((0..3).map(ok));
+            let leader = leader_of(&world).filter(|leader| by(*leader))?;
+            Some((world, leader))
+        })
+    };
+    let (longer, leader) = led("a leader that is not the controller", &|by| by != controller);
+    let (again, _) = led("the same leader", &|by| by == leader);
+    let mut longer = Behind::recorded(longer, 8);
+    let mut again = Behind::recorded(again, 5);
     let number = usize::try_from(leader).unwrap();
     let mut brokers: Vec<_> = services.kafka_plain.split(',').collect();
     let behind = brokers.remove(number - 1);
@@ -160,8 +163,7 @@ struct Behind {
 }
 
 impl Behind {
-    fn of(mut world: World, end: i64) -> Self {
-        world.produce((0..3).map(ok));
+    fn recorded(mut world: World, end: i64) -> Self {
         let recorder = world.recorder();
         world.expect_position(3);
         recorder.stop();
