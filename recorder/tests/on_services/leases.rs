@@ -10,10 +10,8 @@ use testkit::services::{connect, fresh_name, shared};
 
 use crate::support::{Recorder, World, eventually, ok};
 
-/// How long others may take to go on after a holder died, and after one that
-/// stopped.
+/// How long others may take to go on after a holder died.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(10);
-const RELEASED_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long it may take until a recorder is sure that Kafka is away: it asks every
 /// 15 s, and believes it 30 s after the first question without an answer.
@@ -107,14 +105,13 @@ fn domains_are_spread_and_taken_over_from_who_dies_and_who_stops() {
     all.expect_shares(&[3, 4]);
 
     let start = Instant::now();
-    second.signal("TERM");
+    let (status, _, log) = second.stop();
+    // Nothing is held any more by who would have held it for some seconds yet.
+    assert_eq!(all.shares().len(), 1);
+    assert!(status.success(), "{log}");
     all.produce();
     all.expect_all_once();
-    let took = start.elapsed();
-    eprintln!("taken over from who stopped: {took:?}");
-    assert!(took < RELEASED_WITHIN, "{took:?}");
-    let (status, _, log) = second.ended();
-    assert!(status.success(), "{log}");
+    eprintln!("taken over from who stopped: {:?}", start.elapsed());
     let (_, _, log) = third.stop();
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
     assert_eq!(all.world.number("select count(*) from availability_recorder"), Some(3));
