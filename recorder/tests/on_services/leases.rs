@@ -88,7 +88,8 @@ fn domains_are_spread_and_taken_over_from_who_dies_and_who_stops() {
     let mut all = Domains::new(7);
     let first = all.recorder();
     all.expect_shares(&[7]);
-    let second = all.recorder();
+    let says_more = ("RUST_LOG", "info,recorder::lease_store=debug");
+    let second = all.world.recorder_with(&[("DOMAIN", &all.list()), says_more]);
     all.expect_shares(&[3, 4]);
     let third = all.recorder();
     all.expect_shares(&[2, 2, 3]);
@@ -106,8 +107,10 @@ fn domains_are_spread_and_taken_over_from_who_dies_and_who_stops() {
 
     let start = Instant::now();
     let (status, _, log) = second.stop();
-    // Nothing is held any more by who would have held it for some seconds yet.
-    assert_eq!(all.shares().len(), 1);
+    // Nothing is held any more by who would have held it for some seconds yet, unless
+    // the database was too slow for it.
+    let holders = all.shares().len();
+    assert!(holders == 1 || log.contains("; they run out in 5 s"), "{holders} holders: {log}");
     assert!(status.success(), "{log}");
     all.produce();
     all.expect_all_once();
