@@ -71,7 +71,7 @@ const PINS: [Pin; 13] = [
     pin(ApiKey::OffsetFetch, "OffsetFetch", 6, 7),
     pin(ApiKey::FindCoordinator, "FindCoordinator", 3, 3),
     pin(ApiKey::CreateTopics, "CreateTopics", 5, 7),
-    pin(ApiKey::DeleteTopics, "DeleteTopics", 4, 5),
+    pin(ApiKey::DeleteTopics, "DeleteTopics", 6, 6),
     pin(ApiKey::InitProducerId, "InitProducerId", 2, 4),
     // The one request without a flexible version; its answer is judged by hand.
     pin(ApiKey::SaslHandshake, "SaslHandshake", 1, 1),

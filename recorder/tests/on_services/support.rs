@@ -17,11 +17,9 @@ use common::record::{Record, Status};
 use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
-use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    ApiKey, DeleteRecordsRequest, DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
-    ProduceRequest, ProduceResponse, TopicName,
+    ApiKey, DeleteRecordsRequest, DeleteRecordsResponse, ProduceRequest, ProduceResponse, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use kafka_protocol::records::{
@@ -181,20 +179,12 @@ impl World {
     }
 
     /// Deletes the topic, and waits until no broker would take a record for it:
-    /// until then some still write to the old one. By its id, as a broker passes on
-    /// what it is asked for as much as a minute later, when nobody waits for it any
-    /// more: the name is another topic's then.
+    /// until then some still write to the old one.
     pub(crate) fn delete_topic(&self) {
-        let topics = || self.client().topics(std::slice::from_ref(&self.topic)).ok();
-        let id = eventually("id", || Some(topics()?.first()?.id).filter(|id| !id.is_nil()));
-        let topic = DeleteTopicState::default().with_name(None).with_topic_id(id);
-        let request =
-            DeleteTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(5_000);
         eventually("deleted", || {
-            let mut brokers = self.services.kafka_plain.split(',');
-            let deleted: Option<DeleteTopicsResponse> =
-                brokers.find_map(|broker| ask(broker, ApiKey::DeleteTopics, &request, 6).ok());
-            (deleted?.responses[0].error_code == 0 || self.is_gone()).then_some(())
+            let deleted = self.client().delete_topic(&self.topic).is_ok();
+            // Where the answer was lost.
+            (deleted || self.is_gone()).then_some(())
         });
         eventually("gone", || self.is_gone().then_some(()));
     }

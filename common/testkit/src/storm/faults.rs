@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::identity::Identity;
-use common::kafka::{Client, Error as KafkaError, LogEnd, ResponseError, TopicSpec, Uuid};
+use common::kafka::{Client, Error as KafkaError, LogEnd, TopicSpec, Uuid};
 use common::stop::{Stop, Stopper};
 use kafka_protocol::messages::ApiKey;
 
@@ -25,7 +25,7 @@ type Failed = Box<dyn Error>;
 const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a topic that is to be deleted is waited for to be read to its end.
 const READ_PATIENCE: Duration = Duration::from_secs(20);
-/// How long a topic that was deleted may take to be there again.
+/// How long a topic may take to be there, or there again.
 const REMADE_PATIENCE: Duration = Duration::from_secs(60);
 /// How often something is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -292,10 +292,7 @@ fn remake(world: &World, tap: &Tap, domain: usize, lag_ms: u64, by_us: bool) -> 
     let remade = read.and_then(|id| {
         tried(REMADE_PATIENCE, || delete(&mut client, topic))?;
         if by_us {
-            tried(REMADE_PATIENCE, || {
-                let made = client.create_topic(topic, &TopicSpec::default());
-                made.map(drop).map_err(|cause| cause.to_string())
-            })?;
+            make_topic(&mut client, topic)?;
         }
         Ok(id)
     });
@@ -312,13 +309,19 @@ fn remake(world: &World, tap: &Tap, domain: usize, lag_ms: u64, by_us: bool) -> 
     Ok(())
 }
 
+/// Makes it; one that is there is left as it is, as the answer to the last try may be lost.
+pub(super) fn make_topic(client: &mut Client, topic: &str) -> Result<(), String> {
+    tried(REMADE_PATIENCE, || {
+        let made = client.create_topic(topic, &TopicSpec::default());
+        made.map(drop).map_err(|cause| cause.to_string())
+    })
+}
+
 /// Deletes it: done when it is, and when it is not there, as nobody makes it now
 /// and the answer to the last try may be lost.
 fn delete(client: &mut Client, topic: &str) -> Result<(), String> {
     match client.delete_topic(topic) {
-        Err(KafkaError::Broker { code: ResponseError::UnknownTopicOrPartition, .. })
-        | Err(KafkaError::UnknownTopic { .. })
-        | Ok(()) => Ok(()),
+        Err(KafkaError::UnknownTopic { .. }) | Ok(()) => Ok(()),
         Err(cause) => Err(cause.to_string()),
     }
 }

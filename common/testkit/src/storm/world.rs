@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::domain::{Domain, TOPIC_PREFIX};
-use common::kafka::{Address, Client, Security, Settings, TopicSpec};
+use common::kafka::{Address, Client, Security, Settings};
 
+use super::faults::make_topic;
 use super::plan::{BROKERS, DOMAINS, Plan, Who};
 use super::programs::Running;
 use super::sites::{Sites, host};
@@ -92,7 +93,8 @@ impl World {
         connect(&self.services, &self.database)?.batch_execute(&make)?;
         let mut client = Client::new(self.settings()?);
         for topic in self.topics()? {
-            client.create_topic(&topic, &TopicSpec::default())?;
+            // Brokers that have just started may take longer than an answer is waited for.
+            make_topic(&mut client, &topic)?;
         }
         Ok(())
     }
