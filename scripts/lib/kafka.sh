@@ -58,30 +58,28 @@ kafka_knows_or_ended() {
 
 # kafka_set_up: settings and a formatted log directory for each broker.
 kafka_set_up() {
-    local n cluster formatted=$set_dir/kafka/formatted
+    local n cluster formatted=$set_dir/kafka/1/data
     mkdir -m 700 "$set_dir/kafka" # The settings hold a password.
     for ((n = 1; n <= brokers; n++)); do
         mkdir "$set_dir/kafka/$n"
         kafka_properties "$n" >"$set_dir/kafka/$n/server.properties"
     done
     made_once kafka "$formatted" kafka_format
-    # What three lines of it say is a broker's own.
+    # A broker's own are three lines of it.
     cluster=$(kafka_id)
     for ((n = 1; n <= brokers; n++)); do
-        cp -r "$formatted" "$set_dir/kafka/$n/data"
-        sed -e "s/^node.id=.*/node.id=$n/" -e "s/^cluster.id=.*/cluster.id=$cluster/" \
-            -e "s/^directory.id=.*/directory.id=$(kafka_id)/" \
-            "$formatted/meta.properties" >"$set_dir/kafka/$n/data/meta.properties"
+        ((n == 1)) || cp -r "$formatted" "$set_dir/kafka/$n/data"
+        sed -i -e "s/^node.id=.*/node.id=$n/" -e "s/^cluster.id=.*/cluster.id=$cluster/" \
+            -e "s/^directory.id=.*/directory.id=$(kafka_id)/" "$set_dir/kafka/$n/data/meta.properties"
     done
-    rm -r "$formatted"
 }
 
-# kafka_format FOLDER: a log directory, with the user of SASL in it.
+# kafka_format: the log directory of broker 1, with the user of SASL in it.
 kafka_format() {
-    local settings=$set_dir/kafka/1/server.properties log=$set_dir/kafka/1/format.log
+    local log=$set_dir/kafka/1/format.log
     java_command
     "${java_command[@]}" kafka.tools.StorageTool format -t "$(kafka_id)" \
-        -c <(sed "s|^log.dirs=.*|log.dirs=$1|" "$settings") \
+        -c "$set_dir/kafka/1/server.properties" \
         --add-scram "SCRAM-SHA-256=[name=$sasl_user,password=$sasl_password]" \
         --add-scram "SCRAM-SHA-512=[name=$sasl_user,password=$sasl_password]" >"$log" 2>&1 ||
         die "formatting a log directory of Kafka failed: $(tail -n 5 "$log")"

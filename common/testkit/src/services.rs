@@ -87,6 +87,11 @@ impl Services {
         self.certs.join(name)
     }
 
+    /// The plain listener of a broker, which are counted from 1.
+    pub fn plain_listener(&self, broker: usize) -> Option<&str> {
+        self.kafka_plain.split(',').nth(broker.checked_sub(1)?)
+    }
+
     /// The URI of `role` in its database, `parameters` (such as
     /// `sslmode=require`) after the question mark.
     pub fn role_uri(&self, role: &Role, parameters: &str) -> String {

@@ -24,9 +24,9 @@ use crate::support::*;
 const BROKER: i8 = 4;
 
 /// Waits until the topic's leader knows no producer of it.
-fn wait_until_forgotten(brokers: &str, client: &mut Client, topic: &str) {
+fn wait_until_forgotten(set: &OwnSet, client: &mut Client, topic: &str) {
     let leader = known(client, topic).partitions[0].leader.unwrap();
-    let broker = brokers.split(',').nth(usize::try_from(leader).unwrap() - 1).unwrap();
+    let broker = set.plain_listener(usize::try_from(leader).unwrap()).unwrap();
     let end = Instant::now() + Duration::from_secs(60);
     loop {
         let topic = TopicRequest::default()
@@ -58,7 +58,7 @@ pub(crate) fn a_producer_that_is_forgotten_goes_on(set: &OwnSet) {
     let all =
         AlterConfigsResource::default().with_resource_type(BROKER).with_configs(vec![expiration]);
     let request = IncrementalAlterConfigsRequest::default().with_resources(vec![all]);
-    let first = set.kafka_plain.split(',').next().unwrap();
+    let first = set.plain_listener(1).unwrap();
     let answer: IncrementalAlterConfigsResponse =
         ask(first, ApiKey::IncrementalAlterConfigs, &request, 1).unwrap();
     assert_eq!(answer.responses[0].error_code, 0, "{:?}", answer.responses[0].error_message);
@@ -71,7 +71,7 @@ pub(crate) fn a_producer_that_is_forgotten_goes_on(set: &OwnSet) {
     deliver(&mut producer, vec![batch(&topic, &["b"])]);
     let direct = Settings::new(addresses(&set.kafka_plain), Security::Plain);
     let mut client = Client::new(Arc::new(direct));
-    wait_until_forgotten(&set.kafka_plain, &mut client, &topic);
+    wait_until_forgotten(set, &mut client, &topic);
     let outcomes = deliver(&mut producer, vec![batch(&topic, &["c"])]);
     assert!(matches!(outcomes[..], [(_, Outcome::Delivered { .. })]), "{outcomes:?}");
     assert_eq!(values(&mut client, &topic), ["a", "b", "c"]);
@@ -79,7 +79,7 @@ pub(crate) fn a_producer_that_is_forgotten_goes_on(set: &OwnSet) {
     let told = proxy.tell(ApiKey::Produce, 0, Side::Answer, Fault::Cut(0));
     let outcomes = producer.send(vec![batch(&topic, &["d"])], None);
     assert!(told.fired() && matches!(outcomes[..], [(_, Outcome::Pending { .. })]), "{outcomes:?}");
-    wait_until_forgotten(&set.kafka_plain, &mut client, &topic);
+    wait_until_forgotten(set, &mut client, &topic);
     let outcomes = deliver(&mut producer, vec![]);
     assert!(matches!(outcomes[..], [(_, Outcome::Delivered { .. })]), "{outcomes:?}");
     deliver(&mut producer, vec![batch(&topic, &["e"])]);

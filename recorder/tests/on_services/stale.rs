@@ -40,8 +40,7 @@ fn a_partition_without_a_leader_holds_up_no_other(services: &OwnSet, dead: usize
         (leaders[1] == dead).then_some((world, leaders[0]))
     });
     assert_ne!(alive, dead);
-    let address =
-        |broker: usize| services.kafka_plain.split(',').nth(broker - 1).unwrap().to_owned();
+    let address = |broker: usize| services.plain_listener(broker).unwrap().to_owned();
     world.services.kafka_plain = address(dead);
     world.produce_to(1, [ok(100)]);
     world.services.kafka_plain = address(alive);
@@ -150,7 +149,7 @@ fn controller_of(services: &Services) -> i32 {
         .with_topic_name(TopicName(StrBytes::from_static_str("__cluster_metadata")))
         .with_partitions(vec![log]);
     let request = DescribeQuorumRequest::default().with_topics(vec![log]);
-    let broker = services.kafka_plain.split(',').next().unwrap();
+    let broker = services.plain_listener(1).unwrap();
     let answer: DescribeQuorumResponse = ask(broker, ApiKey::DescribeQuorum, &request, 0).unwrap();
     answer.topics[0].partitions[0].leader_id.0
 }

@@ -130,7 +130,7 @@ fn results_from_before_kafka_was_there_are_delivered() {
     let kafka = Kafka::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let real = kafka.services.kafka_plain.split(',').next().unwrap().parse().unwrap();
+    let real = kafka.services.plain_listener(1).unwrap().parse().unwrap();
     // The port stays ours, and nothing answers on it yet.
     let site = hello_site();
     let address_text = address.to_string();

@@ -48,7 +48,7 @@ impl Away {
     }
 
     pub(crate) fn come(&self) -> Forwarder {
-        let real = self.kafka.services.kafka_plain.split(',').next().unwrap().parse().unwrap();
+        let real = self.kafka.services.plain_listener(1).unwrap().parse().unwrap();
         Forwarder::start(TcpListener::bind(self.address).unwrap(), real).unwrap()
     }
 
