@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use common::pem::Pem;
 use common::postgres::{PostgresSettings, PostgresUri};
 use testkit::services::{OwnSet, Services, shared};
+use testkit::sites::Refusing;
 
 const MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
@@ -225,8 +226,9 @@ fn errors_name_the_server_and_no_password() {
         )
     );
     assert!(!error.is_retryable() && !format!("{error:?}").contains("hunter2"));
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = settings(&format!("postgres://u:hunter2@{closed}/d"), None).connect().unwrap_err();
+    let closed = Refusing::new().unwrap();
+    let closed_uri = format!("postgres://u:hunter2@127.0.0.1:{}/d", closed.port().unwrap());
+    let error = settings(&closed_uri, None).connect().unwrap_err();
     assert!(error.is_retryable() && error.to_string().contains("Connection refused"), "{error}");
     assert_eq!(error.to_string().matches("refused").count(), 1, "{error}");
 }
@@ -234,10 +236,11 @@ fn errors_name_the_server_and_no_password() {
 #[test]
 fn hosts_are_tried_in_turn() {
     let services = shared().unwrap();
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = Refusing::new().unwrap();
     let Services { postgres_password: password, postgres_port: port, .. } = &services;
     let uri = format!(
-        "postgres://postgres:{password}@{closed},{}:{port}/postgres?sslmode=verify-full",
+        "postgres://postgres:{password}@127.0.0.1:{},{}:{port}/postgres?sslmode=verify-full",
+        closed.port().unwrap(),
         services.postgres_host
     );
     assert_eq!(outcome(&uri, Some(&services.postgres_ca)), Ok(true));

@@ -1,12 +1,13 @@
 //! Results that wait on disk: through a kill, and while the disk is full.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use testkit::forward::Forwarder;
 use testkit::program::Program;
+use testkit::sites::Refusing;
 
 use crate::delivery::Kafka;
 use crate::{PATIENCE, hello_site, run, tracker};
@@ -15,16 +16,18 @@ use crate::{PATIENCE, hello_site, run, tracker};
 pub(crate) struct Away {
     pub(crate) kafka: Kafka,
     address: SocketAddr,
+    /// Keeps the port for us.
+    _port: Refusing,
     pub(crate) folder: PathBuf,
 }
 
 impl Away {
     pub(crate) fn new() -> Self {
         let kafka = Kafka::new();
-        // Free again at once: nothing answers there.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let port = Refusing::new().unwrap();
+        let address = (Ipv4Addr::LOCALHOST, port.port().unwrap()).into();
         let folder = std::env::temp_dir().join(format!("spool-{}", kafka.prefix));
-        Self { kafka, address, folder }
+        Self { kafka, address, _port: port, folder }
     }
 
     pub(crate) fn with_variables<T>(

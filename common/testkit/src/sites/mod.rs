@@ -162,8 +162,8 @@ impl Drop for Site {
     }
 }
 
-/// A port on which every connection is refused: bound, so that nobody else can
-/// have it, and not listened on.
+/// A port on which every connection is refused: bound, so that nobody else is given
+/// it, and not listened on, until its owner does by `TcpListener::bind`.
 pub struct Refusing(Socket);
 
 impl Refusing {
@@ -173,6 +173,8 @@ impl Refusing {
     /// When no port is to be had.
     pub fn new() -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        // As the listener that is to share it has it.
+        socket.set_reuse_address(true)?;
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
         Ok(Self(socket))
     }
