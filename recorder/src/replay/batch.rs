@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use common::identity::Identity;
-use common::postgres::PostgresError;
+use postgres_client::PostgresError;
 
 use super::quarantine;
 use crate::decode::row::{Labels, Rejected, Row};

@@ -11,9 +11,9 @@ use std::collections::HashMap;
 use std::ops::AddAssign;
 use std::time::Duration;
 
-use common::kafka::Uuid;
-use common::postgres::PostgresError;
 use common::stop::Stop;
+use kafka_client::Uuid;
+use postgres_client::PostgresError;
 
 use crate::decode::batch::{Batch, Part, Quarantined};
 use crate::decode::row::{Labels, Row};

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use common::kafka::Uuid;
+use kafka_client::Uuid;
 
 /// The most leases asked for at once: a recorder that comes to a thousand
 /// domains gets its share in steps.
