@@ -8,7 +8,7 @@ use common::stop::Stop;
 use crossbeam_channel::{Sender, TrySendError};
 use kafka_client::Client;
 
-use crate::shared::Shared;
+use crate::domain::shared::Shared;
 
 /// How often the brokers are asked: a new topic is to be recorded within 30 s.
 const LOOK_EVERY: Duration = Duration::from_secs(15);

@@ -17,8 +17,8 @@ pub mod replay;
 pub mod report;
 pub mod schema;
 pub mod settings;
-pub(crate) mod shared;
 pub(crate) mod supervisor;
+pub mod timings;
 pub mod transaction;
 
 use std::io;
@@ -34,6 +34,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use crate::domain::group_offset::GroupOffset;
 use crate::domain::prefetch::Permits;
+use crate::domain::shared::Shared;
 use crate::lease::kafka_health::Reach;
 use crate::lease::store::LeaseStore;
 use crate::lease::validity::LeaseClock;
@@ -41,7 +42,6 @@ use crate::postgres::pool::Database;
 use crate::report::counts::Counts;
 use crate::report::outage_log::SharedOutage;
 use crate::settings::Settings;
-use crate::shared::Shared;
 use crate::supervisor::{END_WITHIN, Keeper};
 
 /// Records until SIGTERM or SIGINT; then 0, or 1 when it can't even start.

@@ -12,6 +12,7 @@ use common::stop::{self, Stop, Stopper};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
 use crate::domain::failure::Failure;
+use crate::domain::shared::Shared;
 use crate::domain::{DomainThread, HINT, STACK_BYTES};
 use crate::lease::plan::{Look, plan};
 use crate::lease::store::{LEASE, LeaseStore};
@@ -19,7 +20,6 @@ use crate::postgres::pool::WorkError;
 use crate::report::counts::Counts;
 use crate::report::outage_log::GRACE;
 use crate::settings::domains::DomainSelection;
-use crate::shared::Shared;
 
 /// How often leases are renewed and looked at: what a recorder that stops lets
 /// go is missed for this long.

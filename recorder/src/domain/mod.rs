@@ -12,11 +12,11 @@ use kafka_client::{Client, Error as KafkaError, FetchLimits};
 use crate::decode::batch::Most;
 use crate::domain::failure::Failure;
 use crate::domain::resume::{self as position, LogRange};
+use crate::domain::shared::Shared;
 use crate::domain::unreadable::Doubts;
 use crate::postgres::pool::WorkError;
 use crate::report::counts::Counts;
 use crate::schema::{self, TargetIndex};
-use crate::shared::Shared;
 
 pub(crate) mod failure;
 mod fetch;
@@ -25,6 +25,7 @@ pub(crate) mod prefetch;
 pub mod resume;
 mod retry;
 mod session;
+pub(crate) mod shared;
 mod unreadable;
 mod writer;
 

@@ -7,9 +7,9 @@ use common::backoff::{Backoff, Outage};
 use common::domain::Domain;
 
 use crate::domain::failure::Failure;
+use crate::domain::shared::Shared;
 use crate::postgres::pool::WorkError;
 use crate::report::outage_log::GRACE;
-use crate::shared::Shared;
 
 /// For whoever lacks a right to complete the schema.
 pub(crate) const HINT: &str = " (`recorder schema` prints what must be there)";

@@ -1,4 +1,5 @@
 //! What is logged and counted.
 
 pub(crate) mod counts;
+pub mod metrics;
 pub mod outage_log;
