@@ -38,8 +38,8 @@ pub(crate) fn run(
         };
         let wait = match answer {
             Ok(topics) => {
-                shared.kafka_outage.succeeded(WHO);
-                let is_back = shared.reach.answered();
+                shared.kafka_outage.record_success(WHO);
+                let is_back = shared.kafka_health.answered();
                 let is_news = for_topics || is_back;
                 let given = if is_news { found.try_send(topics) } else { Ok(()) };
                 match given {
@@ -50,8 +50,8 @@ pub(crate) fn run(
                 }
             }
             Err(error) => {
-                shared.kafka_outage.failed(WHO, &error);
-                shared.reach.failed(asked);
+                shared.kafka_outage.record_failure(WHO, &error);
+                shared.kafka_health.failed(asked);
                 RETRY_AFTER
             }
         };

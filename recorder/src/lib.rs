@@ -10,7 +10,7 @@
 
 pub mod decode;
 pub(crate) mod discovery;
-pub mod domain;
+pub(crate) mod domain;
 pub(crate) mod lease;
 pub mod postgres;
 pub mod replay;
@@ -32,17 +32,18 @@ use common::settings::values;
 use common::stop::SignalThread;
 use crossbeam_channel::{Receiver, bounded};
 
-use crate::domain::group_offset::GroupOffset;
-use crate::domain::prefetch::Permits;
+use crate::domain::group_offset::DashboardOffset;
+use crate::domain::prefetch::Semaphore;
 use crate::domain::shared::Shared;
 use crate::lease::kafka_health::Reach;
 use crate::lease::store::LeaseStore;
 use crate::lease::validity::LeaseClock;
 use crate::postgres::pool::Database;
-use crate::report::counts::Counts;
+use crate::report::metrics::Metrics;
 use crate::report::outage_log::SharedOutage;
 use crate::settings::Settings;
 use crate::supervisor::{END_WITHIN, Keeper};
+use crate::timings::Timings;
 
 /// Records until SIGTERM or SIGINT; then 0, or 1 when it can't even start.
 pub fn run(settings: Settings) -> ExitCode {
@@ -71,21 +72,25 @@ fn record(settings: Settings) -> io::Result<()> {
     let outage = Arc::new(SharedOutage::new("postgresql"));
     let for_leases = Database::for_leases(postgres.clone(), Arc::clone(&outage));
     let store = LeaseStore::new(for_leases, stop.clone(), values::host());
+    let timings = Timings::default();
     let shared = Arc::new(Shared {
-        database: Database::new(settings.postgres, connections, outage),
+        database: Database::new(settings.postgres, connections, Arc::clone(&outage)),
+        postgres_outage: outage,
         kafka: settings.kafka,
         kafka_outage: SharedOutage::new("kafka"),
-        refusals: SharedOutage::new("postgresql"),
-        reach: Reach::default(),
+        postgres_refusals: SharedOutage::new("postgresql"),
+        kafka_health: Reach::default(),
         lease: LeaseClock::default(),
         fetch_wait_ms: AtomicU32::new(0),
         fetch_bytes: AtomicU32::new(0),
         // As many as can write at the same time.
-        ahead: Permits::new(connections),
+        prefetch_permits: Semaphore::new(connections),
         topic_prefix: settings.topic_prefix,
-        group: GroupOffset::new(settings.group),
+        group_offset: DashboardOffset::new(settings.group, &timings),
         smart: settings.smart,
-        index_said: AtomicBool::new(false),
+        index_warned: AtomicBool::new(false),
+        metrics: Metrics::default(),
+        timings,
     });
     let (found, topics) = bounded(1);
     let (ended, ends) = bounded(1);
@@ -96,27 +101,32 @@ fn record(settings: Settings) -> io::Result<()> {
         move || discovery::run(&shared, &stop, for_topics, &found)
     };
     threads.push(thread::Builder::new().name("discovery".to_owned()).spawn(look)?);
-    let keeper = Keeper::new(store, shared, settings.wanted, topics);
+    let keeper = Keeper::new(store, Arc::clone(&shared), settings.wanted, topics);
     let keep = {
         let stop = stop.clone();
         move || {
             // There is room for it, and nobody may listen any more.
-            let _ = ended.try_send(keeper.run(&stop));
+            keeper.run(&stop);
+            let _ = ended.try_send(());
         }
     };
     threads.push(thread::Builder::new().name("leases".to_owned()).spawn(keep)?);
     // The channel ends at a stop.
     let _ = stop.channel().recv();
-    end(threads, &ends);
+    end(threads, &ends, &shared.metrics);
     signals.join();
     Ok(())
 }
 
 /// Waits for the threads, but not for ever.
-fn end(threads: Vec<JoinHandle<()>>, ends: &Receiver<Counts>) {
+fn end(threads: Vec<JoinHandle<()>>, ends: &Receiver<()>, metrics: &Metrics) {
     match ends.recv_timeout(END_WITHIN + Duration::from_millis(500)) {
-        Ok(Counts { inserted, merged, quarantined, duplicates }) => log::info!(
-            "recorded {inserted} rows, {merged} merged records, {quarantined} in quarantine, {duplicates} duplicates dropped"
+        Ok(()) => log::info!(
+            "recorded {} rows, {} merged records, {} in quarantine, {} duplicates dropped",
+            metrics.rows_inserted.get(),
+            metrics.records_merged.get(),
+            metrics.records_quarantined.get(),
+            metrics.duplicates_dropped.get()
         ),
         Err(_) => log::warn!("postgresql does not answer: leases were not released, they run out"),
     }

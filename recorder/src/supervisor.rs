@@ -11,13 +11,12 @@ use common::backoff::Outage;
 use common::stop::{self, Stop, Stopper};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
-use crate::domain::failure::Failure;
+use crate::domain::retry::SCHEMA_HINT;
 use crate::domain::shared::Shared;
-use crate::domain::{DomainThread, HINT, STACK_BYTES};
+use crate::domain::worker::{DomainWorker, STACK_BYTES};
 use crate::lease::plan::{Look, plan};
 use crate::lease::store::{LEASE, LeaseStore};
-use crate::postgres::pool::WorkError;
-use crate::report::counts::Counts;
+use crate::postgres::error::TransactionError;
 use crate::report::outage_log::GRACE;
 use crate::settings::domains::Wanted;
 
@@ -52,7 +51,6 @@ pub(crate) struct Keeper {
     topics: Option<Vec<String>>,
     running: BTreeMap<String, Running>,
     left: HashSet<String>,
-    counts: Counts,
     trouble: Outage,
     said: [usize; 3],
 }
@@ -60,7 +58,7 @@ pub(crate) struct Keeper {
 /// A domain's thread; none in `stopper`: it was told to end.
 #[derive(Debug)]
 struct Running {
-    thread: JoinHandle<Counts>,
+    thread: JoinHandle<()>,
     stopper: Option<Stopper>,
 }
 
@@ -84,14 +82,13 @@ impl Keeper {
             topics: None,
             running: BTreeMap::new(),
             left: HashSet::new(),
-            counts: Counts::default(),
             trouble: Outage::new(GRACE),
             said: [0; 3],
         }
     }
 
     /// Keeps until a stop, and then ends what it started: what that did.
-    pub(crate) fn run(mut self, stop: &Stop) -> Counts {
+    pub(crate) fn run(mut self, stop: &Stop) {
         let done: Done = bounded(0);
         while !stop.requested() {
             let looked = Instant::now();
@@ -107,13 +104,13 @@ impl Keeper {
                 default(LOOK_EVERY.saturating_sub(looked.elapsed())) => {}
             }
         }
-        self.end(done)
+        self.end(done);
     }
 
     /// One look: leases renewed, changed, and threads to go with them.
-    fn look(&mut self, looked: Instant, done: &Sender<()>) -> Result<(), WorkError> {
+    fn look(&mut self, looked: Instant, done: &Sender<()>) -> Result<(), TransactionError> {
         self.join_ended();
-        let is_away = self.shared.reach.is_away();
+        let is_away = self.shared.kafka_health.is_away();
         let look = self.store.look(!is_away)?;
         if let Some(topics) = self.topics.take() {
             let known: HashSet<&str> = look.leases.iter().map(|l| l.topic.as_str()).collect();
@@ -164,7 +161,7 @@ impl Keeper {
 
     /// Kafka is away from here, and perhaps not from the others: they may have all
     /// that is held. Its threads wait for a lease, and end where another has it.
-    fn stand_back(&mut self, look: &Look) -> Result<(), WorkError> {
+    fn stand_back(&mut self, look: &Look) -> Result<(), TransactionError> {
         self.shared.lease.revoke();
         self.left.clear();
         let mut left = Ok(());
@@ -189,12 +186,11 @@ impl Keeper {
         let Some(domain) = self.wanted.domains().get(&topic) else { return };
         let (stopper, stop) = stop::pair();
         let name = domain.to_string();
-        let work = DomainThread::new(domain.clone(), topic.clone(), Arc::clone(&self.shared), stop);
+        let work = DomainWorker::new(domain.clone(), topic.clone(), Arc::clone(&self.shared), stop);
         let done = done.clone();
         let run = move || {
-            let counts = work.run();
+            work.run();
             drop(done);
-            counts
         };
         match thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(run) {
             Ok(thread) => {
@@ -215,7 +211,8 @@ impl Keeper {
         let running = std::mem::take(&mut self.running);
         for (topic, running) in running {
             if running.thread.is_finished() {
-                self.counts += running.thread.join().unwrap_or_default();
+                // A panic was printed by its thread.
+                let _ = running.thread.join();
             } else {
                 self.running.insert(topic, running);
             }
@@ -225,7 +222,7 @@ impl Keeper {
     /// Lets go of all leases at once, so that others take them, and then waits
     /// for the threads, but not for ever. None of them begins a transaction any
     /// more, and one that is under way is fenced like any other's.
-    fn end(mut self, (done, all_done): Done) -> Counts {
+    fn end(mut self, (done, all_done): Done) {
         let deadline = Instant::now() + END_WITHIN;
         for running in self.running.values_mut() {
             running.stopper = None;
@@ -235,7 +232,8 @@ impl Keeper {
         if all_done.recv_deadline(deadline) == Err(RecvTimeoutError::Disconnected) {
             // All are past their work, though some may still be on their way out.
             for (_, running) in std::mem::take(&mut self.running) {
-                self.counts += running.thread.join().unwrap_or_default();
+                // A panic was printed by its thread.
+                let _ = running.thread.join();
             }
         }
         self.join_ended();
@@ -248,7 +246,6 @@ impl Keeper {
                 open.iter().take(5).copied().collect::<Vec<_>>().join(", ")
             );
         }
-        self.counts
     }
 
     /// One line when the share changed.
@@ -262,7 +259,7 @@ impl Keeper {
         }
     }
 
-    fn say(&mut self, failure: Option<WorkError>) {
+    fn say(&mut self, failure: Option<TransactionError>) {
         match failure {
             None => {
                 self.store.tell(Ok(()));
@@ -270,16 +267,15 @@ impl Keeper {
                     log::info!("leases: well again after {:.1} s", length.as_secs_f64());
                 }
             }
-            Some(WorkError::Postgres(error)) if error.is_connection_lost() => {
-                self.store.tell(Err(&WorkError::Postgres(error)));
+            Some(TransactionError::Postgres(error)) if error.is_connection_lost() => {
+                self.store.tell(Err(&TransactionError::Postgres(error)));
             }
-            Some(WorkError::Stopped) => {}
+            Some(TransactionError::Stopped) => {}
             Some(error) => {
                 if let Some(length) = self.trouble.failed() {
-                    let failure = Failure::Work(error);
-                    let hint = if failure.is_denied() { HINT } else { "" };
+                    let hint = if error.is_denied() { SCHEMA_HINT } else { "" };
                     let seconds = length.as_secs();
-                    log::warn!("leases: {failure}{hint}; trying again for {seconds} s");
+                    log::warn!("leases: {error}{hint}; trying again for {seconds} s");
                 }
             }
         }

@@ -5,3 +5,5 @@ pub(crate) mod plan;
 pub(crate) mod sql;
 pub(crate) mod store;
 pub(crate) mod validity;
+
+pub(crate) use sql::TABLES;

@@ -4,7 +4,7 @@
 //! of hosts need not agree. Whoever takes, asks or gives names what it saw, and
 //! passes over what is being changed: nobody waits for another's locks.
 
-use crate::postgres::sql::{one_line, quoted};
+use crate::postgres::tables::{Table, column};
 
 /// Who works on which topic.
 pub(crate) const LEASE_TABLE: &str = "availability_lease";
@@ -75,15 +75,29 @@ pub(crate) const GIVE: &str = r#"with given as (
         "since" = pg_catalog.clock_timestamp()
     from given where l."topic" = given."topic""#;
 
-/// The statements that make both tables, with their names.
-pub(crate) fn create_tables() -> [(&'static str, String); 2] {
-    let leases = r#""topic" text primary key, "holder" uuid, "wanted_by" uuid,
-        "since" timestamp with time zone not null default current_timestamp"#;
-    let recorders = r#""holder" uuid primary key, "host" text not null,
-        "started_at" timestamp with time zone not null default current_timestamp,
-        "expires_at" timestamp with time zone not null"#;
-    [(LEASE_TABLE, leases), (RECORDER_TABLE, recorders)].map(|(name, columns)| {
-        let name_quoted = quoted(name);
-        (name, one_line(&format!("create table if not exists {name_quoted} ({columns})")))
-    })
-}
+/// Which recorder holds the lease of which topic, and the recorders that are alive
+/// until `expires_at`.
+pub(crate) const TABLES: &[Table<'static>] = &[
+    Table {
+        name: LEASE_TABLE,
+        columns: &[
+            column("topic", "text primary key"),
+            column("holder", "uuid"),
+            column("wanted_by", "uuid"),
+            column("since", "timestamp with time zone not null default current_timestamp"),
+        ],
+        added: &[],
+        constraints: &[],
+    },
+    Table {
+        name: RECORDER_TABLE,
+        columns: &[
+            column("holder", "uuid primary key"),
+            column("host", "text not null"),
+            column("started_at", "timestamp with time zone not null default current_timestamp"),
+            column("expires_at", "timestamp with time zone not null"),
+        ],
+        added: &[],
+        constraints: &[],
+    },
+];

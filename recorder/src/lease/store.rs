@@ -8,13 +8,16 @@ use postgres::types::ToSql;
 
 use crate::lease::plan::{Lease, Look, Me, Plan};
 use crate::lease::sql;
-use crate::postgres::pool::{Database, Transaction, WorkError};
-use crate::schema;
+use crate::postgres::error::TransactionError;
+use crate::postgres::pool::{Database, Transaction};
+use crate::postgres::tables;
 
 /// How long a lease lasts, by the database's clock. A recorder that dies is
 /// missed for this long, one that can't renew for this long starts over.
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
 /// How long a look, or a change, may take: longer is too late anyway.
+/// How long the tables of leases may take to be created.
+const SCHEMA_TIMEOUT: Duration = Duration::from_secs(660);
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the farewell may take; without it the leases run out.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -53,10 +56,14 @@ impl LeaseStore {
     /// is not to `join` the others only looks.
     ///
     /// # Errors
-    /// See [`WorkError`].
-    pub(crate) fn look(&mut self, join: bool) -> Result<Look, WorkError> {
+    /// See [`TransactionError`].
+    pub(crate) fn look(&mut self, join: bool) -> Result<Look, TransactionError> {
         if !self.is_schema_there {
-            schema::ensure_leases(&self.database, &self.stop)?;
+            let missing =
+                |transaction: &mut Transaction<'_>| tables::missing(transaction, sql::TABLES, &[]);
+            if !self.transaction(missing)?.is_empty() {
+                tables::complete(&self.database, &self.stop, SCHEMA_TIMEOUT, missing)?;
+            }
             self.is_schema_there = true;
         }
         let seconds = LEASE.as_secs_f64();
@@ -89,7 +96,7 @@ impl LeaseStore {
         })
     }
 
-    fn register(&mut self, seconds: f64) -> Result<(), WorkError> {
+    fn register(&mut self, seconds: f64) -> Result<(), TransactionError> {
         let Me { holder, before } = self.me;
         let registered = self.transaction(|transaction| {
             let values: [&(dyn ToSql + Sync); 4] = [&holder, &self.host, &seconds, &before];
@@ -110,8 +117,8 @@ impl LeaseStore {
     /// that were taken.
     ///
     /// # Errors
-    /// See [`WorkError`].
-    pub(crate) fn change(&self, plan: &Plan) -> Result<Vec<String>, WorkError> {
+    /// See [`TransactionError`].
+    pub(crate) fn change(&self, plan: &Plan) -> Result<Vec<String>, TransactionError> {
         if [plan.take.len(), plan.ask.len(), plan.give.len()] == [0; 3] {
             return Ok(Vec::new());
         }
@@ -142,8 +149,8 @@ impl LeaseStore {
     /// that joins; what nobody else took by then is taken back first.
     ///
     /// # Errors
-    /// See [`WorkError`]; the leases then run out.
-    pub(crate) fn leave(&mut self) -> Result<(), WorkError> {
+    /// See [`TransactionError`]; the leases then run out.
+    pub(crate) fn leave(&mut self) -> Result<(), TransactionError> {
         let holder = self.me.holder;
         self.is_registered = false;
         self.me = Me { holder: new_holder(), before: holder };
@@ -158,7 +165,7 @@ impl LeaseStore {
         if !self.is_registered {
             return;
         }
-        let released = self.database.farewell(RELEASE_TIMEOUT, |transaction| {
+        let released = self.database.try_transaction_on_idle(RELEASE_TIMEOUT, |transaction| {
             Ok(transaction.execute(sql::RELEASE, &[&self.me.holder])?)
         });
         if let Err(error) = released {
@@ -167,18 +174,18 @@ impl LeaseStore {
     }
 
     /// Says whether the last look went well, where outages are told.
-    pub(crate) fn tell(&self, result: Result<(), &WorkError>) {
+    pub(crate) fn tell(&self, result: Result<(), &TransactionError>) {
         match result {
-            Ok(()) => self.database.succeeded(WHO),
-            Err(WorkError::Postgres(error)) => self.database.failed(WHO, error),
+            Ok(()) => self.database.record_success(WHO),
+            Err(TransactionError::Postgres(error)) => self.database.record_failure(WHO, error),
             Err(_) => {}
         }
     }
 
     fn transaction<T>(
         &self,
-        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, WorkError>,
-    ) -> Result<T, WorkError> {
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, TransactionError>,
+    ) -> Result<T, TransactionError> {
         self.database.transaction(&self.stop, TIMEOUT, work)
     }
 }

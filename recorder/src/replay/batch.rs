@@ -7,12 +7,13 @@ use common::identity::Identity;
 use postgres_client::PostgresError;
 
 use super::quarantine;
-use crate::decode::row::{Labels, Rejected, Row};
-use crate::postgres::domain_table::TableSql;
-use crate::postgres::pool::{Transaction, WorkError};
-use crate::postgres::sql;
-use crate::schema::lock_key;
-use crate::transaction::insert;
+use crate::decode::labels::Labels;
+use crate::decode::rejected::Rejected;
+use crate::decode::row::Row;
+use crate::postgres::domain_table::DomainTable;
+use crate::postgres::error::TransactionError;
+use crate::postgres::pool::Transaction;
+use crate::transaction::insert::InsertStatement;
 
 /// Where a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +59,8 @@ const NO_OFFSET: i64 = -1;
 /// Records that are replayed together.
 #[derive(Debug)]
 pub(crate) struct Batch<'a> {
-    table: &'a TableSql,
+    table: &'a DomainTable,
+    insert_statement: InsertStatement,
     labels: &'a Labels,
     keeps_offsets: bool,
     places: &'a [Place],
@@ -72,27 +74,34 @@ impl<'a> Batch<'a> {
     /// starts, and the offset of an earlier topic of the same name would make
     /// that pass over records.
     pub(crate) fn new(
-        table: &'a TableSql,
+        table: &'a DomainTable,
         labels: &'a Labels,
         keeps_offsets: bool,
         places: &'a [Place],
     ) -> Self {
-        Self { table, labels, keeps_offsets, places, tried: HashMap::new() }
+        Self {
+            table,
+            insert_statement: InsertStatement::new(table),
+            labels,
+            keeps_offsets,
+            places,
+            tried: HashMap::new(),
+        }
     }
 
     /// What becomes of each, once the transaction is committed. After a failure
     /// the same is to be called again, in a new transaction.
     ///
     /// # Errors
-    /// See [`WorkError`].
+    /// See [`TransactionError`].
     pub(crate) fn write(
         &mut self,
         transaction: &mut Transaction<'_>,
-    ) -> Result<Vec<Outcome>, WorkError> {
+    ) -> Result<Vec<Outcome>, TransactionError> {
         // A recorder in smart mode takes the table's highest `id` for a sign that
         // nobody else wrote, which holds only for who has this lock. And whoever
         // has it finds that its own last transaction is over.
-        transaction.execute(sql::ADVISORY_LOCK, &[&lock_key(&self.table.name)])?;
+        transaction.lock(self.table.name())?;
         if !self.took_place(transaction)? {
             self.tried = self.replay(transaction)?;
         }
@@ -103,7 +112,7 @@ impl<'a> Batch<'a> {
     /// Whether the last transaction was committed: all that it took out of
     /// quarantine is gone, and is in the table. (If another replay took that
     /// meanwhile, it is gone as well.)
-    fn took_place(&mut self, transaction: &mut Transaction<'_>) -> Result<bool, WorkError> {
+    fn took_place(&mut self, transaction: &mut Transaction<'_>) -> Result<bool, TransactionError> {
         let recorded = self.tried.iter().filter_map(|(id, outcome)| match outcome {
             Outcome::Recorded { id: row, .. } => Some((*id, *row)),
             _ => None,
@@ -113,7 +122,13 @@ impl<'a> Batch<'a> {
             return Ok(false);
         }
         let left = transaction.query(quarantine::COUNT, &[&ids])?;
-        let there = transaction.query(&self.table.there, &[&rows])?;
+        let there = transaction.query(
+            &format!(
+                r#"select "id"::bigint from {} where "id" = any($1::bigint[])"#,
+                self.table.quoted()
+            ),
+            &[&rows],
+        )?;
         let left: i64 = left.first().map_or(Ok(0), |row| row.try_get(0))?;
         Ok(left == 0 && there.len() == rows.len())
     }
@@ -121,7 +136,7 @@ impl<'a> Batch<'a> {
     fn replay(
         &self,
         transaction: &mut Transaction<'_>,
-    ) -> Result<HashMap<i64, Outcome>, WorkError> {
+    ) -> Result<HashMap<i64, Outcome>, TransactionError> {
         let ids: Vec<i64> = self.places.iter().map(|place| place.id).collect();
         let mut outcomes = HashMap::new();
         let mut reasons: HashMap<i64, String> = HashMap::new();
@@ -153,7 +168,7 @@ impl<'a> Batch<'a> {
         &self,
         transaction: &mut Transaction<'_>,
         rows: &[Row],
-    ) -> Result<Vec<Outcome>, WorkError> {
+    ) -> Result<Vec<Outcome>, TransactionError> {
         if let Ok(inserted) = self.attempt(transaction, rows)? {
             return Ok(inserted);
         }
@@ -173,13 +188,15 @@ impl<'a> Batch<'a> {
         &self,
         transaction: &mut Transaction<'_>,
         rows: &[Row],
-    ) -> Result<Result<Vec<Outcome>, String>, WorkError> {
-        match transaction.attempt(|nested| insert(nested, self.table, rows))? {
+    ) -> Result<Result<Vec<Outcome>, String>, TransactionError> {
+        match transaction
+            .with_savepoint(|nested| self.insert_statement.execute_returning(nested, rows))?
+        {
             Ok(inserted) => {
                 // They were added in their order.
                 let mut ids: Vec<i64> = inserted.into_iter().map(|(_, id)| id).collect();
                 ids.sort_unstable();
-                let recorded = |id| Outcome::Recorded { id, table: self.table.name.clone() };
+                let recorded = |id| Outcome::Recorded { id, table: self.table.name().to_owned() };
                 Ok(Ok(ids.into_iter().map(recorded).collect()))
             }
             Err(error @ PostgresError::Data(_)) => Ok(Err(error.to_string())),
@@ -194,7 +211,7 @@ fn settle(
     transaction: &mut Transaction<'_>,
     outcomes: &HashMap<i64, Outcome>,
     reasons: &HashMap<i64, String>,
-) -> Result<(), WorkError> {
+) -> Result<(), TransactionError> {
     let mut recorded = Vec::new();
     let (mut bad, mut new_reasons) = (Vec::new(), Vec::new());
     for (id, outcome) in outcomes {
@@ -210,7 +227,7 @@ fn settle(
     if !recorded.is_empty() {
         let removed = transaction.execute(quarantine::REMOVE, &[&recorded])?;
         if removed != recorded.len() as u64 {
-            return Err(WorkError::RowGone);
+            return Err(TransactionError::MergeTargetMissing);
         }
     }
     if !bad.is_empty() {

@@ -17,14 +17,17 @@ use common::domain::{Domain, TOPIC_PREFIX_OF_1_1_0};
 use common::stop::{SignalThread, Stop};
 use postgres_client::ConnectError;
 
-use crate::domain::HINT;
-use crate::postgres::domain_table::TableSql;
-use crate::postgres::pool::{Database, WorkError};
-use crate::postgres::sql;
+use crate::domain::retry::SCHEMA_HINT;
+use crate::postgres::domain_table::DomainTable;
+use crate::postgres::error::TransactionError;
+use crate::postgres::pool::Database;
+use crate::postgres::tables::existing_relations;
 use crate::report::outage_log::{GRACE, SharedOutage};
 use crate::schema;
 use crate::settings::ReplaySettings;
 use crate::settings::domains::Wanted;
+use crate::timings::Timings;
+use crate::transaction::quarantine::QUARANTINE_TABLE;
 
 pub(crate) mod batch;
 pub(crate) mod quarantine;
@@ -122,10 +125,7 @@ impl Replay<'_> {
     fn topics(&mut self) -> Result<Vec<String>, ReplayError> {
         let found = self.patiently(|database, stop| {
             database.transaction(stop, TIMEOUT, |transaction| {
-                if transaction
-                    .query(sql::RELATIONS, &[&[sql::QUARANTINE_TABLE].as_slice()])?
-                    .is_empty()
-                {
+                if existing_relations(transaction, &[QUARANTINE_TABLE.name])?.is_empty() {
                     return Ok(None);
                 }
                 let rows = transaction.query(quarantine::TOPICS, &[])?;
@@ -140,8 +140,10 @@ impl Replay<'_> {
     /// that a recorder goes on to add, after which this would run for ever.
     fn domain(&mut self, topic: &str, domain: &Domain) -> Result<i64, ReplayError> {
         let Some(last) = self.last(topic)? else { return Ok(0) };
-        let labels = self.patiently(|database, stop| schema::ensure(database, stop, domain))?;
-        let table = TableSql::new(domain);
+        let timings = Timings::default();
+        let labels =
+            self.patiently(|database, stop| schema::ensure(database, stop, &timings, domain))?;
+        let table = DomainTable::new(domain);
         let keeps_offsets = self.keeps_offsets;
         let mut after = 0;
         loop {
@@ -211,11 +213,11 @@ impl Replay<'_> {
     /// in the log when that takes long.
     fn patiently<T>(
         &mut self,
-        mut work: impl FnMut(&Database, &Stop) -> Result<T, WorkError>,
-    ) -> Result<T, WorkError> {
+        mut work: impl FnMut(&Database, &Stop) -> Result<T, TransactionError>,
+    ) -> Result<T, TransactionError> {
         loop {
             match work(&self.database, &self.stop) {
-                Err(WorkError::Postgres(error)) if error.is_retryable() => {
+                Err(TransactionError::Postgres(error)) if error.is_retryable() => {
                     if let Some(length) = self.outage.failed() {
                         log::warn!("postgresql: {error}; trying again for {} s", length.as_secs());
                     }
@@ -248,13 +250,13 @@ enum ReplayError {
     /// The database has no table of what is in quarantine.
     NothingRecorded,
     /// The database's refusal, or a stop.
-    Work(WorkError),
+    Work(TransactionError),
     /// Nobody reads any more what is said.
     Output(io::Error),
 }
 
-impl From<WorkError> for ReplayError {
-    fn from(cause: WorkError) -> Self {
+impl From<TransactionError> for ReplayError {
+    fn from(cause: TransactionError) -> Self {
         Self::Work(cause)
     }
 }
@@ -268,12 +270,13 @@ impl fmt::Display for ReplayError {
                 write!(
                     f,
                     "no table {} in this database: nothing was recorded here",
-                    sql::QUARANTINE_TABLE
+                    QUARANTINE_TABLE.name
                 )
             }
             Self::Work(cause) => {
-                let denied = matches!(cause, WorkError::Postgres(error) if error.is_denied());
-                write!(f, "{cause}{}", if denied { HINT } else { "" })
+                let denied =
+                    matches!(cause, TransactionError::Postgres(error) if error.is_denied());
+                write!(f, "{cause}{}", if denied { SCHEMA_HINT } else { "" })
             }
             Self::Output(cause) => write!(f, "standard output: {cause}"),
         }

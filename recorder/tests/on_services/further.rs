@@ -122,9 +122,9 @@ fn make_old(world: &mut World) {
     let script = schema(world);
     world.database.batch_execute(&script).unwrap();
     let table = world.table();
-    let drop: Vec<String> = recorder::postgres::domain_table::FURTHER_COLUMNS
+    let drop: Vec<String> = recorder::postgres::domain_table::EXTRA_COLUMNS
         .iter()
-        .map(|(name, _)| format!("drop column \"{name}\""))
+        .map(|column| format!("drop column \"{}\"", column.name))
         .collect();
     let sql = format!(
         "alter table {table} {}; \
@@ -163,7 +163,7 @@ fn columns(world: &mut World) -> Vec<String> {
 fn tables_from_before_get_the_columns_at_their_end_and_can_still_be_written_as_before() {
     let services = shared().unwrap();
     let names: Vec<_> =
-        recorder::postgres::domain_table::FURTHER_COLUMNS.iter().map(|(name, _)| *name).collect();
+        recorder::postgres::domain_table::EXTRA_COLUMNS.iter().map(|column| column.name).collect();
     let mut world = World::new(&services);
     make_old(&mut world);
     assert_eq!(columns(&mut world), [""; 0]);

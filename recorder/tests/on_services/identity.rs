@@ -66,7 +66,7 @@ fn what_comes_twice_is_one_row_and_what_never_comes_is_a_gap() {
         "{log}"
     );
     assert!(
-        log.contains("1 records with a broken identity, recorded without it (first at offset 8: header sequence: 1 bytes, expected 8)"),
+        log.contains("1 record with a malformed identity recorded without it (first at offset 8: header sequence: 1 bytes, expected 8)"),
         "{log}"
     );
     // The first batch's are said at once, the others when the recorder ends.
@@ -252,6 +252,6 @@ fn marks_of_runs_silent_for_long_are_removed() {
     let recorder = world.recorder();
     world.expect("select count(*) from availability_mark", 2);
     assert_eq!(marks(&mut world), [(id(&silent), 2), (id(&new), 3)]);
-    recorder.expect_log("removed the marks of 1 old runs");
+    recorder.expect_log("removed marks of 1 old run");
     recorder.stop();
 }

@@ -177,7 +177,7 @@ fn who_is_fenced_asks_for_its_lease_and_goes_on_from_where_the_other_left() {
     world.expect_position(8);
     assert_eq!(world.offsets(), (0..8).collect::<Vec<_>>());
     let (_, _, log) = recorder.stop();
-    assert_eq!(log.matches("another recorder is at work on it").count(), 1, "{log}");
+    assert_eq!(log.matches("another recorder writes to this domain too").count(), 1, "{log}");
 }
 
 /// A recorder whose Kafka never answers takes nothing from one that is well.
@@ -255,7 +255,7 @@ fn who_is_fenced_writes_nothing_before_it_knows_of_its_lease() {
     gate.batch_execute("lock table availability_lease in access exclusive mode").unwrap();
     world.database.batch_execute("update availability_offset set next_offset = 2").unwrap();
     world.produce([ok(1), ok(2)]);
-    recorder.expect_log("another recorder is at work on it");
+    recorder.expect_log("another recorder writes to this domain too");
     let fenced = Instant::now();
     while fenced.elapsed() < Duration::from_secs(2) {
         assert_eq!(world.number("select next_offset from availability_offset"), Some(2));

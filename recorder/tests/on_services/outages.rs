@@ -79,12 +79,12 @@ fn kafka_and_postgresql_away_at_start_and_later(services: &OwnSet) {
     let (status, took, log) = other.stop();
     assert!(status.success() && took.as_secs() < 8, "{status} {took:?} {log}");
     services.start_postgres().unwrap();
-    recorder.expect_log("postgresql: well again after");
+    recorder.expect_log("postgresql: recovered after");
     recorder.expect_log("WARN  recorder::report::outage_log] kafka: ");
     services.start_broker(1).unwrap();
     world.database = connect(services, &world.uri).unwrap();
     world.expect_position(1);
-    recorder.expect_log("kafka: well again after");
+    recorder.expect_log("kafka: recovered after");
 
     // Later: what is written meanwhile waits in Kafka.
     services.kill_postgres().unwrap();
@@ -106,7 +106,7 @@ fn kafka_and_postgresql_away_at_start_and_later(services: &OwnSet) {
     world.expect_position(4);
     assert_eq!(world.offsets(), [0, 1, 2, 3]);
     eventually("the end of the second outage", || {
-        (recorder.log().matches("kafka: well again after").count() == 2).then_some(())
+        (recorder.log().matches("kafka: recovered after").count() == 2).then_some(())
     });
     let (_, took, log) = recorder.stop();
     assert!(took.as_secs() < 8, "{took:?}");
@@ -158,7 +158,7 @@ fn a_certificate_that_is_of_no_use_any_more_is_said_once(services: &OwnSet) {
         world.produce([ok(1)]);
     }
     worlds[0].expect(recorded, 16);
-    recorder.expect_log("kafka: well again after");
+    recorder.expect_log("kafka: recovered after");
     let (_, _, log) = recorder.stop();
     assert_eq!(log.matches("WARN").count(), 1, "{log}");
     std::fs::remove_file(&ca).unwrap();

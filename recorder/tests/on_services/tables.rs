@@ -96,12 +96,12 @@ fn smart_mode_looks_targets_up_by_an_index_or_says_that_it_can_not() {
     assert!(took < LOCK_TIMEOUT, "waited for a lock: {took:?}");
     gate.rollback().unwrap();
     let (_, _, log) = recorder.stop();
-    assert!(!log.contains("made index") && !log.contains("WARN"), "{log}");
+    assert!(!log.contains("created index") && !log.contains("WARN"), "{log}");
 
     world.produce([ok(20_003)]);
     let recorder = world.recorder_with(&[("SMART", "yes")]);
     world.expect_position(4);
-    recorder.expect_log(&format!("made index {index}"));
+    recorder.expect_log(&format!("created index {index}"));
     recorder.stop();
     // As the row that was merged has versions that the index leaves out, nobody uses it
     // while a transaction of the server is older, be it of another database.
