@@ -185,23 +185,24 @@ pub(crate) fn set_schema_bounds(transaction: &mut Transaction<'_>) -> Result<(),
 mod tests {
     use super::*;
 
+    const TABLE: Table<'static> = Table {
+        name: "a\"b",
+        columns: &[column("topic", "text not null")],
+        added: &[column("run", "uuid"), column("sequence", "bigint")],
+        constraints: &["primary key (\"topic\")"],
+    };
+
     #[test]
     fn statements_derive_from_the_data() {
-        let table = Table {
-            name: "a\"b",
-            columns: &[column("topic", "text not null")],
-            added: &[column("run", "uuid"), column("sequence", "bigint")],
-            constraints: &["primary key (\"topic\")"],
-        };
         assert_eq!(
-            table.create(),
+            TABLE.create(),
             r#"create table if not exists "a""b" ("topic" text not null, "run" uuid, "sequence" bigint, primary key ("topic"))"#
         );
         assert_eq!(
-            table.add_columns().unwrap(),
+            TABLE.add_columns().unwrap(),
             r#"alter table "a""b" add column if not exists "run" uuid, add column if not exists "sequence" bigint"#
         );
-        assert_eq!(Table { added: &[], ..table }.add_columns(), None);
+        assert_eq!(Table { added: &[], ..TABLE }.add_columns(), None);
         let index = Index { name: "i".into(), table: "t".into(), columns: &["url", "event_time"] };
         assert_eq!(
             index.create(),

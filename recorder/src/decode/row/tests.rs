@@ -85,7 +85,7 @@ fn only_healthy_rows_without_a_mark_have_a_kind() {
     assert_eq!(kind(|extra| extra.attempts = Some(1)), Some(ok.clone()));
     assert_eq!(
         kind(|extra| extra.period_ms = Some(30_000)),
-        Some(Kind { period_ms: Some(30_000), ..ok })
+        Some(RowKind { period_ms: Some(30_000), ..ok })
     );
     assert_eq!(kind(|extra| extra.healthy = Some(false)), None);
     assert_eq!(kind(|extra| extra.reason = Some("too_slow".into())), None);

@@ -1,3 +1,5 @@
+use kafka_client::Uuid;
+
 use super::*;
 
 /// One result: its second, and its kind; none for one that stands by itself, as
