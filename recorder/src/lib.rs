@@ -42,7 +42,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use common::settings::values;
-use common::stop::SignalThread;
+use common::stop::{SignalThread, Stop};
 use crossbeam_channel::{Receiver, bounded};
 use kafka_client::flags::plain_text_warning;
 
@@ -65,7 +65,12 @@ const SHUTDOWN_MARGIN: Duration = Duration::from_millis(500);
 /// Records until SIGTERM or SIGINT. The exit code is 0 then, and 1 if the recorder
 /// cannot start.
 pub fn run(settings: Settings) -> ExitCode {
-    match record(settings, Timings::default()) {
+    let recorded = SignalThread::start().and_then(|(signals, stop)| {
+        record(settings, Timings::default(), &stop)?;
+        signals.join();
+        Ok(())
+    });
+    match recorded {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("cannot start: {error}");
@@ -74,8 +79,11 @@ pub fn run(settings: Settings) -> ExitCode {
     }
 }
 
-fn record(settings: Settings, timings: Timings) -> io::Result<()> {
-    let (signals, stop) = SignalThread::start()?;
+/// Records until a stop is requested.
+///
+/// # Errors
+/// The threads cannot be started.
+pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<()> {
     log_start(&settings);
     let lists_topics = settings.selection.has_patterns();
     let connections = if lists_topics {
@@ -129,7 +137,6 @@ fn record(settings: Settings, timings: Timings) -> io::Result<()> {
     // The channel is disconnected by a stop.
     let _ = stop.channel().recv();
     shut_down([discovery, supervisor], &running, &shared);
-    signals.join();
     Ok(())
 }
 

@@ -1,212 +1,187 @@
-//! A domain's topic: whether it is there, its partitions, where each is read
-//! from, and what of it can't be read any more.
+//! A session with a topic: its partitions, where each is read, and what is
+//! remembered while no error occurs.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use common::domain::{TOPIC_PREFIX, TOPIC_PREFIX_OF_1_1_0, other_prefix};
-use kafka_client::{Error as KafkaError, LogEnd, TopicMetadata};
+use kafka_client::{LogEnd, TopicMetadata};
 
-use super::DomainThread;
-use super::fetch::{Found, Reading};
-use crate::decode::row::Labels;
-use crate::domain::failure::Failure;
-use crate::domain::resume::{self as position, LogRange, Position, Start};
-use crate::transaction::position::{Partition, count_table, read_position, store_start};
+use super::error::SessionError;
+use super::fetch::{FetchResults, PartitionReader};
+use super::legacy;
+use super::resume::{LogRange, ResumePoint, resume};
+use super::services::{Clock, RecordLog, RecordStore};
+use super::worker::DomainWorker;
+use crate::decode::labels::Labels;
+use crate::transaction::position::{Partition, Position};
 
-/// How often a topic is looked at for partitions that were added.
-pub(super) const TOPIC_LOOK_EVERY: Duration = Duration::from_secs(30);
-
-/// The topic as it is now, and where each of its partitions is read.
-pub(super) struct Session {
+/// A session with a topic. It is dropped on any error, and with it all that could be
+/// outdated after the error.
+#[derive(Debug)]
+pub(super) struct Session<M> {
     pub(super) labels: Labels,
-    pub(super) readings: Vec<Reading>,
-    /// When the topic is looked at for partitions that are not read.
-    pub(super) look_at: Instant,
-    /// Whether all partitions are read, as far as is known.
-    pub(super) is_whole: bool,
-    /// When the group's offsets were committed.
-    pub(super) committed: Instant,
-    /// What was read while what is before it was written.
-    pub(super) ahead: Option<Found>,
+    pub(super) readers: Vec<PartitionReader>,
+    /// When the topic is checked for partitions that are not read.
+    pub(super) refresh_at: Instant,
+    /// Whether all known partitions are read.
+    pub(super) is_complete: bool,
+    /// When offsets of the consumer group were committed.
+    pub(super) last_commit: Instant,
+    /// What was fetched while the records before it were written.
+    pub(super) prefetched: Option<FetchResults>,
+    /// What the steps of the transaction remember.
+    pub(super) steps: Option<M>,
 }
 
-impl Session {
-    /// Without partitions.
-    pub(super) fn new(labels: Labels) -> Self {
-        let now = Instant::now();
+impl<M> Session<M> {
+    /// A session without partitions.
+    pub(super) fn new(labels: Labels, now: Instant) -> Self {
         Self {
             labels,
-            readings: Vec::new(),
-            look_at: now,
-            is_whole: true,
-            committed: now,
-            ahead: None,
+            readers: Vec::new(),
+            refresh_at: now,
+            is_complete: true,
+            last_commit: now,
+            prefetched: None,
+            steps: None,
         }
     }
 }
 
-/// Whether other partitions of the topic may be read all the same.
-pub(super) fn is_of_partition(failure: &Failure) -> bool {
-    let Failure::Kafka(error) = failure else { return false };
-    !matches!(error, KafkaError::UnknownTopicId { .. })
-}
-
-impl DomainThread {
-    pub(super) fn find_topic(&mut self) -> Result<TopicMetadata, Failure> {
-        let found = self.client.topics(std::slice::from_ref(&self.topic))?;
-        let found = found.into_iter().find(|topic| topic.name == self.topic);
-        let Some(topic) = found.filter(|topic| !topic.is_missing()) else {
-            self.look_for_other_spelling();
-            return Err(Failure::TopicMissing(self.topic.clone()));
+impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
+    /// The metadata of the topic.
+    pub(super) fn find_topic(&mut self) -> Result<TopicMetadata, SessionError> {
+        let topics = self.log.topics(std::slice::from_ref(&self.topic))?;
+        let topic = topics.into_iter().find(|topic| topic.name == self.topic);
+        let Some(topic) = topic.filter(|topic| !topic.is_missing()) else {
+            if !self.retry.is_missing_topic_logged() {
+                let prefix = &self.shared.topic_prefix;
+                legacy::log_other_prefix(&mut self.log, &self.domain, &self.topic, prefix);
+            }
+            return Err(SessionError::TopicMissing(self.topic.clone()));
         };
         match topic.error {
-            Some(code) => Err(Failure::Topic { topic: topic.name, code }),
-            None if topic.partitions.is_empty() => Err(Failure::TopicMissing(topic.name)),
+            Some(code) => Err(SessionError::Topic { topic: topic.name, code }),
+            None if topic.partitions.is_empty() => Err(SessionError::TopicMissing(topic.name)),
             None => Ok(topic),
         }
     }
 
-    /// One line, once, when the topic is there as the other version writes it.
-    fn look_for_other_spelling(&mut self) {
-        if self.trouble.is_missing_said() {
-            return;
-        }
-        let Some(prefix) = other_prefix(&self.shared.topic_prefix) else { return };
-        let Ok(other) = self.domain.topic(prefix) else { return };
-        let there = self.client.topics(std::slice::from_ref(&other));
-        if there.is_ok_and(|found| found.iter().any(|topic| topic.error.is_none())) {
-            log::warn!(
-                "{}: topic {} is not there, but {other} is: expected --topic-prefix {prefix} (TOPIC_PREFIX)?",
-                self.domain,
-                self.topic
-            );
-        }
-    }
-
+    /// Starts to read the partitions that are not read yet.
     pub(super) fn add_partitions(
         &mut self,
-        session: &mut Session,
+        session: &mut Session<S::Steps>,
         topic: &TopicMetadata,
-    ) -> Result<(), Failure> {
-        let mut failed = None;
-        let mut leaders_failed = Vec::new();
+    ) -> Result<(), SessionError> {
+        let mut first_failure = None;
+        let mut failed_leaders = Vec::new();
         for metadata in &topic.partitions {
-            if session.readings.iter().any(|known| known.partition.number == metadata.index) {
+            if session.readers.iter().any(|known| known.partition.number == metadata.index) {
                 continue;
             }
-            // What one partition of a leader has shown, each other would wait for.
-            if leaders_failed.contains(&metadata.leader) {
+            // Another partition with this leader would wait for the same time-out.
+            if failed_leaders.contains(&metadata.leader) {
                 continue;
             }
-            self.writing.check_lease()?;
+            self.writer.check_lease()?;
             let partition = Partition { topic: self.topic.clone(), number: metadata.index };
-            let position = match self.start_position(&partition, topic) {
+            let position = match self.resume_partition(&partition, topic) {
                 Ok(position) => position,
-                Err(failure) if is_of_partition(&failure) => {
-                    leaders_failed.push(metadata.leader);
-                    failed.get_or_insert(failure);
+                Err(failure) if failure.is_of_partition() => {
+                    failed_leaders.push(metadata.leader);
+                    first_failure.get_or_insert(failure);
                     continue;
                 }
                 Err(failure) => return Err(failure),
             };
-            // Read ahead without it.
-            session.ahead = None;
-            session.readings.push(Reading { partition, position, committed: None });
+            // It was fetched without the new partition.
+            session.prefetched = None;
+            session.readers.push(PartitionReader { partition, position, committed: None });
         }
-        session.is_whole = true;
-        session.look_at = Instant::now() + TOPIC_LOOK_EVERY;
-        if let Some(failure) = failed {
+        session.is_complete = true;
+        session.refresh_at = self.clock.now() + self.shared.timings.topic_refresh_interval;
+        if let Some(failure) = first_failure {
             self.set_aside(session, failure)?;
         }
-        self.counted = true;
+        self.is_table_counted = true;
         Ok(())
     }
 
-    /// The others go on without a partition that can't be read now, and it is tried
-    /// again after a while; the failure itself where there are no others.
+    /// Continues without the partition that failed, which is retried after a delay.
+    /// Fails if no partition is left.
     pub(super) fn set_aside(
         &mut self,
-        session: &mut Session,
-        failure: Failure,
-    ) -> Result<(), Failure> {
-        if session.readings.is_empty() {
+        session: &mut Session<S::Steps>,
+        failure: SessionError,
+    ) -> Result<(), SessionError> {
+        if session.readers.is_empty() {
             return Err(failure);
         }
-        session.is_whole = false;
-        session.ahead = None;
-        session.look_at = Instant::now() + self.trouble.failed(&failure);
+        session.is_complete = false;
+        session.prefetched = None;
+        session.refresh_at = self.clock.now() + self.retry.record_failure(&failure);
         Ok(())
     }
 
-    fn start_position(
+    /// Determines where a partition is read, and stores that if it changed.
+    fn resume_partition(
         &mut self,
         partition: &Partition,
         topic: &TopicMetadata,
-    ) -> Result<Position, Failure> {
-        let (database, stop) = (&self.shared.database, &self.stop);
-        let stored = read_position(database, stop, partition)?;
-        let start =
-            self.client.list_offset(&partition.topic, partition.number, LogEnd::Earliest)?;
-        let end = self.client.list_offset(&partition.topic, partition.number, LogEnd::Latest)?;
-        let is_same = stored.is_some_and(|stored| stored.topic_id == topic.id);
-        let may_count = topic.partitions.len() == 1 && !(is_same && self.counted);
-        let table = if may_count && self.table_counts()? {
+    ) -> Result<Position, SessionError> {
+        let store = &mut self.writer.store;
+        let stored = store.read_position(partition)?;
+        let (name, number) = (&partition.topic, partition.number);
+        let start = self.log.list_offset(name, number, LogEnd::Earliest)?;
+        let end = self.log.list_offset(name, number, LogEnd::Latest)?;
+        let range = LogRange { start, end };
+        let is_same_topic = stored.is_some_and(|stored| stored.topic_id == topic.id);
+        let may_count = topic.partitions.len() == 1 && !(is_same_topic && self.is_table_counted);
+        let prefix = &self.shared.topic_prefix;
+        let point = if may_count && legacy::is_table_counted(store, &self.domain, prefix)? {
             let after_id = stored.map_or(0, |stored| stored.counted_after_id);
-            Some(count_table(database, stop, &self.writing.table, after_id)?)
+            let table = store.count_table(after_id)?;
+            legacy::resume_with_table(stored, topic.id, range, table)
         } else {
-            None
+            resume(stored, topic.id, range)
         };
-        let found = position::start(stored, topic.id, LogRange { start, end }, table);
-        if found.is_doubtful() {
-            self.client.confirm(&partition.topic, topic.id, partition.number)?;
+        if point.needs_confirmation() {
+            self.log.confirm_leader(name, topic.id, number)?;
         }
-        if stored != Some(found.position) {
-            store_start(database, stop, partition, stored, &found)?;
+        if stored != Some(point.position) {
+            store.skip_to(partition, stored, &point)?;
         }
-        let Partition { topic, number } = partition;
-        match &found.note {
-            Some(note) => log::warn!("{}: {topic}/{number}: {note}", self.domain),
-            None if self.counted => {}
+        let domain = &self.domain;
+        match &point.note {
+            Some(note) => log::warn!("{domain}: {name}/{number}: {note}"),
+            None if self.is_table_counted => {}
             None => log::info!(
-                "{}: {topic}/{number}: starting at offset {} of {end}",
-                self.domain,
-                found.position.next_offset
+                "{domain}: {name}/{number}: starting at offset {} of {end}",
+                point.position.next_offset
             ),
         }
-        Ok(found.position)
+        Ok(point.position)
     }
 
-    /// Whether the table is a record of this topic's offsets: only where 1.1.0
-    /// may have written it, and nothing came from the topic of today's spelling.
-    fn table_counts(&self) -> Result<bool, Failure> {
-        if self.shared.topic_prefix != TOPIC_PREFIX_OF_1_1_0 {
-            return Ok(false);
-        }
-        let Ok(topic) = self.domain.topic(TOPIC_PREFIX) else { return Ok(true) };
-        let other = Partition { topic, number: 0 };
-        let stored = read_position(&self.shared.database, &self.stop, &other)?;
-        Ok(stored.is_none())
-    }
-
-    /// What can't be read goes down as a gap, in the same transaction as the new
-    /// position.
-    pub(super) fn pass(
+    /// Skips records that can't be read. They become gaps, which are stored in the
+    /// same transaction as the new position.
+    pub(super) fn skip(
         &mut self,
-        partition: &Partition,
-        position: &mut Position,
-        found: Start,
-    ) -> Result<(), Failure> {
-        if found.gaps.is_empty() {
+        reader: &mut PartitionReader,
+        point: &ResumePoint,
+    ) -> Result<(), SessionError> {
+        if point.gaps.is_empty() {
             return Ok(());
         }
-        if found.is_doubtful() {
-            self.client.confirm(&partition.topic, position.topic_id, partition.number)?;
+        let PartitionReader { partition, position, .. } = reader;
+        let Partition { topic, number } = &*partition;
+        if point.needs_confirmation() {
+            self.log.confirm_leader(topic, position.topic_id, *number)?;
         }
-        store_start(&self.shared.database, &self.stop, partition, Some(*position), &found)?;
-        if let Some(note) = &found.note {
-            log::warn!("{}: {}/{}: {note}", self.domain, partition.topic, partition.number);
+        self.writer.store.skip_to(partition, Some(*position), point)?;
+        if let Some(note) = &point.note {
+            log::warn!("{}: {topic}/{number}: {note}", self.domain);
         }
-        *position = found.position;
+        *position = point.position;
         Ok(())
     }
 }

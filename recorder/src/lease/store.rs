@@ -4,8 +4,6 @@
 //! not agree. Statements that change a lease name the holder that was read and skip rows
 //! that another recorder has locked: no recorder waits for the locks of another one.
 
-use std::time::Duration;
-
 use common::stop::Stop;
 use kafka_client::Uuid;
 use postgres::types::ToSql;
@@ -88,7 +86,10 @@ impl LeaseStore {
     ///
     /// # Errors
     /// See [`TransactionError`].
-    pub(crate) fn renew_and_read(&mut self, register: bool) -> Result<LeaseSnapshot, TransactionError> {
+    pub(crate) fn renew_and_read(
+        &mut self,
+        register: bool,
+    ) -> Result<LeaseSnapshot, TransactionError> {
         if !self.has_tables {
             self.ensure_tables()?;
             self.has_tables = true;
@@ -237,9 +238,10 @@ impl LeaseStore {
         if !self.is_registered {
             return;
         }
-        let released = self
-            .database
-            .try_transaction_on_idle(self.timings.release_timeout, |transaction| expire(transaction, self.holder.id));
+        let released =
+            self.database.try_transaction_on_idle(self.timings.release_timeout, |transaction| {
+                expire(transaction, self.holder.id)
+            });
         if let Err(error) = released {
             log::debug!(
                 "leases: not released, they expire in {} s: {error}",

@@ -183,8 +183,7 @@ impl<'a> ReplayBatch<'a> {
                 let mut row_ids: Vec<i64> = inserted.into_iter().map(|(_, id)| id).collect();
                 row_ids.sort_unstable();
                 let table = self.target.table.name();
-                let recorded =
-                    |row_id| ReplayOutcome::Recorded { row_id, table: table.to_owned() };
+                let recorded = |row_id| ReplayOutcome::Recorded { row_id, table: table.to_owned() };
                 Ok(Ok(row_ids.into_iter().map(recorded).collect()))
             }
             Err(error @ PostgresError::Data(_)) => Ok(Err(error.to_string())),

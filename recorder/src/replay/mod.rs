@@ -130,9 +130,8 @@ impl Replayer<'_> {
         let last_id = self.transaction(|transaction| quarantine::last_id(transaction, topic))?;
         let Some(last_id) = last_id else { return Ok(0) };
         let timings = self.timings.clone();
-        let labels = self.with_retries(|database, stop| {
-            schema::ensure(database, stop, &timings, domain)
-        })?;
+        let labels =
+            self.with_retries(|database, stop| schema::ensure(database, stop, &timings, domain))?;
         let target = ReplayTarget::new(DomainTable::new(domain), labels, self.keeps_offsets);
         let mut after_id = 0;
         loop {
@@ -150,8 +149,7 @@ impl Replayer<'_> {
                 self.print(format_args!("{topic}/{partition}@{offset}: {outcome}"))?;
             }
         }
-        Ok(self
-            .transaction(|transaction| quarantine::count_up_to(transaction, topic, last_id))?)
+        Ok(self.transaction(|transaction| quarantine::count_up_to(transaction, topic, last_id))?)
     }
 
     /// Runs `work` in a transaction, again after a retryable error.

@@ -1,4 +1,4 @@
-//! What a record says beyond the nine keys: its columns, and smart mode by them.
+//! The extra keys of a record: their columns, also in tables of earlier versions.
 
 use std::process::Command;
 
@@ -9,14 +9,14 @@ use testkit::services::{fresh_name, shared};
 
 use crate::support::{World, now_ms, ok};
 
-/// A healthy result at a second, changed.
+/// A healthy result at a second, with a change.
 pub(crate) fn changed(second: i64, change: impl FnOnce(&mut Record)) -> Vec<u8> {
     let mut record = Record::decode(&ok(second)).unwrap();
     change(&mut record);
     record.encode()
 }
 
-/// One that says all there is to say.
+/// All extra keys.
 fn full() -> Extra {
     Extra {
         name: Some("front \"page\"".into()),
@@ -51,8 +51,8 @@ impl World {
         self.database.query_one(sql, &[]).unwrap().get(0)
     }
 
-    /// All further columns that are not null of the row at an offset, as JSON.
-    fn further(&mut self, offset: i64) -> String {
+    /// The extra columns, without nulls, of the row at an offset, as JSON.
+    fn extra(&mut self, offset: i64) -> String {
         let table = self.table();
         self.text(&format!(
             "select jsonb_strip_nulls(to_jsonb(t) - array['id', 'created_at', 'topic_offset', \
@@ -62,7 +62,7 @@ impl World {
     }
 }
 
-/// What a row of [`full`] has, as JSON has it.
+/// The columns of a row of [`full`] as JSON.
 fn full_as_json(identity: &str) -> String {
     format!(
         "{{\"name\": \"front \\\"page\\\"\", \"healthy\": false, \"reason\": \"too_slow\", \"phase\": \"transfer\", \
@@ -76,10 +76,10 @@ fn full_as_json(identity: &str) -> String {
     )
 }
 
-/// Goes red when `Columns` or the statement takes one column for another, or a
-/// replay loses whose result it was.
+/// Each extra key is stored in the column of its name, by the recorder and by a replay, which
+/// also keeps the identity of the result.
 #[test]
-fn each_key_is_in_the_column_of_its_name_after_quarantine_too() {
+fn each_extra_key_is_stored_in_its_column() {
     let mut world = World::new(&shared().unwrap());
     let run = Run::new().unwrap();
     let new_phrase = changed(2, |record| {
@@ -98,11 +98,11 @@ fn each_key_is_in_the_column_of_its_name_after_quarantine_too() {
         assert!(same, "{json} {expected}");
     };
     let identity = |sequence| format!(", \"run\": \"{}\", \"sequence\": {sequence}", run.id());
-    let found = world.further(0);
+    let found = world.extra(0);
     same(&mut world, found, format!("{{\"results\": 1{}}}", identity(0)));
-    let found = world.further(1);
+    let found = world.extra(1);
     same(&mut world, found, full_as_json(&identity(1)));
-    let found = world.further(3);
+    let found = world.extra(3);
     same(&mut world, found, "{\"results\": 1}".to_owned());
     let upgrade = "alter type phrase_status add value 'early data refused'";
     world.database.batch_execute(upgrade).unwrap();
@@ -113,18 +113,18 @@ fn each_key_is_in_the_column_of_its_name_after_quarantine_too() {
         .output()
         .unwrap();
     assert!(replay.status.success(), "{replay:?}");
-    let found = world.further(2);
+    let found = world.extra(2);
     same(&mut world, found, full_as_json(&identity(2)));
 }
 
-/// The tables as they were before there were further columns.
-fn make_old(world: &mut World) {
+/// Creates the tables without the extra columns, as earlier versions did.
+fn create_old_tables(world: &mut World) {
     let script = schema(world);
     world.database.batch_execute(&script).unwrap();
     let table = world.table();
-    let drop: Vec<String> = recorder::postgres::domain_table::FURTHER_COLUMNS
+    let drop: Vec<String> = recorder::postgres::domain_table::EXTRA_COLUMNS
         .iter()
-        .map(|(name, _)| format!("drop column \"{name}\""))
+        .map(|column| format!("drop column \"{}\"", column.name))
         .collect();
     let sql = format!(
         "alter table {table} {}; \
@@ -135,7 +135,7 @@ fn make_old(world: &mut World) {
     world.database.batch_execute(&sql.replace("TABLE", &table)).unwrap();
 }
 
-/// How 1.1.0 writes.
+/// The row as 1.1.0 inserts it.
 const OLD_ROW: &str = "insert into TABLE (topic_offset, test_from, url, event_time, status, \
     phrase, dns, response, detail) values (-1, 'sydney', 'https://a.example/', 0, 'responsive', \
     'ok', 3, 40, 'None')";
@@ -149,7 +149,7 @@ fn schema(world: &World) -> String {
     String::from_utf8(script.stdout).unwrap()
 }
 
-/// The names of the table's last columns, those that a record fills.
+/// The names of the extra columns of the table.
 fn columns(world: &mut World) -> Vec<String> {
     let sql = "select attname::text from pg_attribute where attrelid = $1::text::regclass \
         and attnum > 0 and not attisdropped order by attnum";
@@ -158,16 +158,17 @@ fn columns(world: &mut World) -> Vec<String> {
     rows.iter().skip(11).map(|row| row.get(0)).collect()
 }
 
-/// Goes red when `look`, or `script`, leaves the columns out.
+/// The recorder and the script of `recorder schema` add the extra columns to old tables.
+/// Statements of 1.1.0 still work afterwards.
 #[test]
-fn tables_from_before_get_the_columns_at_their_end_and_can_still_be_written_as_before() {
+fn the_extra_columns_are_added_to_old_tables() {
     let services = shared().unwrap();
     let names: Vec<_> =
-        recorder::postgres::domain_table::FURTHER_COLUMNS.iter().map(|(name, _)| *name).collect();
+        recorder::postgres::domain_table::EXTRA_COLUMNS.iter().map(|column| column.name).collect();
     let mut world = World::new(&services);
-    make_old(&mut world);
+    create_old_tables(&mut world);
     assert_eq!(columns(&mut world), [""; 0]);
-    // One that may only read and write says what it lacks.
+    // A recorder that may only read and write logs what is missing.
     let role = fresh_name("role").replace('-', "_");
     let rights = format!(
         "create role {role} login password 'hunter2';
@@ -182,7 +183,7 @@ fn tables_from_before_get_the_columns_at_their_end_and_can_still_be_written_as_b
     let limited = world.recorder_with(&[("POSTGRES", &uri), ("SMART", "yes")]);
     limited.expect_log("(`recorder schema` prints what must be there)");
     limited.stop();
-    // The script gives it that.
+    // The script creates it.
     let script = schema(&world);
     world.database.batch_execute(&script).unwrap();
     let limited = world.recorder_with(&[("POSTGRES", &uri), ("SMART", "yes")]);
@@ -191,13 +192,13 @@ fn tables_from_before_get_the_columns_at_their_end_and_can_still_be_written_as_b
     assert_eq!(columns(&mut world), names);
     let table = world.table();
     world.database.batch_execute(&OLD_ROW.replace("TABLE", &table)).unwrap();
-    // A row of before is merged into, as the first of two results.
+    // A result is merged into an old row, which counts as one result.
     let counted =
         format!("select string_agg(coalesce(results::text, '-'), ' ' order by id) from {table}");
     assert_eq!(world.text(&counted), "2 1 -");
 
     let mut world = World::new(&services);
-    make_old(&mut world);
+    create_old_tables(&mut world);
     world.produce([ok(1)]);
     let recorder = world.recorder();
     world.expect_position(1);

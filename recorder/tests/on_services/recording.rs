@@ -319,8 +319,8 @@ fn a_topic_of_the_other_spelling_is_named_and_one_to_come_is_waited_for() {
     let line =
         format!("but {} is: expected --topic-prefix webactiviity- (TOPIC_PREFIX)?", old.topic);
     recorder.expect_log(&line);
-    recorder.expect_log("is not there yet");
-    assert_eq!(recorder.log().matches("is not there yet").count(), 1);
+    recorder.expect_log("does not exist yet");
+    assert_eq!(recorder.log().matches("does not exist yet").count(), 1);
     old.topic = old.domain.topic("webactivity-").unwrap();
     let topics = old.client().topics(std::slice::from_ref(&old.topic)).unwrap();
     assert!(topics[0].is_missing(), "a recorder makes no topic");

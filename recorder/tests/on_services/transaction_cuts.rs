@@ -10,22 +10,24 @@ use common::identity::Run;
 use common::stop::{self, Stop, Stopper};
 use kafka_client::FetchedRecord;
 use postgres_client::{PostgresSettings, PostgresUri};
-use recorder::decode::batch::Part;
-use recorder::decode::row::Labels;
-use recorder::domain::resume::{Position, Start};
-use recorder::postgres::domain_table::TableSql;
-use recorder::postgres::pool::{Database, WorkError};
+use recorder::decode::batch::WriteBatch;
+use recorder::decode::labels::Labels;
+use recorder::postgres::domain_table::DomainTable;
+use recorder::postgres::error::TransactionError;
+use recorder::postgres::pool::Database;
 use recorder::report::outage_log::SharedOutage;
 use recorder::schema;
-use recorder::transaction::dedup::Marks;
-use recorder::transaction::position::{Partition, read_position, store_start};
-use recorder::transaction::{Writer, Written};
+use recorder::timings::Timings;
+use recorder::transaction::position::{Partition, Position, read_position, skip_to};
+use recorder::transaction::{BatchWriter, Steps, Written};
 use testkit::fuzz;
 use testkit::proxy::{Fault, PostgresProxy, Side};
 use testkit::services::{fresh_name, shared};
 
 use crate::support::{World, ok};
 
+/// The longest that a transaction may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// What begins a transaction.
 const BEGIN: &str = "START TRANSACTION";
 /// Writers at once: each waits for PostgreSQL to start a process.
@@ -60,10 +62,11 @@ struct Walker {
     proxy: PostgresProxy,
     stop: Stop,
     _stopper: Stopper,
-    table: TableSql,
+    table: DomainTable,
     labels: Labels,
     partition: Partition,
-    marks: Marks,
+    /// Dropped after every error.
+    steps: Option<Steps>,
     run: Run,
     position: Position,
     /// After how many cuts the transaction had taken place.
@@ -83,23 +86,22 @@ impl Walker {
         });
         let (stopper, stop) = stop::pair();
         let domain = Domain::parse(&format!("{}.example", fresh_name("w"))).unwrap();
-        let labels = schema::ensure(&direct, &stop, &domain).unwrap();
+        let labels = schema::ensure(&direct, &stop, &Timings::default(), &domain).unwrap();
         let partition = Partition { topic: domain.to_string(), number: 0 };
         let run = Run::new().unwrap();
         let topic_id = run.id();
         let position = Position { topic_id, next_offset: BASE, counted_after_id: 0 };
-        let start = Start { position, gaps: Vec::new(), note: None };
-        store_start(&direct, &stop, &partition, None, &start).unwrap();
+        skip_to(&direct, &stop, TIMEOUT, &partition, None, position, &[]).unwrap();
         let mut walker = Self {
             database,
             direct,
             proxy,
             stop,
             _stopper: stopper,
-            table: TableSql::new(&domain),
+            table: DomainTable::new(&domain),
             labels,
             partition,
-            marks: Marks::default(),
+            steps: None,
             run,
             position,
             committed: 0,
@@ -110,7 +112,7 @@ impl Walker {
     }
 
     /// Writes the batch that comes next.
-    fn write(&mut self) -> Result<Written, WorkError> {
+    fn write(&mut self) -> Result<Written, TransactionError> {
         let offset = self.position.next_offset;
         let record = |offset, value: Vec<u8>, headers| FetchedRecord {
             offset,
@@ -128,16 +130,19 @@ impl Walker {
             record(offset + 1, b"none".to_vec(), Vec::new()),
             numbered(offset + 2, offset + 2),
         ]);
-        let part = Part::new(records.collect(), &self.labels, offset + OF_BATCH);
-        let mut writer = Writer {
+        let batch = WriteBatch::new(records.collect(), &self.labels, offset + OF_BATCH);
+        let new_steps = || Steps::new(&self.table, false);
+        let mut steps = self.steps.take().unwrap_or_else(new_steps);
+        let mut writer = BatchWriter {
             database: &self.database,
             stop: &self.stop,
-            table: &self.table,
+            timeout: TIMEOUT,
             labels: &self.labels,
-            memory: None,
-            marks: &mut self.marks,
+            steps: &mut steps,
         };
-        writer.write(&self.partition, self.position, part)
+        let written = writer.write(&self.partition, self.position, batch)?;
+        self.steps = Some(steps);
+        Ok(written)
     }
 
     fn after(&self) -> Position {
@@ -146,8 +151,8 @@ impl Walker {
 
     /// What the database has, as after any failure: nobody else knows it.
     fn read_back(&mut self) -> Position {
-        self.marks.forget();
-        read_position(&self.direct, &self.stop, &self.partition).unwrap().unwrap()
+        self.steps = None;
+        read_position(&self.direct, &self.stop, TIMEOUT, &self.partition).unwrap().unwrap()
     }
 
     /// Goes on from what the database has.
@@ -162,7 +167,7 @@ impl Walker {
         // another connection, only some of them do.
         if self.committed.is_multiple_of(AGAIN_EACH) {
             let again = self.write();
-            assert!(matches!(again, Err(WorkError::Fenced)), "written twice: {again:?}");
+            assert!(matches!(again, Err(TransactionError::Fenced)), "written twice: {again:?}");
             assert_eq!(self.read_back(), after);
         }
         self.position = after;
@@ -181,7 +186,7 @@ impl Walker {
         loop {
             match self.write() {
                 Ok(_) => break self.position = self.after(),
-                Err(WorkError::Fenced) => self.fenced(),
+                Err(TransactionError::Fenced) => self.fenced(),
                 Err(error) => panic!("{error}"),
             }
         }
@@ -213,13 +218,13 @@ impl Walker {
                     self.leave_connection();
                     return whole;
                 }
-                Err(WorkError::Postgres(error)) if error.is_connection_lost() => {
+                Err(TransactionError::Postgres(error)) if error.is_connection_lost() => {
                     assert!(told.fired(), "{error}");
                     self.settle();
                     return None;
                 }
                 // This position is still to come.
-                Err(WorkError::Fenced) => self.fenced(),
+                Err(TransactionError::Fenced) => self.fenced(),
                 Err(error) => panic!("{error}"),
             }
         }

@@ -1,21 +1,23 @@
+use kafka_client::Uuid;
+
 use super::*;
 
 /// One result: its second, and its kind; none for one that stands by itself, as
 /// a failure or a warning does.
 type Event = (i64, Option<u8>);
 
-fn kind(number: u8) -> Kind {
+fn kind(number: u8) -> RowKind {
     // The kinds differ in one field each.
     let phrase = if number == 1 { "found" } else { "ok" };
     let run = (number == 2).then(|| Uuid::from_u128(7));
     let period_ms = (number == 3).then_some(30_000);
-    Kind { phrase: phrase.into(), run, period_ms }
+    RowKind { phrase: phrase.into(), run, period_ms }
 }
 
 /// A row of the table, and how many results it stands for.
 #[derive(Debug, Clone)]
 struct Stored {
-    known: Known,
+    known: TimelineRow,
     results: usize,
 }
 
@@ -31,18 +33,18 @@ impl Table {
         self.rows.sort_by_key(|row| row.known.place);
         let known: Vec<_> =
             self.rows.iter().rev().take(window).map(|row| row.known.clone()).collect();
-        let reaches_back = known.len() == self.rows.len();
-        let mut timeline = Timeline::new(known, reaches_back);
+        let is_complete = known.len() == self.rows.len();
+        let mut timeline = Timeline::new(known, is_complete);
         for (index, &(event_time, number)) in batch.iter().enumerate() {
             let topic_offset = first_offset + index as i64;
-            let place = Place { event_time, topic_offset };
+            let place = RowPlace { event_time, topic_offset };
             let row = RowRef::Stored(self.rows.len() as i64);
             let kind = number.map(kind);
             match timeline.add(place, kind.clone(), row) {
-                Change::Insert => {
-                    self.rows.push(Stored { known: Known { row, place, kind }, results: 1 });
+                MergeDecision::Insert => {
+                    self.rows.push(Stored { known: TimelineRow { row, place, kind }, results: 1 });
                 }
-                Change::Merge(into, place) => {
+                MergeDecision::Merge(into, place) => {
                     let found = self.rows.iter_mut().find(|row| row.known.row == into).unwrap();
                     let known = &mut found.known;
                     assert!(kind.is_some() && known.kind == kind, "merged what is not alike");
@@ -72,7 +74,7 @@ impl Table {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct State {
     second: Option<i64>,
-    kind: Option<Kind>,
+    kind: Option<RowKind>,
     results: usize,
 }
 
@@ -171,7 +173,7 @@ fn with_late_failures_none_is_lost_and_nothing_is_made_up() {
     }
 }
 
-/// Goes red when `add` leaves out the check against `reaches_back`.
+/// Goes red when `add` leaves out the check against `is_complete`.
 #[test]
 fn a_window_that_ends_too_early_only_adds_rows() {
     for seed in 0..5_000 {
@@ -203,7 +205,7 @@ fn records_in_step_make_one_row_for_each_run() {
     ];
     table.write(0, &events, usize::MAX);
     let rows: Vec<_> = table.rows.iter().map(|row| (row.known.place, row.results)).collect();
-    let at = |event_time, topic_offset| Place { event_time, topic_offset };
+    let at = |event_time, topic_offset| RowPlace { event_time, topic_offset };
     let expected =
         [(at(2, 1), 2), (at(3, 2), 1), (at(4, 3), 1), (at(6, 6), 3), (at(8, 8), 2), (at(9, 9), 1)];
     assert_eq!(rows, expected);
@@ -213,14 +215,14 @@ fn records_in_step_make_one_row_for_each_run() {
 /// below that of the row. Goes red when `begins` is not looked at.
 #[test]
 fn results_of_a_topic_made_again_go_on_with_the_run() {
-    let at = |event_time, topic_offset| Place { event_time, topic_offset };
+    let at = |event_time, topic_offset| RowPlace { event_time, topic_offset };
     let ok = || Some(kind(0));
-    let run = Known { row: RowRef::Stored(1), place: at(102, 174), kind: ok() };
+    let run = TimelineRow { row: RowRef::Stored(1), place: at(102, 174), kind: ok() };
     let mut timeline = Timeline::new(vec![run], false);
-    let merged = Change::Merge(RowRef::Stored(1), at(103, 174));
+    let merged = MergeDecision::Merge(RowRef::Stored(1), at(103, 174));
     assert_eq!(timeline.add(at(103, 20), ok(), RowRef::New(0)), merged);
     assert_eq!(timeline.add(at(103, 21), ok(), RowRef::New(0)), merged);
-    assert_eq!(timeline.add(at(103, 22), None, RowRef::New(0)), Change::Insert);
+    assert_eq!(timeline.add(at(103, 22), None, RowRef::New(0)), MergeDecision::Insert);
     // What is before all that is known stays by itself.
-    assert_eq!(timeline.add(at(101, 23), ok(), RowRef::New(1)), Change::Insert);
+    assert_eq!(timeline.add(at(101, 23), ok(), RowRef::New(1)), MergeDecision::Insert);
 }
