@@ -77,7 +77,10 @@ impl Walker {
         // Counts up to the same statement of the next transaction.
         let next = self.tell(side, usize::MAX);
         self.write();
-        assert!(told.matched() && next.matched(), "a transaction begins with another statement now");
+        assert!(
+            told.matched() && next.matched(),
+            "a transaction begins with another statement now"
+        );
         let next_begins = if side == Side::Request { BEGIN } else { BEGUN };
         let cut = self.tell(side, told.bytes() - next_begins.len() - before_end);
         self.write();

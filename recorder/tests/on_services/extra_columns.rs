@@ -4,10 +4,9 @@ use std::process::Command;
 
 use common::identity::Run;
 use common::record::{Extra, Record};
-use kafka_client::ProduceRecord;
 use testkit::services::{fresh_name, shared};
 
-use crate::support::{World, now_ms, ok};
+use crate::support::{World, ok};
 
 /// A healthy result at a second, with a change.
 pub(crate) fn changed(second: i64, change: impl FnOnce(&mut Record)) -> Vec<u8> {
@@ -136,11 +135,11 @@ fn create_old_tables(world: &mut World) {
 }
 
 /// The row as 1.1.0 inserts it.
-const OLD_ROW: &str = "insert into TABLE (topic_offset, test_from, url, event_time, status, \
+pub(crate) const OLD_ROW: &str = "insert into TABLE (topic_offset, test_from, url, event_time, status, \
     phrase, dns, response, detail) values (-1, 'sydney', 'https://a.example/', 0, 'responsive', \
     'ok', 3, 40, 'None')";
 
-fn schema(world: &World) -> String {
+pub(crate) fn schema(world: &World) -> String {
     let script = Command::new(env!("CARGO_BIN_EXE_recorder"))
         .env_clear()
         .args(["schema", "--domain", world.domain.as_str()])
@@ -204,143 +203,4 @@ fn the_extra_columns_are_added_to_old_tables() {
     world.expect_position(1);
     recorder.stop();
     assert_eq!(columns(&mut world), names);
-}
-
-/// Each row of a target: its phrase, how many results, the slot and the number.
-fn rows(world: &mut World) -> Vec<String> {
-    let sql = format!(
-        "select concat_ws(' ', event_time, topic_offset, phrase, results, slot, sequence) from {} \
-         order by event_time, topic_offset",
-        world.table()
-    );
-    world.database.query(&sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
-}
-
-/// What smart mode makes of results, and how the rows say it.
-fn story(run: &Run, other: &Run) -> Vec<ProduceRecord> {
-    type Change = fn(&mut Extra);
-    let mut results = Vec::new();
-    let mut tell = |run: &Run, sequence: i64, phrase: &str, change: Change| {
-        let second = results.len() as i64;
-        let value = changed(second, |record| {
-            record.phrase = phrase.to_owned();
-            record.extra = Extra {
-                healthy: Some(true),
-                attempts: Some(1),
-                period_ms: Some(1_000),
-                slot: Some(second),
-                ..Extra::default()
-            };
-            change(&mut record.extra);
-        });
-        results.push(ProduceRecord {
-            timestamp_ms: now_ms(),
-            value: value.into(),
-            headers: run.headers(sequence),
-        });
-    };
-    let plain: Change = |_| {};
-    let marks: [Change; 5] = [
-        |extra| extra.reason = Some("too_slow".into()),
-        |extra| extra.attempts = Some(2),
-        |extra| extra.missed = [("clock".to_owned(), 2)].into(),
-        |extra| extra.others_failing = Some(true),
-        |extra| extra.no_network = Some(true),
-    ];
-    tell(run, 0, "ok", plain);
-    tell(run, 1, "ok", plain);
-    // What is plain again is no part of what is marked.
-    for (number, mark) in (1..).zip(marks) {
-        tell(run, 2 * number, "ok", mark);
-        tell(run, 2 * number + 1, "ok", plain);
-    }
-    tell(run, 12, "found", plain);
-    tell(run, 13, "found", plain);
-    tell(run, 14, "found", |extra| extra.healthy = Some(false));
-    tell(run, 15, "found", plain);
-    tell(run, 16, "found", |extra| extra.period_ms = Some(2_000));
-    tell(run, 17, "found", |extra| extra.name = Some("another".into()));
-    tell(run, 18, "found", |extra| extra.period_ms = Some(2_000));
-    tell(run, 19, "found", |extra| extra.name = Some("another".into()));
-    tell(other, 0, "found", |extra| extra.period_ms = Some(2_000));
-    tell(other, 1, "found", |extra| extra.period_ms = Some(2_000));
-    results
-}
-
-const TOLD: [&str; 17] = [
-    "1 1 ok 2 1 1",
-    "2 2 ok 1 2 2",
-    "3 3 ok 1 3 3",
-    "4 4 ok 1 4 4",
-    "5 5 ok 1 5 5",
-    "6 6 ok 1 6 6",
-    "7 7 ok 1 7 7",
-    "8 8 ok 1 8 8",
-    "9 9 ok 1 9 9",
-    "10 10 ok 1 10 10",
-    "11 11 ok 1 11 11",
-    "13 13 found 2 13 13",
-    "14 14 found 1 14 14",
-    "15 15 found 1 15 15",
-    "18 18 found 2 18 18",
-    "19 19 found 2 19 19",
-    "21 21 found 2 21 1",
-];
-
-/// Goes red when `Row::kind`, or the columns by which `newest` tells what may
-/// be merged into, leaves out one of the marks.
-#[test]
-fn smart_mode_hides_nothing_whether_it_remembers_or_looks_it_up() {
-    let services = shared().unwrap();
-    let (run, other) = (Run::new().unwrap(), Run::new().unwrap());
-    // In one batch, which is merged in memory.
-    let mut at_once = World::new(&services);
-    at_once.produce_records(story(&run, &other));
-    let recorder = at_once.recorder_with(&[("SMART", "true")]);
-    at_once.expect_position(22);
-    recorder.stop();
-    assert_eq!(rows(&mut at_once), TOLD);
-    // One by one, each with what the table says alone: a row that somebody else
-    // adds makes a recorder forget what it remembers.
-    let mut one_by_one = World::new(&services);
-    let recorder = one_by_one.recorder_with(&[("SMART", "true")]);
-    for (position, result) in story(&run, &other).into_iter().enumerate() {
-        if position > 0 {
-            let row = OLD_ROW.replace("TABLE", &one_by_one.table());
-            let row = row.replace("https://a.example/", "https://of.somebody.else/");
-            one_by_one.database.batch_execute(&row).unwrap();
-        }
-        one_by_one.produce_records(vec![result]);
-        one_by_one.expect_position(position as i64 + 1);
-    }
-    recorder.stop();
-    let table = one_by_one.table();
-    let others = format!("delete from {table} where url = 'https://of.somebody.else/'");
-    one_by_one.database.batch_execute(&others).unwrap();
-    assert_eq!(rows(&mut one_by_one), TOLD);
-}
-
-/// Goes red when all rows of a URL are read for a name that has none of them.
-#[test]
-fn rows_far_before_a_name_are_not_read_for_it() {
-    let mut world = World::new(&shared().unwrap());
-    let script = schema(&world);
-    world.database.batch_execute(&script).unwrap();
-    let table = world.table();
-    let before = format!(
-        "insert into {table} (topic_offset, test_from, url, event_time, status, phrase, name) \
-         select -1, 'sydney', 'https://a.example/', n, 'responsive', 'ok', \
-         case when n > 1 then 'other' else 'front' end from generate_series(1, 10001) as n"
-    );
-    world.database.batch_execute(&before).unwrap();
-    let named = |second| changed(second, |record| record.extra.name = Some("front".into()));
-    world.produce([named(20_000), named(20_001)]);
-    let recorder = world.recorder_with(&[("SMART", "true")]);
-    world.expect_position(2);
-    recorder.stop();
-    let told = format!(
-        "select string_agg(concat_ws(' ', event_time, results), ', ' order by id) \
-         from {table} where name = 'front'"
-    );
-    assert_eq!(world.text(&told), "1, 20001 2");
 }

@@ -173,7 +173,7 @@ fn a_fenced_recorder_confirms_its_lease_and_continues_from_the_new_position() {
     world.expect_position(8);
     assert_eq!(world.offsets(), (0..8).collect::<Vec<_>>());
     let (_, _, log) = recorder.stop();
-    assert_eq!(log.matches("another recorder writes to this domain too").count(), 1, "{log}");
+    assert_eq!(log.matches(FENCED).count(), 1, "{log}");
 }
 
 /// A recorder that has never reached Kafka does not register.
@@ -257,7 +257,7 @@ fn a_fenced_recorder_writes_nothing_before_its_lease_is_confirmed() {
     gate.batch_execute("lock table availability_lease in access exclusive mode").unwrap();
     world.database.batch_execute("update availability_offset set next_offset = 2").unwrap();
     world.produce([ok(1), ok(2)]);
-    recorder.expect_log("another recorder writes to this domain too");
+    recorder.expect_log(FENCED);
     let fenced_at = Instant::now();
     while fenced_at.elapsed() < Duration::from_secs(2) {
         assert_eq!(world.number("select next_offset from availability_offset"), Some(2));

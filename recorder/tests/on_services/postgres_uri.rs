@@ -139,12 +139,14 @@ mod broken_on_purpose {
         with_own_services(1, |services| {
             let uri = superuser(services, &services.postgres_host, "sslmode=require");
             let mut admin = settings(&uri, None).connect().unwrap();
-            let mut admin = admin.within(Duration::from_secs(60));
+            let admin = admin.within(Duration::from_secs(60));
             let mut set_tls = |statement: &str, is_accepted: bool| {
                 admin.batch_execute(statement).unwrap();
                 admin.batch_execute("select pg_reload_conf()").unwrap();
                 // PostgreSQL applies the setting after a moment.
-                eventually(statement, || (outcome(&uri, None).is_ok() == is_accepted).then_some(()));
+                eventually(statement, || {
+                    (outcome(&uri, None).is_ok() == is_accepted).then_some(())
+                });
             };
             set_tls("alter system set ssl = off", false);
             check_without_tls(services);

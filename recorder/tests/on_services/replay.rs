@@ -310,12 +310,15 @@ fn two_concurrent_replays_record_each_record_once() {
     // One replay is in the middle of its batch, and the other has selected the same records.
     world.expect(WAITING, 2);
     gate.execute(&format!("select pg_advisory_unlock({GATE})"), &[]).unwrap();
-    let result = replays.map(ended);
-    let recorded =
-        |result: &ReplayResult| result.lines.iter().filter(|line| line.contains("recorded as row")).count();
-    assert_eq!(result.iter().map(recorded).sum::<usize>() as i64, count);
+    let results = replays.map(result_of);
+    let recorded = |result: &ReplayResult| {
+        result.lines.iter().filter(|line| line.contains("recorded as row")).count()
+    };
+    assert_eq!(results.iter().map(recorded).sum::<usize>() as i64, count);
     assert!(
-        result.iter().any(|result| result.lines.iter().any(|line| line.ends_with("@0: taken by others")))
+        results
+            .iter()
+            .any(|result| result.lines.iter().any(|line| line.ends_with("@0: taken by others")))
     );
     let mut offsets = world.offsets();
     offsets.sort_unstable();

@@ -16,56 +16,56 @@ use crate::support::{Recorder, World, eventually, ok, outage_warnings};
 #[test]
 fn a_partition_without_a_leader_does_not_delay_the_others_broken_on_purpose() {
     with_own_services(3, |services| {
-    let dead = 1;
-    let (mut world, alive) = eventually("a topic with partitions on all brokers", || {
-        let world = World::new(services);
-        world.client().create_topic_with(&world.topic, 3, 1, &[]).unwrap();
-        let leaders = eventually("leaders", || {
-            let found = world.client().topics(std::slice::from_ref(&world.topic)).ok()?;
-            let leaders: Vec<_> = found.first()?.partitions.iter().map(|p| p.leader).collect();
-            let leaders = leaders.into_iter().map(|leader| usize::try_from(leader?).ok());
-            // Brokers learn of a topic before they learn of its partitions.
-            leaders.collect::<Option<Vec<_>>>().filter(|leaders| leaders.len() == 3)
+        let dead = 1;
+        let (mut world, alive) = eventually("a topic with partitions on all brokers", || {
+            let world = World::new(services);
+            world.client().create_topic_with(&world.topic, 3, 1, &[]).unwrap();
+            let leaders = eventually("leaders", || {
+                let found = world.client().topics(std::slice::from_ref(&world.topic)).ok()?;
+                let leaders: Vec<_> = found.first()?.partitions.iter().map(|p| p.leader).collect();
+                let leaders = leaders.into_iter().map(|leader| usize::try_from(leader?).ok());
+                // Brokers learn of a topic before they learn of its partitions.
+                leaders.collect::<Option<Vec<_>>>().filter(|leaders| leaders.len() == 3)
+            });
+            (leaders[1] == dead).then_some((world, leaders[0]))
         });
-        (leaders[1] == dead).then_some((world, leaders[0]))
-    });
-    assert_ne!(alive, dead);
-    let address = |broker: usize| services.plain_listener(broker).unwrap().to_owned();
-    world.services.kafka_plain = address(dead);
-    world.produce_to(1, [ok(100)]);
-    world.services.kafka_plain = address(alive);
-    world.produce_to(0, [ok(0)]);
-    let recorder = world.recorder();
-    world.expect("select sum(next_offset)::bigint from availability_offset", 2);
+        assert_ne!(alive, dead);
+        let address = |broker: usize| services.plain_listener(broker).unwrap().to_owned();
+        world.services.kafka_plain = address(dead);
+        world.produce_to(1, [ok(100)]);
+        world.services.kafka_plain = address(alive);
+        world.produce_to(0, [ok(0)]);
+        let recorder = world.recorder();
+        world.expect("select sum(next_offset)::bigint from availability_offset", 2);
 
-    services.kill_broker(dead).unwrap();
-    let mut written = 1;
-    let mut write_and_record = |world: &mut World, count: i64| {
-        let start = Instant::now();
-        for _ in 0..count {
-            world.produce_to(0, [ok(written)]);
-            written += 1;
-            world.expect_position(written);
-        }
-        start.elapsed()
-    };
-    // One fetch for each record; the broker of the third partition delays it by 3 s.
-    let took = write_and_record(&mut world, 3);
-    assert!(took < Duration::from_secs(20), "{took:?}");
-    recorder.expect_log("WARN  recorder::report::outage_log] kafka: ");
-    recorder.stop();
-    let started = Instant::now();
-    let recorder = world.recorder();
-    let took = write_and_record(&mut world, 2);
-    assert!(took < Duration::from_secs(20), "{took:?}");
+        services.kill_broker(dead).unwrap();
+        let mut written = 1;
+        let mut write_and_record = |world: &mut World, count: i64| {
+            let start = Instant::now();
+            for _ in 0..count {
+                world.produce_to(0, [ok(written)]);
+                written += 1;
+                world.expect_position(written);
+            }
+            start.elapsed()
+        };
+        // One fetch for each record; the broker of the third partition delays it by 3 s.
+        let took = write_and_record(&mut world, 3);
+        assert!(took < Duration::from_secs(20), "{took:?}");
+        recorder.expect_log("WARN  recorder::report::outage_log] kafka: ");
+        recorder.stop();
+        let started = Instant::now();
+        let recorder = world.recorder();
+        let took = write_and_record(&mut world, 2);
+        assert!(took < Duration::from_secs(20), "{took:?}");
 
-    services.start_broker(dead).unwrap();
-    world.services.kafka_plain = address(dead);
-    world.produce_to(1, [ok(101)]);
-    let other = "select next_offset from availability_offset where partition = 1";
-    world.expect(other, 2);
-    let (_, _, log) = recorder.stop();
-    assert!(log.matches("WARN").count() <= outage_warnings(started.elapsed()), "{log}");
+        services.start_broker(dead).unwrap();
+        world.services.kafka_plain = address(dead);
+        world.produce_to(1, [ok(101)]);
+        let other = "select next_offset from availability_offset where partition = 1";
+        world.expect(other, 2);
+        let (_, _, log) = recorder.stop();
+        assert!(log.matches("WARN").count() <= outage_warnings(started.elapsed()), "{log}");
     });
 }
 
@@ -76,57 +76,57 @@ fn a_partition_without_a_leader_does_not_delay_the_others_broken_on_purpose() {
 #[test]
 fn a_stale_broker_makes_the_recorder_read_nothing_again_broken_on_purpose() {
     with_own_services(3, |services| {
-    // While the controller is suspended, no topic can be deleted.
-    let controller = controller_of(services);
-    let topic_led_by = |what: &str, is_wanted: &dyn Fn(i32) -> bool| {
-        eventually(what, || {
-            let mut world = World::new(services);
-            world.produce((0..3).map(ok));
-            let leader = leader_of(&world).filter(|leader| is_wanted(*leader))?;
-            Some((world, leader))
-        })
-    };
-    let (longer, leader) = topic_led_by("a leader that is not the controller", &|by| by != controller);
-    let (again, _) = topic_led_by("the same leader", &|by| by == leader);
-    let mut longer = StaleTopic::recorded(longer, 8);
-    let mut again = StaleTopic::recorded(again, 5);
-    let number = usize::try_from(leader).unwrap();
-    let mut brokers: Vec<_> = services.kafka_plain.split(',').collect();
-    let stale = brokers.remove(number - 1);
-    let mut others: Services = (**services).clone();
-    others.kafka_plain = brokers.join(",");
-    let suspended = [&mut longer, &mut again].map(|topic| topic.suspended_recorder(stale));
-    services.pause_broker(number).unwrap();
-    let [mut longer, mut again] =
-        [longer, again]
+        // While the controller is suspended, no topic can be deleted.
+        let controller = controller_of(services);
+        let topic_led_by = |what: &str, is_wanted: &dyn Fn(i32) -> bool| {
+            eventually(what, || {
+                let mut world = World::new(services);
+                world.produce((0..3).map(ok));
+                let leader = leader_of(&world).filter(|leader| is_wanted(*leader))?;
+                Some((world, leader))
+            })
+        };
+        let (longer, leader) =
+            topic_led_by("a leader that is not the controller", &|by| by != controller);
+        let (again, _) = topic_led_by("the same leader", &|by| by == leader);
+        let mut longer = StaleTopic::recorded(longer, 8);
+        let mut again = StaleTopic::recorded(again, 5);
+        let number = usize::try_from(leader).unwrap();
+        let mut brokers: Vec<_> = services.kafka_plain.split(',').collect();
+        let stale = brokers.remove(number - 1);
+        let mut others: Services = (**services).clone();
+        others.kafka_plain = brokers.join(",");
+        let suspended = [&mut longer, &mut again].map(|topic| topic.suspended_recorder(stale));
+        services.pause_broker(number).unwrap();
+        let [mut longer, mut again] = [longer, again]
             .map(|topic| StaleTopic { world: topic.world.through(&others), ..topic });
-    for StaleTopic { world, .. } in [&longer, &again] {
-        eventually("another leader", || leader_of(world).filter(|now| *now != leader));
-    }
-    again.world.delete_topic();
-    longer.write_and_record();
-    again.write_and_record();
+        for StaleTopic { world, .. } in [&longer, &again] {
+            eventually("another leader", || leader_of(world).filter(|now| *now != leader));
+        }
+        again.world.delete_topic();
+        longer.write_and_record();
+        again.write_and_record();
 
-    for recorder in &suspended {
-        recorder.signal("CONT");
-    }
-    for recorder in &suspended {
-        recorder.expect_log("leases: holding 1 of 1;");
-    }
-    // Their requests must wait at the broker when it resumes.
-    std::thread::park_timeout(Duration::from_secs(1));
-    services.resume_broker(number).unwrap();
-    for StaleTopic { world, end } in [&mut longer, &mut again] {
-        world.produce([ok(8)]);
-        world.expect_position(*end + 1);
-    }
-    suspended.into_iter().for_each(|recorder| drop(recorder.stop()));
+        for recorder in &suspended {
+            recorder.signal("CONT");
+        }
+        for recorder in &suspended {
+            recorder.expect_log("leases: holding 1 of 1;");
+        }
+        // Their requests must wait at the broker when it resumes.
+        std::thread::park_timeout(Duration::from_secs(1));
+        services.resume_broker(number).unwrap();
+        for StaleTopic { world, end } in [&mut longer, &mut again] {
+            world.produce([ok(8)]);
+            world.expect_position(*end + 1);
+        }
+        suspended.into_iter().for_each(|recorder| drop(recorder.stop()));
 
-    let gaps = "select count(*) from availability_gap";
-    assert_eq!(longer.world.offsets(), (0..9).collect::<Vec<_>>());
-    assert_eq!(longer.world.number(gaps), Some(0));
-    assert_eq!(again.world.offsets(), [0, 1, 2, 0, 1, 2, 3, 4, 5]);
-    assert_eq!(again.world.number(gaps), Some(1));
+        let gaps = "select count(*) from availability_gap";
+        assert_eq!(longer.world.offsets(), (0..9).collect::<Vec<_>>());
+        assert_eq!(longer.world.number(gaps), Some(0));
+        assert_eq!(again.world.offsets(), [0, 1, 2, 0, 1, 2, 3, 4, 5]);
+        assert_eq!(again.world.number(gaps), Some(1));
     });
 }
 

@@ -237,7 +237,7 @@ impl Walker {
             let rows = world.database.query(&sql, &[]).unwrap();
             rows.iter().map(|row| (0..row.len()).map(|n| row.get(n)).collect()).collect()
         };
-        let table = &self.table.name;
+        let table = &self.table.name();
         let topic = &self.partition.topic;
         let results: Vec<_> = batches.clone().map(|offset| vec![offset + 2]).collect();
         assert_eq!(of(format!("select topic_offset from \"{table}\" order by id")), results);
