@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use common::domain::Domain;
 use common::identity::Identity;
-use common::kafka::{ProduceRecord, Uuid};
 use common::record::Value;
+use kafka_client::{ProduceRecord, Uuid};
 use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::{ToSql, Type};
 use recorder::batch::Most;
