@@ -40,7 +40,7 @@ use delivery::RunTotals;
 use delivery::producer::ResultProducer;
 use delivery::saver::Saver;
 use delivery::shared_spool::SharedSpool;
-use output::Format;
+use output::OutputFormat;
 use probe::Prober;
 use probe::net::resolver::Sources;
 use reload::Reload;
@@ -253,9 +253,9 @@ fn start_sink(
         }
         Sink::Print { look } => {
             let format = match look {
-                Look::Json => Format::Json,
-                Look::Lines => Format::Lines { url_chars },
-                Look::Picture { in_colour } => Format::Picture { url_chars, in_colour },
+                Look::Json => OutputFormat::Json,
+                Look::Lines => OutputFormat::Lines { url_chars },
+                Look::Picture { in_colour } => OutputFormat::Bars { url_chars, in_colour },
             };
             let run = move || drop(account.try_send(print(&results, &no_more, format)));
             Ok(vec![start("output", Box::new(run))?])
@@ -266,7 +266,7 @@ fn start_sink(
 fn print(
     results: &Receiver<Probed>,
     no_more: &Receiver<Instant>,
-    format: Format,
+    format: OutputFormat,
 ) -> io::Result<RunTotals> {
     match output::run(results, no_more, format, &mut io::stdout().lock()) {
         Ok(unhealthy) => Ok(RunTotals { unhealthy, lost: 0 }),
