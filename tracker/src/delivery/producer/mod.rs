@@ -294,7 +294,7 @@ impl ResultProducer {
         totals.lost += spool.take_unreadable_count();
         let (kept, dropped) = spool.close();
         if kept > 0 {
-            log::info!("{kept} results stay on disk and are sent after the next start");
+            log::info!("{kept} results wait on disk for the next start");
         }
         for (topic, records) in dropped {
             totals.lost += records;
