@@ -161,7 +161,7 @@ impl IssuedNumbers {
         if !std::mem::replace(&mut self.failure_logged, true) {
             let path = self.path.display();
             log::error!(
-                "spool: {path}: {cause}: if this run is killed, its last results are lost without a gap row"
+                "spool: {path}: {cause}: if this run is killed, no gap row will show its last results"
             );
         }
     }
