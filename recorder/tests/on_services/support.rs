@@ -316,7 +316,8 @@ impl World {
         let variables = self.variables(variables);
         let variables: Vec<_> =
             variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let settings = match settings::parse([], &Environment::of(&variables)).unwrap() {
+        let settings = match settings::parse([], &Environment::from_variables(&variables)).unwrap()
+        {
             Action::Record(settings) => *settings,
             other => panic!("{other:?}"),
         };

@@ -354,8 +354,8 @@ impl<'a> Normalizer<'a> {
     fn unknown(&self, name: &str) -> UsageError {
         let long = self.known.iter().map(|flag| &flag.long[2..]);
         UsageError::new(match nearest(name.trim_start_matches('-'), long) {
-            Some(nearest) => format!("there is no flag {name}: expected --{nearest}?"),
-            None => format!("there is no flag {name}: see --help"),
+            Some(nearest) => format!("unknown flag {name}: did you mean --{nearest}?"),
+            None => format!("unknown flag {name}: see --help"),
         })
     }
 }
