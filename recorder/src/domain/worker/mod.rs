@@ -287,3 +287,6 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
