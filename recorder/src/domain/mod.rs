@@ -5,7 +5,7 @@
 //! - [`worker`]: the loop of turns; [`session`]: what is remembered between turns, and
 //!   dropped on any error;
 //! - [`fetch`], [`prefetch`], [`writer`]: from Kafka to the transaction;
-//! - [`resume`], [`legacy`], [`unreadable`]: where reading starts, and what is skipped;
+//! - [`topic`], [`resume`], [`legacy`], [`unreadable`]: where reading starts, and what is skipped;
 //! - [`retry`], [`error`]: what fails, and how long to wait;
 //! - [`services`]: what a worker needs from outside; [`store`]: PostgreSQL.
 
@@ -20,6 +20,7 @@ mod services;
 mod session;
 pub(crate) mod shared;
 mod store;
+mod topic;
 mod unreadable;
 pub(crate) mod worker;
 mod writer;

@@ -7,7 +7,7 @@ use kafka_client::{
     Client, Error as KafkaError, FetchLimits, FetchPosition, Fetched, LogEnd, TopicMetadata, Uuid,
 };
 
-use super::legacy::TableCount;
+use super::legacy::table_count::TableCount;
 use super::resume::ResumePoint;
 use crate::decode::batch::WriteBatch;
 use crate::decode::labels::Labels;

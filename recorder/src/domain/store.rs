@@ -5,7 +5,7 @@ use std::sync::Arc;
 use common::domain::Domain;
 use common::stop::Stop;
 
-use super::legacy::{self, TableCount};
+use super::legacy::table_count::{TableCount, count_table};
 use super::resume::ResumePoint;
 use super::services::RecordStore;
 use super::shared::Shared;
@@ -80,7 +80,7 @@ impl RecordStore for PostgresStore {
 
     fn count_table(&mut self, after_id: i64) -> Result<TableCount, TransactionError> {
         let Shared { database, timings, .. } = &*self.shared;
-        legacy::count_table(database, &self.stop, timings.count_timeout, &self.table, after_id)
+        count_table(database, &self.stop, timings.count_timeout, &self.table, after_id)
     }
 
     fn new_steps(&self) -> Steps {

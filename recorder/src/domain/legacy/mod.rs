@@ -5,60 +5,16 @@
 //! therefore counts beside the stored position, so that a table can be taken over
 //! from 1.1.0, handed back, and taken over again.
 
-use std::time::Duration;
+pub(super) mod table_count;
 
 use common::domain::{Domain, TOPIC_PREFIX, TOPIC_PREFIX_OF_1_1_0, other_prefix};
-use common::stop::Stop;
 use kafka_client::Uuid;
 
+use self::table_count::TableCount;
 use super::error::SessionError;
 use super::resume::{LogRange, RECREATED, ResumePoint, resume, resume_after_gap};
 use super::services::{RecordLog, RecordStore};
-use crate::postgres::domain_table::DomainTable;
-use crate::postgres::error::TransactionError;
-use crate::postgres::pool::Database;
 use crate::transaction::position::{Gap, Partition, Position};
-
-/// What the rows of a table show about the position of 1.1.0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TableCount {
-    /// The highest offset of the rows of this topic. `None` if there are none.
-    pub(crate) highest_offset: Option<i64>,
-    /// The highest `id` of all rows; 0 if there are none.
-    pub(crate) last_id: i64,
-}
-
-impl TableCount {
-    fn next_offset(&self) -> Option<i64> {
-        self.highest_offset.map(|highest| highest.saturating_add(1))
-    }
-}
-
-/// Reads the highest offset of the rows with an `id` above `after_id`. This reads
-/// the whole table, so its time-out is long.
-pub(super) fn count_table(
-    database: &Database,
-    stop: &Stop,
-    timeout: Duration,
-    table: &DomainTable,
-    after_id: i64,
-) -> Result<TableCount, TransactionError> {
-    database.transaction(stop, timeout, |transaction| {
-        transaction.batch("set local statement_timeout = '10min'")?;
-        let rows = transaction.query(
-            &format!(
-                r#"select max("topic_offset") filter (where "id" > $1::bigint),
-                    coalesce(max("id"), 0)::bigint from {}"#,
-                table.quoted()
-            ),
-            &[&after_id],
-        )?;
-        let none = TableCount { highest_offset: None, last_id: 0 };
-        rows.first().map_or(Ok(none), |row| {
-            Ok(TableCount { highest_offset: row.try_get(0)?, last_id: row.try_get(1)? })
-        })
-    })
-}
 
 /// Whether the table shows the position of 1.1.0: only if the topic has the prefix of
 /// 1.1.0, and no record of the topic with the current prefix was recorded.

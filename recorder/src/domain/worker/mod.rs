@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::domain::Domain;
 use common::stop::Stop;
-use kafka_client::{Client, Error as KafkaError, FetchLimits};
+use kafka_client::{Client, Error as KafkaError, FetchLimits, TopicMetadata};
 
 use super::error::SessionError;
 use super::fetch::{PartitionReader, fetch, fetch_positions, prefetch_positions};
@@ -17,6 +17,7 @@ use super::services::{Clock, RecordLog, RecordStore, SystemClock};
 use super::session::Session;
 use super::shared::Shared;
 use super::store::PostgresStore;
+use super::topic::DomainTopic;
 use super::unreadable::UnreadableBatches;
 use super::writer::DomainWriter;
 use crate::decode::batch::BatchLimits;
@@ -30,17 +31,16 @@ pub(crate) const STACK_BYTES: usize = 512 * 1024;
 /// The worker of one domain.
 #[derive(Debug)]
 pub(crate) struct DomainWorker<L, S: RecordStore, C> {
-    pub(super) domain: Domain,
-    pub(super) topic: String,
-    pub(super) shared: Arc<Shared>,
+    domain: Domain,
+    shared: Arc<Shared>,
     stop: Stop,
-    pub(super) log: L,
-    pub(super) clock: C,
-    pub(super) writer: DomainWriter<S>,
-    pub(super) retry: RetryState,
+    topic: DomainTopic<L>,
+    clock: C,
+    writer: DomainWriter<S>,
+    retry: RetryState,
     unreadable: UnreadableBatches,
     /// Whether the table of 1.1.0 was taken into account since the start.
-    pub(super) is_table_counted: bool,
+    is_table_counted: bool,
     /// Whether the index of smart mode needs no more attention.
     is_index_settled: bool,
     session: Option<Session<S::Steps>>,
@@ -66,17 +66,17 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         shared: Arc<Shared>,
         stop: Stop,
     ) -> Self {
+        let prefix = shared.topic_prefix.clone();
         Self {
-            log,
-            clock,
             writer: DomainWriter::new(store, topic.clone(), Arc::clone(&shared)),
+            topic: DomainTopic::new(log, topic, domain.clone(), prefix),
+            clock,
             retry: RetryState::new(domain.clone(), Arc::clone(&shared)),
             unreadable: UnreadableBatches::new(shared.timings.unreadable_batch_after),
             is_table_counted: false,
             is_index_settled: !shared.smart,
             session: None,
             domain,
-            topic,
             shared,
             stop,
         }
@@ -154,6 +154,59 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         Ok(session)
     }
 
+    fn find_topic(&mut self) -> Result<TopicMetadata, SessionError> {
+        self.topic.find(!self.retry.is_missing_topic_logged())
+    }
+
+    /// Starts to read the partitions that are not read yet.
+    fn add_partitions(
+        &mut self,
+        session: &mut Session<S::Steps>,
+        topic: &TopicMetadata,
+    ) -> Result<(), SessionError> {
+        let mut first_failure = None;
+        let mut failed_leaders = Vec::new();
+        for metadata in &topic.partitions {
+            // Another partition of a leader that failed would wait for the same time-out.
+            if session.reads(metadata.index) || failed_leaders.contains(&metadata.leader) {
+                continue;
+            }
+            self.writer.check_lease()?;
+            let (store, is_table_counted) = (&mut self.writer.store, self.is_table_counted);
+            match self.topic.resume_partition(store, metadata.index, topic, is_table_counted) {
+                Ok(reader) => session.add(reader),
+                Err(failure) if failure.is_of_partition() => {
+                    failed_leaders.push(metadata.leader);
+                    first_failure.get_or_insert(failure);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        session.is_complete = true;
+        session.refresh_at = self.clock.now() + self.shared.timings.topic_refresh_interval;
+        if let Some(failure) = first_failure {
+            self.set_aside(session, failure)?;
+        }
+        self.is_table_counted = true;
+        Ok(())
+    }
+
+    /// Continues without the partition that failed, which is retried after a delay. Fails
+    /// if no partition is left.
+    fn set_aside(
+        &mut self,
+        session: &mut Session<S::Steps>,
+        failure: SessionError,
+    ) -> Result<(), SessionError> {
+        if session.readers.is_empty() {
+            return Err(failure);
+        }
+        session.is_complete = false;
+        session.prefetched = None;
+        session.refresh_at = self.clock.now() + self.retry.record_failure(&failure);
+        Ok(())
+    }
+
     /// Smart mode works without its index. If the index can't be created, that is
     /// logged once for all domains.
     fn ensure_target_index(&mut self) -> Result<(), SessionError> {
@@ -183,11 +236,11 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             Some(fetched) => fetched,
             None => {
                 let positions = fetch_positions(readers);
-                fetch(&mut self.log, &positions, &fetch_limits, batch_limits, labels)
+                fetch(&mut self.topic.log, &positions, &fetch_limits, batch_limits, labels)
             }
         };
         self.writer.check_lease()?;
-        let (log, writer) = (&mut self.log, &mut self.writer);
+        let (log, writer) = (&mut self.topic.log, &mut self.writer);
         let prefetch = prefetch_positions(readers, &fetched).and_then(|positions| {
             let permit = self.shared.prefetch_permits.try_acquire()?;
             Some((positions, permit))
@@ -262,7 +315,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             }
             _ => return Err(failure),
         };
-        self.skip(reader, &point)
+        self.topic.skip(&mut self.writer.store, reader, &point)
     }
 
     fn fetch_limits(&self, partitions: usize) -> FetchLimits {
@@ -280,7 +333,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             let next_offset = position.next_offset;
             let group_offset = &self.shared.group_offset;
             if *committed != Some(next_offset)
-                && group_offset.commit(&mut self.log, partition, next_offset, &self.clock)
+                && group_offset.commit(&mut self.topic.log, partition, next_offset, &self.clock)
             {
                 *committed = Some(next_offset);
             }

@@ -6,17 +6,18 @@ use std::time::Instant;
 
 use common::stop::{self, Stopper};
 use kafka_client::{
-    FetchPosition, Fetched, FetchedRecord, LogEnd, PartitionMetadata, Security, TopicMetadata, Uuid,
+    FetchPosition, Fetched, FetchedRecord, LogEnd, PartitionMetadata, Security, Uuid,
 };
 use postgres_client::{PostgresSettings, PostgresUri};
 
 use super::super::group_offset::DashboardOffset;
-use super::super::legacy::TableCount;
+use super::super::legacy::table_count::TableCount;
 use super::super::prefetch::Semaphore;
 use super::super::resume::ResumePoint;
 use super::*;
 use crate::decode::batch::WriteBatch;
 use crate::decode::labels::Labels;
+use crate::lease::kafka_health::KafkaHealth;
 use crate::postgres::pool::Database;
 use crate::report::outage_log::SharedOutage;
 use crate::timings::Timings;
@@ -227,7 +228,7 @@ fn shared(lease_confirmed_at: Instant) -> Arc<Shared> {
         postgres_refusals: SharedOutage::new("postgresql"),
         kafka: Arc::new(kafka_client::Settings::new(Vec::new(), Security::Plain)),
         kafka_outage: SharedOutage::new("kafka"),
-        kafka_health: Default::default(),
+        kafka_health: KafkaHealth::new(timings.kafka_unreachable_after),
         lease: Default::default(),
         fetch_wait_ms: 0.into(),
         fetch_bytes: 0.into(),
@@ -244,7 +245,7 @@ fn shared(lease_confirmed_at: Instant) -> Arc<Shared> {
 }
 
 fn extend_lease(shared: &Shared, confirmed_at: Instant) {
-    shared.lease.confirm(confirmed_at, Instant::now() + Duration::from_secs(3_600));
+    shared.lease.extend(confirmed_at, Instant::now() + Duration::from_secs(3_600));
 }
 
 /// A worker of a topic with these partitions.
@@ -268,10 +269,10 @@ fn a_turn_writes_what_it_fetches_and_moves_the_position() {
     let (mut worker, _stopper) = worker(&[(0, 3), (5, 6)]);
     assert_eq!(worker.turn(), Duration::ZERO);
     assert_eq!([next_offset(&worker, 0), next_offset(&worker, 1)], [3, 6]);
-    assert_eq!(worker.log.committed, HashMap::from([(0, 3), (1, 6)]));
+    assert_eq!(worker.topic.log.committed, HashMap::from([(0, 3), (1, 6)]));
     assert_eq!(worker.shared.metrics.records_quarantined.get(), 4);
     // The session goes on: nothing is read from the store again.
-    worker.log.partitions[0].1 = 4;
+    worker.topic.log.partitions[0].1 = 4;
     assert_eq!(worker.turn(), Duration::ZERO);
     assert_eq!(next_offset(&worker, 0), 4);
     assert_eq!((worker.writer.store.sessions, worker.writer.store.written_by), (1, vec![1, 1, 1]));
@@ -282,7 +283,7 @@ fn a_turn_writes_what_it_fetches_and_moves_the_position() {
 fn an_error_drops_the_session_and_the_steps() {
     let (mut worker, _stopper) = worker(&[(0, 3)]);
     worker.turn();
-    worker.log.partitions[0].1 = 5;
+    worker.topic.log.partitions[0].1 = 5;
     worker.writer.store.next_error = Some(TransactionError::MergeTargetMissing);
     assert!(worker.turn() > Duration::ZERO);
     assert_eq!(next_offset(&worker, 0), 3);
@@ -296,7 +297,7 @@ fn an_error_drops_the_session_and_the_steps() {
 fn an_error_in_one_partition_drops_the_steps_for_the_others() {
     let (mut worker, _stopper) = worker(&[(0, 3), (0, 3)]);
     worker.turn();
-    (worker.log.partitions[0].1, worker.log.partitions[1].1) = (5, 5);
+    (worker.topic.log.partitions[0].1, worker.topic.log.partitions[1].1) = (5, 5);
     worker.writer.store.next_error = Some(TransactionError::MergeTargetMissing);
     assert!(worker.turn() > Duration::ZERO);
     assert_eq!([next_offset(&worker, 0), next_offset(&worker, 1)], [3, 5]);
@@ -308,7 +309,7 @@ fn a_fenced_worker_waits_until_its_lease_is_confirmed_again() {
     let (mut worker, _stopper) = worker(&[(0, 3)]);
     worker.turn();
     // Another recorder moves the position.
-    worker.log.partitions[0].1 = 5;
+    worker.topic.log.partitions[0].1 = 5;
     worker.writer.store.positions.get_mut(&0).unwrap().next_offset = 4;
     worker.turn();
     let poll = worker.shared.timings.lease_poll_interval;
@@ -331,7 +332,7 @@ fn without_a_lease_nothing_is_read_or_written() {
 fn records_that_kafka_removed_become_a_gap_with_the_new_position() {
     let (mut worker, _stopper) = worker(&[(0, 3)]);
     worker.turn();
-    worker.log.partitions[0] = (7, 9);
+    worker.topic.log.partitions[0] = (7, 9);
     assert_eq!(worker.turn(), Duration::ZERO);
     assert_eq!((next_offset(&worker, 0), &worker.writer.store.gaps[..]), (7, &[(3, Some(7))][..]));
     worker.turn();
@@ -343,7 +344,7 @@ fn records_that_kafka_removed_become_a_gap_with_the_new_position() {
 fn a_new_partition_is_read_after_the_refresh_interval() {
     let (mut worker, _stopper) = worker(&[(0, 3)]);
     worker.turn();
-    worker.log.partitions.push((0, 2));
+    worker.topic.log.partitions.push((0, 2));
     let interval = worker.shared.timings.topic_refresh_interval;
     worker.clock.advance(interval - Duration::from_nanos(1));
     worker.turn();
