@@ -10,11 +10,11 @@
 //!                     PostgreSQL (leases)             Kafka       PostgreSQL (rows, position)
 //! ```
 //!
-//! - [`discovery`] asks the brokers for topics and records whether Kafka is reachable.
-//! - [`supervisor`] renews the leases in PostgreSQL ([`lease`]), by which several
+//! - `discovery` asks the brokers for topics and records whether Kafka is reachable.
+//! - `supervisor` renews the leases in PostgreSQL (`lease`), by which several
 //!   recorders share the domains. It starts a worker for each lease that it acquires and
 //!   stops the worker of each lease that it hands over.
-//! - A worker ([`domain`]) fetches records, turns them into rows ([`decode`]) and writes
+//! - A worker (`domain`) fetches records, turns them into rows ([`decode`]) and writes
 //!   the rows and the new position in one transaction ([`transaction`]), without results
 //!   that are recorded already. Smart mode merges healthy rows in that transaction.
 //! - [`replay`] and [`schema`] are the subcommands.
@@ -22,15 +22,15 @@
 //! [`run`] starts the threads of discovery and supervisor, and owns their channels.
 
 pub mod decode;
-pub(crate) mod discovery;
-pub mod domain;
-pub(crate) mod lease;
+mod discovery;
+mod domain;
+mod lease;
 pub mod postgres;
 pub mod replay;
 pub mod report;
 pub mod schema;
 pub mod settings;
-pub(crate) mod supervisor;
+mod supervisor;
 pub mod timings;
 pub mod transaction;
 

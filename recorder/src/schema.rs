@@ -16,6 +16,9 @@ use crate::postgres::tables::{self, Table};
 use crate::timings::Timings;
 use crate::transaction;
 
+/// Appended to errors of a database user who may not complete the schema.
+pub(crate) const SCHEMA_HINT: &str = " (`recorder schema` prints what must be there)";
+
 /// The SQLSTATE of a lock that was not available in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 

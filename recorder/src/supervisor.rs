@@ -11,13 +11,13 @@ use common::stop::{self, Stop, Stopper};
 use crossbeam_channel::{Receiver, bounded, select};
 use crossbeam_utils::sync::WaitGroup;
 
-use crate::domain::retry::SCHEMA_HINT;
 use crate::domain::shared::SharedState;
 use crate::domain::worker::{DomainWorker, STACK_BYTES};
 use crate::lease::plan::{LeaseSnapshot, plan_changes};
 use crate::lease::store::LeaseStore;
 use crate::postgres::error::TransactionError;
 use crate::report::outage_log::GRACE;
+use crate::schema::SCHEMA_HINT;
 use crate::settings::domains::DomainSelection;
 
 /// The most bytes that the last fetches of all domains may hold together.

@@ -15,7 +15,7 @@ pub(crate) mod group_offset;
 mod legacy;
 pub(crate) mod prefetch;
 mod resume;
-pub(crate) mod retry;
+mod retry;
 mod services;
 mod session;
 pub(crate) mod shared;

@@ -11,9 +11,7 @@ use super::error::SessionError;
 use super::shared::SharedState;
 use crate::postgres::error::TransactionError;
 use crate::report::outage_log::GRACE;
-
-/// The hint for a user of the database who may not complete the schema.
-pub(crate) const SCHEMA_HINT: &str = " (`recorder schema` prints what must be there)";
+use crate::schema::SCHEMA_HINT;
 
 /// The failures of one domain since it last worked.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! `recorder replay`: tries the records in quarantine again, with the labels of the
 //! database and the rules of this version.
 //!
-//! A record becomes a row and leaves the quarantine in one transaction ([`batch`]), so
+//! A record becomes a row and leaves the quarantine in one transaction (`batch`), so
 //! that it is recorded once, even if processes are killed or several replays run. No
 //! position moves, and no mark is stored: the recorder did both when it put the record
 //! into quarantine.
@@ -20,12 +20,11 @@ use common::domain::{Domain, TOPIC_PREFIX_OF_1_1_0};
 use common::stop::{SignalThread, Stop};
 use postgres_client::ConnectError;
 
-use crate::domain::retry::SCHEMA_HINT;
 use crate::postgres::domain_table::DomainTable;
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::{Database, Transaction};
 use crate::report::outage_log::{GRACE, SharedOutage};
-use crate::schema;
+use crate::schema::{self, SCHEMA_HINT};
 use crate::settings::ReplaySettings;
 use crate::settings::domains::DomainSelection;
 use crate::timings::Timings;
