@@ -199,6 +199,7 @@ fn help_and_version_are_printed() {
         assert!(text.contains("\n  print             Prints things.\n"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     }
+    assert_eq!(options(&["nonsense", "-h"]), options(&["-h"]));
     assert_eq!(options(&["--version"]).unwrap_err(), "watch 1.0\n");
 }
 
