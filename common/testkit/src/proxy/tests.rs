@@ -6,7 +6,7 @@ use kafka_protocol::messages::ApiKey;
 use super::*;
 use crate::services::{connect, shared};
 
-const SOON: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn client(proxy: &KafkaProxy) -> Client {
     let mut settings =
@@ -16,67 +16,68 @@ fn client(proxy: &KafkaProxy) -> Client {
     Client::new(Arc::new(settings))
 }
 
-/// Goes red when `move_to` leaves the address as it is.
+/// Metadata and coordinator responses name the proxy's addresses only.
 #[test]
-fn a_client_of_the_proxy_learns_of_the_proxy_alone() {
+fn clients_get_the_addresses_of_the_proxy_only() {
     let proxy = KafkaProxy::start(&shared().unwrap().kafka_plain).unwrap();
     let mut client = client(&proxy);
     client.topics(&[]).unwrap();
-    let seen = proxy.tell(ApiKey::FindCoordinator, 0, Side::Answer, Fault::Cut(usize::MAX));
+    let seen = proxy.add_rule(ApiKey::FindCoordinator, 0, Direction::Response, ProxyFault::Cut(usize::MAX));
     let _ = client.committed_offset("proxied", "nothing", 0);
-    let asked = proxy.tell(ApiKey::OffsetFetch, 0, Side::Request, Fault::Cut(usize::MAX));
-    // A coordinator that has just been made may not be there at once.
-    let deadline = Instant::now() + SOON;
+    let asked = proxy.add_rule(ApiKey::OffsetFetch, 0, Direction::Request, ProxyFault::Cut(usize::MAX));
+    // A new coordinator may not be available at once.
+    let deadline = Instant::now() + TIMEOUT;
     while client.committed_offset("proxied", "nothing", 0).is_err() && Instant::now() < deadline {}
     assert!(seen.matched() && asked.matched() && !asked.fired());
 }
 
-/// Goes red when `pass` closes nothing, or forgets to fire.
+/// Each fault acts on the request that the rule names, and the handle reports it.
 #[test]
-fn the_nth_request_is_cut_held_or_swallowed() {
+fn the_nth_request_is_cut_held_or_discarded() {
     let proxy = KafkaProxy::start(&shared().unwrap().kafka_plain).unwrap();
     let mut client = client(&proxy);
     client.topics(&[]).unwrap();
 
-    let third = proxy.tell(ApiKey::Metadata, 2, Side::Answer, Fault::Swallow);
+    let third = proxy.add_rule(ApiKey::Metadata, 2, Direction::Response, ProxyFault::Discard);
     client.topics(&[]).unwrap();
     client.topics(&[]).unwrap();
     assert!(!third.matched());
     assert!(client.topics(&[]).is_err());
     assert!(third.fired());
 
-    // A connection that was good before is made again, a new one is not.
+    // The client reconnects once when an established connection breaks. It does not retry a new
+    // one.
     client.topics(&[]).unwrap();
-    let cut = proxy.tell(ApiKey::Metadata, 0, Side::Request, Fault::Cut(7));
+    let cut = proxy.add_rule(ApiKey::Metadata, 0, Direction::Request, ProxyFault::Cut(7));
     client.topics(&[]).unwrap();
-    assert_eq!((cut.fired(), cut.bytes()), (true, 7));
+    assert_eq!((cut.fired(), cut.bytes_passed()), (true, 7));
 
-    let held = proxy.tell(ApiKey::Metadata, 0, Side::Answer, Fault::Hold);
+    let held = proxy.add_rule(ApiKey::Metadata, 0, Direction::Response, ProxyFault::Hold);
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| client.topics(&[]));
-        assert!(held.wait(SOON));
+        assert!(held.wait_until_fired(TIMEOUT));
         held.release();
         asking.join().unwrap().unwrap();
     });
 }
 
-/// Goes red when `Rules::end` releases nothing: the drop would wait for ever.
+/// Dropping a proxy releases held messages, else the drop would never return.
 #[test]
-fn a_proxy_that_ends_holds_nothing() {
+fn dropping_the_proxy_releases_held_messages() {
     let proxy = KafkaProxy::start(&shared().unwrap().kafka_plain).unwrap();
     let mut client = client(&proxy);
-    let held = proxy.tell(ApiKey::ApiVersions, 0, Side::Request, Fault::Hold);
+    let held = proxy.add_rule(ApiKey::ApiVersions, 0, Direction::Request, ProxyFault::Hold);
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| client.topics(&[]));
-        assert!(held.wait(SOON));
+        assert!(held.wait_until_fired(TIMEOUT));
         drop(proxy);
         let _ = asking.join().unwrap();
     });
 }
 
-/// Goes red when a way forgets its cut after one message.
+/// A cut counts bytes across messages.
 #[test]
-fn a_cut_finds_its_place_in_a_transaction() {
+fn a_cut_acts_at_any_byte_of_a_transaction() {
     let services = shared().unwrap();
     let server = format!("{}:{}", "127.0.0.1", services.postgres_port).parse().unwrap();
     let proxy = PostgresProxy::start(server).unwrap();
@@ -85,7 +86,7 @@ fn a_cut_finds_its_place_in_a_transaction() {
         services.postgres_password,
         proxy.address()
     );
-    let run = |told: &Told| {
+    let run = |handle: &RuleHandle| {
         let mut client = connect(&services, &uri).unwrap();
         let mut work = || {
             client.batch_execute("begin")?;
@@ -93,17 +94,17 @@ fn a_cut_finds_its_place_in_a_transaction() {
             client.batch_execute("commit")
         };
         let done = work();
-        (done.is_ok(), told.fired())
+        (done.is_ok(), handle.fired())
     };
-    let count = proxy.tell(b'Q', "begin", 0, Side::Answer, Fault::Cut(usize::MAX));
+    let count = proxy.add_rule(b'Q', "begin", 0, Direction::Response, ProxyFault::Cut(usize::MAX));
     assert_eq!(run(&count), (true, false));
-    let all = count.bytes();
+    let all = count.bytes_passed();
     assert!(all > 60, "{all}");
     for bytes in [0, 1, all / 2, all - 1] {
-        let cut = proxy.tell(b'Q', "begin", 0, Side::Answer, Fault::Cut(bytes));
+        let cut = proxy.add_rule(b'Q', "begin", 0, Direction::Response, ProxyFault::Cut(bytes));
         assert_eq!(run(&cut), (false, true), "{bytes} of {all}");
-        assert_eq!(cut.bytes(), bytes);
+        assert_eq!(cut.bytes_passed(), bytes);
     }
-    let swallowed = proxy.tell(b'Q', "nobody says this", 0, Side::Request, Fault::Swallow);
+    let swallowed = proxy.add_rule(b'Q', "no such statement", 0, Direction::Request, ProxyFault::Discard);
     assert_eq!(run(&swallowed), (true, false));
 }

@@ -1,13 +1,13 @@
-//! Answers as bytes.
+//! HTTP responses as bytes.
 
 use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
-/// A status line and headers, ready for a body. Each header is `name: value`.
-pub fn head_of(status: u16, headers: &[&str]) -> Vec<u8> {
-    let mut head = format!("HTTP/1.1 {status} As The Site Says\r\n");
+/// Returns a status line and headers. Each header is `name: value`.
+pub fn head(status: u16, headers: &[&str]) -> Vec<u8> {
+    let mut text = format!("HTTP/1.1 {status} As The Site Says\r\n");
     for header in headers {
         head.push_str(header);
         head.push_str("\r\n");
@@ -16,31 +16,31 @@ pub fn head_of(status: u16, headers: &[&str]) -> Vec<u8> {
     head.into_bytes()
 }
 
-/// An answer with a body of known length.
+/// Returns a response with a `Content-Length` header.
 pub fn with_length(status: u16, headers: &[&str], body: &[u8]) -> Vec<u8> {
     let length = format!("Content-Length: {}", body.len());
     let headers = [headers, &[length.as_str()]].concat();
-    [head_of(status, &headers), body.to_vec()].concat()
+    [head(status, &headers), body.to_vec()].concat()
 }
 
-/// An answer of this status with a short page.
+/// Returns a response with this status and a short page.
 pub fn answer(status: u16) -> Vec<u8> {
     with_length(status, &["Content-Type: text/html"], b"<html><title>A page</title></html>\n")
 }
 
-/// An answer of status 200 with this page.
+/// Returns a response with status 200 and this page.
 pub fn page(body: &str) -> Vec<u8> {
     with_length(200, &["Content-Type: text/html; charset=utf-8"], body.as_bytes())
 }
 
-/// A redirect of this status.
+/// Returns a redirect with this status.
 pub fn redirect(status: u16, location: &str) -> Vec<u8> {
     with_length(status, &[&format!("Location: {location}")], b"")
 }
 
-/// An answer of status 200 whose body comes in chunks.
+/// Returns a response with status 200 and a chunked body.
 pub fn chunked(chunks: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = head_of(200, &["Transfer-Encoding: chunked"]);
+    let mut bytes = head(200, &["Transfer-Encoding: chunked"]);
     for chunk in chunks.iter().chain([&b"".as_slice()]) {
         bytes.extend(format!("{:x}\r\n", chunk.len()).bytes());
         bytes.extend_from_slice(chunk);
@@ -49,7 +49,7 @@ pub fn chunked(chunks: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
-/// Packs a body as gzip.
+/// Compresses a body as gzip.
 pub fn gzip(body: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     // Writing to a Vec can't fail.
@@ -57,14 +57,14 @@ pub fn gzip(body: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap_or_default()
 }
 
-/// Packs a body as "deflate" by the standard: with zlib's frame.
+/// Compresses a body as "deflate" with the zlib header, as the standard requires.
 pub fn deflate_zlib(body: &[u8]) -> Vec<u8> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
     let _ = encoder.write_all(body);
     encoder.finish().unwrap_or_default()
 }
 
-/// Packs a body as "deflate" without zlib's frame, as some servers do.
+/// Compresses a body as "deflate" without the zlib header, as some servers do.
 pub fn deflate_raw(body: &[u8]) -> Vec<u8> {
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
     let _ = encoder.write_all(body);

@@ -1,4 +1,4 @@
-//! A DNS server on loopback that answers, or fails, as it is told.
+//! A DNS server on loopback with scripted responses and failures.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,58 +11,57 @@ use std::time::Duration;
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
 
-mod does;
+mod behaviour;
 
-pub use does::{Does, Kind};
+pub use behaviour::{Behaviour, QueryType};
 
-/// How long a silent TCP client is waited for.
-const TCP_WAIT: Duration = Duration::from_secs(2);
+/// Read time-out for a TCP client.
+const TCP_READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often a free port for both protocols is looked for.
+/// Attempts to find a port that is free for both UDP and TCP.
 const PORT_TRIES: usize = 20;
 
-/// A question as it came.
+/// A query as the server received it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// In lower case, without the final dot.
+pub struct ReceivedQuery {
+    /// The name, in lower case, without the final dot.
     pub name: String,
-    /// Which record.
-    pub kind: Kind,
-    /// The message's id.
+    /// The record type.
+    pub kind: QueryType,
+    /// The id of the message.
     pub id: u16,
-    /// The port that it came from.
+    /// The client's source port.
     pub port: u16,
 }
 
-type Rules = HashMap<(String, Kind), Does>;
+type Rules = HashMap<(String, QueryType), Behaviour>;
 
-/// The server; it ends when it is dropped. Names that it is not told of do not
-/// exist.
+/// A running server. Dropping it stops the server. Names without a rule get NXDOMAIN.
 pub struct DnsServer {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<DnsServerState>,
     threads: Vec<JoinHandle<()>>,
 }
 
-struct Shared {
+struct DnsServerState {
     rules: Rules,
-    asked: Mutex<Vec<Asked>>,
+    queries: Mutex<Vec<ReceivedQuery>>,
     stopping: AtomicBool,
 }
 
 impl DnsServer {
-    /// Starts on a free port of 127.0.0.1, by UDP and TCP. Names are in lower
+    /// Starts a server on a free UDP and TCP port of 127.0.0.1. Names in `rules` are in lower
     /// case, without the final dot.
     ///
     /// # Errors
-    /// When no port is to be had.
-    pub fn start(rules: &[(&str, Kind, Does)]) -> io::Result<Self> {
+    /// Fails if no port is free for both protocols.
+    pub fn start(rules: &[(&str, QueryType, Behaviour)]) -> io::Result<Self> {
         let (udp, tcp) = sockets()?;
         let rules =
-            rules.iter().map(|(name, kind, does)| (((*name).to_owned(), *kind), does.clone()));
-        let shared = Arc::new(Shared {
+            rules.iter().map(|(name, kind, behaviour)| (((*name).to_owned(), *kind), behaviour.clone()));
+        let shared = Arc::new(DnsServerState {
             rules: rules.collect(),
-            asked: Mutex::default(),
+            queries: Mutex::default(),
             stopping: AtomicBool::new(false),
         });
         let address = udp.local_addr()?;
@@ -78,19 +77,19 @@ impl DnsServer {
         Ok(Self { address, shared, threads })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What was asked for so far, by UDP and TCP.
-    pub fn asked(&self) -> Vec<(String, Kind)> {
-        self.questions().into_iter().map(|asked| (asked.name, asked.kind)).collect()
+    /// Name and type of all queries so far, by UDP and TCP.
+    pub fn queried_names(&self) -> Vec<(String, QueryType)> {
+        self.queries().into_iter().map(|query| (query.name, query.kind)).collect()
     }
 
-    /// All questions so far, by UDP and TCP.
-    pub fn questions(&self) -> Vec<Asked> {
-        self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// All queries so far, by UDP and TCP.
+    pub fn queries(&self) -> Vec<ReceivedQuery> {
+        self.shared.queries.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -120,7 +119,7 @@ fn sockets() -> io::Result<(UdpSocket, TcpListener)> {
     Err(ErrorKind::AddrInUse.into())
 }
 
-fn serve_udp(socket: &UdpSocket, shared: &Shared) {
+fn serve_udp(socket: &UdpSocket, shared: &DnsServerState) {
     let mut buffer = [0; 4096];
     thread::scope(|scope| {
         while let Ok((count, from)) = socket.recv_from(&mut buffer) {
@@ -141,18 +140,18 @@ fn serve_udp(socket: &UdpSocket, shared: &Shared) {
     });
 }
 
-fn serve_tcp(listener: &TcpListener, shared: &Shared) {
+fn serve_tcp(listener: &TcpListener, shared: &DnsServerState) {
     while let Ok((socket, from)) = listener.accept() {
         if shared.stopping.load(Ordering::SeqCst) {
             return;
         }
-        // What the other side does to the connection is its own matter.
+        // Errors of this connection concern the client only.
         let _ = serve_one_tcp(socket, from, shared);
     }
 }
 
-fn serve_one_tcp(mut socket: TcpStream, from: SocketAddr, shared: &Shared) -> io::Result<()> {
-    socket.set_read_timeout(Some(TCP_WAIT))?;
+fn serve_one_tcp(mut socket: TcpStream, from: SocketAddr, shared: &DnsServerState) -> io::Result<()> {
+    socket.set_read_timeout(Some(TCP_READ_TIMEOUT))?;
     let mut length = [0; 2];
     socket.read_exact(&mut length)?;
     let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
@@ -166,22 +165,22 @@ fn serve_one_tcp(mut socket: TcpStream, from: SocketAddr, shared: &Shared) -> io
     Ok(())
 }
 
-impl Shared {
-    /// What to send, each after its delay.
+impl DnsServerState {
+    /// The responses to a query, each with its delay.
     fn answers(&self, bytes: &[u8], from: SocketAddr, by_tcp: bool) -> Vec<(Duration, Vec<u8>)> {
         let Ok(question) = Message::from_vec(bytes) else { return Vec::new() };
         let Some(query) = question.queries.first() else { return Vec::new() };
         let kind = match query.query_type() {
-            RecordType::A => Kind::A,
-            RecordType::AAAA => Kind::Aaaa,
+            RecordType::A => QueryType::A,
+            RecordType::AAAA => QueryType::Aaaa,
             _ => return Vec::new(),
         };
         let name = query.name().to_ascii().trim_end_matches('.').to_ascii_lowercase();
-        let asked = Asked { name, kind, id: question.metadata.id, port: from.port() };
-        let key = (asked.name.clone(), kind);
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
-        let does = self.rules.get(&key).unwrap_or(&Does::NoSuchName);
-        does.answers(&question, query, by_tcp)
+        let received = ReceivedQuery { name, kind, id: question.metadata.id, port: from.port() };
+        let key = (received.name.clone(), kind);
+        self.queries.lock().unwrap_or_else(PoisonError::into_inner).push(received);
+        let behaviour = self.rules.get(&key).unwrap_or(&Behaviour::NxDomain);
+        behaviour.answers(&question, query, by_tcp)
             .into_iter()
             .filter_map(|(delay, answer)| Some((delay, answer.into_bytes()?)))
             .collect()

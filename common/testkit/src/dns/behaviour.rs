@@ -1,4 +1,4 @@
-//! What the server can do on a question.
+//! Scripted responses of the DNS server.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,66 +7,66 @@ use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, SOA};
 use hickory_proto::rr::{Name, RData, Record};
 
-/// The types that are asked for.
+/// The query types that the server answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// IPv4.
+pub enum QueryType {
+    /// IPv4 address.
     A,
-    /// IPv6.
+    /// IPv6 address.
     Aaaa,
 }
 
-/// What the server does on a question.
+/// What the server does for one query.
 #[derive(Debug, Clone)]
-pub enum Does {
-    /// Answers with these addresses, of either family.
+pub enum Behaviour {
+    /// Responds with these addresses, of either family.
     Addresses(Vec<IpAddr>),
-    /// Answers with aliases, each of the one before, and the addresses of the last.
+    /// Responds with a chain of aliases and the addresses of the last one.
     Aliases(Vec<&'static str>, Vec<IpAddr>),
-    /// Answers with two aliases of each other.
+    /// Responds with two aliases that point at each other.
     AliasLoop,
-    /// Answers that there is no such record.
+    /// Responds without error and without records.
     NoData,
-    /// Answers NXDOMAIN.
-    NoSuchName,
-    /// Answers SERVFAIL.
+    /// Responds with NXDOMAIN.
+    NxDomain,
+    /// Responds with SERVFAIL.
     ServerFailure,
-    /// Answers REFUSED, without the question.
+    /// Responds with REFUSED, without the question section.
     Refused,
-    /// Answers FORMERR to a question with EDNS, else as told.
-    WithoutEdns(Box<Does>),
-    /// Says nothing.
-    Silent,
-    /// Answers after a while.
-    Late(Duration, Box<Does>),
-    /// Answers by UDP that the answer is too long, by TCP as told.
-    Truncated(Box<Does>),
-    /// Answers with another id.
-    WrongId(Box<Does>),
-    /// Answers to another question.
-    OtherQuestion(Box<Does>),
-    /// Answers with the question's name in capitals.
-    OtherCase(Box<Does>),
-    /// Names the servers of a zone above, as one that does not recurse.
+    /// Responds with FORMERR to a query with EDNS. Other queries get the inner behaviour.
+    RejectEdns(Box<Behaviour>),
+    /// Sends no response.
+    NoAnswer,
+    /// Delays the inner behaviour.
+    Delayed(Duration, Box<Behaviour>),
+    /// Sets the truncation flag by UDP. TCP queries get the inner behaviour.
+    Truncated(Box<Behaviour>),
+    /// Responds with a wrong message id.
+    WrongId(Box<Behaviour>),
+    /// Responds to a different question.
+    WrongQuestion(Box<Behaviour>),
+    /// Responds with the name in upper case.
+    UppercaseName(Box<Behaviour>),
+    /// Responds with a referral to the parent zone's servers, as a server without recursion does.
     Referral,
-    /// Answers with records that hold for so many seconds.
-    For(u32, Box<Does>),
-    /// Adds the zone's SOA record, whose own time and `minimum` are so many seconds.
-    WithSoa(u32, u32, Box<Does>),
-    /// Sends bytes that are no DNS message.
+    /// Sets the TTL of all answer records, in seconds.
+    WithTtl(u32, Box<Behaviour>),
+    /// Adds an SOA record with this TTL and this `minimum`, in seconds.
+    WithSoa(u32, u32, Box<Behaviour>),
+    /// Sends bytes that are not a DNS message.
     Garbage,
-    /// Does several things on one question.
-    Both(Box<Does>, Box<Does>),
+    /// Sends the responses of both behaviours.
+    Both(Box<Behaviour>, Box<Behaviour>),
 }
 
-/// What is sent.
-pub(super) enum Answer {
+/// A response to send.
+pub(super) enum Reply {
     Message(Box<Message>),
     Garbage(&'static [u8]),
 }
 
-impl Answer {
-    /// None for what the codec can't write.
+impl Reply {
+    /// `None` if the message can't be encoded.
     pub(super) fn into_bytes(self) -> Option<Vec<u8>> {
         match self {
             Self::Message(message) => message.to_vec().ok(),
@@ -75,32 +75,32 @@ impl Answer {
     }
 }
 
-impl Does {
-    /// What to send on the question, each after its delay.
+impl Behaviour {
+    /// The responses to a query, each with its delay.
     pub(super) fn answers(
         &self,
         question: &Message,
         query: &Query,
         by_tcp: bool,
-    ) -> Vec<(Duration, Answer)> {
+    ) -> Vec<(Duration, Reply)> {
         let with_name = |then: &Self, name: Name| {
             let mut other = query.clone();
             other.set_name(name);
             then.answers(question, &other, by_tcp)
         };
         match self {
-            Self::Silent => Vec::new(),
-            Self::Garbage => vec![(Duration::ZERO, Answer::Garbage(b"\xff\x00 no dns"))],
+            Self::NoAnswer => Vec::new(),
+            Self::Garbage => vec![(Duration::ZERO, Reply::Garbage(b"\xff\x00 no dns"))],
             Self::Both(first, second) => {
                 let mut all = first.answers(question, query, by_tcp);
                 all.extend(second.answers(question, query, by_tcp));
                 all
             }
-            Self::Late(time, then) => {
+            Self::Delayed(time, then) => {
                 let all = then.answers(question, query, by_tcp).into_iter();
                 all.map(|(delay, answer)| (delay + *time, answer)).collect()
             }
-            Self::WithoutEdns(then) if question.edns.is_none() => {
+            Self::RejectEdns(then) if question.edns.is_none() => {
                 then.answers(question, query, by_tcp)
             }
             Self::Truncated(then) if by_tcp => then.answers(question, query, by_tcp),
@@ -109,28 +109,28 @@ impl Does {
                 other.metadata.id = !question.metadata.id;
                 then.answers(&other, query, by_tcp)
             }
-            Self::OtherQuestion(then) => with_name(then, name("another.example")),
-            Self::OtherCase(then) => {
+            Self::WrongQuestion(then) => with_name(then, name("another.example")),
+            Self::UppercaseName(then) => {
                 with_name(then, name(&query.name().to_ascii().to_ascii_uppercase()))
             }
-            Self::For(seconds, then) => changed(then.answers(question, query, by_tcp), |answer| {
+            Self::WithTtl(seconds, then) => edit_messages(then.answers(question, query, by_tcp), |answer| {
                 answer.answers.iter_mut().for_each(|record| record.ttl = *seconds);
             }),
             Self::WithSoa(ttl, minimum, then) => {
                 let host = name("ns.example");
                 let data = RData::SOA(SOA::new(host.clone(), host, 1, 60, 60, 60, *minimum));
                 let record = Record::from_rdata(name("example"), *ttl, data);
-                changed(then.answers(question, query, by_tcp), |answer| {
+                edit_messages(then.answers(question, query, by_tcp), |answer| {
                     answer.add_authority(record.clone());
                 })
             }
-            does => {
-                vec![(Duration::ZERO, Answer::Message(Box::new(does.message(question, query))))]
+            behaviour => {
+                vec![(Duration::ZERO, Reply::Message(Box::new(behaviour.message(question, query))))]
             }
         }
     }
 
-    /// The message of those that send one.
+    /// Builds the message for behaviours that send one.
     fn message(&self, question: &Message, query: &Query) -> Message {
         let mut answer =
             Message::new(question.metadata.id, MessageType::Response, question.metadata.op_code);
@@ -139,66 +139,66 @@ impl Does {
         answer.metadata.recursion_available = true;
         match self {
             Self::Addresses(all) => {
-                answer.answers = all.iter().map(|one| record(query.name(), *one)).collect();
+                answer.answers = all.iter().map(|one| address_record(query.name(), *one)).collect();
             }
             Self::Aliases(aliases, all) => {
-                let mut of = query.name().clone();
+                let mut owner = query.name().clone();
                 for alias in aliases {
-                    answer.answers.push(alias_of(&of, alias));
-                    of = name(alias);
+                    answer.answers.push(cname_record(&owner, alias));
+                    owner = name(alias);
                 }
-                answer.answers.extend(all.iter().map(|one| record(&of, *one)));
+                answer.answers.extend(all.iter().map(|one| address_record(&owner, *one)));
             }
             Self::AliasLoop => {
                 let own = query.name().to_ascii();
-                answer.answers.push(alias_of(query.name(), "loop.example"));
-                answer.answers.push(alias_of(&name("loop.example"), &own));
+                answer.answers.push(cname_record(query.name(), "loop.example"));
+                answer.answers.push(cname_record(&name("loop.example"), &own));
             }
             Self::Referral => {
                 let data = RData::NS(NS(name("ns.example")));
                 answer.add_authority(Record::from_rdata(name("example"), 60, data));
                 answer.metadata.recursion_available = false;
             }
-            Self::NoSuchName => answer.metadata.response_code = ResponseCode::NXDomain,
+            Self::NxDomain => answer.metadata.response_code = ResponseCode::NXDomain,
             Self::ServerFailure => answer.metadata.response_code = ResponseCode::ServFail,
             Self::Refused => {
                 answer.metadata.response_code = ResponseCode::Refused;
                 answer.queries.clear();
             }
-            Self::WithoutEdns(_) => answer.metadata.response_code = ResponseCode::FormErr,
+            Self::RejectEdns(_) => answer.metadata.response_code = ResponseCode::FormErr,
             Self::Truncated(_) => answer.metadata.truncation = true,
-            // No data; the rest sends no message of its own.
+            // NODATA. The other behaviours do not get here.
             _ => {}
         }
         answer
     }
 }
 
-fn changed(
-    mut all: Vec<(Duration, Answer)>,
+fn edit_messages(
+    mut all: Vec<(Duration, Reply)>,
     change: impl Fn(&mut Message),
-) -> Vec<(Duration, Answer)> {
+) -> Vec<(Duration, Reply)> {
     for (_, answer) in &mut all {
-        if let Answer::Message(message) = answer {
+        if let Reply::Message(message) = answer {
             change(message);
         }
     }
     all
 }
 
-fn record(of: &Name, address: IpAddr) -> Record {
+fn address_record(owner: &Name, address: IpAddr) -> Record {
     let data = match address {
         IpAddr::V4(address) => RData::A(A(address)),
         IpAddr::V6(address) => RData::AAAA(AAAA(address)),
     };
-    Record::from_rdata(of.clone(), 60, data)
+    Record::from_rdata(owner.clone(), 60, data)
 }
 
-fn alias_of(of: &Name, alias: &str) -> Record {
-    Record::from_rdata(of.clone(), 60, RData::CNAME(CNAME(name(alias))))
+fn cname_record(owner: &Name, alias: &str) -> Record {
+    Record::from_rdata(owner.clone(), 60, RData::CNAME(CNAME(name(alias))))
 }
 
-/// The root for what is no name: rules are written by hand.
+/// Returns the root name if `text` is not a valid name: rules are constants in tests.
 fn name(text: &str) -> Name {
     let mut name = Name::from_ascii(text).unwrap_or_default();
     name.set_fqdn(true);

@@ -1,4 +1,4 @@
-//! Requests that our client does not make, to a plain listener.
+//! Kafka requests that the project's own client does not send.
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -8,12 +8,12 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
-/// Sends a broker (`host:port`) a request on a connection of its own, and reads
-/// the answer.
+/// Opens a connection to `broker` (`host:port`, plain listener), sends one request and reads the
+/// response.
 ///
 /// # Errors
-/// When it can't be reached, or does not answer as that version does.
-pub fn ask<Q, A>(
+/// Fails if the broker can't be reached or the response does not decode as that version.
+pub fn send_raw_request<Q, A>(
     broker: &str,
     key: ApiKey,
     request: &Q,
@@ -35,9 +35,9 @@ where
     stream.write_all(&bytes)?;
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
-    let mut answer = vec![0; usize::try_from(u32::from_be_bytes(length))?];
-    stream.read_exact(&mut answer)?;
-    let mut answer = Bytes::from(answer);
-    ResponseHeader::decode(&mut answer, A::header_version(version))?;
-    Ok(A::decode(&mut answer, version)?)
+    let mut response = vec![0; usize::try_from(u32::from_be_bytes(length))?];
+    stream.read_exact(&mut response)?;
+    let mut response = Bytes::from(response);
+    ResponseHeader::decode(&mut response, A::header_version(version))?;
+    Ok(A::decode(&mut response, version)?)
 }
