@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use common::identity::Identity;
-use common::kafka::{Fetched, FetchedRecord};
+use kafka_client::{Fetched, FetchedRecord};
 
 use crate::marks::Identities;
 use crate::rows::{Labels, Rejected, Row};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use common::kafka::Uuid;
 use common::record::Value;
+use kafka_client::Uuid;
 use postgres::types::ToSql;
 
 use crate::rows::Row;

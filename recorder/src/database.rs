@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::backoff::Backoff;
-use common::postgres::{Connection, PostgresError, PostgresSettings};
 use common::stop::Stop;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use postgres::types::ToSql;
 use postgres::{Row, Statement};
+use postgres_client::{Connection, PostgresError, PostgresSettings};
 
 use crate::outage::SharedOutage;
 use crate::sql;

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::kafka::Client;
 use common::stop::Stop;
 use crossbeam_channel::{Sender, TrySendError};
+use kafka_client::Client;
 
 use crate::shared::Shared;
 

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::domain::Domain;
-use common::kafka::{Client, Error as KafkaError, FetchLimits};
 use common::stop::Stop;
+use kafka_client::{Client, Error as KafkaError, FetchLimits};
 
 use crate::batch::Most;
 use crate::counts::Counts;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use common::kafka::{Error as KafkaError, ResponseError};
+use kafka_client::{Error as KafkaError, ResponseError};
 
 use crate::database::WorkError;
 

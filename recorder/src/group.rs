@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::backoff::{Backoff, Outage};
-use common::kafka::Client;
+use kafka_client::Client;
 
 use crate::offsets::Partition;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use common::kafka::Uuid;
 use common::stop::Stop;
+use kafka_client::Uuid;
 use postgres::types::ToSql;
 
 use crate::database::{Database, Transaction, WorkError};

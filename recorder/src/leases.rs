@@ -9,7 +9,7 @@ mod clock;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use common::kafka::Uuid;
+use kafka_client::Uuid;
 
 pub use clock::LeaseClock;
 

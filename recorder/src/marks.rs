@@ -15,9 +15,9 @@ use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
 use common::identity::{BrokenIdentity, Ended, Identity};
-use common::kafka::{FetchedRecord, Uuid};
-use common::postgres::PostgresError;
 use common::stop::Stop;
+use kafka_client::{FetchedRecord, Uuid};
+use postgres_client::PostgresError;
 
 use crate::database::{Database, Transaction, WorkError};
 use crate::offsets::Partition;

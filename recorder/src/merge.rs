@@ -18,7 +18,7 @@
 
 use std::sync::Arc;
 
-use common::kafka::Uuid;
+use kafka_client::Uuid;
 
 /// What is the same in all results that one row stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]

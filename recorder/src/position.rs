@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use common::kafka::{BatchFailure, Uuid};
+use kafka_client::{BatchFailure, Uuid};
 
 use crate::rows::one_line;
 

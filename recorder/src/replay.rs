@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use common::backoff::{Backoff, Outage};
 use common::domain::{Domain, TOPIC_PREFIX_OF_1_1_0};
-use common::postgres::ConnectError;
 use common::stop::{SignalThread, Stop};
+use postgres_client::ConnectError;
 
 use crate::database::{Database, WorkError};
 use crate::domain_thread::HINT;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use argh::{ArgsInfo, FromArgs};
 use common::domain::{self, Domain};
 use common::pem::Pem;
-use common::postgres::{PostgresSettings, PostgresUri, TlsError};
 use common::settings::command_line::{self, Command};
-use common::settings::kafka::{self, KafkaFlags};
 use common::settings::{Environment, Given, Name, UsageError, values};
+use kafka_client::flags::{self, KafkaFlags};
+use postgres_client::{PostgresSettings, PostgresUri, TlsError};
 
 use crate::wanted::{Pattern, Wanted};
 
@@ -114,7 +114,7 @@ pub struct Settings {
     /// What topics' names begin with.
     pub topic_prefix: String,
     /// The way to the brokers.
-    pub kafka: Arc<common::kafka::Settings>,
+    pub kafka: Arc<kafka_client::Settings>,
     /// The consumer group.
     pub group: String,
     /// The way to the database.
@@ -181,7 +181,7 @@ fn settings(options: Options, environment: &Environment<'_>) -> Result<Settings,
         sasl_username: options.sasl_username,
         sasl_password: options.sasl_password,
     };
-    let mut kafka = kafka::settings(environment, program_id(), flags)?
+    let mut kafka = flags::settings(environment, program_id(), flags)?
         .ok_or_else(|| UsageError::new("KAFKA: not given: expected host:port, by --kafka too"))?;
     kafka.connect_timeout_ms = KAFKA_CONNECT_TIMEOUT_MS;
     kafka.request_timeout_ms = KAFKA_REQUEST_TIMEOUT_MS;

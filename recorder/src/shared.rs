@@ -16,7 +16,7 @@ pub struct Shared {
     /// Connections to PostgreSQL.
     pub database: Database,
     /// The way to Kafka.
-    pub kafka: Arc<common::kafka::Settings>,
+    pub kafka: Arc<kafka_client::Settings>,
     /// Whether Kafka can be reached.
     pub kafka_outage: SharedOutage,
     /// Whether PostgreSQL refuses what domains ask of it: a right that is not

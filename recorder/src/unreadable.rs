@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use common::kafka::BatchFailure;
+use kafka_client::BatchFailure;
 
 /// How often, and over how long, the same wrong bytes must have come before
 /// nobody waits for others any more.

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::ops::AddAssign;
 use std::time::Duration;
 
-use common::kafka::Uuid;
-use common::postgres::PostgresError;
 use common::stop::Stop;
+use kafka_client::Uuid;
+use postgres_client::PostgresError;
 
 use crate::batch::{Batch, Part, Quarantined};
 use crate::columns::Columns;

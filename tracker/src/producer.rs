@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use common::backoff::{Backoff, Outage};
 use common::domain;
 use common::identity::{ENDED_HEADER, Ended, Run};
-use common::kafka::{self, Error, Outcome, ProduceRecord, ProducerOptions, TopicBatch, TopicSpec};
+use kafka_client::{Error, Outcome, ProduceRecord, ProducerOptions, TopicBatch, TopicSpec};
 
 use crate::Account;
 use crate::handover::{Handover, State};
@@ -37,7 +37,7 @@ const SAY_AFTER: Duration = Duration::from_secs(60);
 /// The thread's own state.
 #[derive(Debug)]
 pub struct Producer {
-    kafka: kafka::Producer,
+    kafka: kafka_client::Producer,
     topic_prefix: String,
     other_prefix: Option<&'static str>,
     /// Topics whose other spelling was looked for.
@@ -58,7 +58,7 @@ pub struct Producer {
 impl Producer {
     /// A producer that has not connected yet, of what is handed over.
     pub fn new(
-        settings: Arc<kafka::Settings>,
+        settings: Arc<kafka_client::Settings>,
         topic_spec: TopicSpec,
         topic_prefix: String,
         handover: Arc<Handover>,
@@ -66,7 +66,7 @@ impl Producer {
     ) -> Self {
         let options = ProducerOptions { topic_spec, ..ProducerOptions::default() };
         Self {
-            kafka: kafka::Producer::new(settings, options),
+            kafka: kafka_client::Producer::new(settings, options),
             other_prefix: domain::other_prefix(&topic_prefix),
             topic_prefix,
             seen: HashSet::new(),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::identity::Run;
-use common::kafka::ProduceRecord;
 use crossbeam_channel::{Receiver, RecvError, never, select_biased};
+use kafka_client::ProduceRecord;
 
 use crate::handover::{Handover, State};
 use crate::spool::{Folder, Given, open_given};

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use argh::{ArgsInfo, FromArgs};
 use common::domain;
-use common::kafka::TopicSpec;
 use common::settings::command_line::{self, Command};
-use common::settings::kafka::{self, KafkaFlags};
 use common::settings::{Environment, Given, Name, UsageError, values};
+use kafka_client::TopicSpec;
+use kafka_client::flags::{self, KafkaFlags};
 
 use crate::capacity::WORKERS_MAX;
 use crate::network::Sentinel;
@@ -154,7 +154,7 @@ pub enum Sink {
     /// To Kafka.
     Kafka {
         /// The way to the brokers.
-        settings: Box<common::kafka::Settings>,
+        settings: Box<kafka_client::Settings>,
         /// How topics are made.
         topics: TopicSpec,
         /// What topics' names begin with.
@@ -291,7 +291,7 @@ fn sink(
     let retention_h = get("--topic-retention", &["TOPIC_RETENTION"], options.topic_retention)?
         .map(|given| values::whole_number(&given, "hours", 1..=876_000))
         .transpose()?;
-    let kafka = kafka::settings(
+    let kafka = flags::settings(
         environment,
         program_id(),
         KafkaFlags {

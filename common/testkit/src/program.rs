@@ -119,7 +119,12 @@ impl Program {
                 _ if Instant::now() < deadline => {
                     std::thread::park_timeout(Duration::from_millis(5))
                 }
-                _ => return Err(format!("still running after {timeout:?}; the log:\n{}", self.log().join("\n"))),
+                _ => {
+                    return Err(format!(
+                        "still running after {timeout:?}; the log:\n{}",
+                        self.log().join("\n")
+                    ));
+                }
             }
         }
     }

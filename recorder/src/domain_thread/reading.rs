@@ -1,6 +1,6 @@
 //! What is read of a domain's topic: by the domain's own thread, or ahead of it.
 
-use common::kafka::{Client, Error as KafkaError, FetchLimits, FetchPosition};
+use kafka_client::{Client, Error as KafkaError, FetchLimits, FetchPosition};
 
 use crate::batch::{Most, Parts};
 use crate::offsets::Partition;

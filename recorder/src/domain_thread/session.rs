@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use common::domain::{TOPIC_PREFIX, TOPIC_PREFIX_OF_1_1_0, other_prefix};
-use common::kafka::{Error as KafkaError, LogEnd, TopicMetadata};
+use kafka_client::{Error as KafkaError, LogEnd, TopicMetadata};
 
 use super::DomainThread;
 use super::reading::{Found, Reading};

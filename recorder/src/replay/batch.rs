@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use common::identity::Identity;
-use common::postgres::PostgresError;
+use postgres_client::PostgresError;
 
 use crate::database::{Transaction, WorkError};
 use crate::rows::{Labels, Rejected, Row};

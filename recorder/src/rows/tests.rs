@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use common::kafka::Uuid;
 use common::phrase;
+use kafka_client::Uuid;
 
 fn labels() -> Labels {
     let statuses = vec!["responsive".to_owned(), "unresponsive".to_owned()];

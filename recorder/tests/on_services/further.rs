@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use common::identity::Run;
-use common::kafka::ProduceRecord;
 use common::record::{Extra, Record};
+use kafka_client::ProduceRecord;
 use testkit::services::{fresh_name, shared};
 
 use crate::support::{World, now_ms, ok};

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use common::domain::Domain;
 use common::identity::Run;
-use common::kafka::FetchedRecord;
-use common::postgres::{PostgresSettings, PostgresUri};
 use common::stop::{self, Stop, Stopper};
+use kafka_client::FetchedRecord;
+use postgres_client::{PostgresSettings, PostgresUri};
 use recorder::batch::Part;
 use recorder::database::{Database, WorkError};
 use recorder::marks::Marks;

@@ -3,9 +3,7 @@
 use super::*;
 use crate::spool::{Folder, open_given};
 use common::identity::Run;
-use common::kafka::{
-    Address, BATCH_BYTES_MAX, BATCH_HEADER_LEN, ProduceRecord, Security, Settings,
-};
+use kafka_client::{Address, BATCH_BYTES_MAX, BATCH_HEADER_LEN, ProduceRecord, Security, Settings};
 
 fn producer(handover: &Arc<Handover>, run: &Run) -> Producer {
     let address = Address { host: "127.0.0.1".to_owned(), port: 1 };

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::identity::Run;
-use common::kafka::Uuid;
+use kafka_client::Uuid;
 
 use super::segment::Fields;
 

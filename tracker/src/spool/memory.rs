@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use common::kafka::{ProduceRecord, batch_len};
+use kafka_client::{ProduceRecord, batch_len};
 
 use super::segment::Stored;
 

@@ -22,7 +22,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::kafka::ProduceRecord;
+use kafka_client::ProduceRecord;
 
 use disk::Disk;
 pub use folder::Folder;

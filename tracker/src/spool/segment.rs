@@ -13,7 +13,7 @@
 //! exactly one result is lost, and a frame is torn only when the file really
 //! ends in it.
 
-use common::kafka::ProduceRecord;
+use kafka_client::ProduceRecord;
 
 /// What a segment begins with: the magic and the version of the format.
 pub(super) const FILE_HEAD: [u8; 12] = *b"wa-spool\x01\0\0\0";

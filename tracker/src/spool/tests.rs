@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::memory::ENTRY_BYTES;
 use super::*;
-use common::kafka::BATCH_HEADER_LEN;
+use kafka_client::BATCH_HEADER_LEN;
 
 const MIB: u64 = 1024 * 1024;
 

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use common::domain::Domain;
 use common::identity::Identity;
-use common::kafka::{ProduceRecord, Uuid};
 use common::record::Value;
+use kafka_client::{ProduceRecord, Uuid};
 use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::{ToSql, Type};
 use recorder::batch::Most;
@@ -15,11 +15,11 @@ use recorder::schema;
 use recorder::sql::table::FURTHER_COLUMNS;
 use recorder::sql::{PHRASE_TYPE, POSITION_INSERT, POSITION_MOVE, STATUS_TYPE, TableSql, labels};
 
-use super::Failed;
-use super::world::Database;
+use crate::BenchError;
+use crate::testbed::BenchDatabase;
 
 /// The rows of these records, as the recorder makes them.
-pub(super) fn rows(records: impl Iterator<Item = ProduceRecord>) -> Result<Vec<Row>, Failed> {
+pub(crate) fn rows(records: impl Iterator<Item = ProduceRecord>) -> Result<Vec<Row>, BenchError> {
     let all = |name| labels(name).into_iter().map(str::to_owned).collect();
     let labels = Labels::new(all(STATUS_TYPE), all(PHRASE_TYPE));
     let row = |(offset, record): (usize, ProduceRecord)| {
@@ -31,14 +31,14 @@ pub(super) fn rows(records: impl Iterator<Item = ProduceRecord>) -> Result<Vec<R
 }
 
 /// Makes the tables of a domain, without a word on those that are there.
-pub(super) fn prepare(database: &mut Database, domain: &Domain) -> Result<(), Failed> {
+pub(crate) fn prepare(database: &mut BenchDatabase, domain: &Domain) -> Result<(), BenchError> {
     database.client.batch_execute("set client_min_messages = 'warning'")?;
     Ok(database.client.batch_execute(&schema::script(std::slice::from_ref(domain), false))?)
 }
 
 /// How rows get into a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(crate) enum InsertMethod {
     /// As arrays, by `insert … select … from unnest(…)`.
     Arrays,
     /// By `copy … from stdin (format binary)`.
@@ -48,13 +48,13 @@ pub(super) enum Way {
 /// Rows a second by the recorder's statement, or by a copy in its place, in transactions as large as
 /// its own, which move the position as well if that is asked for. All values are
 /// ready before the clock starts.
-pub(super) fn insert(
-    database: &mut Database,
+pub(crate) fn insert(
+    database: &mut BenchDatabase,
     domain: &Domain,
     rows: &[Row],
-    way: Way,
+    method: InsertMethod,
     moves_position: bool,
-) -> Result<f64, Failed> {
+) -> Result<f64, BenchError> {
     let batches: Vec<_> =
         rows.chunks(Most::NORMAL.records).map(|rows| (rows, Columns::new(rows))).collect();
     let client = &mut database.client;
@@ -80,11 +80,11 @@ pub(super) fn insert(
             )?;
             position = next;
         }
-        match way {
-            Way::Arrays => {
+        match method {
+            InsertMethod::Arrays => {
                 transaction.execute(&arrays, &columns.parameters())?;
             }
-            Way::Copy => {
+            InsertMethod::Copy => {
                 let mut writer = BinaryCopyInWriter::new(transaction.copy_in(&copy)?, &types);
                 for row in *rows {
                     copy_row(&mut writer, row)?;

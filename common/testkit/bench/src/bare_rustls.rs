@@ -15,7 +15,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 /// How often a probe starts.
-pub(super) const START_EVERY: Duration = Duration::from_millis(10);
+pub(crate) const START_EVERY: Duration = Duration::from_millis(10);
 
 /// The most of a page that is read at once.
 const READ_BYTES: usize = 16 * 1024;

@@ -5,9 +5,9 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use super::Failed;
-use super::report::Report;
-use crate::program::Program;
+use crate::BenchError;
+use crate::report::Report;
+use testkit::program::Program;
 
 /// Go adds a post-quantum key share to each handshake, which costs about a
 /// quarter of it; all sides are to do the same work.
@@ -15,28 +15,28 @@ const GO: (&str, &str) = ("GODEBUG", "tlsmlkem=0");
 
 /// A prober of somebody else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Peer {
+pub(crate) enum Competitor {
     /// It keeps a schedule of its own.
     Cloudprober,
     /// Of Prometheus, which asks it for each probe.
     BlackboxExporter,
 }
 
-/// What a peer is to do.
+/// What a competitor is to do.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Work<'a> {
-    pub(super) urls: &'a [String],
-    pub(super) period_s: usize,
-    pub(super) timeout_s: usize,
+pub(crate) struct ProbeWork<'a> {
+    pub(crate) urls: &'a [String],
+    pub(crate) period_s: usize,
+    pub(crate) timeout_s: usize,
     /// The regexp that each page must match.
-    pub(super) check: Option<&'a str>,
+    pub(crate) check: Option<&'a str>,
     /// The authority to trust, a file.
-    pub(super) ca: Option<&'a Path>,
+    pub(crate) ca: Option<&'a Path>,
 }
 
-impl Peer {
+impl Competitor {
     /// What it is called.
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Cloudprober => "cloudprober",
             Self::BlackboxExporter => "blackbox_exporter",
@@ -52,7 +52,7 @@ impl Peer {
 
     /// The program: what its variable names, else the one in PATH. The report
     /// says when there is none, as a comparison is left out then.
-    pub(super) fn find(self, report: &mut Report) -> Option<PathBuf> {
+    pub(crate) fn find(self, report: &mut Report) -> Option<PathBuf> {
         let named = std::env::var_os(self.variable()).filter(|path| !path.is_empty());
         let paths = std::env::var_os("PATH").unwrap_or_default();
         let found = match named {
@@ -70,12 +70,12 @@ impl Peer {
 
     /// Starts it on a free port of loopback, which is returned as well, with a
     /// configuration that is written to `folder`.
-    pub(super) fn start(
+    pub(crate) fn start(
         self,
         program: &Path,
         folder: &Path,
-        work: Work<'_>,
-    ) -> Result<(Program, u16), Failed> {
+        work: ProbeWork<'_>,
+    ) -> Result<(Program, u16), BenchError> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let file = folder.join(format!("{}.conf", self.name()));
         let listen = format!("--web.listen-address=127.0.0.1:{port}");
@@ -92,8 +92,8 @@ impl Peer {
 
 /// All targets in one probe, spread over the period. Results go where they go
 /// by default for Prometheus, but not to standard output as well.
-fn cloudprober(work: Work<'_>, port: u16) -> String {
-    let Work { urls, period_s, timeout_s, check, ca } = work;
+fn cloudprober(work: ProbeWork<'_>, port: u16) -> String {
+    let ProbeWork { urls, period_s, timeout_s, check, ca } = work;
     let gap_ms = period_s * 1_000 / urls.len().max(1);
     let mut text = format!(
         "host: \"127.0.0.1\"\nport: {port}\nsurfacer {{ type: PROMETHEUS }}\nprobe {{\n\
@@ -119,8 +119,8 @@ fn cloudprober(work: Work<'_>, port: u16) -> String {
 
 /// One module; the targets come with each request. It is YAML, of which JSON is
 /// a part.
-fn blackbox(work: Work<'_>) -> String {
-    let Work { timeout_s, check, ca, .. } = work;
+fn blackbox(work: ProbeWork<'_>) -> String {
+    let ProbeWork { timeout_s, check, ca, .. } = work;
     let checks: Vec<String> = check.iter().map(|check| format!("{check:?}")).collect();
     let ca =
         ca.map(|ca| format!(", \"tls_config\": {{\"ca_file\": {:?}}}", ca.display().to_string()));
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn targets_are_spread_over_the_period() {
         let urls: Vec<_> = (0..100).map(|index| format!("http://127.0.0.1:1/{index}")).collect();
-        let work = Work {
+        let work = ProbeWork {
             urls: &urls,
             period_s: 60,
             timeout_s: 10,

@@ -3,12 +3,12 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::kafka::TopicBatch;
+use kafka_client::TopicBatch;
 
-use super::load::Load;
-use super::report::{Report, percentile};
-use super::world::{PATIENCE, deliver, domains, list, topic};
-use super::{Bench, Failed};
+use crate::record_generator::RecordGenerator;
+use crate::report::{Report, percentile};
+use crate::testbed::{TIMEOUT, deliver, domains, list, topic};
+use crate::{Bench, BenchError};
 
 const BACKLOG: usize = 1_000_000;
 const EVERY: Duration = Duration::from_secs(1);
@@ -16,21 +16,21 @@ const DELAY_MOST_MS: f64 = 1_000.0;
 
 /// One domain has a million records to be recorded, and another gets a fresh
 /// one each second meanwhile.
-pub(super) fn fairness(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failed> {
-    let world = bench.world(1)?;
+pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), BenchError> {
+    let testbed = bench.testbed(1)?;
     let both = domains(2)?;
     let backlog = bench.size(BACKLOG);
-    world.fill(&both[..1], backlog)?;
+    testbed.fill(&both[..1], backlog)?;
     let (busy, fresh) = (topic(&both[0])?, topic(&both[1])?);
-    let mut database = world.database()?;
-    let mut producer = world.producer();
-    let mut load = Load::new(&both[1])?;
-    let mut send = |load: &mut Load| {
+    let mut database = testbed.database()?;
+    let mut producer = testbed.producer();
+    let mut load = RecordGenerator::new(&both[1])?;
+    let mut send = |load: &mut RecordGenerator| {
         deliver(&mut producer, TopicBatch { topic: fresh.clone(), records: vec![load.fresh()] })
     };
     // So that its topic is there, and found at once.
     send(&mut load)?;
-    let recorder = world.recorder(&database, &list(&both), &[])?;
+    let recorder = testbed.recorder(&database, &list(&both), &[])?;
     let of = |topic: &str| {
         format!("select next_offset from availability_offset where topic = '{topic}'")
     };
@@ -44,7 +44,7 @@ pub(super) fn fairness(bench: &Bench<'_>, report: &mut Report) -> Result<(), Fai
         delays.push(recorded.duration_since(sent).as_secs_f64() * 1_000.0);
         thread::park_timeout(EVERY.saturating_sub(sent.elapsed()));
     }
-    recorder.stop(PATIENCE)?;
+    recorder.stop(TIMEOUT)?;
     let [p50, max] = [0.5, 1.0].map(|share| percentile(&mut delays, share));
     let what = format!(
         "fresh record of a domain beside a backlog of {backlog} of another, {} of them",

@@ -4,10 +4,10 @@ use std::fs::read_to_string;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::machine::processor_s;
-use super::report::Report;
-use super::world::{PATIENCE, POSITION, domains as some_domains, list};
-use super::{Bench, Failed};
+use crate::machine::processor_s;
+use crate::report::Report;
+use crate::testbed::{POSITION, TIMEOUT, domains as some_domains, list};
+use crate::{Bench, BenchError};
 
 const DOMAINS: usize = 1_000;
 /// Records of each that are there before.
@@ -20,13 +20,13 @@ const CORE_MOST_PERCENT: f64 = 2.0;
 const CONNECTIONS: i64 = 8;
 
 /// One recorder with a thousand topics: memory, processor, threads, connections.
-pub(super) fn domains(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failed> {
-    let world = bench.world(1)?;
+pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), BenchError> {
+    let testbed = bench.testbed(1)?;
     let domains = some_domains(bench.size(DOMAINS))?;
-    world.fill(&domains, RECORDS)?;
-    let mut database = world.database()?;
+    testbed.fill(&domains, RECORDS)?;
+    let mut database = testbed.database()?;
     let started = Instant::now();
-    let recorder = world.recorder(&database, &list(&domains), &[])?;
+    let recorder = testbed.recorder(&database, &list(&domains), &[])?;
     let all = database.wait_for(POSITION, (domains.len() * RECORDS) as i64)?;
     let count = domains.len();
     let seconds = all.duration_since(started).as_secs_f64();
@@ -69,11 +69,11 @@ pub(super) fn domains(bench: &Bench<'_>, report: &mut Report) -> Result<(), Fail
         format!("≤ {most}"),
         connections <= most,
     );
-    recorder.stop(PATIENCE)?;
+    recorder.stop(TIMEOUT)?;
     Ok(())
 }
 
-fn number(status: &str, key: &str) -> Result<u64, Failed> {
+fn number(status: &str, key: &str) -> Result<u64, BenchError> {
     let found = status.lines().find_map(|line| line.strip_prefix(key));
     let value = found.and_then(|value| value.split_whitespace().next()).ok_or("no such key")?;
     Ok(value.parse()?)

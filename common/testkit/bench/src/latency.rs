@@ -5,14 +5,14 @@ use std::thread;
 use std::time::Duration;
 
 use common::domain::Domain;
-use common::kafka::{FetchLimits, FetchPosition};
 use common::record::Record;
+use kafka_client::{FetchLimits, FetchPosition};
 
-use super::report::{Report, percentile};
-use super::world::{Database, PATIENCE, POSITION, World, list, topic};
-use super::{Bench, Failed};
-use crate::services::fresh_name;
-use crate::sites::{Site, Step, page};
+use crate::report::{Report, percentile};
+use crate::testbed::{BenchDatabase, BenchTestbed, POSITION, TIMEOUT, list, topic};
+use crate::{Bench, BenchError};
+use testkit::services::fresh_name;
+use testkit::sites::{Site, Step, page};
 
 const DOMAINS: usize = 20;
 /// Probed once a second each, so that this many are as many a second.
@@ -23,13 +23,13 @@ const MEASURED_S: usize = 45;
 const P99_MOST_MS: f64 = 250.0;
 
 /// Trackers, Kafka, recorder and PostgreSQL as in production: TLS, fsync.
-pub(super) fn latency(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failed> {
-    let world = bench.world(1)?;
+pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), BenchError> {
+    let testbed = bench.testbed(1)?;
     for (spool, what) in [(false, "spool in memory"), (true, "spool on disk")] {
-        let folder = world.services.dir.join("spool").display().to_string();
+        let folder = testbed.services.dir.join("spool").display().to_string();
         let spool = if spool { vec![("SPOOL", folder.as_str())] } else { Vec::new() };
         let seconds = bench.size(MEASURED_S).max(5);
-        let mut delays = run(&world, seconds, &spool)?;
+        let mut delays = run(&testbed, seconds, &spool)?;
         let count = delays.len();
         let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| percentile(&mut delays, share));
         let rate = count / seconds;
@@ -44,7 +44,11 @@ pub(super) fn latency(bench: &Bench<'_>, report: &mut Report) -> Result<(), Fail
 }
 
 /// The delays of all results of some seconds, in milliseconds.
-fn run(world: &World<'_>, seconds: usize, spool: &[(&str, &str)]) -> Result<Vec<f64>, Failed> {
+fn run(
+    testbed: &BenchTestbed<'_>,
+    seconds: usize,
+    spool: &[(&str, &str)],
+) -> Result<Vec<f64>, BenchError> {
     let site = Site::http(|_| vec![Step::Send(page("<title>well</title>"))])?;
     let suffix = fresh_name("bench");
     // Names that are loopback by themselves, so that no resolver takes part.
@@ -53,32 +57,35 @@ fn run(world: &World<'_>, seconds: usize, spool: &[(&str, &str)]) -> Result<Vec<
     let url =
         |index: usize| format!("http://{}:{}/{index} well", domains[index % DOMAINS], site.port());
     let websites = (0..TARGETS).map(url).collect::<Vec<_>>().join(",");
-    let mut database = world.database()?;
-    let recorder = world.recorder(&database, &list(&domains), &[])?;
+    let mut database = testbed.database()?;
+    let recorder = testbed.recorder(&database, &list(&domains), &[])?;
     let own = [("LOCATION", "bench"), ("WEBSITES", &*websites), ("PERIOD", "1"), ("TIMEOUT", "1")];
-    let tracker = world.program("tracker", &[&own, spool].concat())?;
+    let tracker = testbed.program("tracker", &[&own, spool].concat())?;
     thread::park_timeout(WARM_UP);
     let from_s = database.now_s()?;
     thread::park_timeout(Duration::from_secs(seconds as u64));
     let to_s = database.now_s()?;
-    tracker.stop(PATIENCE)?;
-    database.wait_for_all(world, &domains)?;
+    tracker.stop(TIMEOUT)?;
+    database.wait_for_all(testbed, &domains)?;
     let mut delays = Vec::new();
     for domain in &domains {
         let committed = committed_s(&mut database, domain)?;
-        for (offset, ended_s) in probes_end_s(world, domain)? {
+        for (offset, ended_s) in probes_end_s(testbed, domain)? {
             if (from_s..to_s).contains(&ended_s) {
                 let row_s = committed.get(&offset).ok_or("a record without a row")?;
                 delays.push((row_s - ended_s) * 1_000.0);
             }
         }
     }
-    recorder.stop(PATIENCE)?;
+    recorder.stop(TIMEOUT)?;
     Ok(delays)
 }
 
 /// When each row was committed, by its offset.
-fn committed_s(database: &mut Database, domain: &Domain) -> Result<HashMap<i64, f64>, Failed> {
+fn committed_s(
+    database: &mut BenchDatabase,
+    domain: &Domain,
+) -> Result<HashMap<i64, f64>, BenchError> {
     let sql = format!(
         "select topic_offset, extract(epoch from pg_xact_commit_timestamp(xmin))::float8 from \"{}\"",
         domain.table()
@@ -89,9 +96,12 @@ fn committed_s(database: &mut Database, domain: &Domain) -> Result<HashMap<i64, 
 
 /// When the probe of each record ended, by its offset. The two times that are
 /// added are whole milliseconds, rounded down, so that it was up to 2 ms later.
-fn probes_end_s(world: &World<'_>, domain: &Domain) -> Result<Vec<(i64, f64)>, Failed> {
+fn probes_end_s(
+    testbed: &BenchTestbed<'_>,
+    domain: &Domain,
+) -> Result<Vec<(i64, f64)>, BenchError> {
     let topic = topic(domain)?;
-    let mut client = world.client();
+    let mut client = testbed.client();
     let found = client.topics(std::slice::from_ref(&topic))?;
     let topic_id = found.first().ok_or("no topic")?.id;
     let mut all = Vec::new();
@@ -112,19 +122,23 @@ fn probes_end_s(world: &World<'_>, domain: &Domain) -> Result<Vec<(i64, f64)>, F
     }
 }
 
-impl Database {
+impl BenchDatabase {
     /// The time of PostgreSQL's clock, which is this machine's.
-    fn now_s(&mut self) -> Result<f64, Failed> {
+    fn now_s(&mut self) -> Result<f64, BenchError> {
         let sql = "select extract(epoch from clock_timestamp())::float8";
         Ok(self.client.query_one(sql, &[])?.get(0))
     }
 
     /// Waits until all that is in the domains' topics is recorded.
-    fn wait_for_all(&mut self, world: &World<'_>, domains: &[Domain]) -> Result<(), Failed> {
-        let mut client = world.client();
+    fn wait_for_all(
+        &mut self,
+        testbed: &BenchTestbed<'_>,
+        domains: &[Domain],
+    ) -> Result<(), BenchError> {
+        let mut client = testbed.client();
         let mut total = 0;
         for domain in domains {
-            total += client.list_offset(&topic(domain)?, 0, common::kafka::LogEnd::Latest)?;
+            total += client.list_offset(&topic(domain)?, 0, kafka_client::LogEnd::Latest)?;
         }
         self.wait_for(POSITION, total).map(drop)
     }

@@ -1,54 +1,54 @@
 //! The measurements behind `scripts/bench`: both programs as they are shipped,
 //! on services of their own, each beside what it is compared with, in one run.
 
-mod bare;
-mod domains;
+mod bare_insert;
+mod bare_rustls;
+mod competitors;
 mod fairness;
-mod field;
-mod grid;
+mod idle_domains;
 mod latency;
-mod load;
 mod machine;
-mod peers;
-mod plain;
-mod probe;
-mod prometheus;
+mod probe_cost;
+mod prometheus_scraper;
+mod record_generator;
 mod recovery;
 mod report;
 mod schedule;
+mod schedule_check;
+mod site_server;
+mod testbed;
 mod throughput;
-mod world;
-mod written;
+mod topic_records;
 
 use std::cell::OnceCell;
 use std::error::Error;
 use std::path::Path;
 
-pub use plain::bare_probes;
-use report::Report;
-use world::World;
+use crate::report::Report;
+use crate::testbed::BenchTestbed;
+pub use bare_rustls::bare_probes;
 
 /// The first argument of the program when it is to be a child of its own that
 /// does nothing but bare probes.
-pub const BARE_PROBES: &str = "--bare-probes";
+pub const BARE_PROBES_ARGUMENT: &str = "--bare-probes";
 
 /// Whatever ends a measurement.
-type Failed = Box<dyn Error>;
+type BenchError = Box<dyn Error>;
 
 /// One measurement.
-type Measure = fn(&Bench<'_>, &mut Report) -> Result<(), Failed>;
+type Measure = fn(&Bench<'_>, &mut Report) -> Result<(), BenchError>;
 
 /// By name, in the order in which they run.
 const MEASUREMENTS: [(&str, Measure); 9] = [
-    ("throughput", throughput::throughput),
-    ("statement", throughput::statement),
-    ("backlog", throughput::backlog),
-    ("latency", latency::latency),
-    ("fairness", fairness::fairness),
-    ("domains", domains::domains),
-    ("recovery", recovery::recovery),
-    ("schedule", schedule::schedule),
-    ("probe", probe::probe),
+    ("throughput", throughput::measure_throughput),
+    ("statement", throughput::measure_statement),
+    ("backlog", throughput::measure_backlog),
+    ("latency", latency::measure),
+    ("fairness", fairness::measure),
+    ("domains", idle_domains::measure),
+    ("recovery", recovery::measure),
+    ("schedule", schedule::measure),
+    ("probe", probe_cost::measure),
 ];
 
 /// The names, in the order in which they run.
@@ -72,12 +72,12 @@ impl Bench<'_> {
     }
 
     /// Services that this measurement has for itself.
-    fn world(&self, brokers: usize) -> Result<World<'_>, Failed> {
-        let world = World::start(self.programs, brokers)?;
+    fn testbed(&self, brokers: usize) -> Result<BenchTestbed<'_>, BenchError> {
+        let testbed = BenchTestbed::start(self.programs, brokers)?;
         if self.versions.get().is_none() {
-            let _ = self.versions.set(world.versions()?);
+            let _ = self.versions.set(testbed.versions()?);
         }
-        Ok(world)
+        Ok(testbed)
     }
 }
 
@@ -87,7 +87,7 @@ impl Bench<'_> {
 ///
 /// # Errors
 /// When something can't be started, or does not come to its end.
-pub fn run(programs: &Path, wanted: &[String], quick: bool) -> Result<(String, bool), Failed> {
+pub fn run(programs: &Path, wanted: &[String], quick: bool) -> Result<(String, bool), BenchError> {
     let bench = Bench { programs, shrink: if quick { 10 } else { 1 }, versions: OnceCell::new() };
     let mut report = Report::default();
     for (name, measure) in MEASUREMENTS {

@@ -3,14 +3,14 @@
 use std::fs::read_to_string;
 use std::thread::available_parallelism;
 
-use super::Failed;
+use crate::BenchError;
 
 /// What the kernel counts processor time in, on every platform that it is
 /// built for today (USER_HZ).
 const TICKS_A_SECOND: f64 = 100.0;
 
 /// One line: cores, processor, memory, kernel, and what runs there.
-pub(super) fn describe(versions: &str) -> String {
+pub(crate) fn describe(versions: &str) -> String {
     let cores = available_parallelism().map_or(0, usize::from);
     let read = |path| read_to_string(path).unwrap_or_default();
     let value = |text: &str, key: &str| {
@@ -32,11 +32,11 @@ pub(super) fn describe(versions: &str) -> String {
 }
 
 /// The processor time of a process so far, in seconds.
-pub(super) fn processor_s(process: u32) -> Result<f64, Failed> {
+pub(crate) fn processor_s(process: u32) -> Result<f64, BenchError> {
     let stat = read_to_string(format!("/proc/{process}/stat"))?;
     // The name, in brackets, may hold anything.
     let (_, fields) = stat.rsplit_once(')').ok_or("no stat")?;
     let mut fields = fields.split_whitespace().skip(11);
-    let mut ticks = || fields.next().ok_or("no times")?.parse::<f64>().map_err(Failed::from);
+    let mut ticks = || fields.next().ok_or("no times")?.parse::<f64>().map_err(BenchError::from);
     Ok((ticks()? + ticks()?) / TICKS_A_SECOND)
 }

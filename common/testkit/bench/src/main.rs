@@ -7,13 +7,13 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use testkit::bench;
+use bench::BARE_PROBES_ARGUMENT;
 
 fn main() -> ExitCode {
     common::logger::start();
     let mut arguments = std::env::args().skip(1);
     let programs = arguments.next().unwrap_or_default();
-    if programs == bench::BARE_PROBES {
+    if programs == BARE_PROBES_ARGUMENT {
         return bare_probes(arguments);
     }
     let (quick, names): (Vec<_>, Vec<_>) = arguments.partition(|argument| argument == "--quick");

@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 
 use common::domain::Domain;
 
-use super::machine::processor_s;
-use super::peers::{Peer, Work};
-use super::prometheus::{Scraping, scrape};
-use super::report::{Report, median};
-use super::world::{PATIENCE, World};
-use super::written::records;
-use super::{BARE_PROBES, Bench, Failed};
-use crate::certificates::{Authority, Validity};
-use crate::program::Program;
-use crate::sites::{Site, Step, page};
+use crate::competitors::{Competitor, ProbeWork};
+use crate::machine::processor_s;
+use crate::prometheus_scraper::{Scraper, scrape};
+use crate::report::{Report, median};
+use crate::testbed::{BenchTestbed, TIMEOUT};
+use crate::topic_records::records;
+use crate::{BARE_PROBES_ARGUMENT, Bench, BenchError};
+use testkit::certificates::{Authority, Validity};
+use testkit::program::Program;
+use testkit::sites::{Site, Step, page};
 
 /// Probed once a second each, so that this many are as many a second.
 const TARGETS: usize = 100;
@@ -36,25 +36,25 @@ const OF_BARE_MOST: f64 = 1.5;
 /// The whole tracker, from tick to the record in Kafka, beside a bare TLS
 /// client, and beside others that do the same: a new connection each, TLS 1.3
 /// with X25519, a page of 20 KiB, a regexp.
-pub(super) fn probe(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failed> {
-    let world = bench.world(1)?;
+pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), BenchError> {
+    let testbed = bench.testbed(1)?;
     let authority = Authority::new("bench")?;
-    let ca = world.services.dir.join("sites-ca.pem");
+    let ca = testbed.services.dir.join("sites-ca.pem");
     fs::write(&ca, authority.pem())?;
     let page = page(&text());
     let config = authority.server(&["127.0.0.1"], Validity::Now)?;
     let site = Site::https(config, move |_| vec![Step::Send(page.clone())])?;
     let urls: Vec<String> =
         (0..TARGETS).map(|target| format!("https://{}/{target}", site.address())).collect();
-    let turns = Turns {
-        world: &world,
+    let turns = ProbeRounds {
+        testbed: &testbed,
         site: &site,
         ca: &ca,
         urls: &urls,
         seconds: bench.size(MEASURED_S).max(5) as u64,
     };
-    let blackbox = Peer::BlackboxExporter.find(report);
-    let cloudprober = Peer::Cloudprober.find(report);
+    let blackbox = Competitor::BlackboxExporter.find(report);
+    let cloudprober = Competitor::Cloudprober.find(report);
     let (mut ours, mut bare, mut asked, mut theirs) = (vec![], vec![], vec![], vec![]);
     for _ in 0..TURNS {
         ours.push(turns.tracker()?);
@@ -71,8 +71,8 @@ pub(super) fn probe(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failed
     report.figure(what.clone(), format!("{ours:.2} ms"));
     for (beside, measured, most) in [
         ("bare rustls", bare, Some(OF_BARE_MOST)),
-        (Peer::BlackboxExporter.name(), asked, Some(OF_BLACKBOX_MOST)),
-        (Peer::Cloudprober.name(), theirs, None),
+        (Competitor::BlackboxExporter.name(), asked, Some(OF_BLACKBOX_MOST)),
+        (Competitor::Cloudprober.name(), theirs, None),
     ] {
         if measured.is_empty() {
             continue;
@@ -91,8 +91,8 @@ pub(super) fn probe(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failed
 
 /// Whether all probes of a cloudprober that listens at this port succeeded; it
 /// tells after ten seconds.
-fn all_succeeded(port: u16) -> Result<(), Failed> {
-    let deadline = Instant::now() + PATIENCE;
+fn all_succeeded(port: u16) -> Result<(), BenchError> {
+    let deadline = Instant::now() + TIMEOUT;
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     loop {
         let metrics = scrape(&mut stream, "/metrics")?;
@@ -128,16 +128,16 @@ fn text() -> String {
 }
 
 /// What all of them are given.
-struct Turns<'a> {
-    world: &'a World<'a>,
+struct ProbeRounds<'a> {
+    testbed: &'a BenchTestbed<'a>,
     site: &'a Site,
     ca: &'a Path,
     urls: &'a [String],
     seconds: u64,
 }
 
-impl Turns<'_> {
-    fn tracker(&self) -> Result<f64, Failed> {
+impl ProbeRounds<'_> {
+    fn tracker(&self) -> Result<f64, BenchError> {
         let websites = self.urls.iter().map(|url| format!("{url} {CHECK}"));
         let websites = websites.collect::<Vec<_>>().join(",");
         let ca = self.ca.display().to_string();
@@ -148,54 +148,58 @@ impl Turns<'_> {
             ("TIMEOUT", "1"),
             ("SSL_CERT_FILE", &*ca),
         ];
-        let tracker = self.world.program("tracker", &own)?;
+        let tracker = self.testbed.program("tracker", &own)?;
         let used = self.measure(&tracker)?;
-        tracker.stop(PATIENCE)?;
-        let records = records(self.world, &Domain::parse("127.0.0.1")?)?;
+        tracker.stop(TIMEOUT)?;
+        let records = records(self.testbed, &Domain::parse("127.0.0.1")?)?;
         match records.iter().find(|record| !record.healthy()) {
             None if !records.is_empty() => Ok(used),
             failed => Err(format!("of {} probes one failed: {failed:?}", records.len()).into()),
         }
     }
 
-    fn bare(&self) -> Result<f64, Failed> {
+    fn bare(&self) -> Result<f64, BenchError> {
         let program = std::env::current_exe()?;
         let (address, ca) = (self.site.address().to_string(), self.ca.display().to_string());
-        let program = Program::start(program, &[BARE_PROBES, &address, &ca], &[])?;
+        let program = Program::start(program, &[BARE_PROBES_ARGUMENT, &address, &ca], &[])?;
         self.measure(&program)
     }
 
-    fn blackbox(&self, program: &Path) -> Result<f64, Failed> {
-        let (program, port) = self.peer(Peer::BlackboxExporter, program)?;
-        let scraping = Scraping::start(port, self.urls)?;
+    fn blackbox(&self, program: &Path) -> Result<f64, BenchError> {
+        let (program, port) = self.competitor(Competitor::BlackboxExporter, program)?;
+        let scraper = Scraper::start(port, self.urls)?;
         let used = self.measure(&program)?;
-        scraping.stop()?;
+        scraper.stop()?;
         Ok(used)
     }
 
-    fn cloudprober(&self, program: &Path) -> Result<f64, Failed> {
-        let (program, port) = self.peer(Peer::Cloudprober, program)?;
+    fn cloudprober(&self, program: &Path) -> Result<f64, BenchError> {
+        let (program, port) = self.competitor(Competitor::Cloudprober, program)?;
         let used = self.measure(&program)?;
         all_succeeded(port)?;
         Ok(used)
     }
 
-    /// Starts a peer and waits until it listens.
-    fn peer(&self, peer: Peer, program: &Path) -> Result<(Program, u16), Failed> {
-        let work = Work {
+    /// Starts a competitor and waits until it listens.
+    fn competitor(
+        &self,
+        competitor: Competitor,
+        program: &Path,
+    ) -> Result<(Program, u16), BenchError> {
+        let work = ProbeWork {
             urls: self.urls,
             period_s: 1,
             timeout_s: 1,
             check: Some(CHECK),
             ca: Some(self.ca),
         };
-        let (program, port) = peer.start(program, &self.world.services.dir, work)?;
-        let deadline = Instant::now() + PATIENCE;
+        let (program, port) = competitor.start(program, &self.testbed.services.dir, work)?;
+        let deadline = Instant::now() + TIMEOUT;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if Instant::now() >= deadline {
                 return Err(format!(
                     "{} does not listen:\n{}",
-                    peer.name(),
+                    competitor.name(),
                     program.log().join("\n")
                 )
                 .into());
@@ -207,7 +211,7 @@ impl Turns<'_> {
 
     /// The processor time of a probe, in milliseconds, by the connections that
     /// the site has accepted meanwhile.
-    fn measure(&self, program: &Program) -> Result<f64, Failed> {
+    fn measure(&self, program: &Program) -> Result<f64, BenchError> {
         thread::park_timeout(WARM_UP);
         let before = (processor_s(program.id())?, self.site.connections());
         thread::park_timeout(Duration::from_secs(self.seconds));

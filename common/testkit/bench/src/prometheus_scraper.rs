@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 
 use std::sync::Arc;
 
-use super::Failed;
-use super::plain::START_EVERY;
+use crate::BenchError;
+use crate::bare_rustls::START_EVERY;
 
-/// Connections that are kept, by each of which one probe runs at a time.
+/// Connections that are result, by each of which one probe runs at a time.
 const CONNECTIONS: u32 = 8;
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 const SUCCESS: &str = "\nprobe_success 1\n";
 
 /// Threads that ask a hundred times a second.
-pub(super) struct Scraping {
+pub(crate) struct Scraper {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<io::Result<()>>>,
 }
@@ -29,9 +29,9 @@ struct Shared {
     failed: AtomicU64,
 }
 
-impl Scraping {
+impl Scraper {
     /// Starts to ask the exporter at this port of loopback.
-    pub(super) fn start(port: u16, urls: &[String]) -> io::Result<Self> {
+    pub(crate) fn start(port: u16, urls: &[String]) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let begin = Instant::now();
         let threads = (0..CONNECTIONS)
@@ -40,7 +40,7 @@ impl Scraping {
                 thread::Builder::new().spawn(move || {
                     let mut due_at = begin + START_EVERY * number;
                     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-                    stream.set_read_timeout(Some(PATIENCE))?;
+                    stream.set_read_timeout(Some(TIMEOUT))?;
                     stream.set_nodelay(true)?;
                     for url in urls.iter().cycle() {
                         due_at += START_EVERY * CONNECTIONS;
@@ -64,7 +64,7 @@ impl Scraping {
     }
 
     /// Ends it; fails when a probe did.
-    pub(super) fn stop(self) -> Result<(), Failed> {
+    pub(crate) fn stop(self) -> Result<(), BenchError> {
         self.shared.stopping.store(true, Ordering::Relaxed);
         for thread in self.threads {
             thread.join().map_err(|_| "a thread panicked")??;
@@ -76,8 +76,8 @@ impl Scraping {
     }
 }
 
-/// Gets a page by a connection that is kept: all of the answer.
-pub(super) fn scrape(stream: &mut TcpStream, path: &str) -> io::Result<String> {
+/// Gets a page by a connection that is result: all of the answer.
+pub(crate) fn scrape(stream: &mut TcpStream, path: &str) -> io::Result<String> {
     write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")?;
     let mut answer = Vec::new();
     let mut buffer = [0; 16 * 1024];

@@ -5,10 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use common::domain::Domain;
 use common::identity::Run;
-use common::kafka::ProduceRecord;
 use common::record::{Extra, Record, Status};
+use kafka_client::ProduceRecord;
 
-use super::Failed;
+use crate::BenchError;
 
 /// Targets of a domain, and in how many seconds each is probed.
 const TARGETS: usize = 20;
@@ -21,23 +21,23 @@ const STRETCH: usize = 3;
 
 /// The results of one tracker for one domain, without end: mostly healthy, as
 /// most sites are, with failures that last some probes.
-pub(super) struct Load {
+pub(crate) struct RecordGenerator {
     domain: Domain,
     run: Run,
     count: usize,
 }
 
-impl Load {
+impl RecordGenerator {
     /// From the first on.
     ///
     /// # Errors
     /// When the system has no randomness.
-    pub(super) fn new(domain: &Domain) -> Result<Self, Failed> {
+    pub(crate) fn new(domain: &Domain) -> Result<Self, BenchError> {
         Ok(Self { domain: domain.clone(), run: Run::new()?, count: 0 })
     }
 
     /// A result of now.
-    pub(super) fn fresh(&mut self) -> ProduceRecord {
+    pub(crate) fn fresh(&mut self) -> ProduceRecord {
         self.with_time(now_s())
     }
 
@@ -56,7 +56,7 @@ impl Load {
     }
 }
 
-impl Iterator for Load {
+impl Iterator for RecordGenerator {
     type Item = ProduceRecord;
 
     fn next(&mut self) -> Option<ProduceRecord> {

@@ -4,13 +4,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::domain::Domain;
-use common::kafka::{Producer, TopicBatch};
+use kafka_client::{Producer, TopicBatch};
 
-use super::load::Load;
-use super::report::Report;
-use super::world::{Database, POSITION, World, deliver, domains, topic};
-use super::{Bench, Failed};
-use crate::program::Program;
+use crate::record_generator::RecordGenerator;
+use crate::report::Report;
+use crate::testbed::{BenchDatabase, BenchTestbed, POSITION, deliver, domains, topic};
+use crate::{Bench, BenchError};
+use testkit::program::Program;
 
 /// How long recorders run before something dies.
 const SETTLE: Duration = Duration::from_secs(4);
@@ -18,16 +18,19 @@ const SETTLE: Duration = Duration::from_secs(4);
 const TAKEN_OVER_WITHIN_S: f64 = 10.0;
 
 /// Kills, one after the other, a recorder, the broker that leads, PostgreSQL.
-pub(super) fn recovery(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failed> {
-    let world = bench.world(3)?;
+pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), BenchError> {
+    let testbed = bench.testbed(3)?;
     let domain = domains(1)?.remove(0);
-    let mut database = world.database()?;
-    let mut flow =
-        Flow { topic: topic(&domain)?, load: Load::new(&domain)?, producer: world.producer() };
+    let mut database = testbed.database()?;
+    let mut flow = RecordStream {
+        topic: topic(&domain)?,
+        load: RecordGenerator::new(&domain)?,
+        producer: testbed.producer(),
+    };
     flow.send()?;
-    let holder = world.recorder(&database, domain.as_str(), &[])?;
+    let holder = testbed.recorder(&database, domain.as_str(), &[])?;
     flow.until_recorded(&mut database, Instant::now())?;
-    let other = world.recorder(&database, domain.as_str(), &[])?;
+    let other = testbed.recorder(&database, domain.as_str(), &[])?;
     thread::park_timeout(SETTLE);
 
     let died = Instant::now();
@@ -40,68 +43,72 @@ pub(super) fn recovery(bench: &Bench<'_>, report: &mut Report) -> Result<(), Fai
         seconds <= TAKEN_OVER_WITHIN_S,
     );
 
-    let leader = leader(&world, &domain)?;
+    let leader = leader(&testbed, &domain)?;
     let died = Instant::now();
-    world.services.kill_broker(leader)?;
+    testbed.services.kill_broker(leader)?;
     let seconds = flow.until_recorded(&mut database, died)?;
     report.figure("leader of 3 brokers killed: first new row", format!("{seconds:.1} s"));
-    world.services.start_broker(leader)?;
+    testbed.services.start_broker(leader)?;
     thread::park_timeout(SETTLE);
 
     let died = Instant::now();
-    world.services.kill_postgres()?;
-    world.services.start_postgres()?;
+    testbed.services.kill_postgres()?;
+    testbed.services.start_postgres()?;
     let away = died.elapsed().as_secs_f64();
-    database.connect_again(&world)?;
+    database.connect_again(&testbed)?;
     let seconds = flow.until_recorded(&mut database, died)?;
     report.figure(
         "PostgreSQL killed and started again: first new row",
         format!("{seconds:.1} s, of which it was away for {away:.1} s"),
     );
-    other.stop(super::world::PATIENCE)?;
+    other.stop(crate::testbed::TIMEOUT)?;
     Ok(())
 }
 
 /// Ends `holder`, by KILL.
-fn kill(holder: Program, other: Program) -> Result<Program, Failed> {
+fn kill(holder: Program, other: Program) -> Result<Program, BenchError> {
     holder.signal("KILL");
-    holder.wait(super::world::PATIENCE)?;
+    holder.wait(crate::testbed::TIMEOUT)?;
     Ok(other)
 }
 
 /// The number of the broker that leads the domain's topic.
-fn leader(world: &World<'_>, domain: &Domain) -> Result<usize, Failed> {
-    let found = world.client().topics(&[topic(domain)?])?;
+fn leader(testbed: &BenchTestbed<'_>, domain: &Domain) -> Result<usize, BenchError> {
+    let found = testbed.client().topics(&[topic(domain)?])?;
     let partition = found.first().and_then(|topic| topic.partitions.first());
     let leader = partition.and_then(|partition| partition.leader).ok_or("no leader")?;
     Ok(usize::try_from(leader)?)
 }
 
 /// One fresh record after the other.
-struct Flow {
+struct RecordStream {
     topic: String,
-    load: Load,
+    load: RecordGenerator,
     producer: Producer,
 }
 
-impl Flow {
+impl RecordStream {
     /// Writes one: its offset.
-    fn send(&mut self) -> Result<i64, Failed> {
+    fn send(&mut self) -> Result<i64, BenchError> {
         let records = vec![self.load.fresh()];
         deliver(&mut self.producer, TopicBatch { topic: self.topic.clone(), records })
     }
 
     /// Writes one and waits for its row: seconds since `since`.
-    fn until_recorded(&mut self, database: &mut Database, since: Instant) -> Result<f64, Failed> {
+    fn until_recorded(
+        &mut self,
+        database: &mut BenchDatabase,
+        since: Instant,
+    ) -> Result<f64, BenchError> {
         let offset = self.send()?;
         let recorded = database.wait_for(POSITION, offset + 1)?;
         Ok(recorded.duration_since(since).as_secs_f64())
     }
 }
 
-impl Database {
-    fn connect_again(&mut self, world: &World<'_>) -> Result<(), Failed> {
-        self.client = crate::services::connect(&world.services, &self.uri)?;
+impl BenchDatabase {
+    fn connect_again(&mut self, testbed: &BenchTestbed<'_>) -> Result<(), BenchError> {
+        self.client = testkit::services::connect(&testbed.services, &self.uri)?;
         Ok(())
     }
 }

@@ -4,10 +4,10 @@ use std::fmt;
 
 /// A line for each figure.
 #[derive(Debug, Default)]
-pub(super) struct Report(Vec<Line>);
+pub(crate) struct Report(Vec<ReportLine>);
 
 #[derive(Debug)]
-struct Line {
+struct ReportLine {
     what: String,
     figure: String,
     target: Option<(String, bool)>,
@@ -15,12 +15,12 @@ struct Line {
 
 impl Report {
     /// A figure without a target.
-    pub(super) fn figure(&mut self, what: impl Into<String>, figure: impl Into<String>) {
+    pub(crate) fn figure(&mut self, what: impl Into<String>, figure: impl Into<String>) {
         self.line(what.into(), figure.into(), None);
     }
 
     /// A figure, what it should be, and whether it is.
-    pub(super) fn target(
+    pub(crate) fn target(
         &mut self,
         what: impl Into<String>,
         figure: impl Into<String>,
@@ -32,11 +32,11 @@ impl Report {
 
     fn line(&mut self, what: String, figure: String, target: Option<(String, bool)>) {
         log::info!("{what}: {figure}");
-        self.0.push(Line { what, figure, target });
+        self.0.push(ReportLine { what, figure, target });
     }
 
     /// Whether every target is met.
-    pub(super) fn all_met(&self) -> bool {
+    pub(crate) fn all_met(&self) -> bool {
         self.0.iter().all(|line| line.target.as_ref().is_none_or(|(_, is_met)| *is_met))
     }
 }
@@ -44,7 +44,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "| what | measured | target |\n|---|---|---|")?;
-        for Line { what, figure, target } in &self.0 {
+        for ReportLine { what, figure, target } in &self.0 {
             let target = match target {
                 None => "",
                 Some((target, true)) => target,
@@ -57,13 +57,13 @@ impl fmt::Display for Report {
 }
 
 /// The middle one; 0 of none.
-pub(super) fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// The smallest value that this share of all, 0 to 1, does not exceed; 0 of none.
-pub(super) fn percentile(values: &mut [f64], share: f64) -> f64 {
+pub(crate) fn percentile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let rank = (values.len() as f64 * share).ceil() as usize;
     values.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)

@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 use common::domain::Domain;
 use common::record::Record;
 
-use super::field::{Arrival, Field};
-use super::grid::{Grid, Kept};
-use super::machine::processor_s;
-use super::peers::{Peer, Work};
-use super::report::{Report, percentile};
-use super::world::{PATIENCE, World};
-use super::written::records;
-use super::{Bench, Failed};
-use crate::program::Program;
-use crate::usage::Usage;
+use crate::competitors::{Competitor, ProbeWork};
+use crate::machine::processor_s;
+use crate::report::{Report, percentile};
+use crate::schedule_check::{ScheduleCheck, ScheduleResult};
+use crate::site_server::{RequestArrival, SiteServer};
+use crate::testbed::{BenchTestbed, TIMEOUT};
+use crate::topic_records::records;
+use crate::{Bench, BenchError};
+use testkit::process_usage::ProcessUsage;
+use testkit::program::Program;
 
 /// Targets, and in how many seconds each is probed once.
 const TARGETS: usize = 10_000;
@@ -38,16 +38,16 @@ const RATIO_MOST: f64 = 0.5;
 
 /// The tracker as in production, its results going to Kafka over TLS, and then
 /// cloudprober with the same targets, at the same sites.
-pub(super) fn schedule(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failed> {
-    let world = bench.world(1)?;
-    let field = Field::start()?;
-    let shape = Shape {
+pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), BenchError> {
+    let testbed = bench.testbed(1)?;
+    let sites = SiteServer::start()?;
+    let shape = ScheduleLoad {
         period_s: bench.size(PERIOD_S),
         timeout_s: bench.size(TIMEOUT_S),
         hanging: (0..bench.size(TARGETS)).map(|target| target % HANGS == 0).collect(),
     };
-    let urls = shape.urls(&field);
-    let folder = world.services.dir.as_path();
+    let urls = shape.urls(&sites);
+    let folder = testbed.services.dir.as_path();
     let what = format!(
         "{} targets in {} s, 1 in {HANGS} hangs for {} s",
         urls.len(),
@@ -56,9 +56,9 @@ pub(super) fn schedule(bench: &Bench<'_>, report: &mut Report) -> Result<(), Fai
     );
 
     let domain = Domain::parse("127.0.0.1")?;
-    let tracker = tracker(&world, &shape, &urls)?;
-    let (tracker, seen) = shape.watch(&field, tracker)?;
-    let ended = tracker.stop(PATIENCE)?;
+    let tracker = tracker(&testbed, &shape, &urls)?;
+    let (tracker, seen) = shape.watch(&sites, tracker)?;
+    let ended = tracker.stop(TIMEOUT)?;
     seen.punctual(&what, report);
     let own = ended.log.iter().filter_map(|line| line.split_once("late by ")).next_back();
     if let Some((_, late)) = own {
@@ -71,15 +71,15 @@ pub(super) fn schedule(bench: &Bench<'_>, report: &mut Report) -> Result<(), Fai
         format!("≤ {MEMORY_MOST_MIB} MiB"),
         memory_mib <= MEMORY_MOST_MIB,
     );
-    let account = Account::of(records(&world, &domain)?);
+    let account = SlotCounts::of(records(&testbed, &domain)?);
     account.tell(&what, urls.len(), report);
 
-    if let Some(program) = Peer::Cloudprober.find(report) {
+    if let Some(program) = Competitor::Cloudprober.find(report) {
         let (period_s, timeout_s) = (shape.period_s, shape.timeout_s);
-        let work = Work { urls: &urls, period_s, timeout_s, check: None, ca: None };
-        let (peer, _) = Peer::Cloudprober.start(&program, folder, work)?;
-        let (peer, theirs) = shape.watch(&field, peer)?;
-        peer.stop(PATIENCE)?;
+        let work = ProbeWork { urls: &urls, period_s, timeout_s, check: None, ca: None };
+        let (competitor, _) = Competitor::Cloudprober.start(&program, folder, work)?;
+        let (competitor, theirs) = shape.watch(&sites, competitor)?;
+        competitor.stop(TIMEOUT)?;
         theirs.told(&format!("{what}: cloudprober's"), report);
         let ratio = seen.processor_ms / theirs.processor_ms;
         report.target(
@@ -96,31 +96,35 @@ pub(super) fn schedule(bench: &Bench<'_>, report: &mut Report) -> Result<(), Fai
 }
 
 /// What is to be probed.
-struct Shape {
+struct ScheduleLoad {
     period_s: usize,
     timeout_s: usize,
     hanging: Vec<bool>,
 }
 
 /// What was seen of a program.
-struct Seen {
-    kept: Kept,
+struct Measurement {
+    result: ScheduleResult,
     memory_peak_kib: u64,
     /// Of a probe, one that hangs included: an attempt, where some are repeated.
     processor_ms: f64,
     probes: usize,
 }
 
-impl Shape {
-    fn urls(&self, field: &Field) -> Vec<String> {
-        self.hanging.iter().enumerate().map(|(target, hangs)| field.url(target, *hangs)).collect()
+impl ScheduleLoad {
+    fn urls(&self, sites: &SiteServer) -> Vec<String> {
+        self.hanging.iter().enumerate().map(|(target, hangs)| sites.url(target, *hangs)).collect()
     }
 
     /// Watches a program from its start on. Processor time counts after the
     /// first period, when all is started.
-    fn watch(&self, field: &Field, program: Program) -> Result<(Program, Seen), Failed> {
-        let _ = field.take();
-        let (from_s, started) = (field.now_s(), Instant::now());
+    fn watch(
+        &self,
+        sites: &SiteServer,
+        program: Program,
+    ) -> Result<(Program, Measurement), BenchError> {
+        let _ = sites.take();
+        let (from_s, started) = (sites.now_s(), Instant::now());
         let until = |periods: usize| {
             let at = started + Duration::from_secs((periods * self.period_s) as u64);
             while let Some(left) = at.checked_duration_since(Instant::now()) {
@@ -128,32 +132,32 @@ impl Shape {
             }
         };
         until(1);
-        let before = (processor_s(program.id())?, field.accepted());
+        let before = (processor_s(program.id())?, sites.accepted());
         until(PERIODS);
         let used_s = processor_s(program.id())? - before.0;
-        let probes = field.accepted() - before.1;
-        let memory_peak_kib = Usage::of(program.id())?.memory_peak_kib;
-        let span_s = (from_s, field.now_s());
-        let arrivals: Vec<Arrival> = field.take();
+        let probes = sites.accepted() - before.1;
+        let memory_peak_kib = ProcessUsage::read(program.id())?.memory_peak_kib;
+        let span_s = (from_s, sites.now_s());
+        let arrivals: Vec<RequestArrival> = sites.take();
         let repeats = |target: usize| usize::from(self.hanging[target]);
-        let grid = Grid { period_s: self.period_s as f64, span_s, repeats: &repeats };
-        let kept = grid.judge(self.hanging.len(), &arrivals);
+        let grid = ScheduleCheck { period_s: self.period_s as f64, span_s, repeats: &repeats };
+        let result = grid.judge(self.hanging.len(), &arrivals);
         let processor_ms = used_s * 1_000.0 / probes.max(1) as f64;
-        Ok((program, Seen { kept, memory_peak_kib, processor_ms, probes: arrivals.len() }))
+        Ok((program, Measurement { result, memory_peak_kib, processor_ms, probes: arrivals.len() }))
     }
 }
 
-impl Seen {
+impl Measurement {
     /// Percentiles of how late starts were, in milliseconds.
     fn late_ms(&self) -> [f64; 3] {
-        let mut late_ms = self.kept.late_ms.clone();
+        let mut late_ms = self.result.late_ms.clone();
         [0.5, 0.99, 1.0].map(|share| percentile(&mut late_ms, share))
     }
 
     /// Judges the schedule of ours.
     fn punctual(&self, what: &str, report: &mut Report) {
         let [p50, p99, max] = self.late_ms();
-        let slots = self.kept.late_ms.len();
+        let slots = self.result.late_ms.len();
         report.figure(
             format!("{what}: seen at the sites"),
             format!("{} requests, {slots} slots", self.probes),
@@ -168,7 +172,7 @@ impl Seen {
                 late <= most,
             );
         }
-        let Kept { missed, doubled, .. } = self.kept;
+        let ScheduleResult { missed, doubled, .. } = self.result;
         report.target(
             format!("{what}: slots without a probe, probes beyond one a slot"),
             format!("{missed}, {doubled}"),
@@ -180,7 +184,7 @@ impl Seen {
     /// Says what another program did.
     fn told(&self, whose: &str, report: &mut Report) {
         let [p50, p99, max] = self.late_ms();
-        let Kept { missed, doubled, .. } = self.kept;
+        let ScheduleResult { missed, doubled, .. } = self.result;
         report.figure(
             format!("{whose} lateness, p50, p99, max"),
             format!("{p50:.2}, {p99:.2}, {max:.2} ms; {missed} missed, {doubled} doubled"),
@@ -197,28 +201,32 @@ impl Seen {
 }
 
 /// The tracker, with a file of targets, as no variable holds so many.
-fn tracker(world: &World<'_>, shape: &Shape, urls: &[String]) -> Result<Program, Failed> {
+fn tracker(
+    testbed: &BenchTestbed<'_>,
+    shape: &ScheduleLoad,
+    urls: &[String],
+) -> Result<Program, BenchError> {
     let mut list = String::new();
     for url in urls {
         writeln!(list, "[[target]]\nurl = {url:?}")?;
     }
-    let file = world.services.dir.join("targets.toml");
+    let file = testbed.services.dir.join("targets.toml");
     fs::write(&file, list)?;
     let file = Path::new(&file).display().to_string();
     let (period, timeout) = (shape.period_s.to_string(), shape.timeout_s.to_string());
     let own =
         [("LOCATION", "bench"), ("TARGETS", &*file), ("PERIOD", &*period), ("TIMEOUT", &*timeout)];
-    world.program("tracker", &own)
+    testbed.program("tracker", &own)
 }
 
 /// What the records in Kafka say of slots.
 #[derive(Debug, Default)]
-struct Account {
+struct SlotCounts {
     targets: BTreeMap<String, Vec<(i64, i64)>>,
     records: usize,
 }
 
-impl Account {
+impl SlotCounts {
     /// Of records.
     fn of(records: Vec<Record>) -> Self {
         let mut account = Self::default();
@@ -267,7 +275,7 @@ mod tests {
     #[test]
     fn a_hole_has_to_be_explained() {
         let sum = |slots: &[(i64, i64)]| {
-            let mut account = Account::default();
+            let mut account = SlotCounts::default();
             slots.iter().for_each(|(slot, missed)| account.add("a".into(), Some(*slot), *missed));
             account.sum()
         };

@@ -1,6 +1,6 @@
 //! Whether starts keep a grid, seen from outside.
 
-use super::field::Arrival;
+use crate::site_server::RequestArrival;
 
 /// How much later than a period after the start, or earlier than a period
 /// before the end, a target's first or last start may be seen.
@@ -8,50 +8,50 @@ const EDGE_S: f64 = 1.0;
 
 /// What was seen of all targets.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Kept {
+pub(crate) struct ScheduleResult {
     /// How late each start was, in milliseconds: against the earliest of its
     /// target, moved by whole periods.
-    pub(super) late_ms: Vec<f64>,
+    pub(crate) late_ms: Vec<f64>,
     /// Slots without a start.
-    pub(super) missed: usize,
+    pub(crate) missed: usize,
     /// Starts beyond one a slot.
-    pub(super) doubled: usize,
+    pub(crate) doubled: usize,
 }
 
 /// A schedule to be judged.
-pub(super) struct Grid<'a> {
-    pub(super) period_s: f64,
+pub(crate) struct ScheduleCheck<'a> {
+    pub(crate) period_s: f64,
     /// When the program was started and when it was told to stop.
-    pub(super) span_s: (f64, f64),
+    pub(crate) span_s: (f64, f64),
     /// How often a target may be asked again within its slot.
-    pub(super) repeats: &'a dyn Fn(usize) -> usize,
+    pub(crate) repeats: &'a dyn Fn(usize) -> usize,
 }
 
-impl Grid<'_> {
+impl ScheduleCheck<'_> {
     /// Judges what arrived for so many targets.
-    pub(super) fn judge(&self, targets: usize, arrivals: &[Arrival]) -> Kept {
+    pub(crate) fn judge(&self, targets: usize, arrivals: &[RequestArrival]) -> ScheduleResult {
         let mut starts = vec![Vec::new(); targets];
         for arrival in arrivals {
             if let Some(starts) = starts.get_mut(arrival.target) {
                 starts.push(arrival.at_s);
             }
         }
-        let mut kept = Kept::default();
+        let mut result = ScheduleResult::default();
         for (target, starts) in starts.iter_mut().enumerate() {
             starts.sort_by(f64::total_cmp);
-            self.one(starts, (self.repeats)(target), &mut kept);
+            self.one(starts, (self.repeats)(target), &mut result);
         }
-        kept
+        result
     }
 
-    fn one(&self, starts: &[f64], repeats: usize, kept: &mut Kept) {
+    fn one(&self, starts: &[f64], repeats: usize, result: &mut ScheduleResult) {
         let mut firsts: Vec<f64> = Vec::new();
         let mut again = 0;
         for at_s in starts {
             match firsts.last() {
                 Some(first) if at_s - first < self.period_s / 2.0 => {
                     again += 1;
-                    kept.doubled += usize::from(again > repeats);
+                    result.doubled += usize::from(again > repeats);
                 }
                 _ => {
                     firsts.push(*at_s);
@@ -61,20 +61,20 @@ impl Grid<'_> {
         }
         let (from_s, to_s) = self.span_s;
         let (Some(first), Some(last)) = (firsts.first(), firsts.last()) else {
-            kept.missed += ((to_s - from_s) / self.period_s) as usize;
+            result.missed += ((to_s - from_s) / self.period_s) as usize;
             return;
         };
         // At both ends a slot is missed when a whole one would have had room.
-        kept.missed += ((first - from_s - EDGE_S).max(0.0) / self.period_s) as usize;
-        kept.missed += ((to_s - last - EDGE_S).max(0.0) / self.period_s) as usize;
+        result.missed += ((first - from_s - EDGE_S).max(0.0) / self.period_s) as usize;
+        result.missed += ((to_s - last - EDGE_S).max(0.0) / self.period_s) as usize;
         let slot = |at_s: &f64| ((at_s - first) / self.period_s).round();
         let phases: Vec<f64> =
             firsts.iter().map(|at_s| at_s - slot(at_s) * self.period_s).collect();
         let slots = slot(last) as usize + 1;
-        kept.missed += slots.saturating_sub(firsts.len());
-        kept.doubled += firsts.len().saturating_sub(slots);
+        result.missed += slots.saturating_sub(firsts.len());
+        result.doubled += firsts.len().saturating_sub(slots);
         let earliest = phases.iter().copied().fold(f64::INFINITY, f64::min);
-        kept.late_ms.extend(phases.iter().map(|phase| (phase - earliest) * 1_000.0));
+        result.late_ms.extend(phases.iter().map(|phase| (phase - earliest) * 1_000.0));
     }
 }
 
@@ -84,9 +84,9 @@ mod tests {
 
     fn judge(starts_s: &[f64], repeats: usize) -> (Vec<i64>, usize, usize) {
         let arrivals: Vec<_> =
-            starts_s.iter().map(|at_s| Arrival { at_s: *at_s, target: 0 }).collect();
-        let grid = Grid { period_s: 10.0, span_s: (0.0, 40.0), repeats: &|_| repeats };
-        let Kept { late_ms, missed, doubled } = grid.judge(1, &arrivals);
+            starts_s.iter().map(|at_s| RequestArrival { at_s: *at_s, target: 0 }).collect();
+        let grid = ScheduleCheck { period_s: 10.0, span_s: (0.0, 40.0), repeats: &|_| repeats };
+        let ScheduleResult { late_ms, missed, doubled } = grid.judge(1, &arrivals);
         let late_us = late_ms.iter().map(|late| (late * 1_000.0).round() as i64).collect();
         (late_us, missed, doubled)
     }

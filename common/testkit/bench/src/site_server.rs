@@ -12,8 +12,8 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::Failed;
-use crate::sites::page;
+use crate::BenchError;
+use testkit::sites::page;
 
 /// The longest head of a request.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
@@ -24,17 +24,17 @@ const LISTENER: u64 = 0;
 
 /// A request: when its connection was accepted, and what for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Arrival {
-    /// Since the field was made, in seconds.
-    pub(super) at_s: f64,
+pub(crate) struct RequestArrival {
+    /// Since the sites was made, in seconds.
+    pub(crate) at_s: f64,
     /// The number in its path.
-    pub(super) target: usize,
+    pub(crate) target: usize,
 }
 
 /// Sites at `/N`, which answer with a page, and at `/hang/N`, which take a
 /// request and do nothing. A thread for each of the connections that hang would
 /// cost more than what is measured.
-pub(super) struct Field {
+pub(crate) struct SiteServer {
     address: SocketAddr,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -43,13 +43,13 @@ pub(super) struct Field {
 struct Shared {
     stopping: AtomicBool,
     accepted: AtomicU64,
-    arrivals: Mutex<Vec<Arrival>>,
+    arrivals: Mutex<Vec<RequestArrival>>,
     made: Instant,
 }
 
-impl Field {
+impl SiteServer {
     /// Starts it on a free port of loopback.
-    pub(super) fn start() -> Result<Self, Failed> {
+    pub(crate) fn start() -> Result<Self, BenchError> {
         // A tenth of all hang at a time, by two programs in the worst case.
         let found = getrlimit(Resource::Nofile);
         setrlimit(Resource::Nofile, Rlimit { current: found.maximum, ..found })?;
@@ -63,8 +63,8 @@ impl Field {
             made: Instant::now(),
         });
         let of_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("field".to_owned()).spawn(move || {
-            if let Err(error) = Serving::new(listener, &of_thread).and_then(Serving::run) {
+        let thread = std::thread::Builder::new().name("sites".to_owned()).spawn(move || {
+            if let Err(error) = EventLoop::new(listener, &of_thread).and_then(EventLoop::run) {
                 log::error!("the sites: {error}");
             }
         })?;
@@ -72,28 +72,28 @@ impl Field {
     }
 
     /// The URL of a site.
-    pub(super) fn url(&self, target: usize, hangs: bool) -> String {
+    pub(crate) fn url(&self, target: usize, hangs: bool) -> String {
         let path = if hangs { "hang/" } else { "" };
         format!("http://{}/{path}{target}", self.address)
     }
 
     /// Seconds since it was made.
-    pub(super) fn now_s(&self) -> f64 {
+    pub(crate) fn now_s(&self) -> f64 {
         self.shared.made.elapsed().as_secs_f64()
     }
 
     /// How many connections it has accepted.
-    pub(super) fn accepted(&self) -> u64 {
+    pub(crate) fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::Relaxed)
     }
 
     /// The requests since the last look.
-    pub(super) fn take(&self) -> Vec<Arrival> {
+    pub(crate) fn take(&self) -> Vec<RequestArrival> {
         std::mem::take(&mut self.shared.arrivals.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Drop for Field {
+impl Drop for SiteServer {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         // Wakes the thread.
@@ -104,23 +104,23 @@ impl Drop for Field {
     }
 }
 
-struct Connection {
+struct OpenConnection {
     stream: TcpStream,
     at_s: f64,
     head: Vec<u8>,
     hangs: bool,
 }
 
-struct Serving<'a> {
+struct EventLoop<'a> {
     shared: &'a Shared,
     epoll: std::os::fd::OwnedFd,
     listener: TcpListener,
-    open: HashMap<u64, Connection>,
+    open: HashMap<u64, OpenConnection>,
     last_key: u64,
     answer: Vec<u8>,
 }
 
-impl<'a> Serving<'a> {
+impl<'a> EventLoop<'a> {
     fn new(listener: TcpListener, shared: &'a Shared) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
@@ -167,15 +167,15 @@ impl<'a> Serving<'a> {
             stream.set_nonblocking(true)?;
             self.last_key += 1;
             epoll::add(&self.epoll, &stream, EventData::new_u64(self.last_key), EventFlags::IN)?;
-            let connection = Connection { stream, at_s, head: Vec::new(), hangs: false };
+            let connection = OpenConnection { stream, at_s, head: Vec::new(), hangs: false };
             self.open.insert(self.last_key, connection);
         }
     }
 }
 
-impl Connection {
+impl OpenConnection {
     /// Reads what there is and answers a whole request: whether the connection
-    /// is to be kept.
+    /// is to be result.
     fn goes_on(&mut self, shared: &Shared, answer: &[u8]) -> bool {
         let mut buffer = [0; 1024];
         loop {
@@ -195,7 +195,7 @@ impl Connection {
             return true;
         }
         let Some((target, hangs)) = asked(&self.head) else { return false };
-        let arrival = Arrival { at_s: self.at_s, target };
+        let arrival = RequestArrival { at_s: self.at_s, target };
         shared.arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
         self.hangs = hangs;
         if !hangs {
@@ -222,9 +222,9 @@ mod tests {
 
     #[test]
     fn one_answers_and_one_hangs_and_both_are_noted() {
-        let field = Field::start().unwrap();
+        let sites = SiteServer::start().unwrap();
         let ask = |path: &str| {
-            let mut stream = TcpStream::connect(field.address).unwrap();
+            let mut stream = TcpStream::connect(sites.address).unwrap();
             write!(stream, "GET {path} HTTP/1.1\r\n").unwrap();
             write!(stream, "Host: a\r\n\r\n").unwrap();
             stream
@@ -235,9 +235,9 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         hanging.set_nonblocking(true).unwrap();
         assert_eq!(hanging.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
-        let arrivals = field.take();
+        let arrivals = sites.take();
         assert_eq!(arrivals.iter().map(|arrival| arrival.target).collect::<Vec<_>>(), [7, 8]);
-        assert!(arrivals[0].at_s <= arrivals[1].at_s && arrivals[1].at_s <= field.now_s());
-        assert_eq!((field.accepted(), field.take()), (2, vec![]));
+        assert!(arrivals[0].at_s <= arrivals[1].at_s && arrivals[1].at_s <= sites.now_s());
+        assert_eq!((sites.accepted(), sites.take()), (2, vec![]));
     }
 }

@@ -8,37 +8,37 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::domain::{Domain, TOPIC_PREFIX};
-use common::kafka::{
+use kafka_client::{
     Address, BATCH_BYTES_MAX, Client, Outcome, ProduceRecord, Producer, ProducerOptions, Security,
     Settings, TopicBatch, batch_len,
 };
 
-use super::Failed;
-use super::load::Load;
-use super::machine::processor_s;
-use crate::program::Program;
-use crate::services::{OwnSet, Services, connect, fresh_database, fresh_name};
+use crate::BenchError;
+use crate::machine::processor_s;
+use crate::record_generator::RecordGenerator;
+use testkit::program::Program;
+use testkit::services::{OwnSet, Services, connect, fresh_database, fresh_name};
 
 /// How long anything may take that is not measured, or has no end by itself.
-pub(super) const PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(600);
 /// How often it is looked how far a recorder is.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How many records are recorded, in all topics.
-pub(super) const POSITION: &str =
+pub(crate) const POSITION: &str =
     "select coalesce(sum(next_offset), 0)::bigint from availability_offset";
 
 /// Services of its own.
-pub(super) struct World<'a> {
-    pub(super) services: OwnSet,
+pub(crate) struct BenchTestbed<'a> {
+    pub(crate) services: OwnSet,
     programs: &'a Path,
     kafka: Arc<Settings>,
 }
 
-impl<'a> World<'a> {
+impl<'a> BenchTestbed<'a> {
     /// Starts the services. PostgreSQL is safe against power cuts, as it is by
     /// default, and notes when each transaction was committed.
-    pub(super) fn start(programs: &'a Path, brokers: usize) -> Result<Self, Failed> {
+    pub(crate) fn start(programs: &'a Path, brokers: usize) -> Result<Self, BenchError> {
         let services = Services::start(brokers)?;
         let mut postgres = connect(&services, &services.postgres_uri)?;
         postgres.batch_execute("alter system set track_commit_timestamp = on")?;
@@ -53,7 +53,7 @@ impl<'a> World<'a> {
     }
 
     /// Which Kafka and which PostgreSQL they are.
-    pub(super) fn versions(&self) -> Result<String, Failed> {
+    pub(crate) fn versions(&self) -> Result<String, BenchError> {
         // What answers requests does not say its version, but its log does.
         let log = read_to_string(self.services.dir.join("kafka/1/log")).unwrap_or_default();
         let kafka = log.lines().find_map(|line| line.split_once("Kafka version: "));
@@ -64,30 +64,30 @@ impl<'a> World<'a> {
     }
 
     /// An empty database.
-    pub(super) fn database(&self) -> Result<Database, Failed> {
+    pub(crate) fn database(&self) -> Result<BenchDatabase, BenchError> {
         let uri = fresh_database(&self.services)?;
         let client = connect(&self.services, &uri)?;
-        Ok(Database { uri, client })
+        Ok(BenchDatabase { uri, client })
     }
 
     /// A recorder on a database, over TLS on both sides.
-    pub(super) fn recorder(
+    pub(crate) fn recorder(
         &self,
-        database: &Database,
+        database: &BenchDatabase,
         domains: &str,
         more: &[(&str, &str)],
-    ) -> Result<Program, Failed> {
+    ) -> Result<Program, BenchError> {
         let ca = self.services.postgres_ca.display().to_string();
         let own = [("DOMAIN", domains), ("POSTGRES", &database.uri), ("PGCA", &ca)];
         self.program("recorder", &[&own, more].concat())
     }
 
-    /// One of the programs, with the way to Kafka and these variables.
-    pub(super) fn program(
+    /// One of the programs, with the method to Kafka and these variables.
+    pub(crate) fn program(
         &self,
         name: &str,
         variables: &[(&str, &str)],
-    ) -> Result<Program, Failed> {
+    ) -> Result<Program, BenchError> {
         let path = |path: &Path| path.display().to_string();
         let Services { kafka_tls, kafka_ca, kafka_cert, kafka_key, .. } = &*self.services;
         let (ca, cert, key) = (path(kafka_ca), path(kafka_cert), path(kafka_key));
@@ -102,21 +102,21 @@ impl<'a> World<'a> {
     }
 
     /// A client to look with.
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::new(Arc::clone(&self.kafka))
     }
 
     /// A producer to fill topics with.
-    pub(super) fn producer(&self) -> Producer {
+    pub(crate) fn producer(&self) -> Producer {
         Producer::new(Arc::clone(&self.kafka), ProducerOptions::default())
     }
 
     /// Writes so many records to the topic of each domain.
-    pub(super) fn fill(&self, domains: &[Domain], each: usize) -> Result<(), Failed> {
+    pub(crate) fn fill(&self, domains: &[Domain], each: usize) -> Result<(), BenchError> {
         let mut producer = self.producer();
         for domain in domains {
             let mut queue: VecDeque<ProduceRecord> = VecDeque::new();
-            let mut load = Load::new(domain)?.take(each);
+            let mut load = RecordGenerator::new(domain)?.take(each);
             let topic = topic(domain)?;
             loop {
                 queue.extend(load.by_ref().take(20_000 - queue.len()));
@@ -133,14 +133,14 @@ impl<'a> World<'a> {
 }
 
 /// Sends a batch until it is delivered: the offset of its first record.
-pub(super) fn deliver(producer: &mut Producer, batch: TopicBatch) -> Result<i64, Failed> {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) fn deliver(producer: &mut Producer, batch: TopicBatch) -> Result<i64, BenchError> {
+    let deadline = Instant::now() + TIMEOUT;
     let mut batches = vec![batch];
     while Instant::now() < deadline {
         for (_, outcome) in producer.send(std::mem::take(&mut batches), None) {
             match outcome {
                 Outcome::Delivered { base_offset, .. } => return Ok(base_offset.unwrap_or(0)),
-                Outcome::Pending { .. } => thread::park_timeout(LOOK_EVERY),
+                Outcome::Pending { .. } => thread::park_timeout(POLL_INTERVAL),
                 other => return Err(format!("not delivered: {other:?}").into()),
             }
         }
@@ -149,57 +149,57 @@ pub(super) fn deliver(producer: &mut Producer, batch: TopicBatch) -> Result<i64,
 }
 
 /// Domains that no other run has.
-pub(super) fn domains(count: usize) -> Result<Vec<Domain>, Failed> {
+pub(crate) fn domains(count: usize) -> Result<Vec<Domain>, BenchError> {
     let suffix = fresh_name("bench");
     (0..count).map(|index| Ok(Domain::parse(&format!("d{index}.{suffix}.example"))?)).collect()
 }
 
 /// As a list for DOMAIN.
-pub(super) fn list(domains: &[Domain]) -> String {
+pub(crate) fn list(domains: &[Domain]) -> String {
     domains.iter().map(Domain::as_str).collect::<Vec<_>>().join(",")
 }
 
 /// The topic of a domain.
-pub(super) fn topic(domain: &Domain) -> Result<String, Failed> {
+pub(crate) fn topic(domain: &Domain) -> Result<String, BenchError> {
     Ok(domain.topic(TOPIC_PREFIX)?)
 }
 
 /// A database and a connection to look into it.
-pub(super) struct Database {
-    pub(super) uri: String,
-    pub(super) client: postgres::Client,
+pub(crate) struct BenchDatabase {
+    pub(crate) uri: String,
+    pub(crate) client: postgres::Client,
 }
 
-impl Database {
+impl BenchDatabase {
     /// A number that a query returns; 0 while what it asks for is not there.
-    pub(super) fn number(&mut self, sql: &str) -> i64 {
+    pub(crate) fn number(&mut self, sql: &str) -> i64 {
         let row = self.client.query_one(sql, &[]);
         row.ok().and_then(|row| row.try_get(0).ok()).unwrap_or(0)
     }
 
     /// Waits until a number is at least so large: when.
-    pub(super) fn wait_for(&mut self, sql: &str, least: i64) -> Result<Instant, Failed> {
-        let deadline = Instant::now() + PATIENCE;
+    pub(crate) fn wait_for(&mut self, sql: &str, least: i64) -> Result<Instant, BenchError> {
+        let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
             if self.number(sql) >= least {
                 return Ok(Instant::now());
             }
-            thread::park_timeout(LOOK_EVERY);
+            thread::park_timeout(POLL_INTERVAL);
         }
-        Err(format!("{sql}: not {least} within {PATIENCE:?}").into())
+        Err(format!("{sql}: not {least} within {TIMEOUT:?}").into())
     }
 
     /// The processor time of this connection's backend, in seconds.
-    pub(super) fn own_backend_s(&mut self) -> Result<f64, Failed> {
+    pub(crate) fn own_backend_s(&mut self) -> Result<f64, BenchError> {
         self.backends_s("pid = pg_backend_pid()")
     }
 
     /// That of all others of this database.
-    pub(super) fn other_backends_s(&mut self) -> Result<f64, Failed> {
+    pub(crate) fn other_backends_s(&mut self) -> Result<f64, BenchError> {
         self.backends_s("pid <> pg_backend_pid()")
     }
 
-    fn backends_s(&mut self, which: &str) -> Result<f64, Failed> {
+    fn backends_s(&mut self, which: &str) -> Result<f64, BenchError> {
         let sql = format!(
             "select pid from pg_stat_activity where datname = current_database() \
              and backend_type = 'client backend' and {which}"
@@ -211,7 +211,7 @@ impl Database {
 
     /// Records a second, from the first that are seen to be recorded to the
     /// last of `total`: how a program starts is not part of it.
-    pub(super) fn rate_until(&mut self, total: usize) -> Result<f64, Failed> {
+    pub(crate) fn rate_until(&mut self, total: usize) -> Result<f64, BenchError> {
         self.wait_for(POSITION, 1)?;
         let (started, before) = (Instant::now(), self.number(POSITION));
         let ended = self.wait_for(POSITION, total as i64)?;

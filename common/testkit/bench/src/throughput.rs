@@ -3,12 +3,12 @@
 use common::domain::Domain;
 use recorder::rows::Row;
 
-use super::bare::{self, Way};
-use super::load::Load;
-use super::machine::processor_s;
-use super::report::{Report, median};
-use super::world::{World, domains, list};
-use super::{Bench, Failed};
+use crate::bare_insert::{self, InsertMethod};
+use crate::machine::processor_s;
+use crate::record_generator::RecordGenerator;
+use crate::report::{Report, median};
+use crate::testbed::{BenchTestbed, domains, list};
+use crate::{Bench, BenchError};
 
 /// Records of the backlog that is compared with the bare loop.
 const RECORDS: usize = 300_000;
@@ -24,17 +24,17 @@ const BACKLOG_PART: usize = 4;
 const BACKLOG_DOMAINS: usize = 20;
 
 /// The recorder beside a bare loop that inserts the same rows, in turns.
-pub(super) fn throughput(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failed> {
-    let world = bench.world(1)?;
+pub(crate) fn measure_throughput(bench: &Bench<'_>, report: &mut Report) -> Result<(), BenchError> {
+    let testbed = bench.testbed(1)?;
     let records = bench.size(RECORDS);
     let domain = domains(1)?;
-    world.fill(&domain, records)?;
-    let rows = bare::rows(Load::new(&domain[0])?.take(records))?;
+    testbed.fill(&domain, records)?;
+    let rows = bare_insert::rows(RecordGenerator::new(&domain[0])?.take(records))?;
     let (mut bare, mut normal, mut smart) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        bare.push(insert(&world, &domain[0], &rows, Way::Arrays, false)?);
-        normal.push(record(&world, &list(&domain), records, &[])?);
-        smart.push(record(&world, &list(&domain), records, &[("SMART", "true")])?);
+        bare.push(insert(&testbed, &domain[0], &rows, InsertMethod::Arrays, false)?);
+        normal.push(record(&testbed, &list(&domain), records, &[])?);
+        smart.push(record(&testbed, &list(&domain), records, &[("SMART", "true")])?);
     }
     report.figure("bare loop, one connection", rates(&bare));
     report.figure("bare loop: PostgreSQL's processor time of a row", server(&bare));
@@ -54,7 +54,7 @@ pub(super) fn throughput(bench: &Bench<'_>, report: &mut Report) -> Result<(), F
 }
 
 /// What one recorder, or one bare loop, did.
-struct Run {
+struct RunResult {
     /// Records a second.
     rate: f64,
     /// Processor time of the recorder for each record, its start included. Other
@@ -64,59 +64,60 @@ struct Run {
     server_us: f64,
 }
 
-fn rates(runs: &[Run]) -> String {
+fn rates(runs: &[RunResult]) -> String {
     format!("{:.0} records/s", median(runs.iter().map(|run| run.rate).collect()))
 }
 
-fn median_us(runs: &[Run], of: impl Fn(&Run) -> f64) -> String {
+fn median_us(runs: &[RunResult], of: impl Fn(&RunResult) -> f64) -> String {
     format!("{:.1} µs", median(runs.iter().map(of).collect()))
 }
 
-fn server(runs: &[Run]) -> String {
+fn server(runs: &[RunResult]) -> String {
     median_us(runs, |run| run.server_us)
 }
 
 fn insert(
-    world: &World<'_>,
+    testbed: &BenchTestbed<'_>,
     domain: &Domain,
     rows: &[Row],
-    way: Way,
+    method: InsertMethod,
     moves_position: bool,
-) -> Result<Run, Failed> {
-    let mut database = world.database()?;
-    bare::prepare(&mut database, domain)?;
+) -> Result<RunResult, BenchError> {
+    let mut database = testbed.database()?;
+    bare_insert::prepare(&mut database, domain)?;
     let before_s = database.own_backend_s()?;
-    let rate = bare::insert(&mut database, domain, rows, way, moves_position)?;
+    let rate = bare_insert::insert(&mut database, domain, rows, method, moves_position)?;
     let server_us = (database.own_backend_s()? - before_s) / rows.len() as f64 * 1e6;
     log::info!("{rate:.0} rows/s, {server_us:.1} µs each in PostgreSQL");
-    Ok(Run { rate, own_us: 0.0, server_us })
+    Ok(RunResult { rate, own_us: 0.0, server_us })
 }
 
 fn record(
-    world: &World<'_>,
+    testbed: &BenchTestbed<'_>,
     domains: &str,
     records: usize,
     more: &[(&str, &str)],
-) -> Result<Run, Failed> {
-    let mut database = world.database()?;
-    let recorder = world.recorder(&database, domains, more)?;
+) -> Result<RunResult, BenchError> {
+    let mut database = testbed.database()?;
+    let recorder = testbed.recorder(&database, domains, more)?;
     let rate = database.rate_until(records)?;
     let own_us = processor_s(recorder.id())? / records as f64 * 1e6;
     let server_us = database.other_backends_s()? / records as f64 * 1e6;
     log::info!("{rate:.0} records/s, {own_us:.1} µs each, {server_us:.1} µs in PostgreSQL");
-    recorder.stop(super::world::PATIENCE)?;
-    Ok(Run { rate, own_us, server_us })
+    recorder.stop(crate::testbed::TIMEOUT)?;
+    Ok(RunResult { rate, own_us, server_us })
 }
 
 /// Arrays beside `copy`, each in one transaction with the position's move.
-pub(super) fn statement(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failed> {
-    let world = bench.world(1)?;
+pub(crate) fn measure_statement(bench: &Bench<'_>, report: &mut Report) -> Result<(), BenchError> {
+    let testbed = bench.testbed(1)?;
     let domain = domains(1)?;
-    let rows = bare::rows(Load::new(&domain[0])?.take(bench.size(RECORDS)))?;
+    let rows = bare_insert::rows(RecordGenerator::new(&domain[0])?.take(bench.size(RECORDS)))?;
     let (mut arrays, mut copy) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        for (way, runs) in [(Way::Arrays, &mut arrays), (Way::Copy, &mut copy)] {
-            runs.push(insert(&world, &domain[0], &rows, way, true)?);
+        for (method, runs) in [(InsertMethod::Arrays, &mut arrays), (InsertMethod::Copy, &mut copy)]
+        {
+            runs.push(insert(&testbed, &domain[0], &rows, method, true)?);
         }
     }
     for (what, runs) in [("rows as arrays", &arrays), ("rows by binary copy", &copy)] {
@@ -129,13 +130,13 @@ pub(super) fn statement(bench: &Bench<'_>, report: &mut Report) -> Result<(), Fa
 }
 
 /// Two of eight hours of backlog, caught up by one recorder.
-pub(super) fn backlog(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failed> {
-    let world = bench.world(1)?;
+pub(crate) fn measure_backlog(bench: &Bench<'_>, report: &mut Report) -> Result<(), BenchError> {
+    let testbed = bench.testbed(1)?;
     let domains = domains(BACKLOG_DOMAINS)?;
     let each = bench.size(BACKLOG / BACKLOG_PART) / domains.len();
     let records = each * domains.len();
-    world.fill(&domains, each)?;
-    let Run { rate, .. } = record(&world, &list(&domains), records, &[])?;
+    testbed.fill(&domains, each)?;
+    let RunResult { rate, .. } = record(&testbed, &list(&domains), records, &[])?;
     let whole = format!("{records} records of {BACKLOG_DOMAINS} domains");
     report.figure(format!("backlog of {whole}"), format!("{rate:.0} records/s"));
     let seconds = BACKLOG as f64 / rate;

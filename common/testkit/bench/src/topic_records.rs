@@ -1,16 +1,19 @@
 //! What trackers have written to Kafka.
 
 use common::domain::Domain;
-use common::kafka::{FetchLimits, FetchPosition};
 use common::record::Record;
+use kafka_client::{FetchLimits, FetchPosition};
 
-use super::Failed;
-use super::world::{World, topic};
+use crate::BenchError;
+use crate::testbed::{BenchTestbed, topic};
 
 /// All records of a domain.
-pub(super) fn records(world: &World<'_>, domain: &Domain) -> Result<Vec<Record>, Failed> {
+pub(crate) fn records(
+    testbed: &BenchTestbed<'_>,
+    domain: &Domain,
+) -> Result<Vec<Record>, BenchError> {
     let topic = topic(domain)?;
-    let mut client = world.client();
+    let mut client = testbed.client();
     let found = client.topics(std::slice::from_ref(&topic))?;
     let topic_id = found.first().ok_or("no topic")?.id;
     let mut all = Vec::new();

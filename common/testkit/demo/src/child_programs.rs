@@ -6,26 +6,26 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::program::send_signal;
+use testkit::program::send_signal;
 
 /// The last lines of a log that are shown when its program ends too early.
 const LOG_LINES: usize = 10;
 
 /// What runs.
-pub(super) struct Programs<'a> {
+pub(crate) struct ChildPrograms<'a> {
     programs: &'a Path,
     folder: &'a Path,
     running: Vec<(&'static str, Child)>,
 }
 
-impl<'a> Programs<'a> {
-    /// Programs from one folder, logs into another.
-    pub(super) fn new(programs: &'a Path, folder: &'a Path) -> Self {
+impl<'a> ChildPrograms<'a> {
+    /// ChildPrograms from one folder, logs into another.
+    pub(crate) fn new(programs: &'a Path, folder: &'a Path) -> Self {
         Self { programs, folder, running: Vec::new() }
     }
 
     /// Starts a program with these variables and no others of its own.
-    pub(super) fn start(
+    pub(crate) fn start(
         &mut self,
         name: &'static str,
         variables: &[(&'static str, String)],
@@ -47,7 +47,7 @@ impl<'a> Programs<'a> {
     }
 
     /// What to say when a program has ended by itself.
-    pub(super) fn ended(&mut self) -> Option<String> {
+    pub(crate) fn ended(&mut self) -> Option<String> {
         let status = |child: &mut Child| child.try_wait().ok().flatten();
         let mut running = self.running.iter_mut();
         let (name, status) =
@@ -59,7 +59,7 @@ impl<'a> Programs<'a> {
     }
 
     /// Stops all, the tracker first, so that what it delivers is recorded.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         while let Some((name, mut child)) = self.running.pop() {
             if matches!(child.try_wait(), Ok(Some(_))) {
                 continue;
@@ -79,7 +79,7 @@ impl<'a> Programs<'a> {
     }
 }
 
-impl Drop for Programs<'_> {
+impl Drop for ChildPrograms<'_> {
     fn drop(&mut self) {
         self.stop();
     }

@@ -1,8 +1,8 @@
 //! The demonstration: the whole pipeline on one machine, watched.
 
-mod programs;
-mod rows;
-mod table;
+mod child_programs;
+mod row_reader;
+mod status_table;
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -14,11 +14,11 @@ use common::domain::Domain;
 use common::stop::{SignalThread, Stop};
 use url::Url;
 
-use crate::services::{self, Services};
-use crate::sites::{self, DemoSite};
-use programs::Programs;
-use rows::Rows;
-use table::Table;
+use crate::child_programs::ChildPrograms;
+use crate::row_reader::RowReader;
+use crate::status_table::StatusTable;
+use testkit::services::{self, Services};
+use testkit::sites::{self, DemoSite};
 
 /// How often each site is probed.
 const PERIOD_S: u64 = 5;
@@ -42,7 +42,7 @@ pub fn run(
     websites: &[String],
 ) -> Result<bool, Box<dyn Error>> {
     let services = services::shared()?;
-    let demo = sites::demo()?;
+    let demo = sites::start_demo_sites()?;
     let database = services::fresh_database(&services)?;
     let domains = domains(&demo.sites, websites)?;
     std::fs::create_dir_all(folder)?;
@@ -50,26 +50,26 @@ pub fn run(
     std::fs::write(&roots, roots_with(&demo.ca_pem))?;
 
     let (signals, stop) = SignalThread::start()?;
-    let mut running = Programs::new(programs, folder);
-    let settings = Settings { services: &services, database: &database, domains: &domains };
+    let mut running = ChildPrograms::new(programs, folder);
+    let settings = ProgramSettings { services: &services, database: &database, domains: &domains };
     running.start("recorder", &settings.recorder())?;
     running.start("tracker", &settings.tracker(&demo.sites, websites, &roots))?;
-    say(&format!("logs: {}", folder.display()));
+    print_line(&format!("logs: {}", folder.display()));
 
-    let rows = Rows::connect(&services, &database, &domains)?;
+    let rows = RowReader::connect(&services, &database, &domains)?;
     let outcome = watch(&mut running, rows, &demo.sites, once, &stop);
     running.stop();
     signals.join();
     outcome
 }
 
-struct Settings<'a> {
+struct ProgramSettings<'a> {
     services: &'a Services,
     database: &'a str,
     domains: &'a BTreeSet<Domain>,
 }
 
-impl Settings<'_> {
+impl ProgramSettings<'_> {
     /// Kafka over TLS with a client certificate, for either program.
     fn kafka(&self) -> Vec<(&'static str, String)> {
         let path = |name: &str| self.services.cert(name).display().to_string();
@@ -144,15 +144,15 @@ fn roots_with(ca_pem: &str) -> Vec<u8> {
 }
 
 fn watch(
-    running: &mut Programs,
-    mut rows: Rows,
+    running: &mut ChildPrograms,
+    mut rows: RowReader,
     sites: &[DemoSite],
     once: bool,
     stop: &Stop,
 ) -> Result<bool, Box<dyn Error>> {
     let deadline = Instant::now() + ONCE_DEADLINE;
     let terminal = std::io::stdout().is_terminal();
-    let mut table = Table::new(sites);
+    let mut table = StatusTable::new(sites);
     loop {
         table.take(rows.read()?);
         let mut out = std::io::stdout().lock();
@@ -171,12 +171,12 @@ fn watch(
         }
     }
     for wrong in table.unexpected() {
-        say(&wrong);
+        print_line(&wrong);
     }
     Ok(table.unexpected().is_empty())
 }
 
-fn say(text: &str) {
+fn print_line(text: &str) {
     // Nobody is left to tell when standard error is gone.
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }

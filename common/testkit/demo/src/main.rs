@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let (once, websites): (Vec<_>, Vec<_>) = arguments.partition(|argument| argument == "--once");
-    match testkit::demo::run(programs.as_ref(), logs.as_ref(), !once.is_empty(), &websites) {
+    match demo::run(programs.as_ref(), logs.as_ref(), !once.is_empty(), &websites) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -6,35 +6,35 @@ use std::time::Duration;
 
 use common::domain::Domain;
 use common::pem::Pem;
-use common::postgres::{Connection, PostgresSettings, PostgresUri};
+use postgres_client::{Connection, PostgresSettings, PostgresUri};
 
-use crate::services::Services;
+use testkit::services::Services;
 
 /// The bound on one look.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A row of a domain's table.
 #[derive(Debug)]
-pub(super) struct Row {
-    pub(super) time: String,
-    pub(super) url: String,
-    pub(super) status: String,
-    pub(super) phrase: String,
-    pub(super) dns: i32,
-    pub(super) response: i32,
-    pub(super) detail: Option<String>,
+pub(crate) struct DemoRow {
+    pub(crate) time: String,
+    pub(crate) url: String,
+    pub(crate) status: String,
+    pub(crate) phrase: String,
+    pub(crate) dns: i32,
+    pub(crate) response: i32,
+    pub(crate) detail: Option<String>,
 }
 
 /// A reader of rows that were not seen before.
-pub(super) struct Rows {
+pub(crate) struct RowReader {
     connection: Connection,
     /// Each domain's table and the highest id that was read of it.
     tables: Vec<(String, i64)>,
 }
 
-impl Rows {
+impl RowReader {
     /// Connects; the tables need not be there yet.
-    pub(super) fn connect(
+    pub(crate) fn connect(
         services: &Services,
         database: &str,
         domains: &BTreeSet<Domain>,
@@ -50,7 +50,7 @@ impl Rows {
     }
 
     /// The new rows of every table, oldest first.
-    pub(super) fn read(&mut self) -> Result<Vec<Row>, Box<dyn Error>> {
+    pub(crate) fn read(&mut self) -> Result<Vec<DemoRow>, Box<dyn Error>> {
         let client = self.connection.within(READ_TIMEOUT);
         let mut rows = Vec::new();
         for (table, last_id) in &mut self.tables {
@@ -67,7 +67,7 @@ impl Rows {
             );
             for row in client.query(query.as_str(), &[&*last_id])? {
                 *last_id = row.get(0);
-                rows.push(Row {
+                rows.push(DemoRow {
                     time: row.get(1),
                     url: row.get(2),
                     status: row.get(3),

@@ -3,33 +3,34 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::sites::DemoSite;
+use testkit::sites::DemoSite;
 
-use super::rows::Row;
+use crate::row_reader::DemoRow;
 
 /// What is known of one URL.
 #[derive(Debug, Default)]
-struct Line {
-    latest: Option<Row>,
+struct TableLine {
+    latest: Option<DemoRow>,
     rows: u64,
 }
 
 /// All URLs that have rows, and what is expected of the local ones.
-pub(super) struct Table<'a> {
+pub(crate) struct StatusTable<'a> {
     sites: &'a [DemoSite],
-    lines: BTreeMap<String, Line>,
+    lines: BTreeMap<String, TableLine>,
     news: String,
 }
 
-impl<'a> Table<'a> {
+impl<'a> StatusTable<'a> {
     /// A table without rows.
-    pub(super) fn new(sites: &'a [DemoSite]) -> Self {
-        let lines = sites.iter().map(|site| (site.url.to_lowercase(), Line::default())).collect();
+    pub(crate) fn new(sites: &'a [DemoSite]) -> Self {
+        let lines =
+            sites.iter().map(|site| (site.url.to_lowercase(), TableLine::default())).collect();
         Self { sites, lines, news: String::new() }
     }
 
     /// Takes rows that were not seen before, oldest first.
-    pub(super) fn take(&mut self, rows: Vec<Row>) {
+    pub(crate) fn take(&mut self, rows: Vec<DemoRow>) {
         self.news.clear();
         for row in rows {
             let mark = self.mark(&row);
@@ -41,12 +42,12 @@ impl<'a> Table<'a> {
     }
 
     /// A line for each row that was taken last.
-    pub(super) fn news(&self) -> String {
+    pub(crate) fn news(&self) -> String {
         self.news.clone()
     }
 
     /// The whole table, with what clears a terminal in front.
-    pub(super) fn screen(&self) -> String {
+    pub(crate) fn screen(&self) -> String {
         let mut text = String::from("\x1b[H\x1b[2J");
         let _ =
             writeln!(text, "{:>5}  {:8}    newest row in PostgreSQL (Ctrl-C ends)", "rows", "time");
@@ -66,12 +67,12 @@ impl<'a> Table<'a> {
     }
 
     /// True when each local site has a row with the verdict expected of it.
-    pub(super) fn complete(&self) -> bool {
+    pub(crate) fn complete(&self) -> bool {
         self.unexpected().is_empty()
     }
 
     /// The local sites whose newest row is missing or says something else.
-    pub(super) fn unexpected(&self) -> Vec<String> {
+    pub(crate) fn unexpected(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for site in self.sites {
             let expected = format!("{}, {}", site.status.as_str(), site.phrase);
@@ -91,7 +92,7 @@ impl<'a> Table<'a> {
 
     /// `✓` for a local site's expected verdict, `✗` for another, a blank for a
     /// site of the user's.
-    fn mark(&self, row: &Row) -> char {
+    fn mark(&self, row: &DemoRow) -> char {
         match self.sites.iter().find(|site| site.url.eq_ignore_ascii_case(&row.url)) {
             Some(site) if site.status.as_str() == row.status && site.phrase == row.phrase => '✓',
             Some(_) => '✗',
@@ -100,9 +101,9 @@ impl<'a> Table<'a> {
     }
 }
 
-fn describe(row: &Row) -> String {
+fn describe(row: &DemoRow) -> String {
     let ms = |value: i32| if value < 0 { "-".to_owned() } else { format!("{value} ms") };
-    let Row { url, status, phrase, dns, response, detail, .. } = row;
+    let DemoRow { url, status, phrase, dns, response, detail, .. } = row;
     format!(
         "{url:<44.44} {status:<12} {phrase:<24} {:>6} {:>8} {}",
         ms(*dns),

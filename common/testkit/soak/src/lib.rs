@@ -5,7 +5,7 @@
 //! way or another, some times each; the recorder writes what comes of it. Both
 //! are watched from outside, by what the kernel says of them.
 
-mod plateau;
+mod growth;
 
 use std::error::Error;
 use std::fs;
@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 
 use common::stop::Stop;
 
-use crate::program::Program;
-use crate::services::{Services, connect, fresh_database, fresh_name, shared};
-use crate::sites::{Demo, demo};
-use crate::usage::Usage;
+use testkit::process_usage::ProcessUsage;
+use testkit::program::Program;
+use testkit::services::{Services, connect, fresh_database, fresh_name, shared};
+use testkit::sites::{DemoSites, start_demo_sites};
 
 /// How often each site is a target.
 const COPIES: usize = 12;
@@ -36,11 +36,11 @@ const HOST: &str = "demo.localhost";
 const SAMPLES: u32 = 60;
 const SAMPLE_EVERY: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(5)];
 /// How long a program may take to start or to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PROGRAM_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What to do.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct SoakSettings {
     /// Where `tracker` and `recorder` are.
     pub programs: PathBuf,
     /// A folder for what the programs read.
@@ -53,23 +53,24 @@ pub struct Settings {
 ///
 /// # Errors
 /// When something can't be started, ends by itself, or does nothing.
-pub fn run(settings: &Settings, stop: &Stop) -> Result<bool, Box<dyn Error>> {
+pub fn run(settings: &SoakSettings, stop: &Stop) -> Result<bool, Box<dyn Error>> {
     let services = shared()?;
-    let sites = demo()?;
+    let sites = start_demo_sites()?;
     let ca = settings.folder.join("sites-ca.pem");
     fs::write(&ca, &sites.ca_pem)?;
     let uri = fresh_database(&services)?;
     let prefix = format!("{}-", fresh_name("soak"));
-    let world = World { services: &services, programs: &settings.programs, prefix: &prefix };
-    let recorder = world.recorder(&uri)?;
-    let tracker = world.tracker(&sites, &ca)?;
+    let testbed =
+        SoakTestbed { services: &services, programs: &settings.programs, prefix: &prefix };
+    let recorder = testbed.recorder(&uri)?;
+    let tracker = testbed.tracker(&sites, &ca)?;
     let programs = [("tracker", &tracker), ("recorder", &recorder)];
 
     let mut samples = [Vec::new(), Vec::new()];
     let mut recorded = Vec::new();
     let mut database = connect(&services, &uri)?;
     // How long a busy machine takes to start is no part of it.
-    let patient_until = Instant::now() + PATIENCE;
+    let patient_until = Instant::now() + PROGRAM_TIMEOUT;
     while rows(&mut database) == 0 && Instant::now() < patient_until {
         if stop.wait(SAMPLE_EVERY[0]) {
             return Err("stopped before its end".into());
@@ -83,8 +84,9 @@ pub fn run(settings: &Settings, stop: &Stop) -> Result<bool, Box<dyn Error>> {
         }
         let mut line = format!("{:6.1} s", begun.elapsed().as_secs_f64());
         for ((name, program), samples) in programs.iter().zip(&mut samples) {
-            let usage = Usage::of(program.id()).map_err(|error| ended(name, program, &error))?;
-            let Usage { memory_kib, threads, descriptors, .. } = usage;
+            let usage =
+                ProcessUsage::read(program.id()).map_err(|error| ended(name, program, &error))?;
+            let ProcessUsage { memory_kib, threads, descriptors, .. } = usage;
             let memory_mib = memory_kib as f64 / 1_024.0;
             line += &format!(
                 "   {name} {memory_mib:5.1} MiB {threads:4} threads {descriptors:4} descriptors"
@@ -92,23 +94,23 @@ pub fn run(settings: &Settings, stop: &Stop) -> Result<bool, Box<dyn Error>> {
             samples.push(usage);
         }
         let rows = rows(&mut database);
-        say(&format!("{line}   {rows} records recorded"));
+        print_line(&format!("{line}   {rows} records recorded"));
         recorded.push(rows);
     }
-    tracker.stop(PATIENCE)?;
-    recorder.stop(PATIENCE)?;
-    went_on(&recorded)?;
+    tracker.stop(PROGRAM_TIMEOUT)?;
+    recorder.stop(PROGRAM_TIMEOUT)?;
+    check_progress(&recorded)?;
     Ok(summary(["tracker", "recorder"], &samples))
 }
 
 /// Says what became of all that was watched: whether nothing grew.
-fn summary(names: [&str; 2], samples: &[Vec<Usage>; 2]) -> bool {
+fn summary(names: [&str; 2], samples: &[Vec<ProcessUsage>; 2]) -> bool {
     let mut all_level = true;
     for (name, samples) in names.iter().zip(samples) {
-        for grown in plateau::judge(samples) {
-            let verdict = if grown.is_level() { "level" } else { "GROWS" };
-            say(&format!("{verdict}  {name}: {grown}"));
-            all_level &= grown.is_level();
+        for growth in growth::measure_growth(samples) {
+            let verdict = if growth.is_level() { "level" } else { "GROWS" };
+            print_line(&format!("{verdict}  {name}: {growth}"));
+            all_level &= growth.is_level();
         }
     }
     all_level
@@ -116,8 +118,8 @@ fn summary(names: [&str; 2], samples: &[Vec<Usage>; 2]) -> bool {
 
 /// Programs that do nothing need nothing: in each fifth that counts something
 /// has to be recorded.
-fn went_on(recorded: &[i64]) -> Result<(), Box<dyn Error>> {
-    if recorded.len() < plateau::SAMPLES_MIN {
+fn check_progress(recorded: &[i64]) -> Result<(), Box<dyn Error>> {
+    if recorded.len() < growth::SAMPLES_MIN {
         return Err(format!("{} samples: too few", recorded.len()).into());
     }
     let fifth = recorded.len() / 5;
@@ -141,20 +143,20 @@ fn rows(database: &mut postgres::Client) -> i64 {
     database.query_one(sql, &[]).and_then(|row| row.try_get(0)).unwrap_or(0)
 }
 
-fn say(line: &str) {
+fn print_line(line: &str) {
     // Nobody is left to tell when standard output is gone.
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
-struct World<'a> {
+struct SoakTestbed<'a> {
     services: &'a Services,
     programs: &'a Path,
     /// Of topics that no other run has.
     prefix: &'a str,
 }
 
-impl World<'_> {
-    fn tracker(&self, sites: &Demo, ca: &Path) -> Result<Program, Box<dyn Error>> {
+impl SoakTestbed<'_> {
+    fn tracker(&self, sites: &DemoSites, ca: &Path) -> Result<Program, Box<dyn Error>> {
         let websites = websites(sites);
         let ca = ca.display().to_string();
         let own = [
@@ -191,7 +193,7 @@ impl World<'_> {
 }
 
 /// Every site some times; copies differ by a regexp that makes no difference.
-fn websites(sites: &Demo) -> String {
+fn websites(sites: &DemoSites) -> String {
     let of_host = sites.sites.iter().filter(|site| site.url.contains(HOST));
     let entries = of_host.flat_map(|site| {
         (0..COPIES).map(|copy| {
@@ -208,13 +210,13 @@ mod tests {
 
     #[test]
     fn programs_that_stopped_working_are_not_level() {
-        let went_on = |recorded: &[i64]| went_on(recorded).is_ok();
+        let check_progress = |recorded: &[i64]| check_progress(recorded).is_ok();
         let rising: Vec<i64> = (0..50).collect();
-        assert!(went_on(&rising));
+        assert!(check_progress(&rising));
         let stopped: Vec<i64> = (0..50).map(|n| n.min(41)).collect();
-        assert!(went_on(&stopped));
+        assert!(check_progress(&stopped));
         let stopped: Vec<i64> = (0..50).map(|n| n.min(40)).collect();
-        assert!(!went_on(&stopped));
-        assert!(!went_on(&rising[..10]));
+        assert!(!check_progress(&stopped));
+        assert!(!check_progress(&rising[..10]));
     }
 }

@@ -8,13 +8,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use common::stop::SignalThread;
-use testkit::soak::{self, Settings};
+use soak::{self, SoakSettings};
 
 fn main() -> ExitCode {
     common::logger::start();
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let settings = match arguments.as_slice() {
-        [programs, folder, seconds] => seconds.parse().ok().map(|seconds| Settings {
+        [programs, folder, seconds] => seconds.parse().ok().map(|seconds| SoakSettings {
             programs: programs.into(),
             folder: folder.into(),
             time: Duration::from_secs(seconds),

@@ -113,9 +113,11 @@ impl Behaviour {
             Self::UppercaseName(then) => {
                 with_name(then, name(&query.name().to_ascii().to_ascii_uppercase()))
             }
-            Self::WithTtl(seconds, then) => edit_messages(then.answers(question, query, by_tcp), |answer| {
-                answer.answers.iter_mut().for_each(|record| record.ttl = *seconds);
-            }),
+            Self::WithTtl(seconds, then) => {
+                edit_messages(then.answers(question, query, by_tcp), |answer| {
+                    answer.answers.iter_mut().for_each(|record| record.ttl = *seconds);
+                })
+            }
             Self::WithSoa(ttl, minimum, then) => {
                 let host = name("ns.example");
                 let data = RData::SOA(SOA::new(host.clone(), host, 1, 60, 60, 60, *minimum));

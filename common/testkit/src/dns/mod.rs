@@ -57,8 +57,9 @@ impl DnsServer {
     /// Fails if no port is free for both protocols.
     pub fn start(rules: &[(&str, QueryType, Behaviour)]) -> io::Result<Self> {
         let (udp, tcp) = sockets()?;
-        let rules =
-            rules.iter().map(|(name, kind, behaviour)| (((*name).to_owned(), *kind), behaviour.clone()));
+        let rules = rules
+            .iter()
+            .map(|(name, kind, behaviour)| (((*name).to_owned(), *kind), behaviour.clone()));
         let shared = Arc::new(DnsServerState {
             rules: rules.collect(),
             queries: Mutex::default(),
@@ -150,7 +151,11 @@ fn serve_tcp(listener: &TcpListener, shared: &DnsServerState) {
     }
 }
 
-fn serve_one_tcp(mut socket: TcpStream, from: SocketAddr, shared: &DnsServerState) -> io::Result<()> {
+fn serve_one_tcp(
+    mut socket: TcpStream,
+    from: SocketAddr,
+    shared: &DnsServerState,
+) -> io::Result<()> {
     socket.set_read_timeout(Some(TCP_READ_TIMEOUT))?;
     let mut length = [0; 2];
     socket.read_exact(&mut length)?;
@@ -180,7 +185,8 @@ impl DnsServerState {
         let key = (received.name.clone(), kind);
         self.queries.lock().unwrap_or_else(PoisonError::into_inner).push(received);
         let behaviour = self.rules.get(&key).unwrap_or(&Behaviour::NxDomain);
-        behaviour.answers(&question, query, by_tcp)
+        behaviour
+            .answers(&question, query, by_tcp)
             .into_iter()
             .filter_map(|(delay, answer)| Some((delay, answer.into_bytes()?)))
             .collect()

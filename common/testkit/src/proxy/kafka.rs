@@ -9,8 +9,8 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, FindCoordinatorResponse, MetadataResponse, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 
-use super::listener::{ProxyListener, ConnectionPair};
-use super::{ProxyFault, MESSAGE_BYTES_MAX, Action, Rules, Direction, RuleHandle, forward};
+use super::listener::{ConnectionPair, ProxyListener};
+use super::{Action, Direction, MESSAGE_BYTES_MAX, ProxyFault, RuleHandle, Rules, forward};
 
 /// Maximum number of requests in flight on a connection. The project's own client sends one at a
 /// time.
@@ -47,14 +47,17 @@ impl KafkaProxy {
         let mut addresses = ProxyAddresses::new();
         for (listener, broker) in ports.into_iter().zip(brokers.split(',')) {
             let server: SocketAddr = broker.parse().map_err(io::Error::other)?;
-            addresses.insert((server.ip().to_string(), server.port().into()), listener.local_addr()?);
+            addresses
+                .insert((server.ip().to_string(), server.port().into()), listener.local_addr()?);
             listeners.push((listener, server));
         }
         let (rules, addresses) = (Arc::new(Rules::new()), Arc::new(addresses));
         let mut fronts = Vec::new();
         for (listener, server) in listeners {
             let (rules, addresses) = (Arc::clone(&rules), Arc::clone(&addresses));
-            fronts.push(ProxyListener::start(listener, server, move |pair| serve(pair, &rules, &addresses))?);
+            fronts.push(ProxyListener::start(listener, server, move |pair| {
+                serve(pair, &rules, &addresses)
+            })?);
         }
         Ok(Self { rules, fronts })
     }
@@ -68,7 +71,13 @@ impl KafkaProxy {
     /// Adds a rule: `fault` acts once, on the request of this kind after `nth` others (0: the
     /// next), sent to any broker, or on the response to it. A cut counts the bytes of this one
     /// frame, length prefix included.
-    pub fn add_rule(&self, kind: ApiKey, nth: usize, direction: Direction, fault: ProxyFault) -> RuleHandle {
+    pub fn add_rule(
+        &self,
+        kind: ApiKey,
+        nth: usize,
+        direction: Direction,
+        fault: ProxyFault,
+    ) -> RuleHandle {
         self.rules.add(kind, nth, direction, fault)
     }
 }
@@ -104,7 +113,11 @@ fn serve(pair: &ConnectionPair, rules: &Rules<ApiKey>, addresses: &ProxyAddresse
     );
 }
 
-fn forward_requests(pair: &ConnectionPair, rules: &Rules<ApiKey>, pending: &Pending) -> io::Result<()> {
+fn forward_requests(
+    pair: &ConnectionPair,
+    rules: &Rules<ApiKey>,
+    pending: &Pending,
+) -> io::Result<()> {
     loop {
         let frame = read_frame(&pair.client)?;
         let kind = i16_at(&frame, 4)?;
@@ -128,7 +141,11 @@ fn forward_requests(pair: &ConnectionPair, rules: &Rules<ApiKey>, pending: &Pend
     }
 }
 
-fn forward_responses(pair: &ConnectionPair, pending: &Pending, addresses: &ProxyAddresses) -> io::Result<()> {
+fn forward_responses(
+    pair: &ConnectionPair,
+    pending: &Pending,
+    addresses: &ProxyAddresses,
+) -> io::Result<()> {
     loop {
         let mut frame = read_frame(&pair.server)?;
         let id = i32::from(i16_at(&frame, 4)?) << 16 | i32::from(i16_at(&frame, 6)?) & 0xffff;
@@ -141,12 +158,13 @@ fn forward_responses(pair: &ConnectionPair, pending: &Pending, addresses: &Proxy
                     }
                 })?;
             } else if *kind == ApiKey::FindCoordinator as i16 {
-                frame = rewrite_response::<FindCoordinatorResponse>(&frame, *version, |response| {
-                    replace_address(addresses, &mut response.host, &mut response.port);
-                    for found in &mut response.coordinators {
-                        replace_address(addresses, &mut found.host, &mut found.port);
-                    }
-                })?;
+                frame =
+                    rewrite_response::<FindCoordinatorResponse>(&frame, *version, |response| {
+                        replace_address(addresses, &mut response.host, &mut response.port);
+                        for found in &mut response.coordinators {
+                            replace_address(addresses, &mut found.host, &mut found.port);
+                        }
+                    })?;
             }
         }
         if !forward(&pair.client, &frame, asked.and_then(|asked| asked.action).as_ref())? {

@@ -6,8 +6,8 @@
 //! connections and rules and the size of messages are bounded. Dropping a proxy closes its
 //! connections and joins its threads.
 
-pub(crate) mod listener;
 mod kafka;
+pub(crate) mod listener;
 mod postgres;
 #[cfg(test)]
 mod tests;
@@ -31,7 +31,7 @@ pub enum Direction {
     /// From client to server, starting with the request that the rule names.
     Request,
     /// From server to client, starting with the response to that request.
-    Answer,
+    Response,
 }
 
 /// What a rule does.
@@ -43,7 +43,7 @@ pub enum ProxyFault {
     /// Holds the message, and all later ones in this direction, until [`RuleHandle::release`].
     Hold,
     /// Discards the message. The connection stays open.
-    Swallow,
+    Discard,
 }
 
 /// Shows the state of one rule.

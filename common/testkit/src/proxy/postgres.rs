@@ -4,8 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::listener::{ProxyListener, ConnectionPair};
-use super::{ProxyFault, MESSAGE_BYTES_MAX, Action, Rules, Direction, RuleHandle, forward};
+use super::listener::{ConnectionPair, ProxyListener};
+use super::{Action, Direction, MESSAGE_BYTES_MAX, ProxyFault, RuleHandle, Rules, forward};
 
 /// Codes of the SSLRequest and GSSENCRequest messages, sent in place of a protocol version
 /// ("Message Formats" in PostgreSQL's manual).
@@ -46,8 +46,20 @@ impl PostgresProxy {
     /// `b'P'`, …), contains the text `contains`, and follows `nth` such messages on any
     /// connection. In direction response it acts from the next server message on. A cut counts
     /// the bytes of all messages from there on, so that it can hit any place in a transaction.
-    pub fn add_rule(&self, kind: u8, contains: &str, nth: usize, direction: Direction, fault: ProxyFault) -> RuleHandle {
-        self.rules.add(MessageMatcher { kind, contains: contains.to_owned() }, nth, direction, fault)
+    pub fn add_rule(
+        &self,
+        kind: u8,
+        contains: &str,
+        nth: usize,
+        direction: Direction,
+        fault: ProxyFault,
+    ) -> RuleHandle {
+        self.rules.add(
+            MessageMatcher { kind, contains: contains.to_owned() },
+            nth,
+            direction,
+            fault,
+        )
     }
 }
 
@@ -79,10 +91,17 @@ impl ActiveAction {
 fn serve(pair: &ConnectionPair, rules: &Rules<MessageMatcher>) {
     let response = ActiveAction::default();
     // An I/O error ends the connection like an end of file.
-    pair.run(|| drop(forward_requests(pair, rules, &response)), || drop(forward_responses(pair, &response)));
+    pair.run(
+        || drop(forward_requests(pair, rules, &response)),
+        || drop(forward_responses(pair, &response)),
+    );
 }
 
-fn forward_requests(pair: &ConnectionPair, rules: &Rules<MessageMatcher>, response: &ActiveAction) -> io::Result<()> {
+fn forward_requests(
+    pair: &ConnectionPair,
+    rules: &Rules<MessageMatcher>,
+    response: &ActiveAction,
+) -> io::Result<()> {
     loop {
         let start = read_message(&pair.client, 0)?;
         let version = start.get(4..).and_then(|rest| rest.first_chunk());
@@ -104,7 +123,9 @@ fn forward_requests(pair: &ConnectionPair, rules: &Rules<MessageMatcher>, respon
                 && (contains.is_empty() || message.windows(contains.len()).any(|it| it == contains))
         });
         match action {
-            Some(action) if action.direction == Direction::Request => *request.action() = Some(action),
+            Some(action) if action.direction == Direction::Request => {
+                *request.action() = Some(action)
+            }
             Some(action) => *response.action() = Some(action),
             None => {}
         }

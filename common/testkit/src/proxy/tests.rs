@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use common::kafka::{Address, Client, Security, Settings};
+use kafka_client::{Address, Client, Security, Settings};
 use kafka_protocol::messages::ApiKey;
 
 use super::*;
@@ -22,9 +22,15 @@ fn clients_get_the_addresses_of_the_proxy_only() {
     let proxy = KafkaProxy::start(&shared().unwrap().kafka_plain).unwrap();
     let mut client = client(&proxy);
     client.topics(&[]).unwrap();
-    let seen = proxy.add_rule(ApiKey::FindCoordinator, 0, Direction::Response, ProxyFault::Cut(usize::MAX));
+    let seen = proxy.add_rule(
+        ApiKey::FindCoordinator,
+        0,
+        Direction::Response,
+        ProxyFault::Cut(usize::MAX),
+    );
     let _ = client.committed_offset("proxied", "nothing", 0);
-    let asked = proxy.add_rule(ApiKey::OffsetFetch, 0, Direction::Request, ProxyFault::Cut(usize::MAX));
+    let asked =
+        proxy.add_rule(ApiKey::OffsetFetch, 0, Direction::Request, ProxyFault::Cut(usize::MAX));
     // A new coordinator may not be available at once.
     let deadline = Instant::now() + TIMEOUT;
     while client.committed_offset("proxied", "nothing", 0).is_err() && Instant::now() < deadline {}
@@ -105,6 +111,7 @@ fn a_cut_acts_at_any_byte_of_a_transaction() {
         assert_eq!(run(&cut), (false, true), "{bytes} of {all}");
         assert_eq!(cut.bytes_passed(), bytes);
     }
-    let swallowed = proxy.add_rule(b'Q', "no such statement", 0, Direction::Request, ProxyFault::Discard);
+    let swallowed =
+        proxy.add_rule(b'Q', "no such statement", 0, Direction::Request, ProxyFault::Discard);
     assert_eq!(run(&swallowed), (true, false));
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use common::phrase;
 use common::record::Status;
 
-use super::{BlackHole, RefusingPort, Site, Step, answer, page, redirect};
+use super::{BlackHole, RefusingPort, Site, Step, page, redirect, status_response};
 use crate::certificates::{Authority, Validity, self_signed};
 
 /// The host of all sites but one. It is loopback by RFC 6761, so that no name server is needed
@@ -120,27 +120,27 @@ fn by_path(path: &str) -> Vec<Step> {
     let (name, argument) = path.split_once('/').unwrap_or((path, ""));
     let sent = |bytes| vec![Step::Send(bytes)];
     match (name, argument.parse::<u16>()) {
-        ("status", Ok(status)) => sent(answer(status)),
-        ("chain", Ok(0)) => sent(answer(200)),
+        ("status", Ok(status)) => sent(status_response(status)),
+        ("chain", Ok(0)) => sent(status_response(200)),
         ("chain", Ok(left)) => sent(redirect(301, &format!("/chain/{}", left - 1))),
         ("loop", _) => sent(redirect(302, "/loop")),
         ("ftp", _) => sent(redirect(302, "ftp://demo.localhost/")),
         ("match", _) => sent(page("<html><title>Hello, world</title></html>")),
-        ("slow", _) => vec![Step::Wait(SLOW), Step::Send(answer(200))],
+        ("slow", _) => vec![Step::Wait(SLOW), Step::Send(status_response(200))],
         ("hang", _) => vec![Step::Hang],
         ("reset", _) => vec![Step::Reset],
         ("closed", _) => vec![],
         ("garbage", _) => sent(b"220 mail.demo.localhost ESMTP\r\n".to_vec()),
         ("stall", _) => {
-            let mut bytes = answer(200);
+            let mut bytes = status_response(200);
             bytes.truncate(bytes.len() - 10);
             vec![Step::Send(bytes), Step::Hang]
         }
         ("cut", _) => {
-            let mut bytes = answer(200);
+            let mut bytes = status_response(200);
             bytes.truncate(bytes.len() - 10);
             sent(bytes)
         }
-        _ => sent(answer(200)),
+        _ => sent(status_response(200)),
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Dropping a site closes its connections and joins its threads.
 
-mod responses;
 mod demo;
+mod responses;
 mod serve;
 
 use std::collections::VecDeque;
@@ -16,10 +16,11 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use socket2::{Domain, Socket, Type};
 
-pub use responses::{
-    answer, chunked, deflate_raw, deflate_zlib, gzip, head, page, redirect, with_length,
-};
 pub use demo::{DemoSite, DemoSites, start_demo_sites};
+pub use responses::{
+    chunked, deflate_raw, deflate_zlib, gzip, page, redirect, response_head, response_with_body,
+    status_response,
+};
 use serve::SiteState;
 
 /// Number of requests that a site remembers.

@@ -6,8 +6,8 @@ use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
 /// Returns a status line and headers. Each header is `name: value`.
-pub fn head(status: u16, headers: &[&str]) -> Vec<u8> {
-    let mut text = format!("HTTP/1.1 {status} As The Site Says\r\n");
+pub fn response_head(status: u16, headers: &[&str]) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {status} As The Site Says\r\n");
     for header in headers {
         head.push_str(header);
         head.push_str("\r\n");
@@ -17,30 +17,34 @@ pub fn head(status: u16, headers: &[&str]) -> Vec<u8> {
 }
 
 /// Returns a response with a `Content-Length` header.
-pub fn with_length(status: u16, headers: &[&str], body: &[u8]) -> Vec<u8> {
+pub fn response_with_body(status: u16, headers: &[&str], body: &[u8]) -> Vec<u8> {
     let length = format!("Content-Length: {}", body.len());
     let headers = [headers, &[length.as_str()]].concat();
-    [head(status, &headers), body.to_vec()].concat()
+    [response_head(status, &headers), body.to_vec()].concat()
 }
 
 /// Returns a response with this status and a short page.
-pub fn answer(status: u16) -> Vec<u8> {
-    with_length(status, &["Content-Type: text/html"], b"<html><title>A page</title></html>\n")
+pub fn status_response(status: u16) -> Vec<u8> {
+    response_with_body(
+        status,
+        &["Content-Type: text/html"],
+        b"<html><title>A page</title></html>\n",
+    )
 }
 
 /// Returns a response with status 200 and this page.
 pub fn page(body: &str) -> Vec<u8> {
-    with_length(200, &["Content-Type: text/html; charset=utf-8"], body.as_bytes())
+    response_with_body(200, &["Content-Type: text/html; charset=utf-8"], body.as_bytes())
 }
 
 /// Returns a redirect with this status.
 pub fn redirect(status: u16, location: &str) -> Vec<u8> {
-    with_length(status, &[&format!("Location: {location}")], b"")
+    response_with_body(status, &[&format!("Location: {location}")], b"")
 }
 
 /// Returns a response with status 200 and a chunked body.
 pub fn chunked(chunks: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = head(200, &["Transfer-Encoding: chunked"]);
+    let mut bytes = response_head(200, &["Transfer-Encoding: chunked"]);
     for chunk in chunks.iter().chain([&b"".as_slice()]) {
         bytes.extend(format!("{:x}\r\n", chunk.len()).bytes());
         bytes.extend_from_slice(chunk);

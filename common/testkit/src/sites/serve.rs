@@ -96,7 +96,11 @@ pub(super) fn serve(listener: &TcpListener, script: &ConnectionScript, shared: &
 trait ByteStream: Read + Write {}
 impl<T: Read + Write> ByteStream for T {}
 
-fn serve_connection(socket: &TcpStream, script: &ConnectionScript, shared: &SiteState) -> io::Result<()> {
+fn serve_connection(
+    socket: &TcpStream,
+    script: &ConnectionScript,
+    shared: &SiteState,
+) -> io::Result<()> {
     socket.set_nodelay(true)?;
     match script {
         ConnectionScript::Raw(steps) => run_steps(&mut &*socket, socket, steps, shared),

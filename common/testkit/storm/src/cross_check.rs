@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::error::Error;
 
 use common::identity::Identity;
-use common::kafka::Uuid;
 use common::record::Record;
+use kafka_client::Uuid;
 
-use super::facts::TopicFacts;
-use super::faults::Done;
-use super::oracle::{Judgement, Missing};
-use super::plan::Who;
-use super::programs::Life;
-use super::world::World;
+use crate::fault_plan::ProgramId;
+use crate::fault_runner::FaultLog;
+use crate::managed_program::ProcessInstance;
+use crate::observations::TopicObservations;
+use crate::oracle::{MissingSequences, OracleReport};
+use crate::testbed::StormTestbed;
 
 /// How long before a kill the results may have been that it took: until an
 /// exchange with a broker that says nothing is given up, which takes 35 s, none
@@ -27,26 +27,26 @@ const ATTEMPTS_MAX: u64 = 2;
 
 /// What is known of the trackers.
 #[derive(Debug, Default)]
-pub(super) struct Truth {
+pub(crate) struct CrossCheck {
     /// Results that trackers logged as lost.
-    pub(super) lost: u64,
+    pub(crate) lost: u64,
     /// Requests that the sites were asked.
-    pub(super) requests: usize,
+    pub(crate) requests: usize,
     /// Requests that no result tells of: for each how long before the kill of
     /// their tracker they were, in seconds, ascending.
-    pub(super) taken_s: Vec<f64>,
+    pub(crate) taken_s: Vec<f64>,
     /// The same where the disk was full in that life, so that results waited in
     /// memory: how many.
-    pub(super) taken_full: u64,
+    pub(crate) taken_full: u64,
     /// Results that were on disk when their tracker was killed.
-    pub(super) safe: usize,
+    pub(crate) safe: usize,
     /// What does not fit.
-    pub(super) wrong: Vec<String>,
+    pub(crate) wrong: Vec<String>,
 }
 
 /// A life of a tracker, as its log tells it.
-struct Told {
-    life: Life,
+struct LoggedInstance {
+    life: ProcessInstance,
     was_full: bool,
     /// Results lost, by topic.
     lost: HashMap<String, u64>,
@@ -57,24 +57,25 @@ struct Told {
 ///
 /// # Errors
 /// When a log can't be read.
-pub(super) fn hold_against(
-    world: &World,
-    done: &Done,
-    topics: &[(TopicFacts, Judgement)],
-) -> Result<Truth, Box<dyn Error>> {
-    let mut truth = Truth::default();
+pub(crate) fn cross_check(
+    testbed: &StormTestbed,
+    done: &FaultLog,
+    topics: &[(TopicObservations, OracleReport)],
+) -> Result<CrossCheck, Box<dyn Error>> {
+    let mut truth = CrossCheck::default();
     for index in 0..2 {
-        let who = Who::Tracker(index);
-        let told = told(world, who, &done.full())?;
+        let who = ProgramId::Tracker(index);
+        let told = told(testbed, who, &done.full())?;
         truth.lost += told.iter().flat_map(|it| it.lost.values()).sum::<u64>();
         let runs = runs(topics, &who.name());
-        for (facts, judgement) in topics.iter().filter(|(facts, _)| facts.lives.len() == 1) {
+        for (observed, judgement) in topics.iter().filter(|(observed, _)| observed.lives.len() == 1)
+        {
             for (run, missing) in &judgement.missing {
                 let Some(began_s) = runs.get(run) else { continue };
-                judge_life(&mut truth.wrong, &told, &facts.topic, *run, *began_s, missing);
+                judge_life(&mut truth.wrong, &told, &observed.topic, *run, *began_s, missing);
             }
         }
-        judge_requests(&mut truth, world, index, &told, topics);
+        judge_requests(&mut truth, testbed, index, &told, topics);
     }
     judge_safe(&mut truth, done, topics);
     truth.taken_s.sort_by(f64::total_cmp);
@@ -84,16 +85,20 @@ pub(super) fn hold_against(
 /// What was on disk when its tracker was killed has come to Kafka. Of a topic that
 /// was deleted nobody may have read it: then a later number shows that it was there,
 /// as they come in order.
-fn judge_safe(truth: &mut Truth, done: &Done, topics: &[(TopicFacts, Judgement)]) {
+fn judge_safe(
+    truth: &mut CrossCheck,
+    done: &FaultLog,
+    topics: &[(TopicObservations, OracleReport)],
+) {
     let mut came: HashSet<(&str, Uuid, i64)> = HashSet::new();
     let mut last: HashMap<(&str, Uuid), i64> = HashMap::new();
-    for (facts, _) in topics {
-        let records = facts.lives.iter().flat_map(|life| &life.records);
+    for (observed, _) in topics {
+        let records = observed.lives.iter().flat_map(|life| &life.records);
         let known = records.filter_map(|record| record.identity);
         for Identity { run, sequence } in known {
-            came.insert((facts.topic.as_str(), run, sequence));
-            if facts.lives.len() > 1 {
-                let highest = last.entry((facts.topic.as_str(), run)).or_insert(sequence);
+            came.insert((observed.topic.as_str(), run, sequence));
+            if observed.lives.len() > 1 {
+                let highest = last.entry((observed.topic.as_str(), run)).or_insert(sequence);
                 *highest = sequence.max(*highest);
             }
         }
@@ -111,13 +116,17 @@ fn judge_safe(truth: &mut Truth, done: &Done, topics: &[(TopicFacts, Judgement)]
     }
 }
 
-fn told(world: &World, who: Who, full: &[(f64, f64)]) -> Result<Vec<Told>, Box<dyn Error>> {
-    let running = world.running(who)?;
+fn told(
+    testbed: &StormTestbed,
+    who: ProgramId,
+    full: &[(f64, f64)],
+) -> Result<Vec<LoggedInstance>, Box<dyn Error>> {
+    let running = testbed.running(who)?;
     let mut all = Vec::new();
     for life in &running.lives {
         let ended_s = life.ended_s.unwrap_or(f64::INFINITY);
         let meets = |(from, to): &(f64, f64)| *from < ended_s && life.started_s < *to;
-        let was_full = who == Who::Tracker(0) && full.iter().any(meets);
+        let was_full = who == ProgramId::Tracker(0) && full.iter().any(meets);
         let mut lost = HashMap::new();
         for line in running.log_of(life)?.lines() {
             // "… lost 12 results for TOPIC: reason"
@@ -127,13 +136,13 @@ fn told(world: &World, who: Who, full: &[(f64, f64)]) -> Result<Vec<Told>, Box<d
             let Ok(count) = count.parse::<u64>() else { continue };
             *lost.entry(topic.to_owned()).or_default() += count;
         }
-        all.push(Told { life: life.clone(), was_full, lost });
+        all.push(LoggedInstance { life: life.clone(), was_full, lost });
     }
     Ok(all)
 }
 
 /// When each run of a location was first seen, by the times of its results.
-fn runs(topics: &[(TopicFacts, Judgement)], location: &str) -> BTreeMap<Uuid, f64> {
+fn runs(topics: &[(TopicObservations, OracleReport)], location: &str) -> BTreeMap<Uuid, f64> {
     let mut runs = BTreeMap::new();
     for record in records(topics) {
         let Some(known) = record.0 else { continue };
@@ -149,13 +158,13 @@ fn runs(topics: &[(TopicFacts, Judgement)], location: &str) -> BTreeMap<Uuid, f6
 /// waited in memory alone when it was killed.
 fn judge_life(
     wrong: &mut Vec<String>,
-    told: &[Told],
+    told: &[LoggedInstance],
     topic: &str,
     run: Uuid,
     began_s: f64,
-    missing: &Missing,
+    missing: &MissingSequences,
 ) {
-    let is_of = |it: &&Told| {
+    let is_of = |it: &&LoggedInstance| {
         it.life.started_s <= began_s && it.life.ended_s.is_none_or(|ended_s| began_s <= ended_s)
     };
     let Some(told) = told.iter().rfind(is_of) else {
@@ -163,7 +172,7 @@ fn judge_life(
         return;
     };
     let lost = told.lost.get(topic).copied().unwrap_or(0);
-    let Missing { inner, at_end, .. } = *missing;
+    let MissingSequences { inner, at_end, .. } = *missing;
     let explained = match told.life.killed {
         // Its last ones were on their way; others only where the disk took none.
         true => inner <= lost || told.was_full,
@@ -181,26 +190,26 @@ fn judge_life(
 /// Each result that tells of an answer was asked for, and each request has a
 /// result, unless its tracker was killed soon after, or knows that it lost some.
 fn judge_requests(
-    truth: &mut Truth,
-    world: &World,
+    truth: &mut CrossCheck,
+    testbed: &StormTestbed,
     tracker: usize,
-    told: &[Told],
-    topics: &[(TopicFacts, Judgement)],
+    told: &[LoggedInstance],
+    topics: &[(TopicObservations, OracleReport)],
 ) {
-    let location = Who::Tracker(tracker).name();
-    let mut requests = world.sites.requests();
-    let mut results: BTreeMap<String, Vec<Asked>> = BTreeMap::new();
+    let location = ProgramId::Tracker(tracker).name();
+    let mut requests = testbed.sites.requests();
+    let mut results: BTreeMap<String, Vec<ProbeResult>> = BTreeMap::new();
     for (_, record) in records(topics).filter(|(_, record)| record.from == location) {
         let attempts = usize::try_from(record.extra.attempts.unwrap_or(1)).unwrap_or(1);
         let answered = record.response_ms.is_some();
-        let result = Asked { began_s: record.timestamp, answered, attempts, requests: 0 };
+        let result = ProbeResult { began_s: record.timestamp, answered, attempts, requests: 0 };
         results.entry(record.url).or_default().push(result);
     }
     let missing = topics.iter().flat_map(|(_, judgement)| judgement.missing.values());
     let missing = missing.filter(|it| it.from == location);
     // Nobody knows how many attempts those took.
     let mut known_lost = missing.map(|it| it.inner + it.at_end).sum::<u64>() * ATTEMPTS_MAX;
-    for url in world.sites.targets(tracker) {
+    for url in testbed.sites.targets(tracker) {
         let asked = requests.remove(&url).unwrap_or_default();
         truth.requests += asked.len();
         let mut results = results.remove(&url).unwrap_or_default();
@@ -227,7 +236,9 @@ fn judge_requests(
                 )),
             }
         }
-        for Asked { began_s, .. } in results.iter().filter(|it| it.answered && it.requests == 0) {
+        for ProbeResult { began_s, .. } in
+            results.iter().filter(|it| it.answered && it.requests == 0)
+        {
             truth.wrong.push(format!(
                 "{location}: {url}: a result of {began_s:.3} tells of an answer, and nobody was asked"
             ));
@@ -236,14 +247,14 @@ fn judge_requests(
 }
 
 /// A result, and how often its site was asked for it.
-struct Asked {
+struct ProbeResult {
     began_s: f64,
     answered: bool,
     attempts: usize,
     requests: usize,
 }
 
-impl Asked {
+impl ProbeResult {
     /// Whether a request then can be one of its attempts that is not seen yet.
     fn has_asked_at(&self, at_s: f64) -> bool {
         self.requests < self.attempts
@@ -251,8 +262,10 @@ impl Asked {
     }
 }
 
-fn records(topics: &[(TopicFacts, Judgement)]) -> impl Iterator<Item = (Option<Uuid>, Record)> {
-    let lives = topics.iter().flat_map(|(facts, _)| &facts.lives);
+fn records(
+    topics: &[(TopicObservations, OracleReport)],
+) -> impl Iterator<Item = (Option<Uuid>, Record)> {
+    let lives = topics.iter().flat_map(|(observed, _)| &observed.lives);
     lives.flat_map(|life| &life.records).filter_map(|record| {
         let decoded = Record::decode(&record.value).ok()?;
         Some((record.identity.map(|known| known.run), decoded))

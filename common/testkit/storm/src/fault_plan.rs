@@ -5,31 +5,31 @@
 //! A lane deals its kinds like cards, so that each comes up early and in its
 //! share; everything else about a fault is drawn from the seed.
 
-use crate::proxy::Side;
+use testkit::proxy::Direction;
 
 /// How many domains are probed.
-pub(super) const DOMAINS: usize = 20;
+pub(crate) const DOMAINS: usize = 20;
 /// How many brokers there are.
-pub(super) const BROKERS: usize = 3;
+pub(crate) const BROKERS: usize = 3;
 /// The time in which nothing is broken yet, in milliseconds: programs start.
 const CALM_MS: u64 = 4_000;
 
 /// A tracker or a recorder, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Who {
+pub(crate) enum ProgramId {
     /// A tracker.
     Tracker(usize),
     /// A recorder.
     Recorder(usize),
 }
 
-impl Who {
+impl ProgramId {
     /// All of them.
-    pub(super) const ALL: [Self; 4] =
+    pub(crate) const ALL: [Self; 4] =
         [Self::Tracker(0), Self::Tracker(1), Self::Recorder(0), Self::Recorder(1)];
 
     /// As it is called in logs, counted from 1.
-    pub(super) fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         match self {
             Self::Tracker(index) => format!("tracker-{}", index + 1),
             Self::Recorder(index) => format!("recorder-{}", index + 1),
@@ -39,7 +39,7 @@ impl Who {
 
 /// A kind of request to Kafka that a proxy looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Exchange {
+pub(crate) enum KafkaRequest {
     /// Records written.
     Produce,
     /// Records read.
@@ -52,11 +52,11 @@ pub(super) enum Exchange {
 
 /// One thing that is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// SIGKILL, and a new start after so many milliseconds.
-    Kill(Who, u64),
+    Kill(ProgramId, u64),
     /// SIGSTOP, and SIGCONT after so many milliseconds.
-    Pause(Who, u64),
+    Pause(ProgramId, u64),
     /// SIGKILL of a broker, counted from 1, and a new start.
     KillBroker(usize, u64),
     /// SIGSTOP of a broker, and SIGCONT.
@@ -64,18 +64,18 @@ pub(super) enum Fault {
     /// An immediate end of PostgreSQL, and a new start.
     CrashPostgres(u64),
     /// A connection to a broker is cut after so many bytes of a frame.
-    CutKafka(Exchange, Side, usize),
+    CutKafka(KafkaRequest, Direction, usize),
     /// A frame is held for so many milliseconds.
-    StallKafka(Exchange, Side, u64),
+    StallKafka(KafkaRequest, Direction, u64),
     /// A frame is left out.
-    SwallowKafka(Exchange, Side),
+    SwallowKafka(KafkaRequest, Direction),
     /// A connection to PostgreSQL is cut after so many bytes from the beginning
     /// of a transaction on, or of its commit.
     CutPostgres {
         /// From the COMMIT on, not from the transaction's beginning.
         commit: bool,
         /// Which way.
-        side: Side,
+        direction: Direction,
         /// How many bytes pass.
         bytes: usize,
     },
@@ -84,7 +84,7 @@ pub(super) enum Fault {
         /// The COMMIT, not the transaction's beginning.
         commit: bool,
         /// Which way.
-        side: Side,
+        direction: Direction,
         /// How long.
         ms: u64,
     },
@@ -104,9 +104,9 @@ pub(super) enum Fault {
 
 /// Faults that are done one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Lane {
+pub(crate) enum Lane {
     /// One program.
-    Program(Who),
+    Program(ProgramId),
     /// Brokers and PostgreSQL: `scripts/services` takes one command at a time,
     /// and with two brokers away there is no quorum.
     Services,
@@ -122,8 +122,8 @@ pub(super) enum Lane {
 
 impl Lane {
     /// All of them.
-    pub(super) fn all() -> Vec<Self> {
-        let programs = Who::ALL.map(Self::Program);
+    pub(crate) fn all() -> Vec<Self> {
+        let programs = ProgramId::ALL.map(Self::Program);
         let others = [Self::Services, Self::Kafka, Self::Postgres, Self::Disk, Self::Topics];
         programs.into_iter().chain(others).collect()
     }
@@ -142,27 +142,27 @@ impl Lane {
 
 /// A fault, and when it is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Event {
+pub(crate) struct ScheduledFault {
     /// Milliseconds from the storm's beginning.
-    pub(super) at_ms: u64,
+    pub(crate) at_ms: u64,
     /// What is done.
-    pub(super) fault: Fault,
+    pub(crate) fault: Fault,
 }
 
 /// How a seed sets the programs up, and what is done to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Plan {
+pub(crate) struct FaultPlan {
     /// Recorders merge healthy records: odd seeds.
-    pub(super) smart: bool,
+    pub(crate) smart: bool,
     /// Recorders look for topics themselves, in place of a list of domains.
-    pub(super) any_domain: bool,
+    pub(crate) any_domain: bool,
     /// Each lane's faults in the order of time.
-    pub(super) lanes: Vec<(Lane, Vec<Event>)>,
+    pub(crate) lanes: Vec<(Lane, Vec<ScheduledFault>)>,
 }
 
-impl Plan {
+impl FaultPlan {
     /// For a storm of so many seconds.
-    pub(super) fn new(seed: u64, seconds: u64) -> Self {
+    pub(crate) fn new(seed: u64, seconds: u64) -> Self {
         let lanes = Lane::all().into_iter().enumerate().map(|(index, lane)| {
             // A lane's own stream, so that a change of one leaves the others.
             let mut random = fastrand::Rng::with_seed(seed ^ (index as u64 + 1) << 48);
@@ -172,7 +172,7 @@ impl Plan {
     }
 }
 
-fn events(lane: Lane, end_ms: u64, random: &mut fastrand::Rng) -> Vec<Event> {
+fn events(lane: Lane, end_ms: u64, random: &mut fastrand::Rng) -> Vec<ScheduledFault> {
     let (shortest, longest) = lane.pause_ms();
     let mut deck = Vec::new();
     let mut events = Vec::new();
@@ -184,7 +184,7 @@ fn events(lane: Lane, end_ms: u64, random: &mut fastrand::Rng) -> Vec<Event> {
             random.shuffle(&mut deck);
         }
         if let Some(card) = deck.pop() {
-            events.push(Event { at_ms, fault: card(random) });
+            events.push(ScheduledFault { at_ms, fault: card(random) });
         }
         at_ms += random.u64(shortest..=longest);
     }
@@ -222,28 +222,34 @@ fn cards(lane: Lane) -> Vec<Card> {
             vec![broker(), broker(), crash(), crash(), pause]
         }
         Lane::Kafka => vec![
-            card(|random| Fault::CutKafka(exchange(random), side(random), random.usize(0..600))),
-            card(|random| Fault::CutKafka(exchange(random), side(random), random.usize(0..60))),
-            card(|random| Fault::CutKafka(Exchange::Produce, side(random), random.usize(0..400))),
             card(|random| {
-                Fault::StallKafka(exchange(random), side(random), random.u64(100..3_000))
+                Fault::CutKafka(exchange(random), direction(random), random.usize(0..600))
             }),
-            card(|random| Fault::SwallowKafka(exchange(random), side(random))),
+            card(|random| {
+                Fault::CutKafka(exchange(random), direction(random), random.usize(0..60))
+            }),
+            card(|random| {
+                Fault::CutKafka(KafkaRequest::Produce, direction(random), random.usize(0..400))
+            }),
+            card(|random| {
+                Fault::StallKafka(exchange(random), direction(random), random.u64(100..3_000))
+            }),
+            card(|random| Fault::SwallowKafka(exchange(random), direction(random))),
         ],
         Lane::Postgres => vec![
             card(|random| Fault::CutPostgres {
                 commit: false,
-                side: side(random),
+                direction: direction(random),
                 bytes: random.usize(0..3_000),
             }),
             card(|random| Fault::CutPostgres {
                 commit: true,
-                side: side(random),
+                direction: direction(random),
                 bytes: random.usize(0..24),
             }),
             card(|random| Fault::StallPostgres {
                 commit: random.bool(),
-                side: side(random),
+                direction: direction(random),
                 ms: random.u64(100..3_000),
             }),
         ],
@@ -265,12 +271,12 @@ fn remade(lag_ms: impl Fn(&mut fastrand::Rng) -> u64 + 'static, by_us: bool) -> 
     })
 }
 
-fn side(random: &mut fastrand::Rng) -> Side {
-    if random.bool() { Side::Request } else { Side::Answer }
+fn direction(random: &mut fastrand::Rng) -> Direction {
+    if random.bool() { Direction::Request } else { Direction::Response }
 }
 
-fn exchange(random: &mut fastrand::Rng) -> Exchange {
-    use Exchange::{Fetch, ListOffsets, Metadata, Produce};
+fn exchange(random: &mut fastrand::Rng) -> KafkaRequest {
+    use KafkaRequest::{Fetch, ListOffsets, Metadata, Produce};
     // What carries records comes up more often.
     let all = [Produce, Produce, Produce, Fetch, Fetch, Metadata, ListOffsets];
     all[random.usize(0..all.len())]
@@ -282,29 +288,33 @@ mod tests {
 
     #[test]
     fn a_seed_is_a_plan() {
-        assert_eq!(Plan::new(7, 600), Plan::new(7, 600));
-        assert_ne!(Plan::new(7, 600).lanes, Plan::new(9, 600).lanes);
+        assert_eq!(FaultPlan::new(7, 600), FaultPlan::new(7, 600));
+        assert_ne!(FaultPlan::new(7, 600).lanes, FaultPlan::new(9, 600).lanes);
         // A longer storm begins as the shorter one does.
-        for ((_, short), (_, long)) in Plan::new(7, 60).lanes.iter().zip(Plan::new(7, 600).lanes) {
+        for ((_, short), (_, long)) in
+            FaultPlan::new(7, 60).lanes.iter().zip(FaultPlan::new(7, 600).lanes)
+        {
             assert_eq!(short[..], long[..short.len()]);
         }
     }
 
     #[test]
     fn seeds_take_turns_with_modes() {
-        let modes: Vec<_> =
-            (0..4).map(|seed| Plan::new(seed, 0)).map(|it| (it.smart, it.any_domain)).collect();
+        let modes: Vec<_> = (0..4)
+            .map(|seed| FaultPlan::new(seed, 0))
+            .map(|it| (it.smart, it.any_domain))
+            .collect();
         assert_eq!(modes, [(false, false), (true, false), (false, true), (true, true)]);
     }
 
     #[test]
     fn every_minute_has_some_of_each_lane_and_ten_kills() {
         for seed in 0..200 {
-            let plan = Plan::new(seed, 600);
+            let plan = FaultPlan::new(seed, 600);
             let mut kills = 0;
             for (lane, events) in &plan.lanes {
                 assert!(events.iter().any(|event| event.at_ms < 60_000), "{seed}: {lane:?}");
-                let is_kill = |event: &&Event| {
+                let is_kill = |event: &&ScheduledFault| {
                     use Fault::{CrashPostgres, Kill, KillBroker};
                     matches!(event.fault, Kill(..) | KillBroker(..) | CrashPostgres(_))
                 };

@@ -11,19 +11,19 @@
 //! that are there twice without the comparison in `POSITION_MOVE` in
 //! `recorder/src/sql.rs`.
 
-mod account;
-mod facts;
-mod faults;
-mod inject;
+mod cross_check;
+mod fault_plan;
+mod fault_runner;
+mod managed_program;
+mod observations;
 mod oracle;
-mod plan;
-mod programs;
-mod sites;
-mod spool;
-mod stored;
-mod tap;
-mod truth;
-mod world;
+mod postgres_reader;
+mod record_injector;
+mod report;
+mod spool_reader;
+mod storm_site;
+mod testbed;
+mod topic_reader;
 
 use std::error::Error;
 use std::fs;
@@ -32,21 +32,22 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::kafka::{Client, LogEnd};
 use common::stop::{self, Stop};
+use kafka_client::{Client, LogEnd};
 
-use crate::services::connect;
-use facts::TopicFacts;
-use faults::Done;
-use oracle::{Account, Judgement};
-use plan::{Plan, Who};
-use tap::Tap;
-use world::World;
+use testkit::services::connect;
+
+use crate::fault_plan::{FaultPlan, ProgramId};
+use crate::fault_runner::FaultLog;
+use crate::observations::TopicObservations;
+use crate::oracle::{OracleReport, ResultCounts};
+use crate::testbed::StormTestbed;
+use crate::topic_reader::TopicReader;
 
 /// How long recorders may take to read what is left.
 const CATCH_UP_PATIENCE: Duration = Duration::from_secs(180);
 /// How often that is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How long trackers go on when all is healed.
 const CALM: Duration = Duration::from_secs(3);
 /// How often a tracker that leaves results on disk is started once more.
@@ -56,7 +57,7 @@ const WRONG_SAID: usize = 12;
 
 /// What to do.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct StormSettings {
     /// Where `tracker` and `recorder` are.
     pub programs: PathBuf,
     /// Where logs go: a folder for this storm alone.
@@ -71,30 +72,31 @@ pub struct Settings {
 ///
 /// # Errors
 /// When something can't be started, or does not come to its end.
-pub fn run(settings: &Settings, stop: &Stop) -> Result<bool, Box<dyn Error>> {
-    let Settings { programs, folder, seconds, seed } = settings;
+pub fn run(settings: &StormSettings, stop: &Stop) -> Result<bool, Box<dyn Error>> {
+    let StormSettings { programs, folder, seconds, seed } = settings;
     let begun = Instant::now();
     fs::create_dir_all(folder)?;
-    let plan = Plan::new(*seed, *seconds);
-    say(&format!(
+    let plan = FaultPlan::new(*seed, *seconds);
+    print_line(&format!(
         "storm of {seconds} s, seed {seed}: recorders {}, domains {}; logs in {}",
         if plan.smart { "merge" } else { "do not merge" },
         if plan.any_domain { "'*'" } else { "by a list" },
         folder.display()
     ));
-    let world = World::start(&plan, programs, folder)?;
-    let tap = Tap::start(world.settings()?, world.topics()?)?;
-    for who in Who::ALL {
-        world.running(who)?.start()?;
+    let testbed = StormTestbed::start(&plan, programs, folder)?;
+    let topic_reader = TopicReader::start(testbed.settings()?, testbed.topics()?)?;
+    for who in ProgramId::ALL {
+        testbed.running(who)?.start()?;
     }
     log::info!("all runs after {:.0} s", begun.elapsed().as_secs_f64());
     let end = Instant::now() + Duration::from_secs(*seconds);
     let (over, is_over) = stop::pair();
     let (done, injected) = thread::scope(|scope| -> Result<_, Box<dyn Error>> {
-        let (kafka, topics) = (world.settings()?, world.topics()?);
-        let writing = &world.writing;
-        let injecting = scope.spawn(move || inject::run(kafka, &topics, *seed, writing, &is_over));
-        let done = faults::run(&world, &tap, &plan, end, stop, over);
+        let (kafka, topics) = (testbed.settings()?, testbed.topics()?);
+        let writing = &testbed.writing;
+        let injecting =
+            scope.spawn(move || record_injector::run(kafka, &topics, *seed, writing, &is_over));
+        let done = fault_runner::run(&testbed, &topic_reader, &plan, end, stop, over);
         let injected = injecting.join().map_err(|_| "the injector panicked")?;
         Ok((done, injected.map_err(|cause| -> Box<dyn Error> { cause })?))
     })?;
@@ -102,26 +104,30 @@ pub fn run(settings: &Settings, stop: &Stop) -> Result<bool, Box<dyn Error>> {
         return Err("stopped before its end".into());
     }
     log::info!("the storm is over");
-    let caught_up = calm_down(&world, &tap, &done)?;
-    let judged = judge(&world, &tap, &plan, &done)?;
-    let balanced = report(settings, &world, &done, &judged, injected, caught_up)?;
-    keep_logs_of_services(&world, folder, balanced);
+    let caught_up = calm_down(&testbed, &topic_reader, &done)?;
+    let judged = judge(&testbed, &topic_reader, &plan, &done)?;
+    let balanced = report(settings, &testbed, &done, &judged, injected, caught_up)?;
+    keep_logs_of_services(&testbed, folder, balanced);
     log::info!("it took {:.0} s in all", begun.elapsed().as_secs_f64());
     Ok(balanced)
 }
 
 /// Lets trackers deliver what they have and end, and waits until everything is
 /// recorded: how long that took from the end of the faults on.
-fn calm_down(world: &World, tap: &Tap, done: &Done) -> Result<Duration, Box<dyn Error>> {
+fn calm_down(
+    testbed: &StormTestbed,
+    topic_reader: &TopicReader,
+    done: &FaultLog,
+) -> Result<Duration, Box<dyn Error>> {
     let healed = Instant::now();
     thread::sleep(CALM);
     for index in [0, 1] {
-        let mut tracker = world.running(Who::Tracker(index))?;
+        let mut tracker = testbed.running(ProgramId::Tracker(index))?;
         for _ in 0..DRAINS_MAX {
             if let Err(cause) = tracker.stop() {
                 done.fail(cause.to_string());
             }
-            done.note_given(world, index)?;
+            done.note_given(testbed, index)?;
             let log = tracker.lives.last().map(|life| tracker.log_of(life)).transpose()?;
             if !log.is_some_and(|log| log.contains("wait on disk for the next start")) {
                 break;
@@ -131,11 +137,11 @@ fn calm_down(world: &World, tap: &Tap, done: &Done) -> Result<Duration, Box<dyn 
         }
     }
     let deadline = Instant::now() + CATCH_UP_PATIENCE;
-    let mut database = connect(&world.services, &world.database)?;
-    let mut client = Client::new(world.settings()?);
-    let topics = world.topics()?;
+    let mut database = connect(&testbed.services, &testbed.database)?;
+    let mut client = Client::new(testbed.settings()?);
+    let topics = testbed.topics()?;
     loop {
-        let behind = behind(&mut database, &mut client, tap, &topics);
+        let behind = behind(&mut database, &mut client, topic_reader, &topics);
         match behind {
             Ok(None) => break,
             Ok(Some(what)) | Err(what) if Instant::now() >= deadline => {
@@ -143,12 +149,12 @@ fn calm_down(world: &World, tap: &Tap, done: &Done) -> Result<Duration, Box<dyn 
                 log::error!("recorders do not catch up: {what}");
                 break;
             }
-            _ => thread::sleep(LOOK_EVERY),
+            _ => thread::sleep(POLL_INTERVAL),
         }
     }
     let took = healed.elapsed();
-    for who in [Who::Recorder(0), Who::Recorder(1)] {
-        if let Err(cause) = world.running(who)?.stop() {
+    for who in [ProgramId::Recorder(0), ProgramId::Recorder(1)] {
+        if let Err(cause) = testbed.running(who)?.stop() {
             done.fail(cause.to_string());
         }
     }
@@ -159,14 +165,14 @@ fn calm_down(world: &World, tap: &Tap, done: &Done) -> Result<Duration, Box<dyn 
 fn behind(
     database: &mut postgres::Client,
     client: &mut Client,
-    tap: &Tap,
+    topic_reader: &TopicReader,
     topics: &[String],
 ) -> Result<Option<String>, String> {
-    let positions = stored::positions(database).map_err(|cause| cause.to_string())?;
+    let positions = postgres_reader::positions(database).map_err(|cause| cause.to_string())?;
     for topic in topics {
         let end =
             client.list_offset(topic, 0, LogEnd::Latest).map_err(|cause| cause.to_string())?;
-        let read = tap.position(topic);
+        let read = topic_reader.position(topic);
         let stored = positions.iter().find(|(it, ..)| it == topic).map(|(_, id, at)| (*id, *at));
         if read.is_none_or(|(_, at)| at != end) || read != stored {
             return Ok(Some(format!("{topic} ends at {end}: read {read:?}, stored {stored:?}")));
@@ -176,69 +182,74 @@ fn behind(
 }
 
 fn judge(
-    world: &World,
-    tap: &Tap,
-    plan: &Plan,
-    done: &Done,
-) -> Result<Vec<(TopicFacts, Judgement)>, Box<dyn Error>> {
-    let mut database = connect(&world.services, &world.database)?;
-    let mut client = Client::new(world.settings()?);
-    let mut tapped = tap.topics();
+    testbed: &StormTestbed,
+    topic_reader: &TopicReader,
+    plan: &FaultPlan,
+    done: &FaultLog,
+) -> Result<Vec<(TopicObservations, OracleReport)>, Box<dyn Error>> {
+    let mut database = connect(&testbed.services, &testbed.database)?;
+    let mut client = Client::new(testbed.settings()?);
+    let mut kafka_record = topic_reader.topics();
     let mut judged = Vec::new();
-    for (topic, domain) in world.topics()?.into_iter().zip(&world.domains) {
-        let lives = tapped.remove(&topic).unwrap_or_default();
+    for (topic, domain) in testbed.topics()?.into_iter().zip(&testbed.domains) {
+        let lives = kafka_record.remove(&topic).unwrap_or_default();
         let log_end = client.list_offset(&topic, 0, LogEnd::Latest)?;
         let given = done.given(&topic);
-        let mut facts = TopicFacts { topic, lives, given, log_end, ..TopicFacts::default() };
-        stored::read(&mut database, &domain.table(), &mut facts)?;
-        let judgement = oracle::judge(&facts, plan.smart);
-        judged.push((facts, judgement));
+        let mut observed =
+            TopicObservations { topic, lives, given, log_end, ..TopicObservations::default() };
+        postgres_reader::read(&mut database, &domain.table(), &mut observed)?;
+        let judgement = oracle::judge(&observed, plan.smart);
+        judged.push((observed, judgement));
     }
     Ok(judged)
 }
 
 fn report(
-    settings: &Settings,
-    world: &World,
-    done: &Done,
-    judged: &[(TopicFacts, Judgement)],
+    settings: &StormSettings,
+    testbed: &StormTestbed,
+    done: &FaultLog,
+    judged: &[(TopicObservations, OracleReport)],
     injected: u64,
     caught_up: Duration,
 ) -> Result<bool, Box<dyn Error>> {
-    let truth = truth::hold_against(world, done, judged)?;
-    let mut account = Account::default();
+    let truth = cross_check::cross_check(testbed, done, judged)?;
+    let mut account = ResultCounts::default();
     let mut wrong = done.failed();
-    for (facts, judgement) in judged {
+    for (observed, judgement) in judged {
         account.add(judgement.account);
         if !judgement.wrong.is_empty() {
-            let known = account::all_of(facts);
-            fs::write(settings.folder.join(format!("{}.txt", facts.topic)), known)?;
+            let known = report::all_of(observed);
+            fs::write(settings.folder.join(format!("{}.txt", observed.topic)), known)?;
         }
         wrong.extend(judgement.wrong.iter().cloned());
     }
     wrong.extend(truth.wrong.iter().cloned());
-    say(&account::faults(done, settings.seed, settings.seconds));
-    say(&account::results(account, &truth, injected, caught_up));
+    print_line(&report::faults(done, settings.seed, settings.seconds));
+    print_line(&report::results(account, &truth, injected, caught_up));
     for what in wrong.iter().take(WRONG_SAID) {
-        say(&format!("WRONG: {what}"));
+        print_line(&format!("WRONG: {what}"));
     }
     if wrong.len() > WRONG_SAID {
-        say(&format!("and {} more", wrong.len() - WRONG_SAID));
+        print_line(&format!("and {} more", wrong.len() - WRONG_SAID));
     }
     fs::write(settings.folder.join("wrong.txt"), wrong.join("\n"))?;
     let verdict = if wrong.is_empty() { "all balances" } else { "DOES NOT BALANCE" };
-    say(&format!("seed {}: {verdict}; logs in {}", settings.seed, settings.folder.display()));
+    print_line(&format!(
+        "seed {}: {verdict}; logs in {}",
+        settings.seed,
+        settings.folder.display()
+    ));
     Ok(wrong.is_empty())
 }
 
 /// The services' logs go with the services.
-fn keep_logs_of_services(world: &World, folder: &Path, balanced: bool) {
+fn keep_logs_of_services(testbed: &StormTestbed, folder: &Path, balanced: bool) {
     if balanced {
         return;
     }
-    let dir = &world.services.dir;
+    let dir = &testbed.services.dir;
     let brokers =
-        (1..=plan::BROKERS).map(|n| (format!("kafka/{n}/log"), format!("broker-{n}.log")));
+        (1..=fault_plan::BROKERS).map(|n| (format!("kafka/{n}/log"), format!("broker-{n}.log")));
     let others = [("postgres/log".to_owned(), "postgres.log".to_owned())];
     for (from, to) in brokers.chain(others) {
         if let Err(cause) = fs::copy(dir.join(&from), folder.join(to)) {
@@ -247,7 +258,7 @@ fn keep_logs_of_services(world: &World, folder: &Path, balanced: bool) {
     }
 }
 
-fn say(text: &str) {
+fn print_line(text: &str) {
     // Nobody is left to tell when standard output is gone.
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }

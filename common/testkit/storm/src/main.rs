@@ -7,14 +7,14 @@
 use std::process::ExitCode;
 
 use common::stop::SignalThread;
-use testkit::storm::{self, Settings};
+use storm::{self, StormSettings};
 
 fn main() -> ExitCode {
     common::logger::start();
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let settings = match arguments.as_slice() {
         [programs, folder, seconds, seed] => {
-            seconds.parse().ok().zip(seed.parse().ok()).map(|(seconds, seed)| Settings {
+            seconds.parse().ok().zip(seed.parse().ok()).map(|(seconds, seed)| StormSettings {
                 programs: programs.into(),
                 folder: folder.into(),
                 seconds,

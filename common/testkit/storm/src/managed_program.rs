@@ -9,23 +9,23 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::plan::Who;
-use crate::program::send_signal;
+use crate::fault_plan::ProgramId;
+use testkit::program::send_signal;
 
 /// How long a program that was asked to end may take; it says 8 s of itself.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is looked whether a program has ended.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// One life of a program.
 #[derive(Debug, Clone)]
-pub(super) struct Life {
+pub(crate) struct ProcessInstance {
     /// Seconds since 1970.
-    pub(super) started_s: f64,
+    pub(crate) started_s: f64,
     /// Seconds since 1970; none while it runs.
-    pub(super) ended_s: Option<f64>,
+    pub(crate) ended_s: Option<f64>,
     /// Ended by SIGKILL.
-    pub(super) killed: bool,
+    pub(crate) killed: bool,
     /// Where its log begins in the file.
     log_from: u64,
     /// Where its log ends.
@@ -34,20 +34,20 @@ pub(super) struct Life {
 
 /// One of the programs, which may run.
 #[derive(Debug)]
-pub(super) struct Running {
-    who: Who,
+pub(crate) struct ManagedProgram {
+    who: ProgramId,
     command: Vec<String>,
     variables: Vec<(&'static str, String)>,
     log: PathBuf,
     child: Option<Child>,
     /// All that there were, in order.
-    pub(super) lives: Vec<Life>,
+    pub(crate) lives: Vec<ProcessInstance>,
 }
 
-impl Running {
+impl ManagedProgram {
     /// One that does not run yet. The command's first word is the program.
-    pub(super) fn new(
-        who: Who,
+    pub(crate) fn new(
+        who: ProgramId,
         command: Vec<String>,
         variables: Vec<(&'static str, String)>,
         log: PathBuf,
@@ -59,7 +59,7 @@ impl Running {
     ///
     /// # Errors
     /// When that is not possible.
-    pub(super) fn start(&mut self) -> Result<(), Box<dyn Error>> {
+    pub(crate) fn start(&mut self) -> Result<(), Box<dyn Error>> {
         let log = File::options().create(true).append(true).open(&self.log)?;
         let log_from = log.metadata()?.len();
         let (program, arguments) = self.command.split_first().ok_or("no program")?;
@@ -76,12 +76,18 @@ impl Running {
             .map_err(|cause| format!("{program}: {cause}"))?;
         self.child = Some(child);
         let started_s = now_s();
-        self.lives.push(Life { started_s, ended_s: None, killed: false, log_from, log_to: None });
+        self.lives.push(ProcessInstance {
+            started_s,
+            ended_s: None,
+            killed: false,
+            log_from,
+            log_to: None,
+        });
         Ok(())
     }
 
     /// SIGKILL, and waits until it is gone.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
@@ -93,7 +99,7 @@ impl Running {
     ///
     /// # Errors
     /// When it was not sent.
-    pub(super) fn signal(&self, name: &str) -> Result<(), Box<dyn Error>> {
+    pub(crate) fn signal(&self, name: &str) -> Result<(), Box<dyn Error>> {
         match &self.child {
             Some(child) if send_signal(name, child.id()) => Ok(()),
             _ => Err(format!("{}: can't be sent {name}", self.who.name()).into()),
@@ -104,7 +110,7 @@ impl Running {
     ///
     /// # Errors
     /// When it does not end, or ends with another code than 0.
-    pub(super) fn stop(&mut self) -> Result<(), Box<dyn Error>> {
+    pub(crate) fn stop(&mut self) -> Result<(), Box<dyn Error>> {
         let Some(child) = &mut self.child else { return Ok(()) };
         if !send_signal("TERM", child.id()) {
             return Err(format!("{}: can't be asked to end", self.who.name()).into());
@@ -117,7 +123,7 @@ impl Running {
             if Instant::now() >= deadline {
                 return Err(format!("{}: does not end", self.who.name()).into());
             }
-            std::thread::park_timeout(LOOK_EVERY);
+            std::thread::park_timeout(POLL_INTERVAL);
         };
         self.child = None;
         self.ended(false);
@@ -128,7 +134,7 @@ impl Running {
     }
 
     /// What to say when it has ended by itself, which nobody asked for.
-    pub(super) fn ended_by_itself(&mut self) -> Option<String> {
+    pub(crate) fn ended_by_itself(&mut self) -> Option<String> {
         let status = self.child.as_mut()?.try_wait().ok()??;
         self.child = None;
         self.ended(false);
@@ -139,7 +145,7 @@ impl Running {
     ///
     /// # Errors
     /// When it can't be read.
-    pub(super) fn log_of(&self, life: &Life) -> std::io::Result<String> {
+    pub(crate) fn log_of(&self, life: &ProcessInstance) -> std::io::Result<String> {
         let mut file = File::open(&self.log)?;
         file.seek(SeekFrom::Start(life.log_from))?;
         let mut bytes = Vec::new();
@@ -151,18 +157,18 @@ impl Running {
     fn ended(&mut self, killed: bool) {
         let log_to = fs::metadata(&self.log).map(|it| it.len()).ok();
         if let Some(life) = self.lives.last_mut() {
-            *life = Life { ended_s: Some(now_s()), killed, log_to, ..life.clone() };
+            *life = ProcessInstance { ended_s: Some(now_s()), killed, log_to, ..life.clone() };
         }
     }
 }
 
-impl Drop for Running {
+impl Drop for ManagedProgram {
     fn drop(&mut self) {
         self.kill();
     }
 }
 
 /// Seconds since 1970.
-pub(super) fn now_s() -> f64 {
+pub(crate) fn now_s() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

@@ -4,85 +4,85 @@
 use std::collections::HashMap;
 
 use common::identity::{Ended, Identity};
-use common::kafka::Uuid;
 use common::record::Extra;
+use kafka_client::Uuid;
 
 /// A record in Kafka.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Tapped {
+pub(crate) struct KafkaRecord {
     /// Its offset.
-    pub(super) offset: i64,
+    pub(crate) offset: i64,
     /// Run and number, if its headers say them.
-    pub(super) identity: Option<Identity>,
+    pub(crate) identity: Option<Identity>,
     /// What it tells of how earlier runs ended.
-    pub(super) ended: Vec<Ended>,
+    pub(crate) ended: Vec<Ended>,
     /// The value.
-    pub(super) value: Vec<u8>,
+    pub(crate) value: Vec<u8>,
 }
 
 /// A topic from its making to its end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct TopicLife {
+pub(crate) struct TopicIncarnation {
     /// Its id.
-    pub(super) id: Uuid,
+    pub(crate) id: Uuid,
     /// All of its records, in the order of offsets.
-    pub(super) records: Vec<Tapped>,
+    pub(crate) records: Vec<KafkaRecord>,
     /// The offset after the last one.
-    pub(super) next_offset: i64,
+    pub(crate) next_offset: i64,
 }
 
 /// A row's columns, as they are or as a record asks for them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Columns {
+pub(crate) struct RowColumns {
     /// `topic_offset`.
-    pub(super) offset: i64,
+    pub(crate) offset: i64,
     /// `test_from`.
-    pub(super) from: String,
+    pub(crate) from: String,
     /// `url`.
-    pub(super) url: String,
+    pub(crate) url: String,
     /// `event_time`.
-    pub(super) event_time: i64,
+    pub(crate) event_time: i64,
     /// `status`.
-    pub(super) status: String,
+    pub(crate) status: String,
     /// `phrase`.
-    pub(super) phrase: String,
+    pub(crate) phrase: String,
     /// `dns`.
-    pub(super) dns: i32,
+    pub(crate) dns: i32,
     /// `response`.
-    pub(super) response: i32,
+    pub(crate) response: i32,
     /// `detail`.
-    pub(super) detail: Option<String>,
+    pub(crate) detail: Option<String>,
     /// The further columns of these names.
-    pub(super) extra: Extra,
+    pub(crate) extra: Extra,
     /// `run` and `sequence`.
-    pub(super) identity: Option<(Uuid, i64)>,
+    pub(crate) identity: Option<(Uuid, i64)>,
     /// `results`.
-    pub(super) results: i32,
+    pub(crate) results: i32,
 }
 
 /// A row of the domain's table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct StoredRow {
+pub(crate) struct StoredRow {
     /// `id`.
-    pub(super) id: i64,
+    pub(crate) id: i64,
     /// The others.
-    pub(super) columns: Columns,
+    pub(crate) columns: RowColumns,
 }
 
 /// A row of `availability_quarantine`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct StoredQuarantine {
+pub(crate) struct QuarantinedRecord {
     /// The topic's id.
-    pub(super) topic_id: Uuid,
+    pub(crate) topic_id: Uuid,
     /// The record's offset.
-    pub(super) offset: i64,
+    pub(crate) offset: i64,
     /// The record's value.
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// A row of `availability_gap`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum StoredGap {
+pub(crate) enum StoredGap {
     /// Records that were never read.
     Offsets {
         /// The topic's id.
@@ -105,23 +105,23 @@ pub(super) enum StoredGap {
 
 /// All of one topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct TopicFacts {
+pub(crate) struct TopicObservations {
     /// Its name.
-    pub(super) topic: String,
+    pub(crate) topic: String,
     /// In the order in which they were made.
-    pub(super) lives: Vec<TopicLife>,
+    pub(crate) lives: Vec<TopicIncarnation>,
     /// How many numbers each run gave, as far as its tracker's spool tells.
-    pub(super) given: HashMap<Uuid, i64>,
+    pub(crate) given: HashMap<Uuid, i64>,
     /// Where the log ends now.
-    pub(super) log_end: i64,
+    pub(crate) log_end: i64,
     /// The rows of its domain, by `id`.
-    pub(super) rows: Vec<StoredRow>,
+    pub(crate) rows: Vec<StoredRow>,
     /// What is in quarantine.
-    pub(super) quarantined: Vec<StoredQuarantine>,
+    pub(crate) quarantined: Vec<QuarantinedRecord>,
     /// What is missing.
-    pub(super) gaps: Vec<StoredGap>,
+    pub(crate) gaps: Vec<StoredGap>,
     /// The number after the highest recorded of each run.
-    pub(super) marks: HashMap<Uuid, i64>,
+    pub(crate) marks: HashMap<Uuid, i64>,
     /// The topic's id and the next offset.
-    pub(super) position: Option<(Uuid, i64)>,
+    pub(crate) position: Option<(Uuid, i64)>,
 }

@@ -4,34 +4,38 @@
 use common::record::Extra;
 use postgres::{Client, Row};
 
-use super::facts::{Columns, StoredGap, StoredQuarantine, StoredRow, TopicFacts};
+use crate::observations::{QuarantinedRecord, RowColumns, StoredGap, StoredRow, TopicObservations};
 
 /// Adds what the database holds of a topic and of its domain's table.
 ///
 /// # Errors
 /// The database's.
-pub(super) fn read(
+pub(crate) fn read(
     database: &mut Client,
     table: &str,
-    facts: &mut TopicFacts,
+    observed: &mut TopicObservations,
 ) -> Result<(), postgres::Error> {
-    let topic = &facts.topic.clone();
+    let topic = &observed.topic.clone();
     let position = "select topic_id, next_offset from availability_offset where topic = $1";
-    facts.position = database.query_opt(position, &[topic])?.map(|row| (row.get(0), row.get(1)));
+    observed.position = database.query_opt(position, &[topic])?.map(|row| (row.get(0), row.get(1)));
     let marks = "select run, next_sequence from availability_mark where topic = $1";
-    facts.marks =
+    observed.marks =
         database.query(marks, &[topic])?.iter().map(|row| (row.get(0), row.get(1))).collect();
     let quarantine = "select topic_id, \"offset\", coalesce(bytes, ''::bytea) \
         from availability_quarantine where topic = $1 order by id";
     let rows = database.query(quarantine, &[topic])?;
-    facts.quarantined = rows
+    observed.quarantined = rows
         .iter()
-        .map(|row| StoredQuarantine { topic_id: row.get(0), offset: row.get(1), bytes: row.get(2) })
+        .map(|row| QuarantinedRecord {
+            topic_id: row.get(0),
+            offset: row.get(1),
+            bytes: row.get(2),
+        })
         .collect();
     let gaps = "select topic_id, from_offset, to_offset, run, from_sequence, to_sequence \
         from availability_gap where topic = $1 order by id";
     let rows = database.query(gaps, &[topic])?;
-    facts.gaps = rows
+    observed.gaps = rows
         .iter()
         .map(|row| match row.get(3) {
             Some(run) => StoredGap::Sequence { run, from: row.get(4), to: row.get(5) },
@@ -43,11 +47,11 @@ pub(super) fn read(
          dns, response, detail, run, sequence, results, {FURTHER} from \"{table}\" order by id"
     );
     let rows = database.query(rows.as_str(), &[])?;
-    facts.rows = rows
+    observed.rows = rows
         .iter()
         .map(|row| StoredRow {
             id: row.get(0),
-            columns: Columns {
+            columns: RowColumns {
                 offset: row.get(1),
                 from: row.get(2),
                 url: row.get(3),
@@ -108,9 +112,9 @@ fn extra(row: &Row) -> Extra {
 ///
 /// # Errors
 /// The database's; one is that there is no such table yet.
-pub(super) fn positions(
+pub(crate) fn positions(
     database: &mut Client,
-) -> Result<Vec<(String, common::kafka::Uuid, i64)>, postgres::Error> {
+) -> Result<Vec<(String, kafka_client::Uuid, i64)>, postgres::Error> {
     let rows =
         database.query("select topic, topic_id, next_offset from availability_offset", &[])?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())

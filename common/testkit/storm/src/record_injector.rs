@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::identity::Run;
-use common::kafka::{Outcome, ProduceRecord, Producer, ProducerOptions, Settings, TopicBatch};
 use common::phrase;
 use common::record::{Extra, Record, Status};
 use common::stop::Stop;
+use kafka_client::{Outcome, ProduceRecord, Producer, ProducerOptions, Settings, TopicBatch};
 
-use super::programs::now_s;
+use crate::managed_program::now_s;
 
 /// From where they say that they come.
-pub(super) const LOCATION: &str = "storm";
+pub(crate) const LOCATION: &str = "storm";
 /// Of how many targets of each domain.
 const TARGETS: u8 = 4;
 /// The pause between two batches.
@@ -28,7 +28,7 @@ const RETRY: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// When a record is refused for good, or there is no randomness.
-pub(super) fn run(
+pub(crate) fn run(
     settings: Arc<Settings>,
     topics: &[String],
     seed: u64,

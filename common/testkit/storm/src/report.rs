@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use common::record::Record;
 
-use super::facts::TopicFacts;
-use super::faults::Done;
-use super::oracle::Account;
-use super::truth::Truth;
+use crate::cross_check::CrossCheck;
+use crate::fault_runner::FaultLog;
+use crate::observations::TopicObservations;
+use crate::oracle::ResultCounts;
 
 /// The faults by kind.
-pub(super) fn faults(done: &Done, seed: u64, seconds: u64) -> String {
+pub(crate) fn faults(done: &FaultLog, seed: u64, seconds: u64) -> String {
     let mut text = format!("seed {seed}: {} kills in {seconds} s, and all:", done.kills());
     for (what, count) in done.counts() {
         let _ = write!(text, "\n{count:9} {what}");
@@ -20,13 +20,13 @@ pub(super) fn faults(done: &Done, seed: u64, seconds: u64) -> String {
 }
 
 /// What became of the results.
-pub(super) fn results(
-    account: Account,
-    truth: &Truth,
+pub(crate) fn results(
+    account: ResultCounts,
+    truth: &CrossCheck,
     injected: u64,
     caught_up: Duration,
 ) -> String {
-    let Account { given, rows, merged, quarantined, missing, unread, dropped } = account;
+    let ResultCounts { given, rows, merged, quarantined, missing, unread, dropped } = account;
     let mut text = format!("{given} results given:");
     let mut line = |count: u64, what: &str| {
         let _ = write!(text, "\n{count:9} {what}");
@@ -56,8 +56,8 @@ pub(super) fn results(
 }
 
 /// All that is known of a topic, for who looks for what went wrong.
-pub(super) fn all_of(facts: &TopicFacts) -> String {
-    let TopicFacts { topic, lives, log_end, position, .. } = facts;
+pub(crate) fn all_of(observed: &TopicObservations) -> String {
+    let TopicObservations { topic, lives, log_end, position, .. } = observed;
     let mut text = format!("{topic}: log end {log_end}, position {position:?}\n");
     for life in lives {
         let _ = writeln!(text, "id {}: read to {}", life.id, life.next_offset);
@@ -68,16 +68,16 @@ pub(super) fn all_of(facts: &TopicFacts) -> String {
             let _ = writeln!(text, "  {} {identity:?} {what:?} {:?}", record.offset, record.ended);
         }
     }
-    for (run, mark) in &facts.marks {
+    for (run, mark) in &observed.marks {
         let _ = writeln!(text, "mark {run} {mark}");
     }
-    for gap in &facts.gaps {
+    for gap in &observed.gaps {
         let _ = writeln!(text, "{gap:?}");
     }
-    for quarantined in &facts.quarantined {
+    for quarantined in &observed.quarantined {
         let _ = writeln!(text, "quarantine {} {}", quarantined.topic_id, quarantined.offset);
     }
-    for row in &facts.rows {
+    for row in &observed.rows {
         let _ = writeln!(text, "{row:?}");
     }
     text

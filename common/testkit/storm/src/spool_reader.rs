@@ -16,7 +16,7 @@ const HEAD_BYTES: usize = 12;
 const FRAME_HEAD_BYTES: usize = 12;
 
 /// The topic and identity of each result in a spool, as far as frames are whole.
-pub(super) fn read(folder: &Path) -> io::Result<Vec<(String, Identity)>> {
+pub(crate) fn read(folder: &Path) -> io::Result<Vec<(String, Identity)>> {
     let mut found = Vec::new();
     let entries = match fs::read_dir(folder) {
         // It was killed before it made it.
@@ -38,7 +38,7 @@ fn segment(bytes: &[u8], found: &mut Vec<(String, Identity)>) {
         _ => return,
     };
     while let Some((head, after)) = rest.split_at_checked(FRAME_HEAD_BYTES) {
-        let Some(length) = Fields(head).number() else { return };
+        let Some(length) = FieldReader(head).number() else { return };
         let Some((payload, behind)) = after.split_at_checked(length) else { return };
         found.extend(result(payload));
         rest = behind;
@@ -48,7 +48,7 @@ fn segment(bytes: &[u8], found: &mut Vec<(String, Identity)>) {
 /// None: without an identity, as what is torn.
 fn result(payload: &[u8]) -> Option<(String, Identity)> {
     // Number and timestamp, 8 bytes each.
-    let mut fields = Fields(payload.get(16..)?);
+    let mut fields = FieldReader(payload.get(16..)?);
     let topic = String::from_utf8(fields.text()?.to_vec()).ok()?;
     let mut headers = Vec::new();
     for _ in 0..fields.number()? {
@@ -59,9 +59,9 @@ fn result(payload: &[u8]) -> Option<(String, Identity)> {
 }
 
 /// Lengths and what they are of, little endian.
-struct Fields<'a>(&'a [u8]);
+struct FieldReader<'a>(&'a [u8]);
 
-impl<'a> Fields<'a> {
+impl<'a> FieldReader<'a> {
     fn number(&mut self) -> Option<usize> {
         let (number, rest) = self.0.split_first_chunk()?;
         self.0 = rest;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::plan::DOMAINS;
-use super::programs::now_s;
-use crate::sites::{Site, Step, answer};
+use crate::fault_plan::DOMAINS;
+use crate::managed_program::now_s;
+use testkit::sites::{Site, Step, status_response};
 
 /// What the sites answer; each domain has one of these, some a second one.
 const KINDS: [&str; 5] = ["ok", "ok", "flaps", "down", "closes"];
@@ -16,17 +16,17 @@ const KINDS: [&str; 5] = ["ok", "ok", "flaps", "down", "closes"];
 type Times = Arc<Mutex<BTreeMap<String, Vec<f64>>>>;
 
 /// One site that stands for all of them.
-pub(super) struct Sites {
+pub(crate) struct StormSite {
     site: Site,
     requests: Times,
 }
 
-impl Sites {
+impl StormSite {
     /// Starts it on a free port of loopback.
     ///
     /// # Errors
     /// When none is to be had.
-    pub(super) fn start() -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn start() -> Result<Self, Box<dyn Error>> {
         let requests = Times::default();
         let of_site = Arc::clone(&requests);
         let site = Site::http(move |path| {
@@ -42,7 +42,7 @@ impl Sites {
 
     /// The targets of a tracker. Each has a path of its own, so that requests
     /// can be told apart.
-    pub(super) fn targets(&self, tracker: usize) -> Vec<String> {
+    pub(crate) fn targets(&self, tracker: usize) -> Vec<String> {
         let port = self.site.port();
         let url = |index: usize, kind: &str, more: &str| {
             format!("http://{}:{port}/{tracker}/{index}/{kind}{more}", host(index))
@@ -54,7 +54,7 @@ impl Sites {
     }
 
     /// When each URL was asked for, in seconds since 1970.
-    pub(super) fn requests(&self) -> BTreeMap<String, Vec<f64>> {
+    pub(crate) fn requests(&self) -> BTreeMap<String, Vec<f64>> {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         let url = |path: &String| {
             let index = path.split('/').nth(2).and_then(|it| it.parse().ok()).unwrap_or(0);
@@ -65,16 +65,16 @@ impl Sites {
 }
 
 /// A host that is loopback by RFC 6761, without a name server.
-pub(super) fn host(index: usize) -> String {
+pub(crate) fn host(index: usize) -> String {
     format!("storm{index:02}.localhost")
 }
 
 fn steps(path: &str, count: usize) -> Vec<Step> {
     match path.split('/').nth(3) {
-        Some("down") => vec![Step::Send(answer(503))],
+        Some("down") => vec![Step::Send(status_response(503))],
         // Seven good ones, then three bad ones.
-        Some("flaps") if count % 10 >= 7 => vec![Step::Send(answer(503))],
+        Some("flaps") if count % 10 >= 7 => vec![Step::Send(status_response(503))],
         Some("closes") => vec![],
-        _ => vec![Step::Send(answer(200))],
+        _ => vec![Step::Send(status_response(200))],
     }
 }

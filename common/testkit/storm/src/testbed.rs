@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::domain::{Domain, TOPIC_PREFIX};
-use common::kafka::{Address, Client, Security, Settings};
+use kafka_client::{Address, Client, Security, Settings};
 
-use super::faults::make_topic;
-use super::plan::{BROKERS, DOMAINS, Plan, Who};
-use super::programs::Running;
-use super::sites::{Sites, host};
-use crate::proxy::{KafkaProxy, PostgresProxy};
-use crate::services::{OwnSet, Services, connect, fresh_database};
-use crate::small_disk::SmallDisk;
+use crate::fault_plan::{BROKERS, DOMAINS, FaultPlan, ProgramId};
+use crate::fault_runner::make_topic;
+use crate::managed_program::ManagedProgram;
+use crate::storm_site::{StormSite, host};
+use testkit::proxy::{KafkaProxy, PostgresProxy};
+use testkit::services::{OwnSet, Services, connect, fresh_database};
+use testkit::small_disk::SmallDisk;
 
 /// The period in which each target is probed: some 46 results a second.
 const PERIOD_S: u32 = 1;
@@ -23,49 +23,49 @@ const DISK_MIB: u32 = 24;
 const ROLE: &str = "storm";
 
 /// All of it. Dropped in this order: programs before what they stand on.
-pub(super) struct World {
-    programs: Vec<(Who, Mutex<Running>)>,
+pub(crate) struct StormTestbed {
+    programs: Vec<(ProgramId, Mutex<ManagedProgram>)>,
     folder: PathBuf,
     /// The disk of the first tracker's spool.
-    pub(super) disk: SmallDisk,
+    pub(crate) disk: SmallDisk,
     /// What is probed.
-    pub(super) sites: Sites,
+    pub(crate) sites: StormSite,
     /// Before Kafka, for all programs.
-    pub(super) kafka: KafkaProxy,
+    pub(crate) kafka: KafkaProxy,
     /// Before PostgreSQL, for both recorders.
-    pub(super) postgres: PostgresProxy,
+    pub(crate) postgres: PostgresProxy,
     /// The database, reached without the proxy.
-    pub(super) database: String,
+    pub(crate) database: String,
     /// The domains, in the order of their indexes.
-    pub(super) domains: Vec<Domain>,
+    pub(crate) domains: Vec<Domain>,
     /// Held by who writes to topics, and by who deletes one: nobody else is to
     /// make it before it is gone.
-    pub(super) writing: Mutex<()>,
+    pub(crate) writing: Mutex<()>,
     /// Kafka and PostgreSQL.
-    pub(super) services: OwnSet,
+    pub(crate) services: OwnSet,
 }
 
-impl World {
+impl StormTestbed {
     /// Starts everything but the programs.
     ///
     /// # Errors
     /// When a part can't be started.
-    pub(super) fn start(
-        plan: &Plan,
+    pub(crate) fn start(
+        plan: &FaultPlan,
         programs: &Path,
         folder: &Path,
     ) -> Result<Self, Box<dyn Error>> {
         let disk = SmallDisk::mount(&folder.join("disk"), DISK_MIB)?;
         log::info!("starting {BROKERS} brokers and a postgresql");
         let services = Services::start(BROKERS)?;
-        let sites = Sites::start()?;
+        let sites = StormSite::start()?;
         let kafka = KafkaProxy::start(&services.kafka_plain)?;
         let server = format!("127.0.0.1:{}", services.postgres_port).parse()?;
         let postgres = PostgresProxy::start(server)?;
         let database = fresh_database(&services)?;
         let domains: Vec<Domain> =
             (0..DOMAINS).map(|index| Domain::parse(&host(index))).collect::<Result<_, _>>()?;
-        let mut world = Self {
+        let mut testbed = Self {
             programs: Vec::new(),
             folder: folder.to_path_buf(),
             disk,
@@ -77,12 +77,12 @@ impl World {
             writing: Mutex::new(()),
             services,
         };
-        world.prepare()?;
-        for who in Who::ALL {
-            let running = world.program(who, plan, programs, folder)?;
-            world.programs.push((who, Mutex::new(running)));
+        testbed.prepare()?;
+        for who in ProgramId::ALL {
+            let running = testbed.program(who, plan, programs, folder)?;
+            testbed.programs.push((who, Mutex::new(running)));
         }
-        Ok(world)
+        Ok(testbed)
     }
 
     /// Makes the topics and the recorders' role.
@@ -103,7 +103,7 @@ impl World {
     ///
     /// # Errors
     /// When the addresses are none.
-    pub(super) fn settings(&self) -> Result<Arc<Settings>, Box<dyn Error>> {
+    pub(crate) fn settings(&self) -> Result<Arc<Settings>, Box<dyn Error>> {
         let brokers = Address::parse_list(&self.services.kafka_plain)?;
         let mut settings = Settings::new(brokers, Security::Plain);
         // What is paused or killed is left alone soon.
@@ -116,7 +116,7 @@ impl World {
     ///
     /// # Errors
     /// When a name is too long.
-    pub(super) fn topics(&self) -> Result<Vec<String>, Box<dyn Error>> {
+    pub(crate) fn topics(&self) -> Result<Vec<String>, Box<dyn Error>> {
         let topics = self.domains.iter().map(|domain| domain.topic(TOPIC_PREFIX));
         Ok(topics.collect::<Result<_, _>>()?)
     }
@@ -125,33 +125,36 @@ impl World {
     ///
     /// # Errors
     /// When there is none such.
-    pub(super) fn running(&self, who: Who) -> Result<MutexGuard<'_, Running>, Box<dyn Error>> {
+    pub(crate) fn running(
+        &self,
+        who: ProgramId,
+    ) -> Result<MutexGuard<'_, ManagedProgram>, Box<dyn Error>> {
         let found = self.programs.iter().find(|(it, _)| *it == who).ok_or("no such program")?;
         Ok(found.1.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The spool of a tracker, as it is seen from here.
-    pub(super) fn spool(&self, tracker: usize) -> PathBuf {
+    pub(crate) fn spool(&self, tracker: usize) -> PathBuf {
         match tracker {
-            0 => self.disk.from_here().join("spool"),
+            0 => self.disk.path_from_host().join("spool"),
             _ => self.folder.join(format!("spool-{}", tracker + 1)),
         }
     }
 
     fn program(
         &self,
-        who: Who,
-        plan: &Plan,
+        who: ProgramId,
+        plan: &FaultPlan,
         programs: &Path,
         folder: &Path,
-    ) -> Result<Running, Box<dyn Error>> {
+    ) -> Result<ManagedProgram, Box<dyn Error>> {
         let mut command = Vec::new();
         let mut variables = vec![("KAFKA", self.kafka.addresses())];
         let name = match who {
-            Who::Tracker(index) => {
+            ProgramId::Tracker(index) => {
                 let spool = match index {
                     0 => {
-                        command = self.disk.entrance();
+                        command = self.disk.command_prefix();
                         folder.join("disk/spool")
                     }
                     _ => folder.join(format!("spool-{}", index + 1)),
@@ -166,7 +169,7 @@ impl World {
                 ]);
                 "tracker"
             }
-            Who::Recorder(_) => {
+            ProgramId::Recorder(_) => {
                 let hosts: Vec<_> = self.domains.iter().map(Domain::as_str).collect();
                 let domain = if plan.any_domain { "*".to_owned() } else { hosts.join(",") };
                 variables.extend([
@@ -179,7 +182,7 @@ impl World {
         };
         command.push(programs.join(name).display().to_string());
         let log = folder.join(format!("{}.log", who.name()));
-        Ok(Running::new(who, command, variables, log))
+        Ok(ManagedProgram::new(who, command, variables, log))
     }
 
     fn recorders_uri(&self) -> String {

@@ -8,9 +8,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use common::identity::{Ended, Identity};
-use common::kafka::{Client, FetchLimits, FetchPosition, Settings, Uuid};
+use kafka_client::{Client, FetchLimits, FetchPosition, Settings, Uuid};
 
-use super::facts::{Tapped, TopicLife};
+use crate::observations::{KafkaRecord, TopicIncarnation};
 
 /// How long a fetch waits for records: what is deleted is read soon before.
 const LIMITS: FetchLimits =
@@ -18,11 +18,11 @@ const LIMITS: FetchLimits =
 /// The pause between two fetches, as a machine that is busy has better to do.
 const PAUSE: Duration = Duration::from_millis(50);
 
-type Topics = BTreeMap<String, Vec<TopicLife>>;
+type Topics = BTreeMap<String, Vec<TopicIncarnation>>;
 
 /// The thread that reads, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Tap {
+pub(crate) struct TopicReader {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -39,36 +39,36 @@ impl Shared {
     }
 }
 
-impl Tap {
+impl TopicReader {
     /// Begins with these topics.
     ///
     /// # Errors
     /// When no thread is to be had.
-    pub(super) fn start(
+    pub(crate) fn start(
         settings: Arc<Settings>,
         names: Vec<String>,
     ) -> Result<Self, Box<dyn Error>> {
         let topics = names.into_iter().map(|name| (name, Vec::new())).collect();
         let shared = Arc::new(Shared { ended: AtomicBool::new(false), topics: Mutex::new(topics) });
         let of_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("tap".to_owned());
+        let thread = std::thread::Builder::new().name("topic_reader".to_owned());
         let thread = thread.spawn(move || read(&of_thread, Client::new(settings)))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
     /// The id of a topic as it was seen last, and the offset that is read next.
-    pub(super) fn position(&self, topic: &str) -> Option<(Uuid, i64)> {
+    pub(crate) fn position(&self, topic: &str) -> Option<(Uuid, i64)> {
         let topics = self.shared.topics();
         topics.get(topic)?.last().map(|life| (life.id, life.next_offset))
     }
 
     /// All that was read.
-    pub(super) fn topics(&self) -> BTreeMap<String, Vec<TopicLife>> {
+    pub(crate) fn topics(&self) -> BTreeMap<String, Vec<TopicIncarnation>> {
         self.shared.topics().clone()
     }
 }
 
-impl Drop for Tap {
+impl Drop for TopicReader {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
@@ -106,7 +106,7 @@ fn read(shared: &Shared, mut client: Client) {
             match fetched {
                 Ok(fetched) => {
                     life.next_offset = fetched.next_offset;
-                    life.records.extend(fetched.records.into_iter().map(|record| Tapped {
+                    life.records.extend(fetched.records.into_iter().map(|record| KafkaRecord {
                         offset: record.offset,
                         ended: Ended::from_headers(&record.headers).unwrap_or_default(),
                         identity: Identity::from_headers(&record.headers).ok().flatten(),
@@ -115,7 +115,7 @@ fn read(shared: &Shared, mut client: Client) {
                 }
                 // A broker that is away, or a topic made again.
                 Err(error) => {
-                    log::debug!("tap: {name}: {error}");
+                    log::debug!("topic_reader: {name}: {error}");
                     look = true;
                 }
             }
@@ -135,7 +135,7 @@ fn find(shared: &Shared, client: &mut Client, names: &[String]) -> bool {
         there += 1;
         // A broker that lags behind may still tell of an earlier one.
         if lives.iter().all(|life| life.id != topic.id) {
-            lives.push(TopicLife { id: topic.id, ..TopicLife::default() });
+            lives.push(TopicIncarnation { id: topic.id, ..TopicIncarnation::default() });
         }
     }
     there == names.len()

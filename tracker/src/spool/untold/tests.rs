@@ -36,7 +36,7 @@ fn note(given: &mut Given, topic: &str, counts: std::ops::RangeInclusive<i64>) {
     counts.for_each(|count| given.note(&topic, count));
 }
 
-fn told(untold: &Untold, topic: &str) -> Vec<(common::kafka::Uuid, i64)> {
+fn told(untold: &Untold, topic: &str) -> Vec<(kafka_client::Uuid, i64)> {
     untold.of(topic).map(|ended| (ended.run, ended.count)).collect()
 }
 

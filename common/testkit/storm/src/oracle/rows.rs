@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use common::record::{Extra, Record};
 
-use super::super::facts::{Columns, StoredRow, Tapped, TopicFacts};
-use super::{Judgement, Reading, Recorded};
+use super::{ExpectedReads, OracleReport, RecordedResult};
+use crate::observations::{KafkaRecord, RowColumns, StoredRow, TopicObservations};
 
 /// Characters that the columns hold: of `detail`, of words, of a URL that
 /// redirects led to, and of a name, which is not cut.
@@ -15,10 +15,10 @@ const FINAL_URL_CHARS_MAX: usize = 2_048;
 const NAME_CHARS_MAX: usize = 256;
 
 /// What a record asks for; none: it belongs in quarantine.
-pub(super) fn columns(record: &Tapped) -> Option<Columns> {
+pub(crate) fn columns(record: &KafkaRecord) -> Option<RowColumns> {
     let decoded = Record::decode(&record.value).ok()?;
     let ms = |value: Option<i64>| value.map_or(Some(-1), |ms| i32::try_from(ms).ok());
-    let columns = Columns {
+    let columns = RowColumns {
         offset: record.offset,
         from: decoded.from,
         url: decoded.url,
@@ -66,22 +66,22 @@ fn fits(extra: &Extra) -> bool {
 }
 
 /// Rows and quarantine hold what was recorded, no more and no less.
-pub(super) fn judge(
-    facts: &TopicFacts,
-    reading: &Reading<'_>,
+pub(crate) fn judge(
+    observed: &TopicObservations,
+    reading: &ExpectedReads<'_>,
     smart: bool,
-    judgement: &mut Judgement,
+    judgement: &mut OracleReport,
 ) {
-    let topic = &facts.topic;
+    let topic = &observed.topic;
     let wrong = &mut judgement.wrong;
-    let mut quarantined: Vec<_> = facts.quarantined.iter().collect();
-    let mut expected: Vec<(usize, Columns)> = Vec::new();
-    for Recorded { life, record } in &reading.recorded {
+    let mut quarantined: Vec<_> = observed.quarantined.iter().collect();
+    let mut expected: Vec<(usize, RowColumns)> = Vec::new();
+    for RecordedResult { life, record } in &reading.recorded {
         if let Some(columns) = columns(record) {
             expected.push((*life, columns));
             continue;
         }
-        let id = facts.lives[*life].id;
+        let id = observed.lives[*life].id;
         let found = quarantined.iter().position(|it| {
             (it.topic_id, it.offset, &it.bytes) == (id, record.offset, &record.value)
         });
@@ -106,16 +106,16 @@ pub(super) fn judge(
         true => merged(expected),
         false => expected.into_iter().enumerate().map(Expected::one).collect(),
     };
-    judgement.account.rows += facts.rows.len() as u64;
+    judgement.account.rows += observed.rows.len() as u64;
     // What the rows themselves say that they stand for.
-    let more = facts.rows.iter().map(|row| i64::from(row.columns.results) - 1);
+    let more = observed.rows.iter().map(|row| i64::from(row.columns.results) - 1);
     judgement.account.merged += more.sum::<i64>().unsigned_abs();
-    compare(facts, rows, reading, wrong);
+    compare(observed, rows, reading, wrong);
 }
 
 /// Whether a result may share a row: healthy, and nothing on it that is to be
 /// seen.
-fn is_plain(it: &Columns) -> bool {
+fn is_plain(it: &RowColumns) -> bool {
     let Extra {
         healthy, reason, attempts, first_reason, no_network, others_failing, missed, ..
     } = &it.extra;
@@ -129,29 +129,29 @@ fn is_plain(it: &Columns) -> bool {
 
 /// Whether two plain results may share one: what their slots are counted by is
 /// the same, and so is the phrase.
-fn are_alike(one: &Columns, other: &Columns) -> bool {
-    let run = |it: &Columns| it.identity.map(|(run, _)| run);
+fn are_alike(one: &RowColumns, other: &RowColumns) -> bool {
+    let run = |it: &RowColumns| it.identity.map(|(run, _)| run);
     (&one.phrase, run(one), one.extra.period_ms)
         == (&other.phrase, run(other), other.extra.period_ms)
 }
 
 /// A result as it was read: when, and of which life of the topic.
-type Read = (usize, usize, Columns);
+type Read = (usize, usize, RowColumns);
 
 /// A row that is to be there, or two in its place.
 struct Expected {
     row: Read,
-    instead: Option<(Columns, Columns)>,
+    instead: Option<(RowColumns, RowColumns)>,
 }
 
 impl Expected {
-    fn one((arrival, (life, columns)): (usize, (usize, Columns))) -> Self {
+    fn one((arrival, (life, columns)): (usize, (usize, RowColumns))) -> Self {
         Self { row: (arrival, life, columns), instead: None }
     }
 }
 
 /// Smart mode: each run of healthy results of a target that are alike is one row.
-fn merged(expected: Vec<(usize, Columns)>) -> Vec<Expected> {
+fn merged(expected: Vec<(usize, RowColumns)>) -> Vec<Expected> {
     type Target = (String, String, Option<String>);
     let mut targets: BTreeMap<Target, Vec<Read>> = BTreeMap::new();
     for (arrival, (life, columns)) in expected.into_iter().enumerate() {
@@ -200,19 +200,19 @@ fn both(one: Read, other: Read) -> Read {
 
 /// The rows are these, and of each target in this order.
 fn compare(
-    facts: &TopicFacts,
+    observed: &TopicObservations,
     expected: Vec<Expected>,
-    reading: &Reading<'_>,
+    reading: &ExpectedReads<'_>,
     wrong: &mut Vec<String>,
 ) {
-    let topic = &facts.topic;
-    let mut left: BTreeMap<&Columns, Vec<&StoredRow>> = BTreeMap::new();
-    for row in facts.rows.iter().rev() {
+    let topic = &observed.topic;
+    let mut left: BTreeMap<&RowColumns, Vec<&StoredRow>> = BTreeMap::new();
+    for row in observed.rows.iter().rev() {
         left.entry(&row.columns).or_default().push(row);
     }
     let mut newest: HashMap<(&str, &str, Option<&str>), i64> = HashMap::new();
     let known = |life: usize, offset: i64| {
-        let here = |it: &&Recorded<'_>| it.life == life && it.record.offset == offset;
+        let here = |it: &&RecordedResult<'_>| it.life == life && it.record.offset == offset;
         reading.recorded.iter().find(here).and_then(|it| it.record.identity)
     };
     let mut absent = Vec::new();
@@ -241,25 +241,26 @@ fn compare(
     }
     for (life, columns) in absent {
         let near: Vec<_> =
-            facts.rows.iter().filter(|row| row.columns.offset == columns.offset).collect();
+            observed.rows.iter().filter(|row| row.columns.offset == columns.offset).collect();
         wrong.push(format!(
             "{topic}: no row for offset {} of {} ({:?}): expected {columns:?}, rows of that offset: \
              {near:?}",
             columns.offset,
-            facts.lives[life].id,
+            observed.lives[life].id,
             known(life, columns.offset)
         ));
     }
     for row in left.into_values().flatten() {
-        let twice = facts.rows.iter().any(|it| it.id != row.id && it.columns == row.columns);
+        let twice = observed.rows.iter().any(|it| it.id != row.id && it.columns == row.columns);
         let what = if twice { "a second row of the same" } else { "a row too many" };
-        wrong.push(format!("{topic}: {what}: {row:?}; {}", origin(facts, row, reading)));
+        wrong.push(format!("{topic}: {what}: {row:?}; {}", origin(observed, row, reading)));
     }
 }
 
 /// Of which record a row seems to be, and where its result is recorded.
-fn origin(facts: &TopicFacts, row: &StoredRow, reading: &Reading<'_>) -> String {
-    let records = facts.lives.iter().flat_map(|life| life.records.iter().map(|it| (life.id, it)));
+fn origin(observed: &TopicObservations, row: &StoredRow, reading: &ExpectedReads<'_>) -> String {
+    let records =
+        observed.lives.iter().flat_map(|life| life.records.iter().map(|it| (life.id, it)));
     let mut same = records.filter(|(_, it)| columns(it).as_ref() == Some(&row.columns));
     let Some((id, record)) = same.next() else { return "no record is like it".to_owned() };
     let Some(known) = record.identity else { return format!("of {id}, without an identity") };
