@@ -1,5 +1,5 @@
-//! What the trackers say that they lost, and what the sites say that they were
-//! asked, held against what was recorded.
+//! Compares the results that are missing with the losses that the trackers logged, and the
+//! requests that the sites received with the results that were recorded.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::error::Error;
@@ -15,120 +15,126 @@ use crate::observations::TopicObservations;
 use crate::oracle::{MissingSequences, OracleReport};
 use crate::testbed::StormTestbed;
 
-/// How long before a kill the results may have been that it took: until an
-/// exchange with a broker that says nothing is given up, which takes 35 s, none
-/// of that time is on disk.
-const KILL_TAKES_S: f64 = 40.0;
-/// A request comes so much later than its attempt begins at most, the pause after
-/// it included.
-const REQUEST_WITHIN_S: f64 = 7.0;
-/// The attempts of a probe, by the trackers' default.
+/// Results of this time before a kill may be lost with it. Results go to disk only when an
+/// exchange with an unresponsive broker has failed, which takes up to 35 s.
+const LOST_BEFORE_KILL_S_MAX: f64 = 40.0;
+/// Maximum time from the start of an attempt to its request, the pause before a retry included.
+const ATTEMPT_S_MAX: f64 = 7.0;
+/// Attempts of a probe, the default of the trackers.
 const ATTEMPTS_MAX: u64 = 2;
 
-/// What is known of the trackers.
+/// The outcome of the cross-check.
 #[derive(Debug, Default)]
 pub(crate) struct CrossCheck {
-    /// Results that trackers logged as lost.
+    /// Results that the trackers logged as lost.
     pub(crate) lost: u64,
-    /// Requests that the sites were asked.
+    /// Requests that the sites received.
     pub(crate) requests: usize,
-    /// Requests that no result tells of: for each how long before the kill of
-    /// their tracker they were, in seconds, ascending.
-    pub(crate) taken_s: Vec<f64>,
-    /// The same where the disk was full in that life, so that results waited in
-    /// memory: how many.
-    pub(crate) taken_full: u64,
+    /// Requests without a result: for each the time from the request to the kill of its tracker,
+    /// in seconds, ascending.
+    pub(crate) unrecorded_s: Vec<f64>,
+    /// Number of requests without a result, from tracker processes whose disk was full, so that
+    /// results waited in memory.
+    pub(crate) unrecorded_disk_full: u64,
     /// Results that were on disk when their tracker was killed.
-    pub(crate) safe: usize,
-    /// What does not fit.
-    pub(crate) wrong: Vec<String>,
+    pub(crate) spooled: usize,
+    /// Descriptions of all contradictions.
+    pub(crate) errors: Vec<String>,
 }
 
-/// A life of a tracker, as its log tells it.
+/// One process of a tracker, with the losses from its log.
 struct LoggedInstance {
-    life: ProcessInstance,
-    was_full: bool,
+    instance: ProcessInstance,
+    disk_was_full: bool,
     /// Results lost, by topic.
     lost: HashMap<String, u64>,
 }
 
-/// Holds it all against each other. A topic that was deleted has lost results
-/// that no tracker could count.
+/// Compares logs, requests and records. Topics that were deleted are left out of the comparison
+/// of losses, because no tracker can count what was lost with them.
 ///
 /// # Errors
-/// When a log can't be read.
+/// Fails if a log can't be read.
 pub(crate) fn cross_check(
     testbed: &StormTestbed,
-    done: &FaultLog,
+    log: &FaultLog,
     topics: &[(TopicObservations, OracleReport)],
 ) -> Result<CrossCheck, Box<dyn Error>> {
-    let mut truth = CrossCheck::default();
+    let mut cross_check = CrossCheck::default();
     for index in 0..2 {
         let who = ProgramId::Tracker(index);
-        let told = told(testbed, who, &done.full())?;
-        truth.lost += told.iter().flat_map(|it| it.lost.values()).sum::<u64>();
+        let instances = logged_instances(testbed, who, &log.disk_full())?;
+        cross_check.lost += instances.iter().flat_map(|it| it.lost.values()).sum::<u64>();
         let runs = runs(topics, &who.name());
-        for (observed, judgement) in topics.iter().filter(|(observed, _)| observed.lives.len() == 1)
+        for (observed, report) in
+            topics.iter().filter(|(observed, _)| observed.incarnations.len() == 1)
         {
-            for (run, missing) in &judgement.missing {
-                let Some(began_s) = runs.get(run) else { continue };
-                judge_life(&mut truth.wrong, &told, &observed.topic, *run, *began_s, missing);
+            for (run, missing) in &report.missing {
+                let Some(started_s) = runs.get(run) else { continue };
+                check_missing_sequences(
+                    &mut cross_check.errors,
+                    &instances,
+                    &observed.topic,
+                    *run,
+                    *started_s,
+                    missing,
+                );
             }
         }
-        judge_requests(&mut truth, testbed, index, &told, topics);
+        check_requests(&mut cross_check, testbed, index, &instances, topics);
     }
-    judge_safe(&mut truth, done, topics);
-    truth.taken_s.sort_by(f64::total_cmp);
-    Ok(truth)
+    check_spooled(&mut cross_check, log, topics);
+    cross_check.unrecorded_s.sort_by(f64::total_cmp);
+    Ok(cross_check)
 }
 
-/// What was on disk when its tracker was killed has come to Kafka. Of a topic that
-/// was deleted nobody may have read it: then a later number shows that it was there,
-/// as they come in order.
-fn judge_safe(
-    truth: &mut CrossCheck,
-    done: &FaultLog,
+/// Checks that results on disk at the time of a kill arrived in Kafka. Results of a deleted topic
+/// may have been deleted unread. A later sequence number proves that they arrived, because they
+/// are sent in order.
+fn check_spooled(
+    cross_check: &mut CrossCheck,
+    log: &FaultLog,
     topics: &[(TopicObservations, OracleReport)],
 ) {
-    let mut came: HashSet<(&str, Uuid, i64)> = HashSet::new();
+    let mut arrived: HashSet<(&str, Uuid, i64)> = HashSet::new();
     let mut last: HashMap<(&str, Uuid), i64> = HashMap::new();
     for (observed, _) in topics {
-        let records = observed.lives.iter().flat_map(|life| &life.records);
-        let known = records.filter_map(|record| record.identity);
-        for Identity { run, sequence } in known {
-            came.insert((observed.topic.as_str(), run, sequence));
-            if observed.lives.len() > 1 {
+        let records = observed.incarnations.iter().flat_map(|instance| &instance.records);
+        let identities = records.filter_map(|record| record.identity);
+        for Identity { run, sequence } in identities {
+            arrived.insert((observed.topic.as_str(), run, sequence));
+            if observed.incarnations.len() > 1 {
                 let highest = last.entry((observed.topic.as_str(), run)).or_insert(sequence);
                 *highest = sequence.max(*highest);
             }
         }
     }
-    let safe = done.safe();
-    truth.safe = safe.len();
-    for (topic, Identity { run, sequence }) in &safe {
-        let is_behind_another = last.get(&(topic.as_str(), *run)).is_some_and(|it| it > sequence);
-        if !came.contains(&(topic.as_str(), *run, *sequence)) && !is_behind_another {
-            truth.wrong.push(format!(
-                "{topic}: run {run} number {sequence}: was in the spool when its tracker was killed, \
-                 and never came to kafka"
+    let spooled = log.spooled();
+    cross_check.spooled = spooled.len();
+    for (topic, Identity { run, sequence }) in &spooled {
+        let a_later_one_arrived = last.get(&(topic.as_str(), *run)).is_some_and(|it| it > sequence);
+        if !arrived.contains(&(topic.as_str(), *run, *sequence)) && !a_later_one_arrived {
+            cross_check.errors.push(format!(
+                "{topic}: run {run} sequence {sequence}: was in the spool when its tracker was killed, \
+                 but never arrived in Kafka"
             ));
         }
     }
 }
 
-fn told(
+fn logged_instances(
     testbed: &StormTestbed,
     who: ProgramId,
-    full: &[(f64, f64)],
+    disk_full: &[(f64, f64)],
 ) -> Result<Vec<LoggedInstance>, Box<dyn Error>> {
-    let running = testbed.running(who)?;
+    let running = testbed.lock_program(who)?;
     let mut all = Vec::new();
-    for life in &running.lives {
-        let ended_s = life.ended_s.unwrap_or(f64::INFINITY);
-        let meets = |(from, to): &(f64, f64)| *from < ended_s && life.started_s < *to;
-        let was_full = who == ProgramId::Tracker(0) && full.iter().any(meets);
+    for instance in &running.instances {
+        let ended_s = instance.ended_s.unwrap_or(f64::INFINITY);
+        let overlaps = |(from, to): &(f64, f64)| *from < ended_s && instance.started_s < *to;
+        let disk_was_full = who == ProgramId::Tracker(0) && disk_full.iter().any(overlaps);
         let mut lost = HashMap::new();
-        for line in running.log_of(life)?.lines() {
+        for line in running.log_of(instance)?.lines() {
             // "… lost 12 results for TOPIC: reason"
             let Some((_, rest)) = line.split_once(" lost ") else { continue };
             let Some((count, rest)) = rest.split_once(" results for ") else { continue };
@@ -136,64 +142,65 @@ fn told(
             let Ok(count) = count.parse::<u64>() else { continue };
             *lost.entry(topic.to_owned()).or_default() += count;
         }
-        all.push(LoggedInstance { life: life.clone(), was_full, lost });
+        all.push(LoggedInstance { instance: instance.clone(), disk_was_full, lost });
     }
     Ok(all)
 }
 
-/// When each run of a location was first seen, by the times of its results.
+/// The time of the first result of each run of a location.
 fn runs(topics: &[(TopicObservations, OracleReport)], location: &str) -> BTreeMap<Uuid, f64> {
     let mut runs = BTreeMap::new();
     for record in records(topics) {
-        let Some(known) = record.0 else { continue };
+        let Some(run) = record.0 else { continue };
         if record.1.from == location {
-            let first = runs.entry(known).or_insert(record.1.timestamp);
+            let first = runs.entry(run).or_insert(record.1.timestamp);
             *first = record.1.timestamp.min(*first);
         }
     }
     runs
 }
 
-/// Numbers that are missing are those that the tracker counted as lost, or what
-/// waited in memory alone when it was killed.
-fn judge_life(
-    wrong: &mut Vec<String>,
-    told: &[LoggedInstance],
+/// Checks that missing sequence numbers are those that the tracker counted as lost, or results
+/// that were only in memory when it was killed.
+fn check_missing_sequences(
+    errors: &mut Vec<String>,
+    instances: &[LoggedInstance],
     topic: &str,
     run: Uuid,
-    began_s: f64,
+    started_s: f64,
     missing: &MissingSequences,
 ) {
-    let is_of = |it: &&LoggedInstance| {
-        it.life.started_s <= began_s && it.life.ended_s.is_none_or(|ended_s| began_s <= ended_s)
+    let includes_start = |it: &&LoggedInstance| {
+        it.instance.started_s <= started_s
+            && it.instance.ended_s.is_none_or(|ended_s| started_s <= ended_s)
     };
-    let Some(told) = told.iter().rfind(is_of) else {
-        wrong.push(format!("{topic}: run {run}: is of no life of its tracker"));
+    let Some(instance) = instances.iter().rfind(includes_start) else {
+        errors.push(format!("{topic}: run {run}: no process of its tracker matches"));
         return;
     };
-    let lost = told.lost.get(topic).copied().unwrap_or(0);
-    let MissingSequences { inner, at_end, .. } = *missing;
-    let explained = match told.life.killed {
-        // Its last ones were on their way; others only where the disk took none.
-        true => inner <= lost || told.was_full,
-        false => inner + at_end <= lost,
+    let lost = instance.lost.get(topic).copied().unwrap_or(0);
+    let MissingSequences { followed, at_end, .. } = *missing;
+    let explained = match instance.instance.killed {
+        // The last results were in flight. Others can be missing only if the disk was full.
+        true => followed <= lost || instance.disk_was_full,
+        false => followed + at_end <= lost,
     };
     if !explained {
-        wrong.push(format!(
-            "{topic}: run {run}: {inner} numbers and its last {at_end} are missing, and its tracker counted {lost} as lost \
+        errors.push(format!(
+            "{topic}: run {run}: {followed} sequence numbers and its last {at_end} are missing, but its tracker logged {lost} as lost \
              (it was {}killed)",
-            if told.life.killed { "" } else { "not " }
+            if instance.instance.killed { "" } else { "not " }
         ));
     }
 }
 
-/// Each result that tells of an answer was asked for, and each request has a
-/// result, unless its tracker was killed soon after, or knows that it lost some.
-fn judge_requests(
-    truth: &mut CrossCheck,
+/// Checks that each result with a response has a request, and that each request has a result,
+/// unless its tracker was killed soon afterwards or logged lost results.
+fn check_requests(
+    cross_check: &mut CrossCheck,
     testbed: &StormTestbed,
     tracker: usize,
-    told: &[LoggedInstance],
+    instances: &[LoggedInstance],
     topics: &[(TopicObservations, OracleReport)],
 ) {
     let location = ProgramId::Tracker(tracker).name();
@@ -202,72 +209,73 @@ fn judge_requests(
     for (_, record) in records(topics).filter(|(_, record)| record.from == location) {
         let attempts = usize::try_from(record.extra.attempts.unwrap_or(1)).unwrap_or(1);
         let answered = record.response_ms.is_some();
-        let result = ProbeResult { began_s: record.timestamp, answered, attempts, requests: 0 };
+        let result = ProbeResult { started_s: record.timestamp, answered, attempts, requests: 0 };
         results.entry(record.url).or_default().push(result);
     }
-    let missing = topics.iter().flat_map(|(_, judgement)| judgement.missing.values());
-    let missing = missing.filter(|it| it.from == location);
-    // Nobody knows how many attempts those took.
-    let mut known_lost = missing.map(|it| it.inner + it.at_end).sum::<u64>() * ATTEMPTS_MAX;
+    let missing = topics.iter().flat_map(|(_, report)| report.missing.values());
+    let missing = missing.filter(|it| it.location == location);
+    // The number of attempts of lost results is unknown, so the maximum is assumed.
+    let mut unattributed = missing.map(|it| it.followed + it.at_end).sum::<u64>() * ATTEMPTS_MAX;
     for url in testbed.sites.targets(tracker) {
-        let asked = requests.remove(&url).unwrap_or_default();
-        truth.requests += asked.len();
+        let request_times_s = requests.remove(&url).unwrap_or_default();
+        cross_check.requests += request_times_s.len();
         let mut results = results.remove(&url).unwrap_or_default();
-        // The same one may be in Kafka twice; two of one target never begin at once.
-        results.sort_by(|a, b| a.began_s.total_cmp(&b.began_s));
-        results.dedup_by_key(|result| result.began_s.to_bits());
-        for at_s in asked {
-            // A target is never probed twice at once, so it is of the last that had begun.
-            let begun = results.partition_point(|result| result.began_s <= at_s);
-            let result = results[..begun].last_mut();
-            if let Some(result) = result.filter(|result| result.has_asked_at(at_s)) {
+        // A result may be in Kafka twice. Two results of one target never start at the same time.
+        results.sort_by(|a, b| a.started_s.total_cmp(&b.started_s));
+        results.dedup_by_key(|result| result.started_s.to_bits());
+        for at_s in request_times_s {
+            // A target is never probed twice at the same time, so the request belongs to the last
+            // probe that had started.
+            let started = results.partition_point(|result| result.started_s <= at_s);
+            let result = results[..started].last_mut();
+            if let Some(result) = result.filter(|result| result.may_include_request_at(at_s)) {
                 result.requests += 1;
                 continue;
             }
-            let life = told.iter().rfind(|it| it.life.started_s <= at_s);
-            let killed = life.filter(|it| it.life.killed);
-            let before_s = killed.and_then(|it| it.life.ended_s).map(|ended_s| ended_s - at_s);
+            let instance = instances.iter().rfind(|it| it.instance.started_s <= at_s);
+            let killed = instance.filter(|it| it.instance.killed);
+            let before_s = killed.and_then(|it| it.instance.ended_s).map(|ended_s| ended_s - at_s);
             match before_s {
-                Some(_) if killed.is_some_and(|it| it.was_full) => truth.taken_full += 1,
-                Some(before_s) if before_s <= KILL_TAKES_S => truth.taken_s.push(before_s),
-                _ if known_lost > 0 => known_lost -= 1,
-                _ => truth.wrong.push(format!(
-                    "{location}: {url} was asked for at {at_s:.3}, and no result tells of it"
+                Some(_) if killed.is_some_and(|it| it.disk_was_full) => cross_check.unrecorded_disk_full += 1,
+                Some(before_s) if before_s <= LOST_BEFORE_KILL_S_MAX => cross_check.unrecorded_s.push(before_s),
+                _ if unattributed > 0 => unattributed -= 1,
+                _ => cross_check.errors.push(format!(
+                    "{location}: {url} was requested at {at_s:.3}, but there is no result for this request"
                 )),
             }
         }
-        for ProbeResult { began_s, .. } in
+        for ProbeResult { started_s, .. } in
             results.iter().filter(|it| it.answered && it.requests == 0)
         {
-            truth.wrong.push(format!(
-                "{location}: {url}: a result of {began_s:.3} tells of an answer, and nobody was asked"
+            cross_check.errors.push(format!(
+                "{location}: {url}: a result of {started_s:.3} has a response, but the site received no request"
             ));
         }
     }
 }
 
-/// A result, and how often its site was asked for it.
+/// A result and the requests that were matched to it.
 struct ProbeResult {
-    began_s: f64,
+    started_s: f64,
     answered: bool,
     attempts: usize,
     requests: usize,
 }
 
 impl ProbeResult {
-    /// Whether a request then can be one of its attempts that is not seen yet.
-    fn has_asked_at(&self, at_s: f64) -> bool {
+    /// Whether a request at this time can be one of its unmatched attempts.
+    fn may_include_request_at(&self, at_s: f64) -> bool {
         self.requests < self.attempts
-            && at_s <= self.began_s + self.attempts as f64 * REQUEST_WITHIN_S
+            && at_s <= self.started_s + self.attempts as f64 * ATTEMPT_S_MAX
     }
 }
 
 fn records(
     topics: &[(TopicObservations, OracleReport)],
 ) -> impl Iterator<Item = (Option<Uuid>, Record)> {
-    let lives = topics.iter().flat_map(|(observed, _)| &observed.lives);
-    lives.flat_map(|life| &life.records).filter_map(|record| {
+    let instances = topics.iter().flat_map(|(observed, _)| &observed.incarnations);
+    instances.flat_map(|instance| &instance.records).filter_map(|record| {
         let decoded = Record::decode(&record.value).ok()?;
-        Some((record.identity.map(|known| known.run), decoded))
+        Some((record.identity.map(|identity| identity.run), decoded))
     })
 }

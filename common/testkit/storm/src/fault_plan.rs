@@ -1,34 +1,31 @@
-//! What is done to whom, and when: a pure function of the seed.
+//! The plan of faults: a pure function of the seed.
 //!
-//! Each lane is worked through by a thread of its own, one fault after the
-//! other, so that a broker that takes long to come back delays no other lane.
-//! A lane deals its kinds like cards, so that each comes up early and in its
-//! share; everything else about a fault is drawn from the seed.
+//! Each lane has its own thread and runs its faults in sequence, so that a broker that restarts
+//! slowly delays no other lane. A lane draws its kinds of faults from a shuffled list, so that
+//! each kind occurs early and in its proportion. All other parameters of a fault are drawn from
+//! the seed.
 
 use testkit::proxy::Direction;
 
-/// How many domains are probed.
+/// Number of domains.
 pub(crate) const DOMAINS: usize = 20;
-/// How many brokers there are.
+/// Number of brokers.
 pub(crate) const BROKERS: usize = 3;
-/// The time in which nothing is broken yet, in milliseconds: programs start.
-const CALM_MS: u64 = 4_000;
+/// Time without faults at the start, in milliseconds, while the programs start.
+const START_MS: u64 = 4_000;
 
 /// A tracker or a recorder, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum ProgramId {
-    /// A tracker.
     Tracker(usize),
-    /// A recorder.
     Recorder(usize),
 }
 
 impl ProgramId {
-    /// All of them.
     pub(crate) const ALL: [Self; 4] =
         [Self::Tracker(0), Self::Tracker(1), Self::Recorder(0), Self::Recorder(1)];
 
-    /// As it is called in logs, counted from 1.
+    /// The name in logs, counted from 1.
     pub(crate) fn name(self) -> String {
         match self {
             Self::Tracker(index) => format!("tracker-{}", index + 1),
@@ -37,98 +34,93 @@ impl ProgramId {
     }
 }
 
-/// A kind of request to Kafka that a proxy looks for.
+/// A kind of Kafka request that the proxy can act on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KafkaRequest {
-    /// Records written.
     Produce,
-    /// Records read.
     Fetch,
-    /// Topics and leaders looked up.
     Metadata,
-    /// A log's ends looked up.
     ListOffsets,
 }
 
-/// One thing that is done.
+/// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// SIGKILL, and a new start after so many milliseconds.
+    /// SIGKILL, and a restart after this many milliseconds.
     Kill(ProgramId, u64),
-    /// SIGSTOP, and SIGCONT after so many milliseconds.
+    /// SIGSTOP, and SIGCONT after this many milliseconds.
     Pause(ProgramId, u64),
-    /// SIGKILL of a broker, counted from 1, and a new start.
+    /// SIGKILL of a broker (counted from 1), and a restart.
     KillBroker(usize, u64),
     /// SIGSTOP of a broker, and SIGCONT.
     PauseBroker(usize, u64),
-    /// An immediate end of PostgreSQL, and a new start.
+    /// Immediate shutdown of PostgreSQL, and a restart.
     CrashPostgres(u64),
-    /// A connection to a broker is cut after so many bytes of a frame.
+    /// Cuts a connection to a broker after this many bytes of a frame.
     CutKafka(KafkaRequest, Direction, usize),
-    /// A frame is held for so many milliseconds.
+    /// Holds a frame for this many milliseconds.
     StallKafka(KafkaRequest, Direction, u64),
-    /// A frame is left out.
-    SwallowKafka(KafkaRequest, Direction),
-    /// A connection to PostgreSQL is cut after so many bytes from the beginning
-    /// of a transaction on, or of its commit.
+    /// Discards a frame.
+    DiscardKafka(KafkaRequest, Direction),
+    /// Cuts a connection to PostgreSQL after this many bytes, counted from the start of a
+    /// transaction or from its COMMIT.
     CutPostgres {
-        /// From the COMMIT on, not from the transaction's beginning.
+        /// Count from the COMMIT, not from the start of the transaction.
         commit: bool,
-        /// Which way.
+        /// The direction to cut.
         direction: Direction,
-        /// How many bytes pass.
+        /// Bytes that are forwarded before the cut.
         bytes: usize,
     },
-    /// A message of a transaction is held for so many milliseconds.
+    /// Holds a message of a transaction for this many milliseconds.
     StallPostgres {
-        /// The COMMIT, not the transaction's beginning.
+        /// Hold the COMMIT, not the start of the transaction.
         commit: bool,
-        /// Which way.
+        /// The direction to hold.
         direction: Direction,
-        /// How long.
+        /// Milliseconds.
         ms: u64,
     },
-    /// The disk of the first tracker's spool is full for so many milliseconds.
+    /// Fills the disk of the first tracker's spool for this many milliseconds.
     FillDisk(u64),
-    /// A domain's topic is deleted, with the recorders stopped for so many
-    /// milliseconds before (0: not stopped), and made again by a tracker or us.
-    RemakeTopic {
-        /// The domain's index.
+    /// Deletes the topic of a domain and recreates it. The recorders are paused for `lag_ms`
+    /// milliseconds before the deletion (0: not paused).
+    RecreateTopic {
+        /// Index of the domain.
         domain: usize,
-        /// How long recorders lag behind.
+        /// Time for which the recorders are paused, so that they lag behind.
         lag_ms: u64,
-        /// Not left to the trackers.
-        by_us: bool,
+        /// The storm recreates the topic, instead of a tracker.
+        recreated_by_storm: bool,
     },
 }
 
-/// Faults that are done one after the other.
+/// A group of faults that run in sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Lane {
-    /// One program.
+    /// Faults of one program.
     Program(ProgramId),
-    /// Brokers and PostgreSQL: `scripts/services` takes one command at a time,
-    /// and with two brokers away there is no quorum.
+    /// Brokers and PostgreSQL: `scripts/services` runs one command at a time, and without two
+    /// brokers there is no quorum.
     Services,
-    /// The proxy before Kafka.
+    /// The proxy in front of Kafka.
     Kafka,
-    /// The proxy before PostgreSQL.
+    /// The proxy in front of PostgreSQL.
     Postgres,
-    /// A disk.
+    /// The disk of the spool.
     Disk,
-    /// Topics.
+    /// Deletion of topics.
     Topics,
 }
 
 impl Lane {
-    /// All of them.
     pub(crate) fn all() -> Vec<Self> {
         let programs = ProgramId::ALL.map(Self::Program);
         let others = [Self::Services, Self::Kafka, Self::Postgres, Self::Disk, Self::Topics];
         programs.into_iter().chain(others).collect()
     }
 
-    /// The shortest and the longest time from one fault to the next.
+    /// The minimum and maximum time from one fault to the next.
     fn pause_ms(self) -> (u64, u64) {
         match self {
             Self::Program(_) => (6_000, 14_000),
@@ -140,31 +132,31 @@ impl Lane {
     }
 }
 
-/// A fault, and when it is due.
+/// A fault and its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ScheduledFault {
-    /// Milliseconds from the storm's beginning.
+    /// Milliseconds since the start of the storm.
     pub(crate) at_ms: u64,
-    /// What is done.
     pub(crate) fault: Fault,
 }
 
-/// How a seed sets the programs up, and what is done to them.
+/// The configuration of the programs and all faults, derived from a seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FaultPlan {
-    /// Recorders merge healthy records: odd seeds.
+    /// Recorders run in smart mode, which merges healthy results: odd seeds.
     pub(crate) smart: bool,
-    /// Recorders look for topics themselves, in place of a list of domains.
+    /// Recorders discover topics themselves, instead of a list of domains.
     pub(crate) any_domain: bool,
-    /// Each lane's faults in the order of time.
+    /// The faults of each lane, in the order of time.
     pub(crate) lanes: Vec<(Lane, Vec<ScheduledFault>)>,
 }
 
 impl FaultPlan {
-    /// For a storm of so many seconds.
+    /// Plans a storm of this many seconds.
     pub(crate) fn new(seed: u64, seconds: u64) -> Self {
         let lanes = Lane::all().into_iter().enumerate().map(|(index, lane)| {
-            // A lane's own stream, so that a change of one leaves the others.
+            // Each lane has its own random stream, so that a change to one lane does not change
+            // the others.
             let mut random = fastrand::Rng::with_seed(seed ^ (index as u64 + 1) << 48);
             (lane, events(lane, seconds * 1_000, &mut random))
         });
@@ -174,100 +166,105 @@ impl FaultPlan {
 
 fn events(lane: Lane, end_ms: u64, random: &mut fastrand::Rng) -> Vec<ScheduledFault> {
     let (shortest, longest) = lane.pause_ms();
-    let mut deck = Vec::new();
+    let mut remaining = Vec::new();
     let mut events = Vec::new();
-    // The first one comes sooner, so that a short storm has some of each.
-    let mut at_ms = CALM_MS + random.u64(0..=shortest);
+    // The first fault comes sooner, so that a short storm has some of each lane.
+    let mut at_ms = START_MS + random.u64(0..=shortest);
     while at_ms < end_ms {
-        if deck.is_empty() {
-            deck = cards(lane);
-            random.shuffle(&mut deck);
+        if remaining.is_empty() {
+            remaining = generators(lane);
+            random.shuffle(&mut remaining);
         }
-        if let Some(card) = deck.pop() {
-            events.push(ScheduledFault { at_ms, fault: card(random) });
+        if let Some(generator) = remaining.pop() {
+            events.push(ScheduledFault { at_ms, fault: generator(random) });
         }
         at_ms += random.u64(shortest..=longest);
     }
     events
 }
 
-type Card = Box<dyn Fn(&mut fastrand::Rng) -> Fault>;
+type FaultGenerator = Box<dyn Fn(&mut fastrand::Rng) -> Fault>;
 
-/// A deck: one card for each time that a kind comes up before it is shuffled.
-fn cards(lane: Lane) -> Vec<Card> {
-    fn card(deal: impl Fn(&mut fastrand::Rng) -> Fault + 'static) -> Card {
-        Box::new(deal)
+/// The kinds of faults of a lane, each as often as it occurs before the list is shuffled again.
+fn generators(lane: Lane) -> Vec<FaultGenerator> {
+    fn generator(generate: impl Fn(&mut fastrand::Rng) -> Fault + 'static) -> FaultGenerator {
+        Box::new(generate)
     }
     match lane {
-        Lane::Program(who) => {
-            let kill = || card(move |random| Fault::Kill(who, random.u64(50..2_500)));
+        Lane::Program(program) => {
+            let kill = || generator(move |random| Fault::Kill(program, random.u64(50..2_500)));
             vec![
                 kill(),
                 kill(),
                 kill(),
                 kill(),
-                card(move |random| Fault::Pause(who, random.u64(500..4_000))),
+                generator(move |random| Fault::Pause(program, random.u64(500..4_000))),
                 // Longer than a lease, which is 5 s.
-                card(move |random| Fault::Pause(who, random.u64(6_000..9_000))),
+                generator(move |random| Fault::Pause(program, random.u64(6_000..9_000))),
             ]
         }
         Lane::Services => {
             let broker = || {
-                card(|random| Fault::KillBroker(random.usize(1..=BROKERS), random.u64(300..4_000)))
+                generator(|random| {
+                    Fault::KillBroker(random.usize(1..=BROKERS), random.u64(300..4_000))
+                })
             };
-            let crash = || card(|random| Fault::CrashPostgres(random.u64(0..4_000)));
-            let pause = card(|random| {
+            let crash = || generator(|random| Fault::CrashPostgres(random.u64(0..4_000)));
+            let pause = generator(|random| {
                 Fault::PauseBroker(random.usize(1..=BROKERS), random.u64(1_000..9_000))
             });
             vec![broker(), broker(), crash(), crash(), pause]
         }
         Lane::Kafka => vec![
-            card(|random| {
-                Fault::CutKafka(exchange(random), direction(random), random.usize(0..600))
+            generator(|random| {
+                Fault::CutKafka(kafka_request(random), direction(random), random.usize(0..600))
             }),
-            card(|random| {
-                Fault::CutKafka(exchange(random), direction(random), random.usize(0..60))
+            generator(|random| {
+                Fault::CutKafka(kafka_request(random), direction(random), random.usize(0..60))
             }),
-            card(|random| {
+            generator(|random| {
                 Fault::CutKafka(KafkaRequest::Produce, direction(random), random.usize(0..400))
             }),
-            card(|random| {
-                Fault::StallKafka(exchange(random), direction(random), random.u64(100..3_000))
+            generator(|random| {
+                Fault::StallKafka(kafka_request(random), direction(random), random.u64(100..3_000))
             }),
-            card(|random| Fault::SwallowKafka(exchange(random), direction(random))),
+            generator(|random| Fault::DiscardKafka(kafka_request(random), direction(random))),
         ],
         Lane::Postgres => vec![
-            card(|random| Fault::CutPostgres {
+            generator(|random| Fault::CutPostgres {
                 commit: false,
                 direction: direction(random),
                 bytes: random.usize(0..3_000),
             }),
-            card(|random| Fault::CutPostgres {
+            generator(|random| Fault::CutPostgres {
                 commit: true,
                 direction: direction(random),
                 bytes: random.usize(0..24),
             }),
-            card(|random| Fault::StallPostgres {
+            generator(|random| Fault::StallPostgres {
                 commit: random.bool(),
                 direction: direction(random),
                 ms: random.u64(100..3_000),
             }),
         ],
-        Lane::Disk => vec![card(|random| Fault::FillDisk(random.u64(4_000..12_000)))],
+        Lane::Disk => vec![generator(|random| Fault::FillDisk(random.u64(4_000..12_000)))],
         Lane::Topics => vec![
-            remade(|_| 0, true),
-            remade(|_| 0, false),
-            remade(|random| random.u64(500..4_000), true),
-            remade(|random| random.u64(500..4_000), false),
+            recreate(|_| 0, true),
+            recreate(|_| 0, false),
+            recreate(|random| random.u64(500..4_000), true),
+            recreate(|random| random.u64(500..4_000), false),
         ],
     }
 }
 
-fn remade(lag_ms: impl Fn(&mut fastrand::Rng) -> u64 + 'static, by_us: bool) -> Card {
-    Box::new(move |random| Fault::RemakeTopic {
+fn recreate(
+    lag_ms: impl Fn(&mut fastrand::Rng) -> u64 + 'static,
+    recreated_by_storm: bool,
+) -> FaultGenerator {
+    Box::new(move |random| Fault::RecreateTopic {
         domain: random.usize(0..DOMAINS),
         lag_ms: lag_ms(random),
-        by_us,
+        recreated_by_storm,
     })
 }
 
@@ -275,9 +272,9 @@ fn direction(random: &mut fastrand::Rng) -> Direction {
     if random.bool() { Direction::Request } else { Direction::Response }
 }
 
-fn exchange(random: &mut fastrand::Rng) -> KafkaRequest {
+fn kafka_request(random: &mut fastrand::Rng) -> KafkaRequest {
     use KafkaRequest::{Fetch, ListOffsets, Metadata, Produce};
-    // What carries records comes up more often.
+    // Requests that carry records occur more often.
     let all = [Produce, Produce, Produce, Fetch, Fetch, Metadata, ListOffsets];
     all[random.usize(0..all.len())]
 }
@@ -287,10 +284,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_is_a_plan() {
+    fn a_seed_always_gives_the_same_plan() {
         assert_eq!(FaultPlan::new(7, 600), FaultPlan::new(7, 600));
         assert_ne!(FaultPlan::new(7, 600).lanes, FaultPlan::new(9, 600).lanes);
-        // A longer storm begins as the shorter one does.
+        // A longer storm starts with the faults of the shorter one.
         for ((_, short), (_, long)) in
             FaultPlan::new(7, 60).lanes.iter().zip(FaultPlan::new(7, 600).lanes)
         {
@@ -299,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn seeds_take_turns_with_modes() {
+    fn seeds_alternate_between_modes() {
         let modes: Vec<_> = (0..4)
             .map(|seed| FaultPlan::new(seed, 0))
             .map(|it| (it.smart, it.any_domain))
@@ -308,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn every_minute_has_some_of_each_lane_and_ten_kills() {
+    fn every_minute_has_faults_of_each_lane_and_ten_kills() {
         for seed in 0..200 {
             let plan = FaultPlan::new(seed, 600);
             let mut kills = 0;

@@ -1,15 +1,14 @@
-//! The storm: both programs, three brokers and a PostgreSQL under faults that
-//! follow from a seed, and an oracle that knows every result by its identity.
+//! The storm: both programs, three brokers and a PostgreSQL under random faults that are derived
+//! from a seed, and an oracle that checks every result by its identity.
 //!
-//! What is done, when and to whom is a pure function of the seed (`plan`); what
-//! comes of it is up to real processes. While it goes on a tap reads all topics
-//! by itself. In the end everything is healed and caught up, and the oracle
-//! holds the database against what the tap has seen.
+//! The plan of faults is a pure function of the seed. The behaviour of the processes is not
+//! deterministic. Meanwhile the topic reader reads all topics with its own connection. At the end
+//! every fault is repaired and all records are read. Then the oracle compares the database with
+//! what the topic reader has read.
 //!
-//! It was seen to complain in a storm of a minute each: of rows of copies without
-//! `judged.dropped.insert(offset)` in `recorder/src/marks.rs`, and of rows and gaps
-//! that are there twice without the comparison in `POSITION_MOVE` in
-//! `recorder/src/sql.rs`.
+//! Two deliberate defects were each found by a storm of one minute: rows of duplicates if the
+//! recorder does not drop copies, and duplicate rows and gaps if the statement that moves the
+//! position does not compare the old position.
 
 mod cross_check;
 mod fault_plan;
@@ -44,125 +43,129 @@ use crate::oracle::{OracleReport, ResultCounts};
 use crate::testbed::StormTestbed;
 use crate::topic_reader::TopicReader;
 
-/// How long recorders may take to read what is left.
-const CATCH_UP_PATIENCE: Duration = Duration::from_secs(180);
-/// How often that is looked at.
+/// Time-out for the recorders to read what is left.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(180);
+/// Interval of polling.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// How long trackers go on when all is healed.
-const CALM: Duration = Duration::from_secs(3);
-/// How often a tracker that leaves results on disk is started once more.
-const DRAINS_MAX: usize = 10;
-/// How many things that are wrong are named.
-const WRONG_SAID: usize = 12;
+/// Time for which the trackers run after all faults are repaired.
+const TRACKERS_RUN_ON: Duration = Duration::from_secs(3);
+/// Maximum number of restarts of a tracker that leaves results on disk.
+const TRACKER_RESTARTS_MAX: usize = 10;
+/// Maximum number of errors that are printed.
+const ERRORS_PRINTED_MAX: usize = 12;
 
-/// What to do.
+/// Configuration of a storm.
 #[derive(Debug, Clone)]
 pub struct StormSettings {
-    /// Where `tracker` and `recorder` are.
+    /// Folder of the programs `tracker` and `recorder`.
     pub programs: PathBuf,
-    /// Where logs go: a folder for this storm alone.
+    /// Folder for the logs of this storm alone.
     pub folder: PathBuf,
-    /// How long faults are injected.
+    /// Duration of the fault injection, in seconds.
     pub seconds: u64,
-    /// What they follow from.
+    /// Seed of the plan of faults.
     pub seed: u64,
 }
 
-/// Runs a storm; true when everything balances.
+/// Runs a storm. Returns true if the oracle and the cross-check find no errors.
 ///
 /// # Errors
-/// When something can't be started, or does not come to its end.
+/// Fails if a part can't be started or does not end, or if `stop` is requested.
 pub fn run(settings: &StormSettings, stop: &Stop) -> Result<bool, Box<dyn Error>> {
     let StormSettings { programs, folder, seconds, seed } = settings;
-    let begun = Instant::now();
+    let started_at = Instant::now();
     fs::create_dir_all(folder)?;
     let plan = FaultPlan::new(*seed, *seconds);
     print_line(&format!(
-        "storm of {seconds} s, seed {seed}: recorders {}, domains {}; logs in {}",
-        if plan.smart { "merge" } else { "do not merge" },
-        if plan.any_domain { "'*'" } else { "by a list" },
+        "storm of {seconds} s with seed {seed}: {}, {}; logs in {}",
+        if plan.smart { "smart mode" } else { "no smart mode" },
+        if plan.any_domain { "DOMAIN='*'" } else { "DOMAIN is a list" },
         folder.display()
     ));
     let testbed = StormTestbed::start(&plan, programs, folder)?;
     let topic_reader = TopicReader::start(testbed.settings()?, testbed.topics()?)?;
-    for who in ProgramId::ALL {
-        testbed.running(who)?.start()?;
+    for id in ProgramId::ALL {
+        testbed.lock_program(id)?.start()?;
     }
-    log::info!("all runs after {:.0} s", begun.elapsed().as_secs_f64());
+    log::info!("all programs started after {:.0} s", started_at.elapsed().as_secs_f64());
     let end = Instant::now() + Duration::from_secs(*seconds);
-    let (over, is_over) = stop::pair();
-    let (done, injected) = thread::scope(|scope| -> Result<_, Box<dyn Error>> {
+    let (ended, is_ended) = stop::pair();
+    let (log, injected) = thread::scope(|scope| -> Result<_, Box<dyn Error>> {
         let (kafka, topics) = (testbed.settings()?, testbed.topics()?);
         let writing = &testbed.writing;
         let injecting =
-            scope.spawn(move || record_injector::run(kafka, &topics, *seed, writing, &is_over));
-        let done = fault_runner::run(&testbed, &topic_reader, &plan, end, stop, over);
+            scope.spawn(move || record_injector::run(kafka, &topics, *seed, writing, &is_ended));
+        let log = fault_runner::run(&testbed, &topic_reader, &plan, end, stop, ended);
         let injected = injecting.join().map_err(|_| "the injector panicked")?;
-        Ok((done, injected.map_err(|cause| -> Box<dyn Error> { cause })?))
+        Ok((log, injected.map_err(|cause| -> Box<dyn Error> { cause })?))
     })?;
     if stop.requested() {
-        return Err("stopped before its end".into());
+        return Err("stopped before the end of the storm".into());
     }
-    log::info!("the storm is over");
-    let caught_up = calm_down(&testbed, &topic_reader, &done)?;
-    let judged = judge(&testbed, &topic_reader, &plan, &done)?;
-    let balanced = report(settings, &testbed, &done, &judged, injected, caught_up)?;
-    keep_logs_of_services(&testbed, folder, balanced);
-    log::info!("it took {:.0} s in all", begun.elapsed().as_secs_f64());
-    Ok(balanced)
+    log::info!("fault injection ended");
+    let caught_up = finish(&testbed, &topic_reader, &log)?;
+    let checked = check_topics(&testbed, &topic_reader, &plan, &log)?;
+    let passed = report(settings, &testbed, &log, &checked, injected, caught_up)?;
+    copy_service_logs(&testbed, folder, passed);
+    log::info!("the storm took {:.0} s in total", started_at.elapsed().as_secs_f64());
+    Ok(passed)
 }
 
-/// Lets trackers deliver what they have and end, and waits until everything is
-/// recorded: how long that took from the end of the faults on.
-fn calm_down(
+/// Stops the trackers after they have delivered their results, waits until everything is
+/// recorded, and stops the recorders. Returns the time from the end of the faults until
+/// everything was recorded.
+fn finish(
     testbed: &StormTestbed,
     topic_reader: &TopicReader,
-    done: &FaultLog,
+    log: &FaultLog,
 ) -> Result<Duration, Box<dyn Error>> {
     let healed = Instant::now();
-    thread::sleep(CALM);
+    thread::sleep(TRACKERS_RUN_ON);
     for index in [0, 1] {
-        let mut tracker = testbed.running(ProgramId::Tracker(index))?;
-        for _ in 0..DRAINS_MAX {
+        let mut tracker = testbed.lock_program(ProgramId::Tracker(index))?;
+        for _ in 0..TRACKER_RESTARTS_MAX {
             if let Err(cause) = tracker.stop() {
-                done.fail(cause.to_string());
+                log.add_error(cause.to_string());
             }
-            done.note_given(testbed, index)?;
-            let log = tracker.lives.last().map(|life| tracker.log_of(life)).transpose()?;
+            log.read_issued_counts(testbed, index)?;
+            let log =
+                tracker.instances.last().map(|instance| tracker.log_of(instance)).transpose()?;
             if !log.is_some_and(|log| log.contains("wait on disk for the next start")) {
                 break;
             }
             tracker.start()?;
-            thread::sleep(CALM);
+            thread::sleep(TRACKERS_RUN_ON);
         }
     }
-    let deadline = Instant::now() + CATCH_UP_PATIENCE;
+    let deadline = Instant::now() + CATCH_UP_TIMEOUT;
     let mut database = connect(&testbed.services, &testbed.database)?;
     let mut client = Client::new(testbed.settings()?);
     let topics = testbed.topics()?;
     loop {
-        let behind = behind(&mut database, &mut client, topic_reader, &topics);
-        match behind {
+        let unrecorded = unrecorded_topic(&mut database, &mut client, topic_reader, &topics);
+        match unrecorded {
             Ok(None) => break,
             Ok(Some(what)) | Err(what) if Instant::now() >= deadline => {
-                // The oracle says what of it is missing.
-                log::error!("recorders do not catch up: {what}");
+                // The oracle reports what is missing.
+                log::error!(
+                    "the recorders did not read all records within {CATCH_UP_TIMEOUT:?}: {what}"
+                );
                 break;
             }
             _ => thread::sleep(POLL_INTERVAL),
         }
     }
     let took = healed.elapsed();
-    for who in [ProgramId::Recorder(0), ProgramId::Recorder(1)] {
-        if let Err(cause) = testbed.running(who)?.stop() {
-            done.fail(cause.to_string());
+    for id in [ProgramId::Recorder(0), ProgramId::Recorder(1)] {
+        if let Err(cause) = testbed.lock_program(id)?.stop() {
+            log.add_error(cause.to_string());
         }
     }
     Ok(took)
 }
 
-/// A topic that is not recorded to its end.
-fn behind(
+/// Describes a topic that is not recorded to its end. `None` if there is none.
+fn unrecorded_topic(
     database: &mut postgres::Client,
     client: &mut Client,
     topic_reader: &TopicReader,
@@ -175,76 +178,87 @@ fn behind(
         let read = topic_reader.position(topic);
         let stored = positions.iter().find(|(it, ..)| it == topic).map(|(_, id, at)| (*id, *at));
         if read.is_none_or(|(_, at)| at != end) || read != stored {
-            return Ok(Some(format!("{topic} ends at {end}: read {read:?}, stored {stored:?}")));
+            return Ok(Some(format!(
+                "{topic} ends at {end}: topic reader at {read:?}, recorder at {stored:?}"
+            )));
         }
     }
     Ok(None)
 }
 
-fn judge(
+fn check_topics(
     testbed: &StormTestbed,
     topic_reader: &TopicReader,
     plan: &FaultPlan,
-    done: &FaultLog,
+    log: &FaultLog,
 ) -> Result<Vec<(TopicObservations, OracleReport)>, Box<dyn Error>> {
     let mut database = connect(&testbed.services, &testbed.database)?;
     let mut client = Client::new(testbed.settings()?);
     let mut kafka_record = topic_reader.topics();
-    let mut judged = Vec::new();
+    let mut checked = Vec::new();
     for (topic, domain) in testbed.topics()?.into_iter().zip(&testbed.domains) {
-        let lives = kafka_record.remove(&topic).unwrap_or_default();
+        let incarnations = kafka_record.remove(&topic).unwrap_or_default();
         let log_end = client.list_offset(&topic, 0, LogEnd::Latest)?;
-        let given = done.given(&topic);
-        let mut observed =
-            TopicObservations { topic, lives, given, log_end, ..TopicObservations::default() };
+        let issued_counts = log.issued_counts(&topic);
+        let mut observed = TopicObservations {
+            topic,
+            incarnations,
+            issued_counts,
+            log_end,
+            ..TopicObservations::default()
+        };
         postgres_reader::read(&mut database, &domain.table(), &mut observed)?;
-        let judgement = oracle::judge(&observed, plan.smart);
-        judged.push((observed, judgement));
+        let topic_report = oracle::check_topic(&observed, plan.smart);
+        checked.push((observed, topic_report));
     }
-    Ok(judged)
+    Ok(checked)
 }
 
 fn report(
     settings: &StormSettings,
     testbed: &StormTestbed,
-    done: &FaultLog,
-    judged: &[(TopicObservations, OracleReport)],
+    log: &FaultLog,
+    checked: &[(TopicObservations, OracleReport)],
     injected: u64,
     caught_up: Duration,
 ) -> Result<bool, Box<dyn Error>> {
-    let truth = cross_check::cross_check(testbed, done, judged)?;
-    let mut account = ResultCounts::default();
-    let mut wrong = done.failed();
-    for (observed, judgement) in judged {
-        account.add(judgement.account);
-        if !judgement.wrong.is_empty() {
-            let known = report::all_of(observed);
-            fs::write(settings.folder.join(format!("{}.txt", observed.topic)), known)?;
+    let cross_check = cross_check::cross_check(testbed, log, checked)?;
+    let mut counts = ResultCounts::default();
+    let mut errors = log.errors();
+    for (observed, topic_report) in checked {
+        counts.add(topic_report.counts);
+        if !topic_report.errors.is_empty() {
+            let dump = report::topic_dump(observed);
+            fs::write(settings.folder.join(format!("{}.txt", observed.topic)), dump)?;
         }
-        wrong.extend(judgement.wrong.iter().cloned());
+        errors.extend(topic_report.errors.iter().cloned());
     }
-    wrong.extend(truth.wrong.iter().cloned());
-    print_line(&report::faults(done, settings.seed, settings.seconds));
-    print_line(&report::results(account, &truth, injected, caught_up));
-    for what in wrong.iter().take(WRONG_SAID) {
-        print_line(&format!("WRONG: {what}"));
+    errors.extend(cross_check.errors.iter().cloned());
+    print_line(&report::fault_summary(log, settings.seed, settings.seconds));
+    print_line(&report::result_summary(counts, &cross_check, injected, caught_up));
+    for what in errors.iter().take(ERRORS_PRINTED_MAX) {
+        print_line(&format!("ERROR: {what}"));
     }
-    if wrong.len() > WRONG_SAID {
-        print_line(&format!("and {} more", wrong.len() - WRONG_SAID));
+    if errors.len() > ERRORS_PRINTED_MAX {
+        print_line(&format!(
+            "and {} more errors, see errors.txt",
+            errors.len() - ERRORS_PRINTED_MAX
+        ));
     }
-    fs::write(settings.folder.join("wrong.txt"), wrong.join("\n"))?;
-    let verdict = if wrong.is_empty() { "all balances" } else { "DOES NOT BALANCE" };
+    fs::write(settings.folder.join("errors.txt"), errors.join("\n"))?;
+    let verdict =
+        if errors.is_empty() { "passed, each result is recorded exactly once" } else { "FAILED" };
     print_line(&format!(
         "seed {}: {verdict}; logs in {}",
         settings.seed,
         settings.folder.display()
     ));
-    Ok(wrong.is_empty())
+    Ok(errors.is_empty())
 }
 
-/// The services' logs go with the services.
-fn keep_logs_of_services(testbed: &StormTestbed, folder: &Path, balanced: bool) {
-    if balanced {
+/// Copies the logs of the services, whose folder will be deleted, if there were errors.
+fn copy_service_logs(testbed: &StormTestbed, folder: &Path, passed: bool) {
+    if passed {
         return;
     }
     let dir = &testbed.services.dir;
@@ -259,6 +273,6 @@ fn keep_logs_of_services(testbed: &StormTestbed, folder: &Path, balanced: bool) 
 }
 
 fn print_line(text: &str) {
-    // Nobody is left to tell when standard output is gone.
+    // There is nothing to do if standard output is closed.
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }

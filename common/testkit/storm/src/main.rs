@@ -1,4 +1,4 @@
-//! The storm behind `scripts/storm`.
+//! Command line of `scripts/storm`.
 //!
 //! ```text
 //! usage: storm PROGRAMS_DIR LOGS_DIR SECONDS SEED

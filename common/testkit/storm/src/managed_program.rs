@@ -1,5 +1,5 @@
-//! A tracker or a recorder that is killed, stopped and started again, with the
-//! logs of all its lives in one file.
+//! A tracker or a recorder that is killed, paused and restarted. The logs of all its processes
+//! are in one file.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -12,53 +12,53 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::fault_plan::ProgramId;
 use testkit::program::send_signal;
 
-/// How long a program that was asked to end may take; it says 8 s of itself.
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
-/// How often it is looked whether a program has ended.
+/// Time-out for the end of a program after SIGTERM. The program's own limit is 8 s.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// Interval of polling for the end of a program.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// One life of a program.
+/// One process of a program.
 #[derive(Debug, Clone)]
 pub(crate) struct ProcessInstance {
-    /// Seconds since 1970.
+    /// Start, in seconds since 1970.
     pub(crate) started_s: f64,
-    /// Seconds since 1970; none while it runs.
+    /// End, in seconds since 1970. `None` while it runs.
     pub(crate) ended_s: Option<f64>,
-    /// Ended by SIGKILL.
+    /// Whether it was ended by SIGKILL.
     pub(crate) killed: bool,
-    /// Where its log begins in the file.
+    /// Offset in the log file where its log starts.
     log_from: u64,
-    /// Where its log ends.
+    /// Offset in the log file where its log ends.
     log_to: Option<u64>,
 }
 
-/// One of the programs, which may run.
+/// A program that may be running.
 #[derive(Debug)]
 pub(crate) struct ManagedProgram {
-    who: ProgramId,
+    id: ProgramId,
     command: Vec<String>,
     variables: Vec<(&'static str, String)>,
     log: PathBuf,
     child: Option<Child>,
-    /// All that there were, in order.
-    pub(crate) lives: Vec<ProcessInstance>,
+    /// All its processes so far, in order.
+    pub(crate) instances: Vec<ProcessInstance>,
 }
 
 impl ManagedProgram {
-    /// One that does not run yet. The command's first word is the program.
+    /// Creates a program without starting it. The first word of the command is the executable.
     pub(crate) fn new(
-        who: ProgramId,
+        id: ProgramId,
         command: Vec<String>,
         variables: Vec<(&'static str, String)>,
         log: PathBuf,
     ) -> Self {
-        Self { who, command, variables, log, child: None, lives: Vec::new() }
+        Self { id, command, variables, log, child: None, instances: Vec::new() }
     }
 
-    /// Starts it.
+    /// Starts the program.
     ///
     /// # Errors
-    /// When that is not possible.
+    /// Fails if the process can't be started.
     pub(crate) fn start(&mut self) -> Result<(), Box<dyn Error>> {
         let log = File::options().create(true).append(true).open(&self.log)?;
         let log_from = log.metadata()?.len();
@@ -70,13 +70,13 @@ impl ManagedProgram {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
-            // Ctrl-C is for us, who then end it.
+            // Ctrl-C goes to this process only, which then ends the program.
             .process_group(0)
             .spawn()
             .map_err(|cause| format!("{program}: {cause}"))?;
         self.child = Some(child);
         let started_s = now_s();
-        self.lives.push(ProcessInstance {
+        self.instances.push(ProcessInstance {
             started_s,
             ended_s: None,
             killed: false,
@@ -86,78 +86,83 @@ impl ManagedProgram {
         Ok(())
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// Sends SIGKILL and waits for the end.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
-            self.ended(true);
+            self.record_end(true);
         }
     }
 
     /// Sends a signal.
     ///
     /// # Errors
-    /// When it was not sent.
+    /// Fails if the signal could not be sent.
     pub(crate) fn signal(&self, name: &str) -> Result<(), Box<dyn Error>> {
         match &self.child {
             Some(child) if send_signal(name, child.id()) => Ok(()),
-            _ => Err(format!("{}: can't be sent {name}", self.who.name()).into()),
+            _ => Err(format!("{}: can't send SIG{name}", self.id.name()).into()),
         }
     }
 
-    /// Ends it by SIGTERM.
+    /// Sends SIGTERM and waits for the end.
     ///
     /// # Errors
-    /// When it does not end, or ends with another code than 0.
+    /// Fails if the program does not end in time, or ends with an exit code other than 0.
     pub(crate) fn stop(&mut self) -> Result<(), Box<dyn Error>> {
         let Some(child) = &mut self.child else { return Ok(()) };
         if !send_signal("TERM", child.id()) {
-            return Err(format!("{}: can't be asked to end", self.who.name()).into());
+            return Err(format!("{}: can't send SIGTERM", self.id.name()).into());
         }
-        let deadline = Instant::now() + STOP_PATIENCE;
+        let deadline = Instant::now() + STOP_TIMEOUT;
         let status = loop {
             if let Some(status) = child.try_wait()? {
                 break status;
             }
             if Instant::now() >= deadline {
-                return Err(format!("{}: does not end", self.who.name()).into());
+                return Err(format!(
+                    "{}: did not end within {STOP_TIMEOUT:?} after SIGTERM",
+                    self.id.name()
+                )
+                .into());
             }
             std::thread::park_timeout(POLL_INTERVAL);
         };
         self.child = None;
-        self.ended(false);
+        self.record_end(false);
         match status.success() {
             true => Ok(()),
-            false => Err(format!("{}: ended with {status}", self.who.name()).into()),
+            false => Err(format!("{}: ended with {status}", self.id.name()).into()),
         }
     }
 
-    /// What to say when it has ended by itself, which nobody asked for.
-    pub(crate) fn ended_by_itself(&mut self) -> Option<String> {
+    /// Returns a description if the program has ended unexpectedly.
+    pub(crate) fn unexpected_end(&mut self) -> Option<String> {
         let status = self.child.as_mut()?.try_wait().ok()??;
         self.child = None;
-        self.ended(false);
-        Some(format!("{} ended by itself: {status}", self.who.name()))
+        self.record_end(false);
+        Some(format!("{} ended unexpectedly: {status}", self.id.name()))
     }
 
-    /// The log of one life.
+    /// Reads the log of one process.
     ///
     /// # Errors
-    /// When it can't be read.
-    pub(crate) fn log_of(&self, life: &ProcessInstance) -> std::io::Result<String> {
+    /// Fails if the file can't be read.
+    pub(crate) fn log_of(&self, instance: &ProcessInstance) -> std::io::Result<String> {
         let mut file = File::open(&self.log)?;
-        file.seek(SeekFrom::Start(life.log_from))?;
+        file.seek(SeekFrom::Start(instance.log_from))?;
         let mut bytes = Vec::new();
-        let length = life.log_to.unwrap_or(u64::MAX).saturating_sub(life.log_from);
+        let length = instance.log_to.unwrap_or(u64::MAX).saturating_sub(instance.log_from);
         file.take(length).read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    fn ended(&mut self, killed: bool) {
+    fn record_end(&mut self, killed: bool) {
         let log_to = fs::metadata(&self.log).map(|it| it.len()).ok();
-        if let Some(life) = self.lives.last_mut() {
-            *life = ProcessInstance { ended_s: Some(now_s()), killed, log_to, ..life.clone() };
+        if let Some(instance) = self.instances.last_mut() {
+            *instance =
+                ProcessInstance { ended_s: Some(now_s()), killed, log_to, ..instance.clone() };
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What is known of one topic at the end: what was in Kafka, as the tap saw it,
-//! and what is in PostgreSQL. Plain data, so that a test can make it up.
+//! Everything observed of one topic at the end of a storm: what was in Kafka, as the topic reader
+//! saw it, and what is in PostgreSQL. Plain data, so that tests can construct it.
 
 use std::collections::HashMap;
 
@@ -10,73 +10,58 @@ use kafka_client::Uuid;
 /// A record in Kafka.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KafkaRecord {
-    /// Its offset.
     pub(crate) offset: i64,
-    /// Run and number, if its headers say them.
+    /// Run and sequence number, from its headers.
     pub(crate) identity: Option<Identity>,
-    /// What it tells of how earlier runs ended.
+    /// What its header `ended` says about earlier runs.
     pub(crate) ended: Vec<Ended>,
-    /// The value.
     pub(crate) value: Vec<u8>,
 }
 
-/// A topic from its making to its end.
+/// One incarnation of a topic, from its creation to its deletion. Each has its own topic id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TopicIncarnation {
-    /// Its id.
     pub(crate) id: Uuid,
-    /// All of its records, in the order of offsets.
+    /// All records, in the order of offsets.
     pub(crate) records: Vec<KafkaRecord>,
-    /// The offset after the last one.
+    /// The offset after the last record read.
     pub(crate) next_offset: i64,
 }
 
-/// A row's columns, as they are or as a record asks for them.
+/// The columns of a row: as stored, or as a record requires them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RowColumns {
-    /// `topic_offset`.
+    /// Column `topic_offset`.
     pub(crate) offset: i64,
-    /// `test_from`.
+    /// Column `test_from`.
     pub(crate) from: String,
-    /// `url`.
     pub(crate) url: String,
-    /// `event_time`.
     pub(crate) event_time: i64,
-    /// `status`.
     pub(crate) status: String,
-    /// `phrase`.
     pub(crate) phrase: String,
-    /// `dns`.
     pub(crate) dns: i32,
-    /// `response`.
     pub(crate) response: i32,
-    /// `detail`.
     pub(crate) detail: Option<String>,
-    /// The further columns of these names.
+    /// The columns that version 1.1.0 does not have.
     pub(crate) extra: Extra,
-    /// `run` and `sequence`.
+    /// Columns `run` and `sequence`.
     pub(crate) identity: Option<(Uuid, i64)>,
-    /// `results`.
+    /// Column `results`: the number of results that the row stands for.
     pub(crate) results: i32,
 }
 
 /// A row of the domain's table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoredRow {
-    /// `id`.
     pub(crate) id: i64,
-    /// The others.
     pub(crate) columns: RowColumns,
 }
 
 /// A row of `availability_quarantine`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct QuarantinedRecord {
-    /// The topic's id.
     pub(crate) topic_id: Uuid,
-    /// The record's offset.
     pub(crate) offset: i64,
-    /// The record's value.
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -85,43 +70,37 @@ pub(crate) struct QuarantinedRecord {
 pub(crate) enum StoredGap {
     /// Records that were never read.
     Offsets {
-        /// The topic's id.
         topic_id: Uuid,
-        /// The first.
         from: i64,
-        /// The one after the last; none: all that there were.
+        /// The offset after the last one. `None`: up to the end of the incarnation.
         to: Option<i64>,
     },
-    /// Numbers that never came.
+    /// Sequence numbers that never arrived.
     Sequence {
-        /// Of which run.
         run: Uuid,
-        /// The first.
         from: i64,
-        /// The one after the last.
+        /// The sequence number after the last one.
         to: i64,
     },
 }
 
-/// All of one topic.
+/// Everything observed of one topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TopicObservations {
-    /// Its name.
     pub(crate) topic: String,
-    /// In the order in which they were made.
-    pub(crate) lives: Vec<TopicIncarnation>,
-    /// How many numbers each run gave, as far as its tracker's spool tells.
-    pub(crate) given: HashMap<Uuid, i64>,
-    /// Where the log ends now.
+    /// In the order of creation.
+    pub(crate) incarnations: Vec<TopicIncarnation>,
+    /// The number of sequence numbers that each run issued, where its tracker's spool has the
+    /// count.
+    pub(crate) issued_counts: HashMap<Uuid, i64>,
+    /// The current log end offset.
     pub(crate) log_end: i64,
     /// The rows of its domain, by `id`.
     pub(crate) rows: Vec<StoredRow>,
-    /// What is in quarantine.
-    pub(crate) quarantined: Vec<QuarantinedRecord>,
-    /// What is missing.
+    pub(crate) quarantine: Vec<QuarantinedRecord>,
     pub(crate) gaps: Vec<StoredGap>,
-    /// The number after the highest recorded of each run.
-    pub(crate) marks: HashMap<Uuid, i64>,
-    /// The topic's id and the next offset.
+    /// For each run, the sequence number after the highest recorded one.
+    pub(crate) next_sequences: HashMap<Uuid, i64>,
+    /// The recorder's position: topic id and next offset.
     pub(crate) position: Option<(Uuid, i64)>,
 }

@@ -1,15 +1,15 @@
-//! What is in PostgreSQL, read by a connection and statements that are not the
-//! recorder's.
+//! Reads the database with its own connection and its own statements, independently of the
+//! recorder.
 
 use common::record::Extra;
 use postgres::{Client, Row};
 
 use crate::observations::{QuarantinedRecord, RowColumns, StoredGap, StoredRow, TopicObservations};
 
-/// Adds what the database holds of a topic and of its domain's table.
+/// Adds what the database has on a topic and on the table of its domain.
 ///
 /// # Errors
-/// The database's.
+/// Returns the database's error.
 pub(crate) fn read(
     database: &mut Client,
     table: &str,
@@ -18,13 +18,16 @@ pub(crate) fn read(
     let topic = &observed.topic.clone();
     let position = "select topic_id, next_offset from availability_offset where topic = $1";
     observed.position = database.query_opt(position, &[topic])?.map(|row| (row.get(0), row.get(1)));
-    let marks = "select run, next_sequence from availability_mark where topic = $1";
-    observed.marks =
-        database.query(marks, &[topic])?.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let next_sequences = "select run, next_sequence from availability_mark where topic = $1";
+    observed.next_sequences = database
+        .query(next_sequences, &[topic])?
+        .iter()
+        .map(|row| (row.get(0), row.get(1)))
+        .collect();
     let quarantine = "select topic_id, \"offset\", coalesce(bytes, ''::bytea) \
         from availability_quarantine where topic = $1 order by id";
     let rows = database.query(quarantine, &[topic])?;
-    observed.quarantined = rows
+    observed.quarantine = rows
         .iter()
         .map(|row| QuarantinedRecord {
             topic_id: row.get(0),
@@ -44,7 +47,7 @@ pub(crate) fn read(
         .collect();
     let rows = format!(
         "select id::bigint, topic_offset, test_from, url, event_time, status::text, phrase::text, \
-         dns, response, detail, run, sequence, results, {FURTHER} from \"{table}\" order by id"
+         dns, response, detail, run, sequence, results, {EXTRA_COLUMNS} from \"{table}\" order by id"
     );
     let rows = database.query(rows.as_str(), &[])?;
     observed.rows = rows
@@ -70,8 +73,8 @@ pub(crate) fn read(
     Ok(())
 }
 
-/// What [`extra`] reads. Of JSON, two arrays in the same order.
-const FURTHER: &str = "name, healthy, reason, phase, resolve_us, connect_us, tls_us, \
+/// The columns that [`extra`] reads. JSON is read as two arrays in the same order.
+const EXTRA_COLUMNS: &str = "name, healthy, reason, phase, resolve_us, connect_us, tls_us, \
     first_byte_us, transfer_us, total_us, address, http_version, http_status::bigint, body_bytes, \
     redirects::bigint, final_url, certificate_end, attempts::bigint, first_reason, no_network, \
     others_failing, period_ms::bigint, slot, \
@@ -108,10 +111,10 @@ fn extra(row: &Row) -> Extra {
     }
 }
 
-/// The positions of all topics: name, id, next offset.
+/// The positions of all topics: name, topic id, next offset.
 ///
 /// # Errors
-/// The database's; one is that there is no such table yet.
+/// Returns the database's error, also while the table does not exist yet.
 pub(crate) fn positions(
     database: &mut Client,
 ) -> Result<Vec<(String, kafka_client::Uuid, i64)>, postgres::Error> {

@@ -1,5 +1,5 @@
-//! Records of our own among those of the trackers: broken ones, copies, holes,
-//! and ones without an identity, as 1.1.0 writes them.
+//! Writes records between those of the trackers: invalid ones, duplicates, gaps in the sequence,
+//! and records without a sequence number as version 1.1.0 writes them.
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,20 +14,20 @@ use kafka_client::{Outcome, ProduceRecord, Producer, ProducerOptions, Settings, 
 
 use crate::managed_program::now_s;
 
-/// From where they say that they come.
+/// The location in these records.
 pub(crate) const LOCATION: &str = "storm";
-/// Of how many targets of each domain.
+/// Number of targets of each domain.
 const TARGETS: u8 = 4;
-/// The pause between two batches.
+/// Pause between two batches.
 const PAUSE: Duration = Duration::from_millis(1_500);
-/// The pause before what is not settled is tried again.
+/// Pause before pending batches are sent again.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Writes to one topic after the other until a stop is asked for, and what it
-/// began to its end: how many records.
+/// Writes to random topics until a stop is requested. Batches that were started are completed.
+/// Returns the number of records.
 ///
 /// # Errors
-/// When a record is refused for good, or there is no randomness.
+/// Fails if a record is permanently rejected, or the system has no randomness.
 pub(crate) fn run(
     settings: Arc<Settings>,
     topics: &[String],
@@ -47,19 +47,19 @@ pub(crate) fn run(
         count += records.len() as u64;
         let mut batches = vec![TopicBatch { topic: topics[index].clone(), records }];
         loop {
-            let mut unsettled = false;
+            let mut is_pending = false;
             for (topic, outcome) in producer.send(std::mem::take(&mut batches), None) {
                 match outcome {
                     Outcome::Delivered { .. } => {}
-                    Outcome::Pending { .. } => unsettled = true,
+                    Outcome::Pending { .. } => is_pending = true,
                     Outcome::Busy { records } | Outcome::TooLarge { records, .. } => {
                         batches.push(TopicBatch { topic, records });
-                        unsettled = true;
+                        is_pending = true;
                     }
                     Outcome::Lost { cause, .. } => return Err(format!("{topic}: {cause}").into()),
                 }
             }
-            if !unsettled && producer.pending() == 0 {
+            if !is_pending && producer.pending() == 0 {
                 break;
             }
             std::thread::park_timeout(RETRY);
@@ -69,39 +69,39 @@ pub(crate) fn run(
 }
 
 fn batch(run: &Run, next: &mut i64, random: &mut fastrand::Rng) -> Vec<ProduceRecord> {
-    let mut take = |skip: i64| {
+    let mut next_headers = |skip: i64| {
         *next += skip + 1;
         run.headers(*next - 1)
     };
-    let with = |value: Vec<u8>, headers: Vec<(String, Bytes)>| ProduceRecord {
+    let record = |value: Vec<u8>, headers: Vec<(String, Bytes)>| ProduceRecord {
         timestamp_ms: (now_s() * 1_000.0) as i64,
         value: value.into(),
         headers,
     };
     let good = result(random, false);
     match random.u8(0..6) {
-        0 => vec![with(garbage(random), Vec::new())],
-        1 => vec![with(garbage(random), take(0)), with(good, take(0))],
-        2 => vec![with(result(random, true), take(0))],
-        // The same once more, as a tracker sends what it does not know to be there.
+        0 => vec![record(invalid_value(random), Vec::new())],
+        1 => vec![record(invalid_value(random), next_headers(0)), record(good, next_headers(0))],
+        2 => vec![record(result(random, true), next_headers(0))],
+        // A duplicate, as a tracker sends a record again if it does not know whether it arrived.
         3 => {
-            let (headers, other) = (take(0), take(0));
-            let copy = with(good.clone(), headers.clone());
-            vec![with(good, headers), with(garbage(random), other), copy]
+            let (headers, other) = (next_headers(0), next_headers(0));
+            let copy = record(good.clone(), headers.clone());
+            vec![record(good, headers), record(invalid_value(random), other), copy]
         }
-        // Numbers that never come.
-        4 => vec![with(good, take(random.i64(1..4)))],
-        _ => vec![with(good, Vec::new())],
+        // Sequence numbers that never arrive.
+        4 => vec![record(good, next_headers(random.i64(1..4)))],
+        _ => vec![record(good, Vec::new())],
     }
 }
 
-fn garbage(random: &mut fastrand::Rng) -> Vec<u8> {
-    // 0xc1 begins nothing in msgpack; what follows makes each another.
+fn invalid_value(random: &mut fastrand::Rng) -> Vec<u8> {
+    // 0xc1 is never valid in msgpack. The bytes after it make each record different.
     std::iter::once(0xc1).chain(std::iter::repeat_with(|| random.u8(..)).take(12)).collect()
 }
 
-/// What one of a few targets answered, so that smart mode has something to
-/// merge; with what 1.1.0 does not know, as often as not.
+/// A result of one of a few targets, so that smart mode has something to merge. Half of the
+/// targets have columns that version 1.1.0 does not know.
 fn result(random: &mut fastrand::Rng, nul: bool) -> Vec<u8> {
     let target = random.u8(0..TARGETS);
     let is_new = target > 0;
@@ -122,7 +122,7 @@ fn result(random: &mut fastrand::Rng, nul: bool) -> Vec<u8> {
     .encode()
 }
 
-/// Mostly nothing to remark.
+/// Columns of a mostly healthy result.
 fn extra(random: &mut fastrand::Rng, target: u8) -> Extra {
     let mut extra = Extra {
         // Two targets of one URL.
@@ -142,7 +142,7 @@ fn extra(random: &mut fastrand::Rng, target: u8) -> Extra {
         }
         3 => extra.missed = [("suspended \"ü\"\\\n".to_owned(), 3), ("clock".to_owned(), 1)].into(),
         4 => extra.others_failing = Some(true),
-        // No column holds so much.
+        // Too large for the column.
         5 => extra.http_status = Some(i64::MAX),
         6 => extra.missed = [("\0".to_owned(), 3)].into(),
         _ => {}

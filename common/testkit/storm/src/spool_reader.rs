@@ -1,5 +1,5 @@
-//! What a tracker that was killed has left on disk: safe, and so to be seen in
-//! Kafka. Read by other code than the tracker's, by README's words on it.
+//! Reads the results that a killed tracker left on disk. They must all arrive in Kafka. The code
+//! is independent of the tracker's own.
 
 use std::fs;
 use std::io;
@@ -8,18 +8,19 @@ use std::path::Path;
 use bytes::Bytes;
 use common::identity::Identity;
 
-/// What a segment begins with, less the version of its format.
+/// Magic bytes of a segment, without the format version.
 const MAGIC: &[u8] = b"wa-spool";
-/// The version and the file's head.
+/// Magic bytes and format version.
 const HEAD_BYTES: usize = 12;
-/// The three numbers before a payload.
+/// The three numbers in front of a payload.
 const FRAME_HEAD_BYTES: usize = 12;
 
-/// The topic and identity of each result in a spool, as far as frames are whole.
+/// Returns topic and identity of each result in a spool. Reading a segment stops at an incomplete
+/// frame.
 pub(crate) fn read(folder: &Path) -> io::Result<Vec<(String, Identity)>> {
     let mut found = Vec::new();
     let entries = match fs::read_dir(folder) {
-        // It was killed before it made it.
+        // The tracker was killed before it created the folder.
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(found),
         entries => entries?,
     };
@@ -45,9 +46,9 @@ fn segment(bytes: &[u8], found: &mut Vec<(String, Identity)>) {
     }
 }
 
-/// None: without an identity, as what is torn.
+/// `None` if the payload is damaged or has no identity.
 fn result(payload: &[u8]) -> Option<(String, Identity)> {
-    // Number and timestamp, 8 bytes each.
+    // Frame number and timestamp, 8 bytes each.
     let mut fields = FieldReader(payload.get(16..)?);
     let topic = String::from_utf8(fields.text()?.to_vec()).ok()?;
     let mut headers = Vec::new();
@@ -58,7 +59,7 @@ fn result(payload: &[u8]) -> Option<(String, Identity)> {
     Some((topic, Identity::from_headers(&headers).ok()??))
 }
 
-/// Lengths and what they are of, little endian.
+/// Reads length-prefixed fields, little endian.
 struct FieldReader<'a>(&'a [u8]);
 
 impl<'a> FieldReader<'a> {
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn results_are_read_up_to_a_torn_one() {
+    fn results_are_read_up_to_an_incomplete_frame() {
         let mut bytes = [MAGIC, &[1, 0, 0, 0]].concat();
         for sequence in 0..3_u64 {
             let mut payload = vec![0; 16];

@@ -1,5 +1,5 @@
-//! The sites that are probed, and how often each was: a truth that does not
-//! come from the programs.
+//! The sites that the trackers probe, and the times of their requests: a record that is
+//! independent of the programs.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -9,28 +9,28 @@ use crate::fault_plan::DOMAINS;
 use crate::managed_program::now_s;
 use testkit::sites::{Site, Step, status_response};
 
-/// What the sites answer; each domain has one of these, some a second one.
+/// Kinds of behaviour. Each domain has one of these, some a second one.
 const KINDS: [&str; 5] = ["ok", "ok", "flaps", "down", "closes"];
 
-/// When each path was asked for, in seconds since 1970.
+/// Request times by path, in seconds since 1970.
 type Times = Arc<Mutex<BTreeMap<String, Vec<f64>>>>;
 
-/// One site that stands for all of them.
+/// One server that acts as all sites.
 pub(crate) struct StormSite {
     site: Site,
     requests: Times,
 }
 
 impl StormSite {
-    /// Starts it on a free port of loopback.
+    /// Starts the server on a free port of loopback.
     ///
     /// # Errors
-    /// When none is to be had.
+    /// Fails if no port is available.
     pub(crate) fn start() -> Result<Self, Box<dyn Error>> {
         let requests = Times::default();
-        let of_site = Arc::clone(&requests);
+        let for_site = Arc::clone(&requests);
         let site = Site::http(move |path| {
-            let mut requests = of_site.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut requests = for_site.lock().unwrap_or_else(PoisonError::into_inner);
             let times = requests.entry(path.to_owned()).or_default();
             times.push(now_s());
             let count = times.len();
@@ -40,20 +40,20 @@ impl StormSite {
         Ok(Self { site, requests })
     }
 
-    /// The targets of a tracker. Each has a path of its own, so that requests
-    /// can be told apart.
+    /// The targets of a tracker. Each has a different path, so that requests can be matched to
+    /// targets.
     pub(crate) fn targets(&self, tracker: usize) -> Vec<String> {
         let port = self.site.port();
         let url = |index: usize, kind: &str, more: &str| {
             format!("http://{}:{port}/{tracker}/{index}/{kind}{more}", host(index))
         };
-        let one = (0..DOMAINS).map(|index| url(index, KINDS[index % KINDS.len()], ""));
-        // Two targets of one topic, which smart mode has to keep apart.
-        let other = (0..DOMAINS).step_by(7).map(|index| url(index, "flaps", "/b"));
-        one.chain(other).collect()
+        let first = (0..DOMAINS).map(|index| url(index, KINDS[index % KINDS.len()], ""));
+        // Two targets of one topic, which smart mode must keep apart.
+        let second = (0..DOMAINS).step_by(7).map(|index| url(index, "flaps", "/b"));
+        first.chain(second).collect()
     }
 
-    /// When each URL was asked for, in seconds since 1970.
+    /// Request times by URL, in seconds since 1970.
     pub(crate) fn requests(&self) -> BTreeMap<String, Vec<f64>> {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         let url = |path: &String| {
@@ -64,7 +64,7 @@ impl StormSite {
     }
 }
 
-/// A host that is loopback by RFC 6761, without a name server.
+/// A host name that is loopback by RFC 6761, without a name server.
 pub(crate) fn host(index: usize) -> String {
     format!("storm{index:02}.localhost")
 }
@@ -72,7 +72,7 @@ pub(crate) fn host(index: usize) -> String {
 fn steps(path: &str, count: usize) -> Vec<Step> {
     match path.split('/').nth(3) {
         Some("down") => vec![Step::Send(status_response(503))],
-        // Seven good ones, then three bad ones.
+        // Seven successes, then three failures.
         Some("flaps") if count % 10 >= 7 => vec![Step::Send(status_response(503))],
         Some("closes") => vec![],
         _ => vec![Step::Send(status_response(200))],

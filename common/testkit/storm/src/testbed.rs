@@ -1,4 +1,4 @@
-//! The services, the proxies, the sites and the programs of a storm.
+//! Everything that a storm runs on: services, proxies, sites and programs.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -8,48 +8,47 @@ use common::domain::{Domain, TOPIC_PREFIX};
 use kafka_client::{Address, Client, Security, Settings};
 
 use crate::fault_plan::{BROKERS, DOMAINS, FaultPlan, ProgramId};
-use crate::fault_runner::make_topic;
+use crate::fault_runner::create_topic;
 use crate::managed_program::ManagedProgram;
 use crate::storm_site::{StormSite, host};
 use testkit::proxy::{KafkaProxy, PostgresProxy};
 use testkit::services::{OwnSet, Services, connect, fresh_database};
 use testkit::small_disk::SmallDisk;
 
-/// The period in which each target is probed: some 46 results a second.
+/// Probe period: together about 46 results per second.
 const PERIOD_S: u32 = 1;
-/// Above the least bound of a spool, which is 16 MiB.
+/// Larger than the minimum limit of a spool, which is 16 MiB.
 const DISK_MIB: u32 = 24;
-/// A role whose password costs little to check, as it is checked at each cut.
+/// A role with a cheap password hash, because each cut connection authenticates again.
 const ROLE: &str = "storm";
 
-/// All of it. Dropped in this order: programs before what they stand on.
+/// All parts. They are dropped in this order: programs before the services that they use.
 pub(crate) struct StormTestbed {
     programs: Vec<(ProgramId, Mutex<ManagedProgram>)>,
     folder: PathBuf,
-    /// The disk of the first tracker's spool.
+    /// The small file system that holds the first tracker's spool.
     pub(crate) disk: SmallDisk,
-    /// What is probed.
+    /// The sites that the trackers probe.
     pub(crate) sites: StormSite,
-    /// Before Kafka, for all programs.
+    /// The proxy in front of Kafka, used by all programs.
     pub(crate) kafka: KafkaProxy,
-    /// Before PostgreSQL, for both recorders.
+    /// The proxy in front of PostgreSQL, used by both recorders.
     pub(crate) postgres: PostgresProxy,
-    /// The database, reached without the proxy.
+    /// URI of the database, without the proxy.
     pub(crate) database: String,
     /// The domains, in the order of their indexes.
     pub(crate) domains: Vec<Domain>,
-    /// Held by who writes to topics, and by who deletes one: nobody else is to
-    /// make it before it is gone.
+    /// Held while records are written to a topic, and while a topic is deleted: otherwise a write
+    /// could recreate the topic before the deletion is complete.
     pub(crate) writing: Mutex<()>,
-    /// Kafka and PostgreSQL.
     pub(crate) services: OwnSet,
 }
 
 impl StormTestbed {
-    /// Starts everything but the programs.
+    /// Starts everything except the programs.
     ///
     /// # Errors
-    /// When a part can't be started.
+    /// Fails if a part can't be started.
     pub(crate) fn start(
         plan: &FaultPlan,
         programs: &Path,
@@ -78,62 +77,62 @@ impl StormTestbed {
             services,
         };
         testbed.prepare()?;
-        for who in ProgramId::ALL {
-            let running = testbed.program(who, plan, programs, folder)?;
-            testbed.programs.push((who, Mutex::new(running)));
+        for id in ProgramId::ALL {
+            let running = testbed.new_program(id, plan, programs, folder)?;
+            testbed.programs.push((id, Mutex::new(running)));
         }
         Ok(testbed)
     }
 
-    /// Makes the topics and the recorders' role.
+    /// Creates the topics and the recorders' role.
     fn prepare(&mut self) -> Result<(), Box<dyn Error>> {
-        let make = format!(
+        let create_role = format!(
             "set scram_iterations = 1; create role {ROLE} superuser login password '{ROLE}'"
         );
-        connect(&self.services, &self.database)?.batch_execute(&make)?;
+        connect(&self.services, &self.database)?.batch_execute(&create_role)?;
         let mut client = Client::new(self.settings()?);
         for topic in self.topics()? {
-            // Brokers that have just started may take longer than an answer is waited for.
-            make_topic(&mut client, &topic)?;
+            // Brokers that have just started may need longer than one request time-out.
+            create_topic(&mut client, &topic)?;
         }
         Ok(())
     }
 
-    /// The way to Kafka without the proxy.
+    /// Settings to reach Kafka without the proxy.
     ///
     /// # Errors
-    /// When the addresses are none.
+    /// Fails if an address does not parse.
     pub(crate) fn settings(&self) -> Result<Arc<Settings>, Box<dyn Error>> {
         let brokers = Address::parse_list(&self.services.kafka_plain)?;
         let mut settings = Settings::new(brokers, Security::Plain);
-        // What is paused or killed is left alone soon.
+        // Paused or killed brokers time out soon.
         settings.connect_timeout_ms = 2_000;
         settings.request_timeout_ms = 4_000;
         Ok(Arc::new(settings))
     }
 
-    /// The topics' names, in the order of the domains.
+    /// The names of the topics, in the order of the domains.
     ///
     /// # Errors
-    /// When a name is too long.
+    /// Fails if a name is too long.
     pub(crate) fn topics(&self) -> Result<Vec<String>, Box<dyn Error>> {
         let topics = self.domains.iter().map(|domain| domain.topic(TOPIC_PREFIX));
         Ok(topics.collect::<Result<_, _>>()?)
     }
 
-    /// A program, for one who does something to it.
+    /// Locks a program for one fault.
     ///
     /// # Errors
-    /// When there is none such.
-    pub(crate) fn running(
+    /// Fails if there is no such program.
+    pub(crate) fn lock_program(
         &self,
-        who: ProgramId,
+        id: ProgramId,
     ) -> Result<MutexGuard<'_, ManagedProgram>, Box<dyn Error>> {
-        let found = self.programs.iter().find(|(it, _)| *it == who).ok_or("no such program")?;
+        let found = self.programs.iter().find(|(it, _)| *it == id).ok_or("no such program")?;
         Ok(found.1.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The spool of a tracker, as it is seen from here.
+    /// The spool folder of a tracker, as this process can reach it.
     pub(crate) fn spool(&self, tracker: usize) -> PathBuf {
         match tracker {
             0 => self.disk.path_from_host().join("spool"),
@@ -141,16 +140,16 @@ impl StormTestbed {
         }
     }
 
-    fn program(
+    fn new_program(
         &self,
-        who: ProgramId,
+        id: ProgramId,
         plan: &FaultPlan,
         programs: &Path,
         folder: &Path,
     ) -> Result<ManagedProgram, Box<dyn Error>> {
         let mut command = Vec::new();
         let mut variables = vec![("KAFKA", self.kafka.addresses())];
-        let name = match who {
+        let name = match id {
             ProgramId::Tracker(index) => {
                 let spool = match index {
                     0 => {
@@ -160,7 +159,7 @@ impl StormTestbed {
                     _ => folder.join(format!("spool-{}", index + 1)),
                 };
                 variables.extend([
-                    ("LOCATION", who.name()),
+                    ("LOCATION", id.name()),
                     ("WEBSITES", self.sites.targets(index).join(",")),
                     ("PERIOD", PERIOD_S.to_string()),
                     ("TIMEOUT", "5".to_owned()),
@@ -174,18 +173,18 @@ impl StormTestbed {
                 let domain = if plan.any_domain { "*".to_owned() } else { hosts.join(",") };
                 variables.extend([
                     ("DOMAIN", domain),
-                    ("POSTGRES", self.recorders_uri()),
+                    ("POSTGRES", self.recorder_uri()),
                     ("SMART", plan.smart.to_string()),
                 ]);
                 "recorder"
             }
         };
         command.push(programs.join(name).display().to_string());
-        let log = folder.join(format!("{}.log", who.name()));
-        Ok(ManagedProgram::new(who, command, variables, log))
+        let log = folder.join(format!("{}.log", id.name()));
+        Ok(ManagedProgram::new(id, command, variables, log))
     }
 
-    fn recorders_uri(&self) -> String {
+    fn recorder_uri(&self) -> String {
         let base = self.database.split('?').next().unwrap_or_default();
         let name = base.rsplit('/').next().unwrap_or_default();
         format!("postgres://{ROLE}:{ROLE}@{}/{name}?sslmode=disable", self.postgres.address())

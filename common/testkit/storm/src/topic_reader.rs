@@ -1,4 +1,4 @@
-//! Reads all topics while the storm goes on, by a connection of its own.
+//! Reads all topics during the storm, with its own connection.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -12,15 +12,16 @@ use kafka_client::{Client, FetchLimits, FetchPosition, Settings, Uuid};
 
 use crate::observations::{KafkaRecord, TopicIncarnation};
 
-/// How long a fetch waits for records: what is deleted is read soon before.
+/// Limits of a fetch. The wait is short, so that records are read soon before their topic is
+/// deleted.
 const LIMITS: FetchLimits =
     FetchLimits { max_wait_ms: 100, min_bytes: 1, max_bytes: 4 * 1024 * 1024 };
-/// The pause between two fetches, as a machine that is busy has better to do.
+/// Pause between two fetches, to leave time to other processes on a busy machine.
 const PAUSE: Duration = Duration::from_millis(50);
 
 type Topics = BTreeMap<String, Vec<TopicIncarnation>>;
 
-/// The thread that reads, until it is dropped.
+/// The thread that reads. Dropping this ends it.
 #[derive(Debug)]
 pub(crate) struct TopicReader {
     shared: Arc<Shared>,
@@ -40,29 +41,29 @@ impl Shared {
 }
 
 impl TopicReader {
-    /// Begins with these topics.
+    /// Starts to read these topics.
     ///
     /// # Errors
-    /// When no thread is to be had.
+    /// Fails if the thread can't be started.
     pub(crate) fn start(
         settings: Arc<Settings>,
         names: Vec<String>,
     ) -> Result<Self, Box<dyn Error>> {
         let topics = names.into_iter().map(|name| (name, Vec::new())).collect();
         let shared = Arc::new(Shared { ended: AtomicBool::new(false), topics: Mutex::new(topics) });
-        let of_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("topic_reader".to_owned());
-        let thread = thread.spawn(move || read(&of_thread, Client::new(settings)))?;
+        let for_thread = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("topic-reader".to_owned());
+        let thread = thread.spawn(move || read(&for_thread, Client::new(settings)))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// The id of a topic as it was seen last, and the offset that is read next.
+    /// The last known id of a topic, and the offset that is read next.
     pub(crate) fn position(&self, topic: &str) -> Option<(Uuid, i64)> {
         let topics = self.shared.topics();
-        topics.get(topic)?.last().map(|life| (life.id, life.next_offset))
+        topics.get(topic)?.last().map(|incarnation| (incarnation.id, incarnation.next_offset))
     }
 
-    /// All that was read.
+    /// Everything that was read.
     pub(crate) fn topics(&self) -> BTreeMap<String, Vec<TopicIncarnation>> {
         self.shared.topics().clone()
     }
@@ -79,17 +80,19 @@ impl Drop for TopicReader {
 
 fn read(shared: &Shared, mut client: Client) {
     let names: Vec<String> = shared.topics().keys().cloned().collect();
-    let mut look = true;
+    let mut lookup_needed = true;
     while !shared.ended.load(Ordering::Acquire) {
-        if look {
-            look = !find(shared, &mut client, &names);
+        if lookup_needed {
+            lookup_needed = !look_up_ids(shared, &mut client, &names);
         }
-        let wanted: Vec<(String, Uuid, i64)> = {
+        let positions_by_topic: Vec<(String, Uuid, i64)> = {
             let topics = shared.topics();
-            let last = topics.iter().filter_map(|(name, lives)| Some((name, lives.last()?)));
-            last.map(|(name, life)| (name.clone(), life.id, life.next_offset)).collect()
+            let last =
+                topics.iter().filter_map(|(name, incarnations)| Some((name, incarnations.last()?)));
+            last.map(|(name, incarnation)| (name.clone(), incarnation.id, incarnation.next_offset))
+                .collect()
         };
-        let positions: Vec<_> = wanted
+        let positions: Vec<_> = positions_by_topic
             .iter()
             .map(|(topic, topic_id, offset)| FetchPosition {
                 topic,
@@ -100,23 +103,27 @@ fn read(shared: &Shared, mut client: Client) {
             .collect();
         let fetched = client.fetch_partitions(&positions, &LIMITS);
         let mut topics = shared.topics();
-        for ((name, id, _), fetched) in wanted.iter().zip(fetched) {
-            let life = topics.get_mut(name).and_then(|lives| lives.last_mut());
-            let Some(life) = life.filter(|life| life.id == *id) else { continue };
+        for ((name, id, _), fetched) in positions_by_topic.iter().zip(fetched) {
+            let incarnation = topics.get_mut(name).and_then(|incarnations| incarnations.last_mut());
+            let Some(incarnation) = incarnation.filter(|incarnation| incarnation.id == *id) else {
+                continue;
+            };
             match fetched {
                 Ok(fetched) => {
-                    life.next_offset = fetched.next_offset;
-                    life.records.extend(fetched.records.into_iter().map(|record| KafkaRecord {
-                        offset: record.offset,
-                        ended: Ended::from_headers(&record.headers).unwrap_or_default(),
-                        identity: Identity::from_headers(&record.headers).ok().flatten(),
-                        value: record.value.map(Vec::from).unwrap_or_default(),
+                    incarnation.next_offset = fetched.next_offset;
+                    incarnation.records.extend(fetched.records.into_iter().map(|record| {
+                        KafkaRecord {
+                            offset: record.offset,
+                            ended: Ended::from_headers(&record.headers).unwrap_or_default(),
+                            identity: Identity::from_headers(&record.headers).ok().flatten(),
+                            value: record.value.map(Vec::from).unwrap_or_default(),
+                        }
                     }));
                 }
-                // A broker that is away, or a topic made again.
+                // A broker is unreachable, or the topic was recreated.
                 Err(error) => {
-                    log::debug!("topic_reader: {name}: {error}");
-                    look = true;
+                    log::debug!("topic reader: {name}: {error}");
+                    lookup_needed = true;
                 }
             }
         }
@@ -125,18 +132,18 @@ fn read(shared: &Shared, mut client: Client) {
     }
 }
 
-/// Looks for the topics' ids; true when each is there.
-fn find(shared: &Shared, client: &mut Client, names: &[String]) -> bool {
-    let Ok(found) = client.topics(names) else { return false };
+/// Looks up the topic ids. Returns true if every topic exists.
+fn look_up_ids(shared: &Shared, client: &mut Client, names: &[String]) -> bool {
+    let Ok(metadata) = client.topics(names) else { return false };
     let mut topics = shared.topics();
-    let mut there = 0;
-    for topic in found.iter().filter(|topic| topic.error.is_none()) {
-        let Some(lives) = topics.get_mut(&topic.name) else { continue };
-        there += 1;
-        // A broker that lags behind may still tell of an earlier one.
-        if lives.iter().all(|life| life.id != topic.id) {
-            lives.push(TopicIncarnation { id: topic.id, ..TopicIncarnation::default() });
+    let mut existing = 0;
+    for topic in metadata.iter().filter(|topic| topic.error.is_none()) {
+        let Some(incarnations) = topics.get_mut(&topic.name) else { continue };
+        existing += 1;
+        // A broker with stale metadata may still return the id of an earlier incarnation.
+        if incarnations.iter().all(|incarnation| incarnation.id != topic.id) {
+            incarnations.push(TopicIncarnation { id: topic.id, ..TopicIncarnation::default() });
         }
     }
-    there == names.len()
+    existing == names.len()
 }

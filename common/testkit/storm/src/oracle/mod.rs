@@ -1,9 +1,9 @@
-//! Judges one topic: every result is one row, or part of one merged row, or in
-//! quarantine, or in a gap; exactly once, and in order. Pure.
+//! Checks one topic: every result is one row, or part of one merged row, or in quarantine, or in
+//! a gap, exactly once and in order. Pure functions.
 //!
-//! What the recorder should have written follows from what was in Kafka: it
-//! read everything but what gaps of offsets name, of each run what it had not
-//! read before, and the numbers between are gaps.
+//! What the recorder must have written follows from what was in Kafka. It reads every record
+//! outside the gaps of offsets. Of each run it records every sequence number above the highest
+//! recorded one. The sequence numbers in between are gaps.
 
 mod rows;
 
@@ -14,29 +14,27 @@ use kafka_client::Uuid;
 
 use crate::observations::{KafkaRecord, StoredGap, TopicObservations};
 
-/// What it comes to, in numbers.
+/// The number of results by their outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ResultCounts {
-    /// Numbers given, and records without one.
-    pub(crate) given: u64,
-    /// Rows.
+    /// Sequence numbers issued, plus records without a sequence number.
+    pub(crate) issued: u64,
     pub(crate) rows: u64,
-    /// Results that are part of a row that another one began.
+    /// Results merged into a row that an earlier result began.
     pub(crate) merged: u64,
-    /// Results in quarantine.
     pub(crate) quarantined: u64,
-    /// Numbers that never came, by the gaps.
+    /// Sequence numbers that never arrived, by the gaps.
     pub(crate) missing: u64,
-    /// Results that were read by nobody, in gaps of offsets.
+    /// Results that the recorder never read, in gaps of offsets.
     pub(crate) unread: u64,
-    /// Copies in Kafka that are not in the database.
+    /// Duplicates in Kafka that are not in the database.
     pub(crate) dropped: u64,
 }
 
 impl ResultCounts {
-    /// The sum of two.
+    /// Adds the counts of another topic.
     pub(crate) fn add(&mut self, other: Self) {
-        self.given += other.given;
+        self.issued += other.issued;
         self.rows += other.rows;
         self.merged += other.merged;
         self.quarantined += other.quarantined;
@@ -45,264 +43,267 @@ impl ResultCounts {
         self.dropped += other.dropped;
     }
 
-    /// Whether what was given is what became of it.
+    /// Whether every issued result has exactly one outcome.
     pub(crate) fn balances(&self) -> bool {
-        let became =
+        let outcomes =
             [self.rows, self.merged, self.quarantined, self.missing, self.unread].iter().sum();
-        self.given == became
+        self.issued == outcomes
     }
 }
 
-/// A record that was recorded, and where it was.
+/// A record that the recorder must have recorded, and the incarnation (by index) that it was in.
 #[derive(Debug, Clone, Copy)]
 struct RecordedResult<'a> {
-    life: usize,
+    incarnation: usize,
     record: &'a KafkaRecord,
 }
 
-/// A judgement: the account, and what is wrong in words.
+/// The outcome of the check of one topic.
 #[derive(Debug, Default)]
 pub(crate) struct OracleReport {
-    /// In numbers.
-    pub(crate) account: ResultCounts,
-    /// Each thing that is not as it should be.
-    pub(crate) wrong: Vec<String>,
-    /// What never came of each run.
+    /// Results by outcome.
+    pub(crate) counts: ResultCounts,
+    /// Descriptions of everything that is not as required.
+    pub(crate) errors: Vec<String>,
+    /// The sequence numbers of each run that never arrived.
     pub(crate) missing: HashMap<Uuid, MissingSequences>,
 }
 
-/// Numbers of a run that never came.
+/// The sequence numbers of a run that never arrived.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct MissingSequences {
-    /// From where the run says that it probes.
-    pub(crate) from: String,
-    /// How many of them others came after.
-    pub(crate) inner: u64,
-    /// How many of them are its last.
+    /// The location of the run's tracker.
+    pub(crate) location: String,
+    /// Number of missing sequence numbers below a recorded one.
+    pub(crate) followed: u64,
+    /// Number of missing sequence numbers at the end of the run.
     pub(crate) at_end: u64,
 }
 
-/// Judges a topic.
-pub(crate) fn judge(observed: &TopicObservations, smart: bool) -> OracleReport {
-    let mut judgement = OracleReport::default();
-    let reading = ExpectedReads::of(observed, &mut judgement);
-    rows::judge(observed, &reading, smart, &mut judgement);
-    judge_numbers(observed, &reading, &mut judgement);
-    judge_position(observed, &mut judgement);
-    let account = &judgement.account;
-    if !account.balances() && judgement.wrong.is_empty() {
-        judgement.wrong.push(format!("{}: does not balance: {account:?}", observed.topic));
+/// Checks one topic.
+pub(crate) fn check_topic(observed: &TopicObservations, smart: bool) -> OracleReport {
+    let mut report = OracleReport::default();
+    let reads = ExpectedReads::compute(observed, &mut report);
+    rows::check_rows(observed, &reads, smart, &mut report);
+    check_sequences(observed, &reads, &mut report);
+    check_position(observed, &mut report);
+    let counts = &report.counts;
+    if !counts.balances() && report.errors.is_empty() {
+        report.errors.push(format!("{}: the counts do not add up: {counts:?}", observed.topic));
     }
-    judgement
+    report
 }
 
-/// What a recorder that works makes of what was in Kafka.
+/// What a correct recorder reads and records, given what was in Kafka.
 #[derive(Debug, Default)]
 struct ExpectedReads<'a> {
     recorded: Vec<RecordedResult<'a>>,
-    /// The number after the highest recorded.
+    /// For each run, the sequence number after the highest recorded or reported one.
     next: HashMap<Uuid, i64>,
-    /// The number after the highest that records which were never read have, or
-    /// tell of. Those from the highest recorded on are nobody's to miss.
+    /// For each run, the sequence number after the highest one that unread records carry or
+    /// report. No gap is required for the sequence numbers from `next` up to here: the recorder
+    /// can't know of them.
     next_unread: HashMap<Uuid, i64>,
 }
 
 impl<'a> ExpectedReads<'a> {
-    fn of(observed: &'a TopicObservations, judgement: &mut OracleReport) -> Self {
-        let mut reading = Self::default();
+    fn compute(observed: &'a TopicObservations, report: &mut OracleReport) -> Self {
+        let mut reads = Self::default();
         let mut seen = HashSet::new();
-        for (index, life) in observed.lives.iter().enumerate() {
-            // One that was followed by another was read up to its gap, or not at all.
-            let is_last = index + 1 == observed.lives.len();
+        for (index, incarnation) in observed.incarnations.iter().enumerate() {
+            // An incarnation that is not the last was read up to its gap. Without a gap it was
+            // not read at all.
+            let is_last = index + 1 == observed.incarnations.len();
             let was_read = is_last || observed.gaps.iter().any(|gap| {
-                matches!(gap, StoredGap::Offsets { topic_id, to: None, .. } if *topic_id == life.id)
+                matches!(gap, StoredGap::Offsets { topic_id, to: None, .. } if *topic_id == incarnation.id)
             });
-            for record in &life.records {
+            for record in &incarnation.records {
                 let in_gap = observed.gaps.iter().any(|gap| match gap {
                     StoredGap::Offsets { topic_id, from, to } => {
-                        *topic_id == life.id
+                        *topic_id == incarnation.id
                             && *from <= record.offset
                             && to.is_none_or(|to| record.offset < to)
                     }
                     StoredGap::Sequence { .. } => false,
                 });
                 if in_gap || !was_read {
-                    let told = record.ended.iter().map(|ended| (ended.run, ended.count));
-                    let own = record.identity.map(|known| (known.run, known.sequence + 1));
-                    for (run, count) in told.chain(own) {
-                        let next = reading.next_unread.entry(run).or_insert(0);
+                    let reported = record.ended.iter().map(|ended| (ended.run, ended.count));
+                    let own = record.identity.map(|identity| (identity.run, identity.sequence + 1));
+                    for (run, count) in reported.chain(own) {
+                        let next = reads.next_unread.entry(run).or_insert(0);
                         *next = count.max(*next);
                     }
                     if own.is_none() {
-                        judgement.account.unread += 1;
-                        judgement.account.given += 1;
+                        report.counts.unread += 1;
+                        report.counts.issued += 1;
                     }
                     continue;
                 }
                 for ended in &record.ended {
-                    let next = reading.next.entry(ended.run).or_insert(0);
+                    let next = reads.next.entry(ended.run).or_insert(0);
                     *next = ended.count.max(*next);
                 }
-                let Some(known) = record.identity else {
-                    judgement.account.given += 1;
-                    reading.recorded.push(RecordedResult { life: index, record });
+                let Some(identity) = record.identity else {
+                    report.counts.issued += 1;
+                    reads.recorded.push(RecordedResult { incarnation: index, record });
                     continue;
                 };
-                let next = reading.next.entry(known.run).or_insert(0);
-                if known.sequence >= *next {
-                    *next = known.sequence + 1;
-                    seen.insert((known.run, known.sequence));
-                    reading.recorded.push(RecordedResult { life: index, record });
+                let next = reads.next.entry(identity.run).or_insert(0);
+                if identity.sequence >= *next {
+                    *next = identity.sequence + 1;
+                    seen.insert((identity.run, identity.sequence));
+                    reads.recorded.push(RecordedResult { incarnation: index, record });
                     continue;
                 }
-                judgement.account.dropped += 1;
-                if !seen.contains(&(known.run, known.sequence)) {
-                    judgement.wrong.push(format!(
-                        "{}: run {} number {}: came at offset {} of {}, after a later one, and is \
+                report.counts.dropped += 1;
+                if !seen.contains(&(identity.run, identity.sequence)) {
+                    report.errors.push(format!(
+                        "{}: run {} sequence {}: arrived at offset {} of {} after a higher one, and is \
                          lost",
-                        observed.topic, known.run, known.sequence, record.offset, life.id
+                        observed.topic, identity.run, identity.sequence, record.offset, incarnation.id
                     ));
                 }
             }
         }
-        reading
+        reads
     }
 }
 
-/// Every number up to the highest is recorded or in one gap.
-fn judge_numbers(
+/// Checks that every sequence number up to the highest is recorded or in exactly one gap.
+fn check_sequences(
     observed: &TopicObservations,
-    reading: &ExpectedReads<'_>,
-    judgement: &mut OracleReport,
+    reads: &ExpectedReads<'_>,
+    report: &mut OracleReport,
 ) {
     let topic = &observed.topic;
     let mut recorded: HashMap<Uuid, BTreeSet<i64>> = HashMap::new();
-    let mut location: HashMap<Uuid, String> = HashMap::new();
-    for RecordedResult { record, .. } in &reading.recorded {
-        let Some(known) = record.identity else { continue };
-        recorded.entry(known.run).or_default().insert(known.sequence);
+    let mut locations: HashMap<Uuid, String> = HashMap::new();
+    for RecordedResult { record, .. } in &reads.recorded {
+        let Some(identity) = record.identity else { continue };
+        recorded.entry(identity.run).or_default().insert(identity.sequence);
         if let Ok(decoded) = Record::decode(&record.value) {
-            location.entry(known.run).or_insert(decoded.from);
+            locations.entry(identity.run).or_insert(decoded.from);
         }
     }
-    for (run, highest) in highest_given(observed) {
-        let numbers = recorded.get(&run);
+    for (run, highest) in highest_issued(observed) {
+        let sequences = recorded.get(&run);
         let mut covered: BTreeMap<i64, u32> = BTreeMap::new();
         for gap in &observed.gaps {
             if let StoredGap::Sequence { run: of, from, to } = gap
                 && *of == run
             {
-                (*from..*to).for_each(|number| *covered.entry(number).or_default() += 1);
+                (*from..*to).for_each(|sequence| *covered.entry(sequence).or_default() += 1);
             }
         }
-        let was_told_unread = was_told_unread(observed, run, &location);
+        let end_report_may_be_deleted = end_report_may_be_deleted(observed, run, &locations);
         let mut missing = MissingSequences::default();
-        for number in 0..=highest {
-            judgement.account.given += 1;
-            let is_recorded = numbers.is_some_and(|it| it.contains(&number));
-            let gaps = covered.get(&number).copied().unwrap_or(0);
+        for sequence in 0..=highest {
+            report.counts.issued += 1;
+            let is_recorded = sequences.is_some_and(|it| it.contains(&sequence));
+            let gaps = covered.get(&sequence).copied().unwrap_or(0);
             match (is_recorded, gaps) {
-                (true, 0) => missing.inner += std::mem::take(&mut missing.at_end),
+                (true, 0) => missing.followed += std::mem::take(&mut missing.at_end),
                 (false, 1) => {
                     missing.at_end += 1;
-                    judgement.account.missing += 1;
+                    report.counts.missing += 1;
                 }
                 (false, 0)
-                    if number >= reading.next.get(&run).copied().unwrap_or(0)
-                        && (was_told_unread
-                            || reading
+                    if sequence >= reads.next.get(&run).copied().unwrap_or(0)
+                        && (end_report_may_be_deleted
+                            || reads
                                 .next_unread
                                 .get(&run)
-                                .is_some_and(|next| number < *next)) =>
+                                .is_some_and(|next| sequence < *next)) =>
                 {
-                    judgement.account.unread += 1;
+                    report.counts.unread += 1;
                 }
-                (false, 0) => judgement.wrong.push(format!(
-                    "{topic}: run {run} number {number}: neither recorded nor in a gap, and \
-                     {highest} was given"
+                (false, 0) => report.errors.push(format!(
+                    "{topic}: run {run} sequence {sequence}: neither recorded nor in a gap, and \
+                     {highest} was issued"
                 )),
-                _ => judgement.wrong.push(format!(
-                    "{topic}: run {run} number {number}: in {gaps} gaps, recorded: {is_recorded}"
+                _ => report.errors.push(format!(
+                    "{topic}: run {run} sequence {sequence}: in {gaps} gaps, recorded: {is_recorded}"
                 )),
             }
         }
         if missing != MissingSequences::default() {
-            missing.from = location.get(&run).cloned().unwrap_or_default();
-            judgement.missing.insert(run, missing);
+            missing.location = locations.get(&run).cloned().unwrap_or_default();
+            report.missing.insert(run, missing);
         }
-        // What a run lost at its end may be known too: no number comes after those.
-        let told = observed.gaps.iter().filter_map(|gap| match gap {
+        // Sequence numbers at the end of a run can be known as missing from the `ended` header of
+        // another run.
+        let reported = observed.gaps.iter().filter_map(|gap| match gap {
             StoredGap::Sequence { run: of, to, .. } if *of == run => Some(to),
             _ => None,
         });
-        let next = told.chain(reading.next.get(&run)).max();
-        let mark = observed.marks.get(&run);
-        if mark != next {
-            judgement
-                .wrong
-                .push(format!("{topic}: run {run}: the mark is {mark:?}, expected {next:?}"));
+        let next = reported.chain(reads.next.get(&run)).max();
+        let stored = observed.next_sequences.get(&run);
+        if stored != next {
+            report.errors.push(format!(
+                "{topic}: run {run}: availability_mark has {stored:?}, expected {next:?}"
+            ));
         }
     }
 }
 
-/// Whether what told of a run's end may have been deleted before anybody read it, the
-/// tap neither: the first records of a later run of the same tracker were, by a topic
-/// that was.
-fn was_told_unread(
+/// Whether the records that reported the end of this run may have been deleted with their topic
+/// before the recorder and the topic reader read them. Only the first records of a later run of
+/// the same tracker report it.
+fn end_report_may_be_deleted(
     observed: &TopicObservations,
     run: Uuid,
-    location: &HashMap<Uuid, String>,
+    locations: &HashMap<Uuid, String>,
 ) -> bool {
-    let last = observed.lives.last().map(|life| life.id);
+    let last = observed.incarnations.last().map(|incarnation| incarnation.id);
     let was_deleted = observed.gaps.iter().any(|gap| {
         matches!(gap, StoredGap::Offsets { topic_id, to: None, .. } if Some(*topic_id) != last)
     });
-    let own = location.get(&run);
+    let own = locations.get(&run);
     was_deleted
         && observed.gaps.iter().any(|gap| match gap {
             StoredGap::Sequence { run: other, from: 0, .. } => {
-                *other != run && own.is_none_or(|own| location.get(other) == Some(own))
+                *other != run && own.is_none_or(|own| locations.get(other) == Some(own))
             }
             _ => false,
         })
 }
 
-/// The highest number that each run gave: as its spool tells, or, of one without,
-/// the highest seen in Kafka or in a gap.
-fn highest_given(observed: &TopicObservations) -> BTreeMap<Uuid, i64> {
-    let records = observed.lives.iter().flat_map(|life| &life.records);
+/// The highest sequence number that each run issued: from the tracker's spool if it is there,
+/// else the highest one seen in Kafka or in a gap.
+fn highest_issued(observed: &TopicObservations) -> BTreeMap<Uuid, i64> {
+    let records = observed.incarnations.iter().flat_map(|incarnation| &incarnation.records);
     let seen = records.filter_map(|record| record.identity).map(|it| (it.run, it.sequence));
     let gaps = observed.gaps.iter().filter_map(|gap| match gap {
         StoredGap::Sequence { run, to, .. } => Some((*run, to - 1)),
         StoredGap::Offsets { .. } => None,
     });
     let mut highest = BTreeMap::new();
-    let given = observed.given.iter().map(|(run, count)| (*run, count - 1));
-    for (run, number) in seen.chain(gaps).chain(given) {
-        let entry = highest.entry(run).or_insert(number);
-        *entry = number.max(*entry);
+    let from_spools = observed.issued_counts.iter().map(|(run, count)| (*run, count - 1));
+    for (run, sequence) in seen.chain(gaps).chain(from_spools) {
+        let entry = highest.entry(run).or_insert(sequence);
+        *entry = sequence.max(*entry);
     }
     highest
 }
 
-/// All that is in the log was read, by the tap and by the recorder.
-fn judge_position(observed: &TopicObservations, judgement: &mut OracleReport) {
+/// Checks that the recorder and the topic reader read the log to its end.
+fn check_position(observed: &TopicObservations, report: &mut OracleReport) {
     let topic = &observed.topic;
-    let Some(life) = observed.lives.last() else {
-        judgement.wrong.push(format!("{topic}: was never there"));
+    let Some(incarnation) = observed.incarnations.last() else {
+        report.errors.push(format!("{topic}: the topic was never found"));
         return;
     };
-    let end = Some((life.id, observed.log_end));
+    let end = Some((incarnation.id, observed.log_end));
     if observed.position != end {
-        judgement.wrong.push(format!(
-            "{topic}: the position is {:?}, and the log ends at {end:?}",
+        report.errors.push(format!(
+            "{topic}: the position is {:?}, but the log ends at {end:?}",
             observed.position
         ));
     }
-    if life.next_offset != observed.log_end {
-        judgement.wrong.push(format!(
-            "{topic}: the topic_reader read up to {}, and the log ends at {}",
-            life.next_offset, observed.log_end
+    if incarnation.next_offset != observed.log_end {
+        report.errors.push(format!(
+            "{topic}: the topic reader read up to {}, but the log ends at {}",
+            incarnation.next_offset, observed.log_end
         ));
     }
 }

@@ -1,12 +1,12 @@
 use common::identity::{Ended, Identity};
 use common::record::{Extra, Status};
 
-use super::rows::columns;
+use super::rows::required_columns;
 use super::*;
 use crate::observations::{QuarantinedRecord, StoredRow, TopicIncarnation};
 
-const LIFE: Uuid = Uuid::from_u128(1);
-const NEXT_LIFE: Uuid = Uuid::from_u128(2);
+const INCARNATION: Uuid = Uuid::from_u128(1);
+const NEXT_INCARNATION: Uuid = Uuid::from_u128(2);
 const RUN: Uuid = Uuid::from_u128(3);
 
 fn value(second: i64, healthy: bool) -> Vec<u8> {
@@ -25,17 +25,17 @@ fn value(second: i64, healthy: bool) -> Vec<u8> {
     .encode()
 }
 
-fn kafka_record(offset: i64, number: i64, healthy: bool) -> KafkaRecord {
-    let identity = Some(Identity { run: RUN, sequence: number });
-    KafkaRecord { offset, identity, ended: Vec::new(), value: value(100 + number, healthy) }
+fn kafka_record(offset: i64, sequence: i64, healthy: bool) -> KafkaRecord {
+    let identity = Some(Identity { run: RUN, sequence: sequence });
+    KafkaRecord { offset, identity, ended: Vec::new(), value: value(100 + sequence, healthy) }
 }
 
 fn stored(id: i64, record: &KafkaRecord) -> StoredRow {
-    StoredRow { id, columns: columns(record).unwrap() }
+    StoredRow { id, columns: required_columns(record).unwrap() }
 }
 
-/// Numbers 0 to 3 as they should be: each a row, but for a broken one, and the
-/// second twice in the log.
+/// Sequence numbers 0 to 3, correctly recorded: each is a row, except an invalid record in
+/// quarantine. Sequence number 1 is twice in the log.
 fn good() -> TopicObservations {
     let broken = KafkaRecord { value: vec![0xc1], ..kafka_record(3, 2, true) };
     let records = vec![
@@ -47,18 +47,18 @@ fn good() -> TopicObservations {
     ];
     TopicObservations {
         topic: "t".to_owned(),
-        given: HashMap::new(),
+        issued_counts: HashMap::new(),
         log_end: 5,
         rows: vec![stored(1, &records[0]), stored(2, &records[1]), stored(3, &records[4])],
-        quarantined: vec![QuarantinedRecord { topic_id: LIFE, offset: 3, bytes: vec![0xc1] }],
+        quarantine: vec![QuarantinedRecord { topic_id: INCARNATION, offset: 3, bytes: vec![0xc1] }],
         gaps: Vec::new(),
-        marks: HashMap::from([(RUN, 4)]),
-        position: Some((LIFE, 5)),
-        lives: vec![TopicIncarnation { id: LIFE, records, next_offset: 5 }],
+        next_sequences: HashMap::from([(RUN, 4)]),
+        position: Some((INCARNATION, 5)),
+        incarnations: vec![TopicIncarnation { id: INCARNATION, records, next_offset: 5 }],
     }
 }
 
-/// The same in smart mode: the first two are one row.
+/// The same in smart mode: the first two results are one row.
 fn smart() -> TopicObservations {
     let mut observed = good();
     let second = observed.rows.remove(1);
@@ -68,31 +68,32 @@ fn smart() -> TopicObservations {
     observed
 }
 
-/// A healthy record with more to say.
-fn saying(offset: i64, number: i64, extra: Extra) -> KafkaRecord {
-    let plain = kafka_record(offset, number, true);
+/// A healthy record with these additional columns.
+fn record_with_extra(offset: i64, sequence: i64, extra: Extra) -> KafkaRecord {
+    let plain = kafka_record(offset, sequence, true);
     let record = Record::decode(&plain.value).unwrap();
     KafkaRecord { value: Record { extra, ..record }.encode(), ..plain }
 }
 
-/// The first two of [`smart`], the second of which says something: whether they
-/// may then be one row.
+/// Whether the first two results of [`smart`] may be one row, if the second one has these
+/// columns.
 fn may_share(extra: Extra) -> bool {
     let (mut apart, mut one) = (good(), smart());
     for observed in [&mut apart, &mut one] {
         for offset in [1, 2] {
-            observed.lives[0].records[offset] = saying(offset as i64, 1, extra.clone());
+            observed.incarnations[0].records[offset] =
+                record_with_extra(offset as i64, 1, extra.clone());
         }
     }
-    apart.rows[1] = stored(2, &apart.lives[0].records[1]);
+    apart.rows[1] = stored(2, &apart.incarnations[0].records[1]);
     one.rows[0].columns.extra.slot = extra.slot;
-    let (apart, one) = (judge(&apart, true).wrong, judge(&one, true).wrong);
+    let (apart, one) = (check_topic(&apart, true).errors, check_topic(&one, true).errors);
     assert_ne!(apart.is_empty(), one.is_empty(), "{apart:#?} {one:#?}");
     one.is_empty()
 }
 
 #[test]
-fn what_is_to_be_seen_shares_no_row() {
+fn results_with_visible_properties_share_no_row() {
     let extra = Extra::default;
     assert!(may_share(extra()));
     assert!(may_share(Extra { healthy: Some(true), attempts: Some(1), slot: Some(4), ..extra() }));
@@ -112,223 +113,226 @@ fn what_is_to_be_seen_shares_no_row() {
 }
 
 #[track_caller]
-fn expect_wrong(observed: &TopicObservations, smart: bool, words: &str) {
-    let wrong = judge(observed, smart).wrong;
-    assert!(wrong.iter().any(|it| it.contains(words)), "{wrong:#?}");
+fn expect_error(observed: &TopicObservations, smart: bool, text: &str) {
+    let errors = check_topic(observed, smart).errors;
+    assert!(errors.iter().any(|it| it.contains(text)), "{errors:#?}");
 }
 
 #[test]
-fn what_is_right_balances() {
-    let judgement = judge(&good(), false);
-    assert_eq!(judgement.wrong, [""; 0]);
-    let account =
-        ResultCounts { given: 4, rows: 3, quarantined: 1, dropped: 1, ..ResultCounts::default() };
-    assert_eq!(judgement.account, account);
-    assert!(account.balances());
-    let judgement = judge(&smart(), true);
-    assert_eq!(judgement.wrong, [""; 0]);
-    assert_eq!(judgement.account, ResultCounts { rows: 2, merged: 1, ..account });
+fn correct_observations_pass() {
+    let report = check_topic(&good(), false);
+    assert_eq!(report.errors, [""; 0]);
+    let counts =
+        ResultCounts { issued: 4, rows: 3, quarantined: 1, dropped: 1, ..ResultCounts::default() };
+    assert_eq!(report.counts, counts);
+    assert!(counts.balances());
+    let report = check_topic(&smart(), true);
+    assert_eq!(report.errors, [""; 0]);
+    assert_eq!(report.counts, ResultCounts { rows: 2, merged: 1, ..counts });
 }
 
 #[test]
-fn a_row_is_missing() {
+fn a_missing_row_is_reported() {
     let mut observed = good();
     observed.rows.remove(1);
-    expect_wrong(&observed, false, "no row for offset 1");
+    expect_error(&observed, false, "no row for offset 1");
     let mut observed = smart();
     observed.rows.remove(1);
-    expect_wrong(&observed, true, "no row for offset 4");
+    expect_error(&observed, true, "no row for offset 4");
 }
 
 #[test]
-fn a_row_is_there_twice() {
+fn an_extra_row_is_reported() {
     let mut observed = good();
     observed.rows.push(StoredRow { id: 9, ..observed.rows[0].clone() });
-    expect_wrong(&observed, false, "a second row of the same");
-    // The copy of number 1, at its own offset.
+    expect_error(&observed, false, "a duplicate row");
+    // The duplicate of sequence number 1, at its own offset.
     let mut observed = good();
-    observed.rows.insert(2, StoredRow { id: 9, ..stored(9, &observed.lives[0].records[2]) });
-    expect_wrong(&observed, false, "a row too many");
+    observed.rows.insert(2, StoredRow { id: 9, ..stored(9, &observed.incarnations[0].records[2]) });
+    expect_error(&observed, false, "an extra row");
     let mut observed = smart();
-    observed.rows.insert(1, stored(2, &observed.lives[0].records[1]));
-    expect_wrong(&observed, true, "a row too many");
-    // Not merged, and nothing lost.
-    expect_wrong(&good(), true, "a row too many");
+    observed.rows.insert(1, stored(2, &observed.incarnations[0].records[1]));
+    expect_error(&observed, true, "an extra row");
+    // Rows that are not merged. Nothing is lost.
+    expect_error(&good(), true, "an extra row");
     let mut observed = good();
-    observed.quarantined.push(observed.quarantined[0].clone());
-    expect_wrong(&observed, false, "no broken record");
+    observed.quarantine.push(observed.quarantine[0].clone());
+    expect_error(&observed, false, "but is not an invalid record");
 }
 
 #[test]
-fn a_row_holds_something_else() {
+fn wrong_columns_are_reported() {
     let mut observed = good();
     observed.rows[0].columns.response = 7;
-    expect_wrong(&observed, false, "no row for offset 0");
+    expect_error(&observed, false, "no row for offset 0");
     let mut observed = good();
-    observed.quarantined[0].bytes.push(0);
-    expect_wrong(&observed, false, "not in quarantine");
+    observed.quarantine[0].bytes.push(0);
+    expect_error(&observed, false, "not in quarantine");
     let mut observed = good();
     observed.rows[0].columns.extra.total_us = Some(1);
-    expect_wrong(&observed, false, "no row for offset 0");
-    // It stands for more than it says.
+    expect_error(&observed, false, "no row for offset 0");
+    // The row stands for more results than its column says.
     let mut observed = smart();
     observed.rows[0].columns.results = 1;
-    expect_wrong(&observed, true, "no row for offset 1");
-    // A row that was merged into stands too early.
+    expect_error(&observed, true, "no row for offset 1");
+    // The time of a merged row is too early.
     let mut observed = smart();
     observed.rows[0].columns.event_time -= 1;
-    expect_wrong(&observed, true, "no row for offset 1");
+    expect_error(&observed, true, "no row for offset 1");
 }
 
 #[test]
-fn rows_are_out_of_order() {
+fn rows_out_of_order_are_reported() {
     let mut observed = good();
     observed.rows[0].id = 7;
-    expect_wrong(&observed, false, "out of order");
+    expect_error(&observed, false, "out of order");
 }
 
 #[test]
-fn a_hole_is_silent() {
+fn a_missing_sequence_without_a_gap_is_reported() {
     let mut observed = good();
-    observed.lives[0].records.remove(4);
-    observed.lives[0].records.push(kafka_record(4, 5, false));
-    observed.rows[2] = stored(3, &observed.lives[0].records[4]);
-    observed.marks.insert(RUN, 6);
-    expect_wrong(&observed, false, "number 3: neither recorded nor in a gap");
+    observed.incarnations[0].records.remove(4);
+    observed.incarnations[0].records.push(kafka_record(4, 5, false));
+    observed.rows[2] = stored(3, &observed.incarnations[0].records[4]);
+    observed.next_sequences.insert(RUN, 6);
+    expect_error(&observed, false, "sequence 3: neither recorded nor in a gap");
     observed.gaps.push(StoredGap::Sequence { run: RUN, from: 3, to: 5 });
-    let judgement = judge(&observed, false);
-    assert_eq!(judgement.wrong, [""; 0]);
-    assert_eq!(judgement.account.missing, 2);
+    let report = check_topic(&observed, false);
+    assert_eq!(report.errors, [""; 0]);
+    assert_eq!(report.counts.missing, 2);
     assert_eq!(
-        judgement.missing[&RUN],
-        MissingSequences { from: "here".to_owned(), inner: 2, at_end: 0 }
+        report.missing[&RUN],
+        MissingSequences { location: "here".to_owned(), followed: 2, at_end: 0 }
     );
-    // What a run lost at its end, as another run told of it.
+    // Sequence numbers lost at the end of a run, as another run reported them.
     let mut at_end = observed.clone();
     at_end.gaps.push(StoredGap::Sequence { run: RUN, from: 6, to: 9 });
-    expect_wrong(&at_end, false, "the mark is Some(6)");
-    at_end.marks.insert(RUN, 9);
-    let judgement = judge(&at_end, false);
-    assert_eq!(judgement.wrong, [""; 0]);
+    expect_error(&at_end, false, "availability_mark has Some(6)");
+    at_end.next_sequences.insert(RUN, 9);
+    let report = check_topic(&at_end, false);
+    assert_eq!(report.errors, [""; 0]);
     assert_eq!(
-        judgement.missing[&RUN],
-        MissingSequences { from: "here".to_owned(), inner: 2, at_end: 3 }
+        report.missing[&RUN],
+        MissingSequences { location: "here".to_owned(), followed: 2, at_end: 3 }
     );
     observed.gaps.push(StoredGap::Sequence { run: RUN, from: 4, to: 5 });
-    expect_wrong(&observed, false, "number 4: in 2 gaps");
+    expect_error(&observed, false, "sequence 4: in 2 gaps");
 }
 
 #[test]
-fn a_hole_at_the_end_of_a_run_is_silent() {
+fn a_missing_sequence_at_the_end_of_a_run_is_reported() {
     let mut observed = good();
-    observed.given.insert(RUN, 4);
-    assert_eq!(judge(&observed, false).wrong, [""; 0]);
-    observed.given.insert(RUN, 6);
-    expect_wrong(&observed, false, "number 4: neither recorded nor in a gap, and 5 was given");
+    observed.issued_counts.insert(RUN, 4);
+    assert_eq!(check_topic(&observed, false).errors, [""; 0]);
+    observed.issued_counts.insert(RUN, 6);
+    expect_error(&observed, false, "sequence 4: neither recorded nor in a gap, and 5 was issued");
     observed.gaps.push(StoredGap::Sequence { run: RUN, from: 4, to: 6 });
-    observed.marks.insert(RUN, 6);
-    assert_eq!(judge(&observed, false).wrong, [""; 0]);
+    observed.next_sequences.insert(RUN, 6);
+    assert_eq!(check_topic(&observed, false).errors, [""; 0]);
 }
 
 #[test]
-fn what_is_recorded_is_in_no_gap() {
+fn a_recorded_sequence_in_a_gap_is_reported() {
     let mut observed = good();
     observed.gaps.push(StoredGap::Sequence { run: RUN, from: 1, to: 2 });
-    expect_wrong(&observed, false, "number 1: in 1 gaps, recorded: true");
+    expect_error(&observed, false, "sequence 1: in 1 gaps, recorded: true");
 }
 
 #[test]
-fn a_later_one_overtakes() {
+fn a_lower_sequence_after_a_higher_one_is_reported() {
     let mut observed = good();
-    observed.lives[0].records[0].identity = Some(Identity { run: RUN, sequence: 1 });
-    observed.lives[0].records[1].identity = Some(Identity { run: RUN, sequence: 0 });
-    expect_wrong(&observed, false, "number 0: came at offset 1");
+    observed.incarnations[0].records[0].identity = Some(Identity { run: RUN, sequence: 1 });
+    observed.incarnations[0].records[1].identity = Some(Identity { run: RUN, sequence: 0 });
+    expect_error(&observed, false, "sequence 0: arrived at offset 1");
 }
 
 #[test]
-fn what_nobody_read_of_a_deleted_topic_is_in_a_gap() {
+fn unread_records_of_a_deleted_topic_need_a_gap() {
     let mut observed = good();
-    observed.lives.push(TopicIncarnation {
-        id: NEXT_LIFE,
-        // Number 3 comes again, as it was on its way when the topic was deleted.
+    observed.incarnations.push(TopicIncarnation {
+        id: NEXT_INCARNATION,
+        // Sequence number 3 arrives again, because it was in flight when the topic was deleted.
         records: vec![kafka_record(0, 3, false), kafka_record(1, 4, false)],
         next_offset: 2,
     });
-    let again = observed.lives[1].records.clone();
+    let again = observed.incarnations[1].records.clone();
     observed.rows.truncate(2);
     observed.rows.extend([stored(3, &again[0]), stored(4, &again[1])]);
-    observed.position = Some((NEXT_LIFE, 2));
+    observed.position = Some((NEXT_INCARNATION, 2));
     observed.log_end = 2;
-    observed.marks.insert(RUN, 5);
-    observed.gaps.push(StoredGap::Offsets { topic_id: LIFE, from: 4, to: None });
-    assert_eq!(judge(&observed, false).wrong, [""; 0]);
-    // The last of a run, which nobody sends again.
+    observed.next_sequences.insert(RUN, 5);
+    observed.gaps.push(StoredGap::Offsets { topic_id: INCARNATION, from: 4, to: None });
+    assert_eq!(check_topic(&observed, false).errors, [""; 0]);
+    // The last record of a run, which nobody sends again.
     let mut last = good();
     last.rows.truncate(2);
-    last.lives.push(TopicIncarnation { id: NEXT_LIFE, ..TopicIncarnation::default() });
-    (last.position, last.log_end) = (Some((NEXT_LIFE, 0)), 0);
-    last.marks.insert(RUN, 3);
-    last.gaps.push(StoredGap::Offsets { topic_id: LIFE, from: 4, to: None });
-    let judgement = judge(&last, false);
-    assert_eq!(judgement.wrong, [""; 0]);
-    assert_eq!(judgement.account.unread, 1);
-    // What the run lost at its end was told by that record alone.
+    last.incarnations
+        .push(TopicIncarnation { id: NEXT_INCARNATION, ..TopicIncarnation::default() });
+    (last.position, last.log_end) = (Some((NEXT_INCARNATION, 0)), 0);
+    last.next_sequences.insert(RUN, 3);
+    last.gaps.push(StoredGap::Offsets { topic_id: INCARNATION, from: 4, to: None });
+    let report = check_topic(&last, false);
+    assert_eq!(report.errors, [""; 0]);
+    assert_eq!(report.counts.unread, 1);
+    // That record alone reported the sequence numbers lost at the end of the run.
     let mut told = last.clone();
-    told.given.insert(RUN, 6);
-    expect_wrong(&told, false, "number 4: neither recorded nor in a gap");
-    told.lives[0].records[4].ended = vec![Ended { run: RUN, count: 6 }];
-    let judgement = judge(&told, false);
-    assert_eq!(judgement.wrong, [""; 0]);
-    assert_eq!(judgement.account.unread, 3);
-    // By the first record of the tracker's next run, which the tap did not see either.
+    told.issued_counts.insert(RUN, 6);
+    expect_error(&told, false, "sequence 4: neither recorded nor in a gap");
+    told.incarnations[0].records[4].ended = vec![Ended { run: RUN, count: 6 }];
+    let report = check_topic(&told, false);
+    assert_eq!(report.errors, [""; 0]);
+    assert_eq!(report.counts.unread, 3);
+    // They were reported by the first record of the tracker's next run, which the topic reader
+    // did not see either.
     let next_run = Uuid::from_u128(4);
     let mut next = last.clone();
-    next.given.insert(RUN, 6);
-    next.lives[1].records = vec![KafkaRecord {
+    next.issued_counts.insert(RUN, 6);
+    next.incarnations[1].records = vec![KafkaRecord {
         identity: Some(Identity { run: next_run, sequence: 1 }),
         ..kafka_record(0, 9, false)
     }];
-    next.lives[1].next_offset = 1;
-    next.rows.push(stored(3, &next.lives[1].records[0]));
-    (next.position, next.log_end) = (Some((NEXT_LIFE, 1)), 1);
-    next.marks.insert(next_run, 2);
-    expect_wrong(&next, false, "number 4: neither recorded nor in a gap");
+    next.incarnations[1].next_offset = 1;
+    next.rows.push(stored(3, &next.incarnations[1].records[0]));
+    (next.position, next.log_end) = (Some((NEXT_INCARNATION, 1)), 1);
+    next.next_sequences.insert(next_run, 2);
+    expect_error(&next, false, "sequence 4: neither recorded nor in a gap");
     next.gaps.push(StoredGap::Sequence { run: next_run, from: 0, to: 1 });
-    let judgement = judge(&next, false);
-    assert_eq!(judgement.wrong, [""; 0]);
-    assert_eq!(judgement.account.unread, 3);
-    // A hole before it shows by that record alone, too, but none before what was read.
+    let report = check_topic(&next, false);
+    assert_eq!(report.errors, [""; 0]);
+    assert_eq!(report.counts.unread, 3);
+    // That record alone can also reveal a gap before it, but not a gap before records that were
+    // read.
     let mut hole = last.clone();
-    hole.lives[0].records[4] = kafka_record(4, 5, false);
-    let judgement = judge(&hole, false);
-    assert_eq!(judgement.wrong, [""; 0]);
-    assert_eq!(judgement.account.unread, 3);
+    hole.incarnations[0].records[4] = kafka_record(4, 5, false);
+    let report = check_topic(&hole, false);
+    assert_eq!(report.errors, [""; 0]);
+    assert_eq!(report.counts.unread, 3);
     hole.rows.remove(1);
-    hole.lives[0].records.drain(1..3);
-    expect_wrong(&hole, false, "number 1: neither recorded nor in a gap");
+    hole.incarnations[0].records.drain(1..3);
+    expect_error(&hole, false, "sequence 1: neither recorded nor in a gap");
     last.gaps.clear();
-    expect_wrong(&last, false, "no broken record");
+    expect_error(&last, false, "but is not an invalid record");
 }
 
 #[test]
-fn a_position_or_a_mark_stays_behind() {
+fn a_position_or_next_sequence_that_stays_behind_is_reported() {
     let mut observed = good();
-    observed.position = Some((LIFE, 4));
-    expect_wrong(&observed, false, "the position is");
+    observed.position = Some((INCARNATION, 4));
+    expect_error(&observed, false, "the position is");
     let mut observed = good();
-    observed.marks.insert(RUN, 3);
-    expect_wrong(&observed, false, "the mark is Some(3)");
+    observed.next_sequences.insert(RUN, 3);
+    expect_error(&observed, false, "availability_mark has Some(3)");
     let mut observed = good();
-    observed.lives[0].next_offset = 4;
-    expect_wrong(&observed, false, "the topic_reader read up to 4");
+    observed.incarnations[0].next_offset = 4;
+    expect_error(&observed, false, "the topic_reader read up to 4");
 }
 
-/// In smart mode a row keeps the higher offset of before its topic was made again,
-/// and so stands behind what came after it in the same second.
+/// In smart mode a row keeps its higher offset from before its topic was recreated. It then
+/// follows results of the same second that are newer.
 #[test]
-fn a_run_that_begins_in_the_second_of_another_may_be_two_rows() {
-    let of = |run: Uuid, number: i64, second: i64, offset: i64| KafkaRecord {
-        identity: Some(Identity { run, sequence: number }),
+fn a_run_that_begins_in_the_last_second_of_another_may_be_two_rows() {
+    let of = |run: Uuid, sequence: i64, second: i64, offset: i64| KafkaRecord {
+        identity: Some(Identity { run, sequence: sequence }),
         value: value(second, true),
         ..kafka_record(offset, 0, true)
     };
@@ -344,22 +348,22 @@ fn a_run_that_begins_in_the_second_of_another_may_be_two_rows() {
     let mut observed = TopicObservations {
         log_end: 3,
         rows: vec![row(1, &after[0], 20, 2), row(2, &after[1], 1, 1), row(3, &after[2], 2, 1)],
-        quarantined: Vec::new(),
-        gaps: vec![StoredGap::Offsets { topic_id: LIFE, from: 21, to: None }],
-        marks: HashMap::from([(old, 2), (new, 2)]),
-        position: Some((NEXT_LIFE, 3)),
-        lives: vec![
-            TopicIncarnation { id: LIFE, records: vec![before], next_offset: 21 },
-            TopicIncarnation { id: NEXT_LIFE, records: after.to_vec(), next_offset: 3 },
+        quarantine: Vec::new(),
+        gaps: vec![StoredGap::Offsets { topic_id: INCARNATION, from: 21, to: None }],
+        next_sequences: HashMap::from([(old, 2), (new, 2)]),
+        position: Some((NEXT_INCARNATION, 3)),
+        incarnations: vec![
+            TopicIncarnation { id: INCARNATION, records: vec![before], next_offset: 21 },
+            TopicIncarnation { id: NEXT_INCARNATION, records: after.to_vec(), next_offset: 3 },
         ],
         ..good()
     };
-    assert_eq!(judge(&observed, true).wrong, [""; 0]);
-    // One is as good.
+    assert_eq!(check_topic(&observed, true).errors, [""; 0]);
+    // One row instead of two is accepted too.
     let mut one = observed.clone();
     one.rows.remove(1);
     one.rows[1].columns.results = 2;
-    assert_eq!(judge(&one, true).wrong, [""; 0]);
+    assert_eq!(check_topic(&one, true).errors, [""; 0]);
     observed.rows.remove(1);
-    expect_wrong(&observed, true, "no row for offset 2");
+    expect_error(&observed, true, "no row for offset 2");
 }
