@@ -62,21 +62,21 @@ pub(crate) fn cross_check(
 ) -> Result<CrossCheck, Box<dyn Error>> {
     let mut cross_check = CrossCheck::default();
     for index in 0..2 {
-        let who = ProgramId::Tracker(index);
-        let instances = logged_instances(testbed, who, &log.disk_full())?;
+        let id = ProgramId::Tracker(index);
+        let instances = logged_instances(testbed, id, &log.disk_full())?;
         cross_check.lost += instances.iter().flat_map(|it| it.lost.values()).sum::<u64>();
-        let runs = runs(topics, &who.name());
+        let run_starts_s = run_starts_s(topics, &id.name());
         for (observed, report) in
             topics.iter().filter(|(observed, _)| observed.incarnations.len() == 1)
         {
             for (run, missing) in &report.missing {
-                let Some(started_s) = runs.get(run) else { continue };
+                let Some(run_started_s) = run_starts_s.get(run) else { continue };
                 check_missing_sequences(
                     &mut cross_check.errors,
                     &instances,
                     &observed.topic,
                     *run,
-                    *started_s,
+                    *run_started_s,
                     missing,
                 );
             }
@@ -99,7 +99,7 @@ fn check_spooled(
     let mut arrived: HashSet<(&str, Uuid, i64)> = HashSet::new();
     let mut last: HashMap<(&str, Uuid), i64> = HashMap::new();
     for (observed, _) in topics {
-        let records = observed.incarnations.iter().flat_map(|instance| &instance.records);
+        let records = observed.incarnations.iter().flat_map(|incarnation| &incarnation.records);
         let identities = records.filter_map(|record| record.identity);
         for Identity { run, sequence } in identities {
             arrived.insert((observed.topic.as_str(), run, sequence));
@@ -124,31 +124,39 @@ fn check_spooled(
 
 fn logged_instances(
     testbed: &StormTestbed,
-    who: ProgramId,
+    id: ProgramId,
     disk_full: &[(f64, f64)],
 ) -> Result<Vec<LoggedInstance>, Box<dyn Error>> {
-    let running = testbed.lock_program(who)?;
+    let program = testbed.lock_program(id)?;
     let mut all = Vec::new();
-    for instance in &running.instances {
+    for instance in &program.instances {
         let ended_s = instance.ended_s.unwrap_or(f64::INFINITY);
         let overlaps = |(from, to): &(f64, f64)| *from < ended_s && instance.started_s < *to;
-        let disk_was_full = who == ProgramId::Tracker(0) && disk_full.iter().any(overlaps);
+        let disk_was_full = id == ProgramId::Tracker(0) && disk_full.iter().any(overlaps);
         let mut lost = HashMap::new();
-        for line in running.log_of(instance)?.lines() {
-            // "… lost 12 results for TOPIC: reason"
-            let Some((_, rest)) = line.split_once(" lost ") else { continue };
-            let Some((count, rest)) = rest.split_once(" results for ") else { continue };
-            let Some((topic, _)) = rest.split_once(": ") else { continue };
-            let Ok(count) = count.parse::<u64>() else { continue };
-            *lost.entry(topic.to_owned()).or_default() += count;
+        for line in program.log_of(instance)?.lines() {
+            if let Some((count, topic)) = logged_loss(line) {
+                *lost.entry(topic.to_owned()).or_default() += count;
+            }
         }
         all.push(LoggedInstance { instance: instance.clone(), disk_was_full, lost });
     }
     Ok(all)
 }
 
+/// Parses a line of a tracker's log: "… lost 12 results for TOPIC: reason".
+fn logged_loss(line: &str) -> Option<(u64, &str)> {
+    let (_, rest) = line.split_once(" lost ")?;
+    let (count, rest) = rest.split_once(" results for ")?;
+    let (topic, _) = rest.split_once(": ")?;
+    Some((count.parse().ok()?, topic))
+}
+
 /// The time of the first result of each run of a location.
-fn runs(topics: &[(TopicObservations, OracleReport)], location: &str) -> BTreeMap<Uuid, f64> {
+fn run_starts_s(
+    topics: &[(TopicObservations, OracleReport)],
+    location: &str,
+) -> BTreeMap<Uuid, f64> {
     let mut runs = BTreeMap::new();
     for record in records(topics) {
         let Some(run) = record.0 else { continue };
@@ -167,12 +175,12 @@ fn check_missing_sequences(
     instances: &[LoggedInstance],
     topic: &str,
     run: Uuid,
-    started_s: f64,
+    run_started_s: f64,
     missing: &MissingSequences,
 ) {
     let includes_start = |it: &&LoggedInstance| {
-        it.instance.started_s <= started_s
-            && it.instance.ended_s.is_none_or(|ended_s| started_s <= ended_s)
+        it.instance.started_s <= run_started_s
+            && it.instance.ended_s.is_none_or(|ended_s| run_started_s <= ended_s)
     };
     let Some(instance) = instances.iter().rfind(includes_start) else {
         errors.push(format!("{topic}: run {run}: no process of its tracker matches"));
@@ -273,8 +281,8 @@ impl ProbeResult {
 fn records(
     topics: &[(TopicObservations, OracleReport)],
 ) -> impl Iterator<Item = (Option<Uuid>, Record)> {
-    let instances = topics.iter().flat_map(|(observed, _)| &observed.incarnations);
-    instances.flat_map(|instance| &instance.records).filter_map(|record| {
+    let incarnations = topics.iter().flat_map(|(observed, _)| &observed.incarnations);
+    incarnations.flat_map(|incarnation| &incarnation.records).filter_map(|record| {
         let decoded = Record::decode(&record.value).ok()?;
         Some((record.identity.map(|identity| identity.run), decoded))
     })

@@ -18,22 +18,22 @@ const FRAME_HEAD_BYTES: usize = 12;
 /// Returns topic and identity of each result in a spool. Reading a segment stops at an incomplete
 /// frame.
 pub(crate) fn read(folder: &Path) -> io::Result<Vec<(String, Identity)>> {
-    let mut found = Vec::new();
+    let mut results = Vec::new();
     let entries = match fs::read_dir(folder) {
         // The tracker was killed before it created the folder.
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(results),
         entries => entries?,
     };
     for entry in entries {
         let path = entry?.path();
         if path.extension().is_some_and(|it| it == "segment") {
-            segment(&fs::read(&path)?, &mut found);
+            read_segment(&fs::read(&path)?, &mut results);
         }
     }
-    Ok(found)
+    Ok(results)
 }
 
-fn segment(bytes: &[u8], found: &mut Vec<(String, Identity)>) {
+fn read_segment(bytes: &[u8], results: &mut Vec<(String, Identity)>) {
     let mut rest = match bytes.split_at_checked(HEAD_BYTES) {
         Some((head, rest)) if head.starts_with(MAGIC) => rest,
         _ => return,
@@ -41,13 +41,13 @@ fn segment(bytes: &[u8], found: &mut Vec<(String, Identity)>) {
     while let Some((head, after)) = rest.split_at_checked(FRAME_HEAD_BYTES) {
         let Some(length) = FieldReader(head).number() else { return };
         let Some((payload, behind)) = after.split_at_checked(length) else { return };
-        found.extend(result(payload));
+        results.extend(decode_result(payload));
         rest = behind;
     }
 }
 
 /// `None` if the payload is damaged or has no identity.
-fn result(payload: &[u8]) -> Option<(String, Identity)> {
+fn decode_result(payload: &[u8]) -> Option<(String, Identity)> {
     // Frame number and timestamp, 8 bytes each.
     let mut fields = FieldReader(payload.get(16..)?);
     let topic = String::from_utf8(fields.text()?.to_vec()).ok()?;
@@ -103,9 +103,9 @@ mod tests {
             bytes.extend(payload);
         }
         bytes.truncate(bytes.len() - 1);
-        let mut found = Vec::new();
-        segment(&bytes, &mut found);
-        let numbers: Vec<_> = found.iter().map(|(topic, it)| (&topic[..], it.sequence)).collect();
+        let mut results = Vec::new();
+        read_segment(&bytes, &mut results);
+        let numbers: Vec<_> = results.iter().map(|(topic, it)| (&topic[..], it.sequence)).collect();
         assert_eq!(numbers, [("topic", 0), ("topic", 1)]);
     }
 }

@@ -129,13 +129,13 @@ fn may_share_row(it: &RowColumns) -> bool {
 
 /// Whether two such results may share one row: same phrase, and the same run and period, by which
 /// slots are counted.
-fn may_share_one_row(one: &RowColumns, other: &RowColumns) -> bool {
+fn may_merge(one: &RowColumns, other: &RowColumns) -> bool {
     let run = |it: &RowColumns| it.identity.map(|(run, _)| run);
     (&one.phrase, run(one), one.extra.period_ms)
         == (&other.phrase, run(other), other.extra.period_ms)
 }
 
-/// A result: its index in reads order, the index of the topic's incarnation, its columns.
+/// A result: its index in reading order, the index of the topic's incarnation, its columns.
 type ReadResult = (usize, usize, RowColumns);
 
 /// A row that must exist, or two rows in its place.
@@ -163,7 +163,7 @@ fn merge_results(expected: Vec<(usize, RowColumns)>) -> Vec<ExpectedRow> {
         let was_recreated = results.iter().any(|(_, incarnation, _)| *incarnation != results[0].1);
         results.sort_by_key(|(_, _, it)| (it.event_time, it.offset));
         let shared = |one: &ReadResult, other: &ReadResult| {
-            may_share_row(&one.2) && may_share_row(&other.2) && may_share_one_row(&one.2, &other.2)
+            may_share_row(&one.2) && may_share_row(&other.2) && may_merge(&one.2, &other.2)
         };
         let mut previous_s = None;
         for run in results.chunk_by(shared) {

@@ -70,9 +70,9 @@ fn smart() -> TopicObservations {
 
 /// A healthy record with these additional columns.
 fn record_with_extra(offset: i64, sequence: i64, extra: Extra) -> KafkaRecord {
-    let plain = kafka_record(offset, sequence, true);
-    let record = Record::decode(&plain.value).unwrap();
-    KafkaRecord { value: Record { extra, ..record }.encode(), ..plain }
+    let without_extra = kafka_record(offset, sequence, true);
+    let record = Record::decode(&without_extra.value).unwrap();
+    KafkaRecord { value: Record { extra, ..record }.encode(), ..without_extra }
 }
 
 /// Whether the first two results of [`smart`] may be one row, if the second one has these
@@ -275,11 +275,11 @@ fn unread_records_of_a_deleted_topic_need_a_gap() {
     assert_eq!(report.errors, [""; 0]);
     assert_eq!(report.counts.unread, 1);
     // That record alone reported the sequence numbers lost at the end of the run.
-    let mut told = last.clone();
-    told.issued_counts.insert(RUN, 6);
-    expect_error(&told, false, "sequence 4: neither recorded nor in a gap");
-    told.incarnations[0].records[4].ended = vec![Ended { run: RUN, count: 6 }];
-    let report = check_topic(&told, false);
+    let mut reported = last.clone();
+    reported.issued_counts.insert(RUN, 6);
+    expect_error(&reported, false, "sequence 4: neither recorded nor in a gap");
+    reported.incarnations[0].records[4].ended = vec![Ended { run: RUN, count: 6 }];
+    let report = check_topic(&reported, false);
     assert_eq!(report.errors, [""; 0]);
     assert_eq!(report.counts.unread, 3);
     // They were reported by the first record of the tracker's next run, which the topic reader
@@ -302,14 +302,14 @@ fn unread_records_of_a_deleted_topic_need_a_gap() {
     assert_eq!(report.counts.unread, 3);
     // That record alone can also reveal a gap before it, but not a gap before records that were
     // read.
-    let mut hole = last.clone();
-    hole.incarnations[0].records[4] = kafka_record(4, 5, false);
-    let report = check_topic(&hole, false);
+    let mut gap = last.clone();
+    gap.incarnations[0].records[4] = kafka_record(4, 5, false);
+    let report = check_topic(&gap, false);
     assert_eq!(report.errors, [""; 0]);
     assert_eq!(report.counts.unread, 3);
-    hole.rows.remove(1);
-    hole.incarnations[0].records.drain(1..3);
-    expect_error(&hole, false, "sequence 1: neither recorded nor in a gap");
+    gap.rows.remove(1);
+    gap.incarnations[0].records.drain(1..3);
+    expect_error(&gap, false, "sequence 1: neither recorded nor in a gap");
     last.gaps.clear();
     expect_error(&last, false, "but is not an invalid record");
 }
@@ -324,7 +324,7 @@ fn a_position_or_next_sequence_that_stays_behind_is_reported() {
     expect_error(&observed, false, "availability_mark has Some(3)");
     let mut observed = good();
     observed.incarnations[0].next_offset = 4;
-    expect_error(&observed, false, "the topic_reader read up to 4");
+    expect_error(&observed, false, "the topic reader read up to 4");
 }
 
 /// In smart mode a row keeps its higher offset from before its topic was recreated. It then
