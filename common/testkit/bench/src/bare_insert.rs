@@ -1,4 +1,4 @@
-//! What the recorder is compared with: a loop that does nothing but insert.
+//! The baseline for the recorder: a loop that only inserts rows.
 
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ use recorder::transaction::insert::Columns;
 use crate::BenchError;
 use crate::testbed::BenchDatabase;
 
-/// The rows of these records, as the recorder makes them.
+/// Converts records to rows with the recorder's own code.
 pub(crate) fn rows(records: impl Iterator<Item = ProduceRecord>) -> Result<Vec<Row>, BenchError> {
     let all = |name| labels(name).into_iter().map(str::to_owned).collect();
     let labels = Labels::new(all(STATUS_TYPE), all(PHRASE_TYPE));
@@ -31,24 +31,24 @@ pub(crate) fn rows(records: impl Iterator<Item = ProduceRecord>) -> Result<Vec<R
     records.enumerate().map(row).collect()
 }
 
-/// Makes the tables of a domain, without a word on those that are there.
+/// Creates the tables of a domain, without notices for tables that exist.
 pub(crate) fn prepare(database: &mut BenchDatabase, domain: &Domain) -> Result<(), BenchError> {
     database.client.batch_execute("set client_min_messages = 'warning'")?;
     Ok(database.client.batch_execute(&schema::script(std::slice::from_ref(domain), false))?)
 }
 
-/// How rows get into a transaction.
+/// How rows are inserted in a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InsertMethod {
-    /// As arrays, by `insert … select … from unnest(…)`.
+    /// As arrays, with `insert … select … from unnest(…)`.
     Arrays,
-    /// By `copy … from stdin (format binary)`.
+    /// With `copy … from stdin (format binary)`.
     Copy,
 }
 
-/// Rows a second by the recorder's statement, or by a copy in its place, in transactions as large as
-/// its own, which move the position as well if that is asked for. All values are
-/// ready before the clock starts.
+/// Inserts rows with the recorder's statement or with `copy`, in transactions of the recorder's
+/// size. With `moves_position` each transaction also moves the position. All values are prepared
+/// before the clock starts. Returns rows per second.
 pub(crate) fn insert(
     database: &mut BenchDatabase,
     domain: &Domain,
@@ -63,9 +63,9 @@ pub(crate) fn insert(
     client.execute(POSITION_INSERT, &[&topic, &0, &topic_id, &0_i64, &0_i64])?;
     let compare_and_set = client.prepare(POSITION_MOVE)?;
     let arrays = client.prepare(&TableSql::new(domain).insert)?;
-    let further: String = FURTHER_COLUMNS.iter().map(|(name, _)| format!(", \"{name}\"")).collect();
+    let extra: String = FURTHER_COLUMNS.iter().map(|(name, _)| format!(", \"{name}\"")).collect();
     let copy = client.prepare(&format!(
-        r#"copy "{}" ("topic_offset", "test_from", "url", "event_time", "status", "phrase", "dns", "response", "detail"{further}) from stdin (format binary)"#,
+        r#"copy "{}" ("topic_offset", "test_from", "url", "event_time", "status", "phrase", "dns", "response", "detail"{extra}) from stdin (format binary)"#,
         domain.table()
     ))?;
     let types = copy_types();
@@ -98,30 +98,30 @@ pub(crate) fn insert(
     Ok(rows.len() as f64 / started.elapsed().as_secs_f64())
 }
 
-/// The types of the columns. The binary form of an enum is its label.
+/// The types of the columns. In binary format the value of an enum is its label.
 fn copy_types() -> Vec<Type> {
     let (number, text) = (Type::INT8, Type::TEXT);
     let own = [&number, &text, &text, &number, &text, &text, &Type::INT4, &Type::INT4, &text];
-    let further = FURTHER_COLUMNS.iter().map(|(_, of_type)| match *of_type {
+    let extra = FURTHER_COLUMNS.iter().map(|(_, column_type)| match *column_type {
         "bigint" => Type::INT8,
         "integer" => Type::INT4,
         "boolean" => Type::BOOL,
         "uuid" => Type::UUID,
-        // The one of JSON is null in all that is copied here.
+        // The JSON column is null in all rows of the measurement.
         _ => Type::TEXT,
     });
-    own.into_iter().cloned().chain(further).collect()
+    own.into_iter().cloned().chain(extra).collect()
 }
 
 fn copy_row(writer: &mut BinaryCopyInWriter<'_>, row: &Row) -> Result<(), postgres::Error> {
-    let narrow = |number: i64| i32::try_from(number).ok();
-    let further = row.extra.values();
-    let narrowed = further.map(|(_, value)| match value {
-        Value::Number(number) => number.and_then(narrow),
+    let to_i32 = |number: i64| i32::try_from(number).ok();
+    let extra = row.extra.values();
+    let as_i32 = extra.map(|(_, value)| match value {
+        Value::Number(number) => number.and_then(to_i32),
         _ => None,
     });
     let (run, sequence) = row.identity.map(|it| (it.run, it.sequence)).unzip();
-    let (phrase, results) = (&*row.phrase, narrow(row.results));
+    let (phrase, results) = (&*row.phrase, to_i32(row.results));
     let mut values: Vec<&(dyn ToSql + Sync)> = vec![
         &row.topic_offset,
         &row.test_from,
@@ -133,12 +133,12 @@ fn copy_row(writer: &mut BinaryCopyInWriter<'_>, row: &Row) -> Result<(), postgr
         &row.response,
         &row.detail,
     ];
-    for (((_, value), narrowed), (_, of_type)) in
-        further.into_iter().zip(&narrowed).zip(FURTHER_COLUMNS)
+    for (((_, value), as_i32), (_, column_type)) in
+        extra.into_iter().zip(&as_i32).zip(FURTHER_COLUMNS)
     {
         values.push(match value {
             Value::Text(text) => text,
-            Value::Number(_) if *of_type == "integer" => narrowed,
+            Value::Number(_) if *column_type == "integer" => as_i32,
             Value::Number(number) => number,
             Value::Flag(flag) => flag,
             Value::Counts(_) => &None::<&str>,

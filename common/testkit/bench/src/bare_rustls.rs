@@ -1,5 +1,4 @@
-//! What a probe over HTTPS costs at the least: rustls over a socket, and nothing
-//! around it.
+//! The baseline for an HTTPS probe: rustls over a socket, and nothing else.
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -14,17 +13,17 @@ use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-/// How often a probe starts.
-pub(crate) const START_EVERY: Duration = Duration::from_millis(10);
+/// Interval between two probes.
+pub(crate) const PROBE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The most of a page that is read at once.
+/// Size of the read buffer.
 const READ_BYTES: usize = 16 * 1024;
 
-/// Gets a page from a site a hundred times a second, each time by a connection
-/// of its own, until it is killed: a process, so that its time can be measured.
+/// Requests a page a hundred times a second, each time with a new connection, until the process
+/// is killed. It runs in its own process, so that its processor time can be measured.
 ///
 /// # Errors
-/// When a page can't be had.
+/// Fails if a request fails.
 pub fn bare_probes(address: SocketAddr, ca: &Path) -> Result<(), Box<dyn Error>> {
     let roots = Pem::from_setting(&ca.display().to_string()).roots()?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -37,9 +36,9 @@ pub fn bare_probes(address: SocketAddr, ca: &Path) -> Result<(), Box<dyn Error>>
     let mut due_at = Instant::now();
     let mut page = Vec::new();
     loop {
-        due_at += START_EVERY;
-        while let Some(left) = due_at.checked_duration_since(Instant::now()) {
-            thread::park_timeout(left);
+        due_at += PROBE_INTERVAL;
+        while let Some(remaining) = due_at.checked_duration_since(Instant::now()) {
+            thread::park_timeout(remaining);
         }
         get(address, &config, &mut page)?;
     }
@@ -65,5 +64,9 @@ fn get(
             count => page.extend_from_slice(&buffer[..count]),
         }
     }
-    if page.starts_with(b"HTTP/1.1 200 ") { Ok(()) } else { Err("no page".into()) }
+    if page.starts_with(b"HTTP/1.1 200 ") {
+        Ok(())
+    } else {
+        Err("the response does not have status 200".into())
+    }
 }

@@ -1,4 +1,4 @@
-//! The programs that ours is compared with, where the machine has them.
+//! Other probers that the tracker is compared with, if the machine has them.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,33 +9,33 @@ use crate::BenchError;
 use crate::report::Report;
 use testkit::program::Program;
 
-/// Go adds a post-quantum key share to each handshake, which costs about a
-/// quarter of it; all sides are to do the same work.
-const GO: (&str, &str) = ("GODEBUG", "tlsmlkem=0");
+/// Go adds a post-quantum key share to each TLS handshake, which costs about a quarter of the
+/// handshake. It is disabled so that all programs do the same work.
+const GO_SETTINGS: (&str, &str) = ("GODEBUG", "tlsmlkem=0");
 
-/// A prober of somebody else.
+/// Another prober.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Competitor {
-    /// It keeps a schedule of its own.
+    /// Has its own schedule.
     Cloudprober,
-    /// Of Prometheus, which asks it for each probe.
+    /// Probes when Prometheus requests it.
     BlackboxExporter,
 }
 
-/// What a competitor is to do.
+/// The work of a competitor.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ProbeWork<'a> {
     pub(crate) urls: &'a [String],
     pub(crate) period_s: usize,
     pub(crate) timeout_s: usize,
-    /// The regexp that each page must match.
+    /// A regexp that each page must match.
     pub(crate) check: Option<&'a str>,
-    /// The authority to trust, a file.
+    /// File with the certificate authority to trust.
     pub(crate) ca: Option<&'a Path>,
 }
 
 impl Competitor {
-    /// What it is called.
+    /// The name of the program.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Cloudprober => "cloudprober",
@@ -50,26 +50,27 @@ impl Competitor {
         }
     }
 
-    /// The program: what its variable names, else the one in PATH. The report
-    /// says when there is none, as a comparison is left out then.
+    /// Finds the program: the path in its variable, else the program in PATH. If there is none,
+    /// the report says that the comparison is left out.
     pub(crate) fn find(self, report: &mut Report) -> Option<PathBuf> {
         let named = std::env::var_os(self.variable()).filter(|path| !path.is_empty());
         let paths = std::env::var_os("PATH").unwrap_or_default();
-        let found = match named {
+        let program = match named {
             Some(path) => Some(PathBuf::from(path)).filter(|path| path.is_file()),
             None => std::env::split_paths(&paths)
                 .map(|folder| folder.join(self.name()))
                 .find(|path| path.is_file()),
         };
-        if found.is_none() {
-            let left_out = format!("left out: {} names no program, nor PATH", self.variable());
-            report.figure(format!("beside {}", self.name()), left_out);
+        if program.is_none() {
+            let left_out =
+                format!("left out: neither {} nor PATH has the program", self.variable());
+            report.add_figure(format!("comparison with {}", self.name()), left_out);
         }
-        found
+        program
     }
 
-    /// Starts it on a free port of loopback, which is returned as well, with a
-    /// configuration that is written to `folder`.
+    /// Writes a configuration to `folder` and starts the program on a free port of loopback.
+    /// Returns the program and the port.
     pub(crate) fn start(
         self,
         program: &Path,
@@ -82,17 +83,19 @@ impl Competitor {
         let config = format!("--config_file={}", file.display());
         let module = format!("--config.file={}", file.display());
         let (text, arguments) = match self {
-            Self::Cloudprober => (cloudprober(work, port), vec![config.as_str()]),
-            Self::BlackboxExporter => (blackbox(work), vec![module.as_str(), listen.as_str()]),
+            Self::Cloudprober => (cloudprober_config(work, port), vec![config.as_str()]),
+            Self::BlackboxExporter => {
+                (blackbox_config(work), vec![module.as_str(), listen.as_str()])
+            }
         };
         fs::write(&file, text)?;
-        Ok((Program::start(program, &arguments, &[GO])?, port))
+        Ok((Program::start(program, &arguments, &[GO_SETTINGS])?, port))
     }
 }
 
-/// All targets in one probe, spread over the period. Results go where they go
-/// by default for Prometheus, but not to standard output as well.
-fn cloudprober(work: ProbeWork<'_>, port: u16) -> String {
+/// All targets in one probe, spread over the period. Results are exposed to Prometheus, as by
+/// default, but not written to standard output.
+fn cloudprober_config(work: ProbeWork<'_>, port: u16) -> String {
     let ProbeWork { urls, period_s, timeout_s, check, ca } = work;
     let gap_ms = period_s * 1_000 / urls.len().max(1);
     let mut text = format!(
@@ -117,9 +120,8 @@ fn cloudprober(work: ProbeWork<'_>, port: u16) -> String {
     text
 }
 
-/// One module; the targets come with each request. It is YAML, of which JSON is
-/// a part.
-fn blackbox(work: ProbeWork<'_>) -> String {
+/// One module. The target is part of each request. The format is YAML, of which JSON is a subset.
+fn blackbox_config(work: ProbeWork<'_>) -> String {
     let ProbeWork { timeout_s, check, ca, .. } = work;
     let checks: Vec<String> = check.iter().map(|check| format!("{check:?}")).collect();
     let ca =
@@ -147,11 +149,11 @@ mod tests {
             check: Some(r"end \d"),
             ca: Some(Path::new("/ca")),
         };
-        let text = cloudprober(work, 9);
+        let text = cloudprober_config(work, 9);
         assert!(text.contains("interval_between_targets_msec: 600\n"), "{text}");
         assert!(text.contains(r#"regex: "end \\d""#), "{text}");
         assert!(text.contains(r#"endpoint { name: "t99" url: "http://127.0.0.1:1/99" }"#));
-        let text = blackbox(work);
+        let text = blackbox_config(work);
         assert!(text.contains(r#"["end \\d"], "tls_config""#), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a thousand domains cost that have nothing to record.
+//! Cost of a thousand idle domains.
 
 use std::fs::read_to_string;
 use std::thread;
@@ -6,32 +6,32 @@ use std::time::{Duration, Instant};
 
 use crate::machine::processor_s;
 use crate::report::Report;
-use crate::testbed::{POSITION, TIMEOUT, domains as some_domains, list};
+use crate::testbed::{POSITION, TIMEOUT, domain_list, new_domains};
 use crate::{Bench, BenchError};
 
 const DOMAINS: usize = 1_000;
-/// Records of each that are there before.
+/// Records of each domain before the start.
 const RECORDS: usize = 20;
-/// How long it is left alone before it is watched, and how long that is.
+/// Pause before the measurement, and its duration.
 const SETTLE: Duration = Duration::from_secs(10);
 const IDLE_S: usize = 45;
-const MEMORY_MOST_MIB: u64 = 256;
-const CORE_MOST_PERCENT: f64 = 2.0;
-const CONNECTIONS: i64 = 8;
+const MEMORY_MIB_MAX: u64 = 256;
+const PROCESSOR_PERCENT_MAX: f64 = 2.0;
+const POOL_CONNECTIONS: i64 = 8;
 
-/// One recorder with a thousand topics: memory, processor, threads, connections.
+/// One recorder with a thousand topics: memory, processor time, threads, connections.
 pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), BenchError> {
     let testbed = bench.testbed(1)?;
-    let domains = some_domains(bench.size(DOMAINS))?;
+    let domains = new_domains(bench.size(DOMAINS))?;
     testbed.fill(&domains, RECORDS)?;
     let mut database = testbed.database()?;
     let started = Instant::now();
-    let recorder = testbed.recorder(&database, &list(&domains), &[])?;
+    let recorder = testbed.recorder(&database, &domain_list(&domains), &[])?;
     let all = database.wait_for(POSITION, (domains.len() * RECORDS) as i64)?;
     let count = domains.len();
     let seconds = all.duration_since(started).as_secs_f64();
-    report.figure(
-        format!("{count} domains: start to {RECORDS} records of each recorded, tables made"),
+    report.add_figure(
+        format!("{count} domains: time from start until {RECORDS} records of each are recorded, creation of tables included"),
         format!("{seconds:.1} s"),
     );
     thread::park_timeout(SETTLE);
@@ -46,35 +46,37 @@ pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), Benc
     }
     let used = (processor_s(recorder.id())? - before) / since.elapsed().as_secs_f64() * 100.0;
     let status = read_to_string(format!("/proc/{}/status", recorder.id()))?;
-    let memory_mib = number(&status, "VmHWM:")? / 1_024;
-    report.target(
-        format!("{count} domains: most memory since the start"),
+    let memory_mib = status_number(&status, "VmHWM:")? / 1_024;
+    report.add_target(
+        format!("{count} domains: peak memory"),
         format!("{memory_mib} MiB"),
-        format!("≤ {MEMORY_MOST_MIB} MiB"),
-        memory_mib <= MEMORY_MOST_MIB,
+        format!("≤ {MEMORY_MIB_MAX} MiB"),
+        memory_mib <= MEMORY_MIB_MAX,
     );
-    report.target(
-        format!("{count} domains: processor when idle"),
+    report.add_target(
+        format!("{count} domains: processor time when idle"),
         format!("{used:.1} % of a core"),
-        format!("≤ {CORE_MOST_PERCENT} %"),
-        used <= CORE_MOST_PERCENT,
+        format!("≤ {PROCESSOR_PERCENT_MAX} %"),
+        used <= PROCESSOR_PERCENT_MAX,
     );
-    let threads = number(&status, "Threads:")?;
-    report.figure(format!("{count} domains: threads"), threads.to_string());
-    // One more keeps the leases.
-    let most = CONNECTIONS + 1;
-    report.target(
+    let threads = status_number(&status, "Threads:")?;
+    report.add_figure(format!("{count} domains: threads"), threads.to_string());
+    // One more connection renews the leases.
+    let connections_max = POOL_CONNECTIONS + 1;
+    report.add_target(
         format!("{count} domains: connections to PostgreSQL"),
         connections.to_string(),
-        format!("≤ {most}"),
-        connections <= most,
+        format!("≤ {connections_max}"),
+        connections <= connections_max,
     );
     recorder.stop(TIMEOUT)?;
     Ok(())
 }
 
-fn number(status: &str, key: &str) -> Result<u64, BenchError> {
-    let found = status.lines().find_map(|line| line.strip_prefix(key));
-    let value = found.and_then(|value| value.split_whitespace().next()).ok_or("no such key")?;
+fn status_number(status: &str, key: &str) -> Result<u64, BenchError> {
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
+    let value = line
+        .and_then(|value| value.split_whitespace().next())
+        .ok_or("no such line in /proc/PID/status")?;
     Ok(value.parse()?)
 }

@@ -1,4 +1,4 @@
-//! How long a result takes from the end of its probe to its committed row.
+//! Time from the end of a probe to its committed row.
 
 use std::collections::HashMap;
 use std::thread;
@@ -9,20 +9,20 @@ use common::record::Record;
 use kafka_client::{FetchLimits, FetchPosition};
 
 use crate::report::{Report, percentile};
-use crate::testbed::{BenchDatabase, BenchTestbed, POSITION, TIMEOUT, list, topic};
+use crate::testbed::{BenchDatabase, BenchTestbed, POSITION, TIMEOUT, domain_list, topic};
 use crate::{Bench, BenchError};
 use testkit::services::fresh_name;
 use testkit::sites::{Site, Step, page};
 
 const DOMAINS: usize = 20;
-/// Probed once a second each, so that this many are as many a second.
+/// Each is probed once a second, so this is also the number of probes per second.
 const TARGETS: usize = 200;
-/// How long the programs run before what is measured, and how long it is.
+/// Warm-up time, and duration of the measurement.
 const WARM_UP: Duration = Duration::from_secs(8);
 const MEASURED_S: usize = 45;
-const P99_MOST_MS: f64 = 250.0;
+const P99_MS_MAX: f64 = 250.0;
 
-/// Trackers, Kafka, recorder and PostgreSQL as in production: TLS, fsync.
+/// Tracker, Kafka, recorder and PostgreSQL as in production: TLS and fsync.
 pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), BenchError> {
     let testbed = bench.testbed(1)?;
     for (spool, what) in [(false, "spool in memory"), (true, "spool on disk")] {
@@ -35,15 +35,20 @@ pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), Benc
         let rate = count / seconds;
         let what =
             format!("probe's end to committed row, {DOMAINS} domains, {rate} records/s, {what}");
-        report.figure(format!("{what}: p50"), format!("{p50:.0} ms"));
-        let target = format!("≤ {P99_MOST_MS:.0} ms");
-        report.target(format!("{what}: p99"), format!("{p99:.0} ms"), target, p99 <= P99_MOST_MS);
-        report.figure(format!("{what}: max"), format!("{max:.0} ms"));
+        report.add_figure(format!("{what}: p50"), format!("{p50:.0} ms"));
+        let target = format!("≤ {P99_MS_MAX:.0} ms");
+        report.add_target(
+            format!("{what}: p99"),
+            format!("{p99:.0} ms"),
+            target,
+            p99 <= P99_MS_MAX,
+        );
+        report.add_figure(format!("{what}: max"), format!("{max:.0} ms"));
     }
     Ok(())
 }
 
-/// The delays of all results of some seconds, in milliseconds.
+/// Returns the delays of all results of this many seconds, in milliseconds.
 fn run(
     testbed: &BenchTestbed<'_>,
     seconds: usize,
@@ -51,14 +56,14 @@ fn run(
 ) -> Result<Vec<f64>, BenchError> {
     let site = Site::http(|_| vec![Step::Send(page("<title>well</title>"))])?;
     let suffix = fresh_name("bench");
-    // Names that are loopback by themselves, so that no resolver takes part.
+    // Names that are loopback by RFC 6761, so that no resolver takes part.
     let names = (0..DOMAINS).map(|index| format!("d{index}.{suffix}.localhost"));
     let domains = names.map(|name| Domain::parse(&name)).collect::<Result<Vec<_>, _>>()?;
     let url =
         |index: usize| format!("http://{}:{}/{index} well", domains[index % DOMAINS], site.port());
     let websites = (0..TARGETS).map(url).collect::<Vec<_>>().join(",");
     let mut database = testbed.database()?;
-    let recorder = testbed.recorder(&database, &list(&domains), &[])?;
+    let recorder = testbed.recorder(&database, &domain_list(&domains), &[])?;
     let own = [("LOCATION", "bench"), ("WEBSITES", &*websites), ("PERIOD", "1"), ("TIMEOUT", "1")];
     let tracker = testbed.program("tracker", &[&own, spool].concat())?;
     thread::park_timeout(WARM_UP);
@@ -81,7 +86,7 @@ fn run(
     Ok(delays)
 }
 
-/// When each row was committed, by its offset.
+/// Commit time of each row, by offset.
 fn committed_s(
     database: &mut BenchDatabase,
     domain: &Domain,
@@ -94,8 +99,8 @@ fn committed_s(
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// When the probe of each record ended, by its offset. The two times that are
-/// added are whole milliseconds, rounded down, so that it was up to 2 ms later.
+/// End of the probe of each record, by offset. It is the sum of two times that are rounded down
+/// to milliseconds, so the probe may have ended up to 2 ms later.
 fn probes_end_s(
     testbed: &BenchTestbed<'_>,
     domain: &Domain,
@@ -129,7 +134,7 @@ impl BenchDatabase {
         Ok(self.client.query_one(sql, &[])?.get(0))
     }
 
-    /// Waits until all that is in the domains' topics is recorded.
+    /// Waits until all records in the topics of these domains are recorded.
     fn wait_for_all(
         &mut self,
         testbed: &BenchTestbed<'_>,

@@ -1,5 +1,5 @@
-//! The measurements behind `scripts/bench`: both programs as they are shipped,
-//! on services of their own, each beside what it is compared with, in one run.
+//! The measurements of `scripts/bench`: release builds of both programs, with services of their
+//! own, next to what they are compared with, in the same run.
 
 mod bare_insert;
 mod bare_rustls;
@@ -28,17 +28,15 @@ use crate::report::Report;
 use crate::testbed::BenchTestbed;
 pub use bare_rustls::bare_probes;
 
-/// The first argument of the program when it is to be a child of its own that
-/// does nothing but bare probes.
+/// First argument of this program if it runs as a child process that only does bare probes.
 pub const BARE_PROBES_ARGUMENT: &str = "--bare-probes";
 
-/// Whatever ends a measurement.
+/// Any error that ends a measurement.
 type BenchError = Box<dyn Error>;
 
-/// One measurement.
 type Measure = fn(&Bench<'_>, &mut Report) -> Result<(), BenchError>;
 
-/// By name, in the order in which they run.
+/// The measurements by name, in the order in which they run.
 const MEASUREMENTS: [(&str, Measure); 9] = [
     ("throughput", throughput::measure_throughput),
     ("statement", throughput::measure_statement),
@@ -51,27 +49,27 @@ const MEASUREMENTS: [(&str, Measure); 9] = [
     ("probe", probe_cost::measure),
 ];
 
-/// The names, in the order in which they run.
+/// The names of the measurements, in the order in which they run.
 pub fn names() -> impl Iterator<Item = &'static str> {
     MEASUREMENTS.iter().map(|(name, _)| *name)
 }
 
-/// What all measurements have in common.
+/// What all measurements share.
 struct Bench<'a> {
     programs: &'a Path,
-    /// By what the whole sizes and times are divided.
+    /// Divisor of all sizes and times.
     shrink: usize,
-    /// Of the services, once some have run.
+    /// Versions of the services, known after the first start.
     versions: OnceCell<String>,
 }
 
 impl Bench<'_> {
-    /// A number of records or seconds, as large as was asked for.
+    /// Divides a number of records or seconds by the divisor.
     fn size(&self, whole: usize) -> usize {
         (whole / self.shrink).max(1)
     }
 
-    /// Services that this measurement has for itself.
+    /// Starts services for one measurement.
     fn testbed(&self, brokers: usize) -> Result<BenchTestbed<'_>, BenchError> {
         let testbed = BenchTestbed::start(self.programs, brokers)?;
         if self.versions.get().is_none() {
@@ -81,17 +79,21 @@ impl Bench<'_> {
     }
 }
 
-/// Measures what is `wanted` by name, or all, with the programs of a folder:
-/// the report as text, and whether every target was met. With `quick` all sizes
-/// are a tenth, which shows that it works and little else.
+/// Runs the measurements in `selected`, or all if it is empty, with the programs in a folder.
+/// Returns the report as text, and whether every target was met. With `quick` all sizes are
+/// divided by ten: this shows that the measurements work, but the figures mean little.
 ///
 /// # Errors
-/// When something can't be started, or does not come to its end.
-pub fn run(programs: &Path, wanted: &[String], quick: bool) -> Result<(String, bool), BenchError> {
+/// Fails if a part can't be started, or does not end.
+pub fn run(
+    programs: &Path,
+    selected: &[String],
+    quick: bool,
+) -> Result<(String, bool), BenchError> {
     let bench = Bench { programs, shrink: if quick { 10 } else { 1 }, versions: OnceCell::new() };
     let mut report = Report::default();
     for (name, measure) in MEASUREMENTS {
-        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+        if selected.is_empty() || selected.iter().any(|selected| selected == name) {
             log::info!("== {name}");
             measure(&bench, &mut report)?;
         }

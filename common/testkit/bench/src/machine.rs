@@ -1,21 +1,20 @@
-//! Where it was measured.
+//! The machine of the measurement.
 
 use std::fs::read_to_string;
 use std::thread::available_parallelism;
 
 use crate::BenchError;
 
-/// What the kernel counts processor time in, on every platform that it is
-/// built for today (USER_HZ).
+/// Unit of processor time in `/proc` (USER_HZ), the same on every platform today.
 const TICKS_A_SECOND: f64 = 100.0;
 
-/// One line: cores, processor, memory, kernel, and what runs there.
+/// Describes the machine and the services in one line.
 pub(crate) fn describe(versions: &str) -> String {
     let cores = available_parallelism().map_or(0, usize::from);
     let read = |path| read_to_string(path).unwrap_or_default();
     let value = |text: &str, key: &str| {
-        let found = text.lines().find_map(|line| line.strip_prefix(key)?.split_once(':'));
-        found.map_or("unknown", |(_, value)| value.trim()).to_owned()
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.split_once(':'));
+        line.map_or("unknown", |(_, value)| value.trim()).to_owned()
     };
     let processor = value(&read("/proc/cpuinfo"), "model name");
     let memory_kib = value(&read("/proc/meminfo"), "MemTotal");
@@ -25,16 +24,16 @@ pub(crate) fn describe(versions: &str) -> String {
     let load = read("/proc/loadavg");
     let load = load.split(' ').next().unwrap_or("unknown");
     format!(
-        "{cores} cores of {processor}, {} GiB, Linux {}, {versions}, load {load} at the end; all parts on this machine",
+        "{cores} cores of {processor}, {} GiB, Linux {}, {versions}, load {load} at the end; all programs and services on this machine",
         memory_kib >> 20,
         kernel.trim()
     )
 }
 
-/// The processor time of a process so far, in seconds.
+/// Processor time of a process so far, in seconds.
 pub(crate) fn processor_s(process: u32) -> Result<f64, BenchError> {
     let stat = read_to_string(format!("/proc/{process}/stat"))?;
-    // The name, in brackets, may hold anything.
+    // The process name in parentheses may contain any character.
     let (_, fields) = stat.rsplit_once(')').ok_or("no stat")?;
     let mut fields = fields.split_whitespace().skip(11);
     let mut ticks = || fields.next().ok_or("no times")?.parse::<f64>().map_err(BenchError::from);

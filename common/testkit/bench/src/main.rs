@@ -1,4 +1,4 @@
-//! The measurements behind `scripts/bench`.
+//! Command line of `scripts/bench`.
 //!
 //! ```text
 //! usage: bench PROGRAMS_DIR [--quick] [NAME]...
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     }
     match bench::run(programs.as_ref(), &names, !quick.is_empty()) {
         Ok((report, all_met)) => {
-            // Nobody is left to tell when standard output is gone.
+            // There is nothing to do if standard output is closed.
             let _ = writeln!(std::io::stdout().lock(), "{report}");
             if all_met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The measurement's own child: see [`bench::bare_probes`].
+/// Runs the child process of a measurement: see [`bench::bare_probes`].
 fn bare_probes(mut arguments: impl Iterator<Item = String>) -> ExitCode {
     let address = arguments.next().and_then(|address| address.parse().ok());
     let (Some(address), Some(ca)) = (address, arguments.next()) else { return ExitCode::from(2) };

@@ -1,4 +1,4 @@
-//! The processor time of a probe over HTTPS.
+//! Processor time of an HTTPS probe.
 
 use std::fs;
 use std::net::TcpStream;
@@ -13,40 +13,39 @@ use crate::machine::processor_s;
 use crate::prometheus_scraper::{Scraper, scrape};
 use crate::report::{Report, median};
 use crate::testbed::{BenchTestbed, TIMEOUT};
-use crate::topic_records::records;
+use crate::topic_records::read_records;
 use crate::{BARE_PROBES_ARGUMENT, Bench, BenchError};
 use testkit::certificates::{Authority, Validity};
 use testkit::program::Program;
 use testkit::sites::{Site, Step, page};
 
-/// Probed once a second each, so that this many are as many a second.
+/// Each is probed once a second, so this is also the number of probes per second.
 const TARGETS: usize = 100;
 const PAGE_BYTES: usize = 20 * 1024;
-/// It matches at the page's end, so that all of it is searched.
+/// Matches at the end of the page, so that the whole page is searched.
 const CHECK: &str = r"page \d+ ends";
-/// Each of those that are compared has so many turns, of which the median
-/// counts; how long it runs before what is measured, and how long that is.
-const TURNS: usize = 3;
+/// Number of rounds, of which the median counts; warm-up time and duration of each measurement.
+const ROUNDS: usize = 3;
 const WARM_UP: Duration = Duration::from_secs(4);
 const MEASURED_S: usize = 20;
 
-const OF_BLACKBOX_MOST: f64 = 0.25;
-const OF_BARE_MOST: f64 = 1.5;
+const BLACKBOX_RATIO_MAX: f64 = 0.25;
+const BARE_RATIO_MAX: f64 = 1.5;
 
-/// The whole tracker, from tick to the record in Kafka, beside a bare TLS
-/// client, and beside others that do the same: a new connection each, TLS 1.3
-/// with X25519, a page of 20 KiB, a regexp.
+/// Compares the whole tracker, up to the record in Kafka, with a bare TLS client and with other
+/// probers that do the same work: a new connection per probe, TLS 1.3 with X25519, a page of 20
+/// KiB, a regexp.
 pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), BenchError> {
     let testbed = bench.testbed(1)?;
     let authority = Authority::new("bench")?;
     let ca = testbed.services.dir.join("sites-ca.pem");
     fs::write(&ca, authority.pem())?;
-    let page = page(&text());
+    let page = page(&page_text());
     let config = authority.server(&["127.0.0.1"], Validity::Now)?;
     let site = Site::https(config, move |_| vec![Step::Send(page.clone())])?;
     let urls: Vec<String> =
         (0..TARGETS).map(|target| format!("https://{}/{target}", site.address())).collect();
-    let turns = ProbeRounds {
+    let rounds = ProbeRounds {
         testbed: &testbed,
         site: &site,
         ca: &ca,
@@ -55,48 +54,52 @@ pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), Benc
     };
     let blackbox = Competitor::BlackboxExporter.find(report);
     let cloudprober = Competitor::Cloudprober.find(report);
-    let (mut ours, mut bare, mut asked, mut theirs) = (vec![], vec![], vec![], vec![]);
-    for _ in 0..TURNS {
-        ours.push(turns.tracker()?);
-        bare.push(turns.bare()?);
+    let (mut ours, mut bare, mut exporter, mut theirs) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..ROUNDS {
+        ours.push(rounds.tracker()?);
+        bare.push(rounds.bare()?);
         if let Some(program) = &blackbox {
-            asked.push(turns.blackbox(program)?);
+            exporter.push(rounds.blackbox(program)?);
         }
         if let Some(program) = &cloudprober {
-            theirs.push(turns.cloudprober(program)?);
+            theirs.push(rounds.cloudprober(program)?);
         }
     }
     let ours = median(ours);
     let what = format!("processor time of an HTTPS probe, {TARGETS} starts/s");
-    report.figure(what.clone(), format!("{ours:.2} ms"));
-    for (beside, measured, most) in [
-        ("bare rustls", bare, Some(OF_BARE_MOST)),
-        (Competitor::BlackboxExporter.name(), asked, Some(OF_BLACKBOX_MOST)),
+    report.add_figure(what.clone(), format!("{ours:.2} ms"));
+    for (competitor, measured, ratio_max) in [
+        ("bare rustls", bare, Some(BARE_RATIO_MAX)),
+        (Competitor::BlackboxExporter.name(), exporter, Some(BLACKBOX_RATIO_MAX)),
         (Competitor::Cloudprober.name(), theirs, None),
     ] {
         if measured.is_empty() {
             continue;
         }
-        let of = median(measured);
-        let ratio = ours / of;
-        let (what, figure) =
-            (format!("{what}, beside {beside}"), format!("{ratio:.2} times its {of:.2} ms"));
-        match most {
-            Some(most) => report.target(what, figure, format!("≤ {most} times"), ratio <= most),
-            None => report.figure(what, figure),
+        let theirs_ms = median(measured);
+        let ratio = ours / theirs_ms;
+        let (what, figure) = (
+            format!("{what}, relative to {competitor}"),
+            format!("{ratio:.2} times its {theirs_ms:.2} ms"),
+        );
+        match ratio_max {
+            Some(ratio_max) => {
+                report.add_target(what, figure, format!("≤ {ratio_max} times"), ratio <= ratio_max)
+            }
+            None => report.add_figure(what, figure),
         }
     }
     Ok(())
 }
 
-/// Whether all probes of a cloudprober that listens at this port succeeded; it
-/// tells after ten seconds.
+/// Checks that all probes of the cloudprober at this port succeeded. It exposes its metrics after
+/// ten seconds.
 fn all_succeeded(port: u16) -> Result<(), BenchError> {
     let deadline = Instant::now() + TIMEOUT;
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     loop {
         let metrics = scrape(&mut stream, "/metrics")?;
-        let [total, success] = ["total", "success"].map(|name| sum(&metrics, name));
+        let [total, success] = ["total", "success"].map(|name| metric_sum(&metrics, name));
         if total > 0 && success == total {
             return Ok(());
         }
@@ -108,13 +111,13 @@ fn all_succeeded(port: u16) -> Result<(), BenchError> {
 }
 
 /// The sum of a metric over all labels.
-fn sum(metrics: &str, name: &str) -> u64 {
+fn metric_sum(metrics: &str, name: &str) -> u64 {
     let lines = metrics.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
     lines.filter_map(|line| line.split(' ').nth(1)?.parse::<u64>().ok()).sum()
 }
 
-/// A page whose last words match.
-fn text() -> String {
+/// A page whose last words match the regexp.
+fn page_text() -> String {
     let end = "<footer>page 4711 ends</footer></body></html>\n";
     let mut text = String::from("<!doctype html><html><title>well</title><body>\n");
     for paragraph in 0.. {
@@ -127,7 +130,7 @@ fn text() -> String {
     text + end
 }
 
-/// What all of them are given.
+/// What all programs of a round have in common.
 struct ProbeRounds<'a> {
     testbed: &'a BenchTestbed<'a>,
     site: &'a Site,
@@ -149,12 +152,12 @@ impl ProbeRounds<'_> {
             ("SSL_CERT_FILE", &*ca),
         ];
         let tracker = self.testbed.program("tracker", &own)?;
-        let used = self.measure(&tracker)?;
+        let used = self.processor_ms(&tracker)?;
         tracker.stop(TIMEOUT)?;
-        let records = records(self.testbed, &Domain::parse("127.0.0.1")?)?;
+        let records = read_records(self.testbed, &Domain::parse("127.0.0.1")?)?;
         match records.iter().find(|record| !record.healthy()) {
             None if !records.is_empty() => Ok(used),
-            failed => Err(format!("of {} probes one failed: {failed:?}", records.len()).into()),
+            failed => Err(format!("one of {} probes failed: {failed:?}", records.len()).into()),
         }
     }
 
@@ -162,26 +165,26 @@ impl ProbeRounds<'_> {
         let program = std::env::current_exe()?;
         let (address, ca) = (self.site.address().to_string(), self.ca.display().to_string());
         let program = Program::start(program, &[BARE_PROBES_ARGUMENT, &address, &ca], &[])?;
-        self.measure(&program)
+        self.processor_ms(&program)
     }
 
     fn blackbox(&self, program: &Path) -> Result<f64, BenchError> {
-        let (program, port) = self.competitor(Competitor::BlackboxExporter, program)?;
+        let (program, port) = self.start_competitor(Competitor::BlackboxExporter, program)?;
         let scraper = Scraper::start(port, self.urls)?;
-        let used = self.measure(&program)?;
+        let used = self.processor_ms(&program)?;
         scraper.stop()?;
         Ok(used)
     }
 
     fn cloudprober(&self, program: &Path) -> Result<f64, BenchError> {
-        let (program, port) = self.competitor(Competitor::Cloudprober, program)?;
-        let used = self.measure(&program)?;
+        let (program, port) = self.start_competitor(Competitor::Cloudprober, program)?;
+        let used = self.processor_ms(&program)?;
         all_succeeded(port)?;
         Ok(used)
     }
 
     /// Starts a competitor and waits until it listens.
-    fn competitor(
+    fn start_competitor(
         &self,
         competitor: Competitor,
         program: &Path,
@@ -209,18 +212,18 @@ impl ProbeRounds<'_> {
         Ok((program, port))
     }
 
-    /// The processor time of a probe, in milliseconds, by the connections that
-    /// the site has accepted meanwhile.
-    fn measure(&self, program: &Program) -> Result<f64, BenchError> {
+    /// Returns the processor time per probe in milliseconds. The number of probes is the number
+    /// of connections that the site accepted.
+    fn processor_ms(&self, program: &Program) -> Result<f64, BenchError> {
         thread::park_timeout(WARM_UP);
         let before = (processor_s(program.id())?, self.site.connections());
         thread::park_timeout(Duration::from_secs(self.seconds));
         let used_s = processor_s(program.id())? - before.0;
         let probes = self.site.connections() - before.1;
-        // Half of what is due: less is something else than what was asked for.
+        // Fewer than half of the expected probes are not a valid measurement.
         if probes < self.seconds * TARGETS as u64 / 2 {
             return Err(
-                format!("{probes} probes only; its log:\n{}", program.log().join("\n")).into()
+                format!("only {probes} probes; the log:\n{}", program.log().join("\n")).into()
             );
         }
         Ok(used_s * 1_000.0 / probes as f64)
@@ -235,12 +238,12 @@ mod tests {
     fn a_metric_is_summed_over_its_labels() {
         let metrics =
             "# TYPE total counter\ntotal{dst=\"a\"} 3 17\ntotal{dst=\"b\"} 4 17\ntotal_x{} 9\n";
-        assert_eq!((sum(metrics, "total"), sum(metrics, "success")), (7, 0));
+        assert_eq!((metric_sum(metrics, "total"), metric_sum(metrics, "success")), (7, 0));
     }
 
     #[test]
-    fn the_page_has_its_length_and_ends_as_expected() {
-        let text = text();
+    fn the_page_has_the_right_length_and_matches_at_its_end() {
+        let text = page_text();
         assert!((PAGE_BYTES - 100..=PAGE_BYTES).contains(&text.len()), "{}", text.len());
         assert!(text.contains("page 4711 ends"));
     }

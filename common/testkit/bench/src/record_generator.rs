@@ -1,4 +1,4 @@
-//! Records as trackers write them.
+//! Generates records as trackers write them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,17 +10,17 @@ use kafka_client::ProduceRecord;
 
 use crate::BenchError;
 
-/// Targets of a domain, and in how many seconds each is probed.
+/// Number of targets of a domain, and their probe period in seconds.
 const TARGETS: usize = 20;
 const PERIOD_S: usize = 30;
-/// When the first was probed.
+/// Time of the first probe.
 const START_S: usize = 1_700_000_000;
-/// One stretch of results in this many is one of failures, as long as this.
+/// One in this many stretches of results is a failure. A stretch has `STRETCH` results.
 const STRETCHES: u64 = 50;
 const STRETCH: usize = 3;
 
-/// The results of one tracker for one domain, without end: mostly healthy, as
-/// most sites are, with failures that last some probes.
+/// An endless sequence of results of one tracker for one domain: mostly healthy, with failures
+/// that last several probes.
 pub(crate) struct RecordGenerator {
     domain: Domain,
     run: Run,
@@ -28,16 +28,16 @@ pub(crate) struct RecordGenerator {
 }
 
 impl RecordGenerator {
-    /// From the first on.
+    /// Starts with the first result.
     ///
     /// # Errors
-    /// When the system has no randomness.
+    /// Fails if the system has no randomness.
     pub(crate) fn new(domain: &Domain) -> Result<Self, BenchError> {
         Ok(Self { domain: domain.clone(), run: Run::new()?, count: 0 })
     }
 
-    /// A result of now.
-    pub(crate) fn fresh(&mut self) -> ProduceRecord {
+    /// Generates a result with the current time.
+    pub(crate) fn next_with_current_time(&mut self) -> ProduceRecord {
         self.with_time(now_s())
     }
 
@@ -48,7 +48,7 @@ impl RecordGenerator {
         let headers = self.run.headers(self.count as i64);
         self.count += 1;
         ProduceRecord {
-            // Kafka removes what is older than its retention.
+            // Kafka deletes records older than its retention time.
             timestamp_ms: (now_s() * 1_000.0) as i64,
             value: Bytes::from(record.encode()),
             headers,
@@ -70,7 +70,7 @@ fn now_s() -> f64 {
 }
 
 fn record(domain: &Domain, target: usize, round: usize, timestamp: f64) -> Record {
-    // Which stretches fail looks random and is the same in every run.
+    // The choice of failing stretches looks random, but is the same in every run.
     let stretch = (target + TARGETS * (round / STRETCH)) as u64;
     let is_failing =
         stretch.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32 & 0xFFFF < 0x1_0000 / STRETCHES;
@@ -90,7 +90,7 @@ fn record(domain: &Domain, target: usize, round: usize, timestamp: f64) -> Recor
     }
 }
 
-/// What a probe by HTTPS says beyond the nine keys.
+/// The columns of an HTTPS probe that version 1.1.0 does not have.
 fn extra(is_failing: bool, round: usize) -> Extra {
     let answered = |value: i64| (!is_failing).then_some(value);
     let first_byte_us = 30_000 + (round % 20) as i64 * 1_000;

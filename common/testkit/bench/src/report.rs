@@ -1,8 +1,8 @@
-//! What was measured, as a table.
+//! The measured figures as a table.
 
 use std::fmt;
 
-/// A line for each figure.
+/// The table: one line per figure.
 #[derive(Debug, Default)]
 pub(crate) struct Report(Vec<ReportLine>);
 
@@ -14,23 +14,23 @@ struct ReportLine {
 }
 
 impl Report {
-    /// A figure without a target.
-    pub(crate) fn figure(&mut self, what: impl Into<String>, figure: impl Into<String>) {
-        self.line(what.into(), figure.into(), None);
+    /// Adds a figure without a target.
+    pub(crate) fn add_figure(&mut self, what: impl Into<String>, figure: impl Into<String>) {
+        self.add_line(what.into(), figure.into(), None);
     }
 
-    /// A figure, what it should be, and whether it is.
-    pub(crate) fn target(
+    /// Adds a figure with its target, and whether the target is met.
+    pub(crate) fn add_target(
         &mut self,
         what: impl Into<String>,
         figure: impl Into<String>,
         target: impl Into<String>,
         is_met: bool,
     ) {
-        self.line(what.into(), figure.into(), Some((target.into(), is_met)));
+        self.add_line(what.into(), figure.into(), Some((target.into(), is_met)));
     }
 
-    fn line(&mut self, what: String, figure: String, target: Option<(String, bool)>) {
+    fn add_line(&mut self, what: String, figure: String, target: Option<(String, bool)>) {
         log::info!("{what}: {figure}");
         self.0.push(ReportLine { what, figure, target });
     }
@@ -43,7 +43,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| what | measured | target |\n|---|---|---|")?;
+        writeln!(f, "| figure | measured | target |\n|---|---|---|")?;
         for ReportLine { what, figure, target } in &self.0 {
             let target = match target {
                 None => "",
@@ -56,13 +56,14 @@ impl fmt::Display for Report {
     }
 }
 
-/// The middle one; 0 of none.
+/// The median. 0 if there are no values.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// The smallest value that this share of all, 0 to 1, does not exceed; 0 of none.
+/// The smallest value that is at least as large as this share (0 to 1) of all values. 0 if there
+/// are no values.
 pub(crate) fn percentile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let rank = (values.len() as f64 * share).ceil() as usize;
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_values_that_were_seen() {
+    fn percentiles_are_measured_values() {
         let mut values: Vec<f64> = (1..=100).rev().map(f64::from).collect();
         assert_eq!(percentile(&mut values, 0.5), 50.0);
         assert_eq!(percentile(&mut values, 0.99), 99.0);
@@ -85,12 +86,12 @@ mod tests {
     }
 
     #[test]
-    fn one_missed_target_is_enough() {
+    fn one_missed_target_fails_the_report() {
         let mut report = Report::default();
-        report.figure("a", "1");
-        report.target("b", "2", "≤ 3", true);
+        report.add_figure("a", "1");
+        report.add_target("b", "2", "≤ 3", true);
         assert!(report.all_met());
-        report.target("c", "4", "≤ 3", false);
+        report.add_target("c", "4", "≤ 3", false);
         assert!(!report.all_met());
         assert!(report.to_string().ends_with("| b | 2 | ≤ 3 |\n| c | 4 | ≤ 3: **missed** |\n"));
     }

@@ -1,4 +1,4 @@
-//! Ten thousand sites in one thread, which note when they were asked.
+//! Ten thousand sites in one thread, which record the times of their requests.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,80 +15,80 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::BenchError;
 use testkit::sites::page;
 
-/// The longest head of a request.
+/// Maximum size of a request.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
-/// Events that are taken at once.
+/// Maximum number of events per epoll call.
 const EVENTS_MAX: usize = 256;
-/// The listener's key; connections have the others.
+/// The key of the listener. Connections have other keys.
 const LISTENER: u64 = 0;
 
-/// A request: when its connection was accepted, and what for.
+/// A request: the time at which its connection was accepted, and its target.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct RequestArrival {
-    /// Since the sites was made, in seconds.
+    /// Seconds since the start of the server.
     pub(crate) at_s: f64,
-    /// The number in its path.
+    /// The target number in its path.
     pub(crate) target: usize,
 }
 
-/// Sites at `/N`, which answer with a page, and at `/hang/N`, which take a
-/// request and do nothing. A thread for each of the connections that hang would
-/// cost more than what is measured.
+/// Sites at `/N`, which respond with a page, and at `/hang/N`, which never respond. One thread
+/// serves all, because one thread per hanging connection would cost more than the programs under
+/// test.
 pub(crate) struct SiteServer {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<SiteServerState>,
     thread: Option<JoinHandle<()>>,
 }
 
-struct Shared {
+struct SiteServerState {
     stopping: AtomicBool,
     accepted: AtomicU64,
     arrivals: Mutex<Vec<RequestArrival>>,
-    made: Instant,
+    started_at: Instant,
 }
 
 impl SiteServer {
-    /// Starts it on a free port of loopback.
+    /// Starts the server on a free port of loopback.
     pub(crate) fn start() -> Result<Self, BenchError> {
-        // A tenth of all hang at a time, by two programs in the worst case.
-        let found = getrlimit(Resource::Nofile);
-        setrlimit(Resource::Nofile, Rlimit { current: found.maximum, ..found })?;
+        // A tenth of all connections hang at the same time, for two programs in the worst case.
+        let limit = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SiteServerState {
             stopping: AtomicBool::new(false),
             accepted: AtomicU64::new(0),
             arrivals: Mutex::default(),
-            made: Instant::now(),
+            started_at: Instant::now(),
         });
-        let of_thread = Arc::clone(&shared);
+        let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("sites".to_owned()).spawn(move || {
-            if let Err(error) = EventLoop::new(listener, &of_thread).and_then(EventLoop::run) {
-                log::error!("the sites: {error}");
+            if let Err(error) = EventLoop::new(listener, &for_thread).and_then(EventLoop::run) {
+                log::error!("site server: {error}");
             }
         })?;
         Ok(Self { address, shared, thread: Some(thread) })
     }
 
-    /// The URL of a site.
+    /// The URL of a target.
     pub(crate) fn url(&self, target: usize, hangs: bool) -> String {
         let path = if hangs { "hang/" } else { "" };
         format!("http://{}/{path}{target}", self.address)
     }
 
-    /// Seconds since it was made.
+    /// Seconds since the start of the server.
     pub(crate) fn now_s(&self) -> f64 {
-        self.shared.made.elapsed().as_secs_f64()
+        self.shared.started_at.elapsed().as_secs_f64()
     }
 
-    /// How many connections it has accepted.
+    /// Number of accepted connections.
     pub(crate) fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::Relaxed)
     }
 
-    /// The requests since the last look.
-    pub(crate) fn take(&self) -> Vec<RequestArrival> {
+    /// Returns the requests since the last call.
+    pub(crate) fn take_arrivals(&self) -> Vec<RequestArrival> {
         std::mem::take(&mut self.shared.arrivals.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -112,20 +112,20 @@ struct OpenConnection {
 }
 
 struct EventLoop<'a> {
-    shared: &'a Shared,
+    shared: &'a SiteServerState,
     epoll: std::os::fd::OwnedFd,
     listener: TcpListener,
     open: HashMap<u64, OpenConnection>,
     last_key: u64,
-    answer: Vec<u8>,
+    response: Vec<u8>,
 }
 
 impl<'a> EventLoop<'a> {
-    fn new(listener: TcpListener, shared: &'a Shared) -> io::Result<Self> {
+    fn new(listener: TcpListener, shared: &'a SiteServerState) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
-        let answer = page("<title>well</title>");
-        Ok(Self { shared, epoll, listener, open: HashMap::new(), last_key: LISTENER, answer })
+        let response = page("<title>well</title>");
+        Ok(Self { shared, epoll, listener, open: HashMap::new(), last_key: LISTENER, response })
     }
 
     fn run(mut self) -> io::Result<()> {
@@ -137,14 +137,14 @@ impl<'a> EventLoop<'a> {
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             }
-            // Those who have just come first, so that their time is right.
+            // New connections first, so that their time is exact.
             if events.iter().any(|event| event.data.u64() == LISTENER) {
                 self.accept()?;
             }
             for event in &events {
                 let key = event.data.u64();
                 if let Some(connection) = self.open.get_mut(&key)
-                    && !connection.goes_on(self.shared, &self.answer)
+                    && !connection.read_and_respond(self.shared, &self.response)
                 {
                     self.open.remove(&key);
                 }
@@ -158,11 +158,11 @@ impl<'a> EventLoop<'a> {
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                // It was reset before it was taken.
+                // The connection was reset before it was accepted.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
                 Err(error) => return Err(error),
             };
-            let at_s = self.shared.made.elapsed().as_secs_f64();
+            let at_s = self.shared.started_at.elapsed().as_secs_f64();
             self.shared.accepted.fetch_add(1, Ordering::Relaxed);
             stream.set_nonblocking(true)?;
             self.last_key += 1;
@@ -174,9 +174,9 @@ impl<'a> EventLoop<'a> {
 }
 
 impl OpenConnection {
-    /// Reads what there is and answers a whole request: whether the connection
-    /// is to be result.
-    fn goes_on(&mut self, shared: &Shared, answer: &[u8]) -> bool {
+    /// Reads available input and responds to a complete request. Returns whether the connection
+    /// stays open.
+    fn read_and_respond(&mut self, shared: &SiteServerState, response: &[u8]) -> bool {
         let mut buffer = [0; 1024];
         loop {
             match self.stream.read(&mut buffer) {
@@ -194,21 +194,21 @@ impl OpenConnection {
         if self.hangs || !self.head.ends_with(b"\r\n\r\n") {
             return true;
         }
-        let Some((target, hangs)) = asked(&self.head) else { return false };
+        let Some((target, hangs)) = parse_target(&self.head) else { return false };
         let arrival = RequestArrival { at_s: self.at_s, target };
         shared.arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
         self.hangs = hangs;
         if !hangs {
-            // Far less than a socket takes at once.
-            let _ = self.stream.write_all(answer);
+            // Smaller than the send buffer.
+            let _ = self.stream.write_all(response);
             let _ = self.stream.shutdown(Shutdown::Write);
         }
         hangs
     }
 }
 
-/// The number in the path of a request, and whether it is to hang.
-fn asked(head: &[u8]) -> Option<(usize, bool)> {
+/// Returns the target in the path of a request, and whether it hangs.
+fn parse_target(head: &[u8]) -> Option<(usize, bool)> {
     let path = std::str::from_utf8(head).ok()?.split(' ').nth(1)?.strip_prefix('/')?;
     match path.strip_prefix("hang/") {
         Some(number) => Some((number.parse().ok()?, true)),
@@ -221,23 +221,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_answers_and_one_hangs_and_both_are_noted() {
+    fn requests_that_get_a_response_and_requests_that_hang_are_counted() {
         let sites = SiteServer::start().unwrap();
-        let ask = |path: &str| {
+        let request = |path: &str| {
             let mut stream = TcpStream::connect(sites.address).unwrap();
             write!(stream, "GET {path} HTTP/1.1\r\n").unwrap();
             write!(stream, "Host: a\r\n\r\n").unwrap();
             stream
         };
-        let mut hanging = ask("/hang/7");
-        let mut answer = String::new();
-        ask("/8").read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let mut hanging = request("/hang/7");
+        let mut response = String::new();
+        request("/8").read_to_string(&mut response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
         hanging.set_nonblocking(true).unwrap();
         assert_eq!(hanging.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
-        let arrivals = sites.take();
+        let arrivals = sites.take_arrivals();
         assert_eq!(arrivals.iter().map(|arrival| arrival.target).collect::<Vec<_>>(), [7, 8]);
         assert!(arrivals[0].at_s <= arrivals[1].at_s && arrivals[1].at_s <= sites.now_s());
-        assert_eq!((sites.accepted(), sites.take()), (2, vec![]));
+        assert_eq!((sites.accepted(), sites.take_arrivals()), (2, vec![]));
     }
 }

@@ -1,4 +1,4 @@
-//! Services, programs that run on them, and topics that are filled.
+//! Services, programs that use them, and topics with records.
 
 use std::collections::VecDeque;
 use std::fs::read_to_string;
@@ -19,16 +19,16 @@ use crate::record_generator::RecordGenerator;
 use testkit::program::Program;
 use testkit::services::{OwnSet, Services, connect, fresh_database, fresh_name};
 
-/// How long anything may take that is not measured, or has no end by itself.
+/// Time-out for everything that is not measured.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(600);
-/// How often it is looked how far a recorder is.
+/// Interval of polling the progress of a recorder.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How many records are recorded, in all topics.
+/// Number of recorded records of all topics.
 pub(crate) const POSITION: &str =
     "select coalesce(sum(next_offset), 0)::bigint from availability_offset";
 
-/// Services of its own.
+/// The services of one measurement.
 pub(crate) struct BenchTestbed<'a> {
     pub(crate) services: OwnSet,
     programs: &'a Path,
@@ -36,13 +36,13 @@ pub(crate) struct BenchTestbed<'a> {
 }
 
 impl<'a> BenchTestbed<'a> {
-    /// Starts the services. PostgreSQL is safe against power cuts, as it is by
-    /// default, and notes when each transaction was committed.
+    /// Starts the services. PostgreSQL runs with fsync, as by default, and stores the commit time
+    /// of each transaction.
     pub(crate) fn start(programs: &'a Path, brokers: usize) -> Result<Self, BenchError> {
         let services = Services::start(brokers)?;
         let mut postgres = connect(&services, &services.postgres_uri)?;
         postgres.batch_execute("alter system set track_commit_timestamp = on")?;
-        // What a server of production has, so that writing is what is measured.
+        // Typical values of a production server, so that checkpoints do not dominate.
         postgres.batch_execute("alter system set shared_buffers = '256MB'")?;
         postgres.batch_execute("alter system set max_wal_size = '4GB'")?;
         drop(postgres);
@@ -52,9 +52,9 @@ impl<'a> BenchTestbed<'a> {
         Ok(Self { services, programs, kafka })
     }
 
-    /// Which Kafka and which PostgreSQL they are.
+    /// The versions of Kafka and PostgreSQL.
     pub(crate) fn versions(&self) -> Result<String, BenchError> {
-        // What answers requests does not say its version, but its log does.
+        // The broker's responses do not have its version, but its log does.
         let log = read_to_string(self.services.dir.join("kafka/1/log")).unwrap_or_default();
         let kafka = log.lines().find_map(|line| line.split_once("Kafka version: "));
         let kafka = kafka.map_or("of unknown version", |(_, version)| version.trim());
@@ -63,14 +63,14 @@ impl<'a> BenchTestbed<'a> {
         Ok(format!("Kafka {kafka}, PostgreSQL {postgres}"))
     }
 
-    /// An empty database.
+    /// Creates an empty database.
     pub(crate) fn database(&self) -> Result<BenchDatabase, BenchError> {
         let uri = fresh_database(&self.services)?;
         let client = connect(&self.services, &uri)?;
         Ok(BenchDatabase { uri, client })
     }
 
-    /// A recorder on a database, over TLS on both sides.
+    /// Starts a recorder, with TLS to both services.
     pub(crate) fn recorder(
         &self,
         database: &BenchDatabase,
@@ -82,7 +82,7 @@ impl<'a> BenchTestbed<'a> {
         self.program("recorder", &[&own, more].concat())
     }
 
-    /// One of the programs, with the method to Kafka and these variables.
+    /// Starts a program with the settings for Kafka and these variables.
     pub(crate) fn program(
         &self,
         name: &str,
@@ -101,17 +101,17 @@ impl<'a> BenchTestbed<'a> {
         Ok(Program::start(self.programs.join(name), &[], &[&kafka, variables].concat())?)
     }
 
-    /// A client to look with.
+    /// A Kafka client for the measurement itself.
     pub(crate) fn client(&self) -> Client {
         Client::new(Arc::clone(&self.kafka))
     }
 
-    /// A producer to fill topics with.
+    /// A producer for the measurement itself.
     pub(crate) fn producer(&self) -> Producer {
         Producer::new(Arc::clone(&self.kafka), ProducerOptions::default())
     }
 
-    /// Writes so many records to the topic of each domain.
+    /// Writes this many records to the topic of each domain.
     pub(crate) fn fill(&self, domains: &[Domain], each: usize) -> Result<(), BenchError> {
         let mut producer = self.producer();
         for domain in domains {
@@ -132,7 +132,7 @@ impl<'a> BenchTestbed<'a> {
     }
 }
 
-/// Sends a batch until it is delivered: the offset of its first record.
+/// Sends a batch until it is delivered. Returns the offset of its first record.
 pub(crate) fn deliver(producer: &mut Producer, batch: TopicBatch) -> Result<i64, BenchError> {
     let deadline = Instant::now() + TIMEOUT;
     let mut batches = vec![batch];
@@ -145,17 +145,17 @@ pub(crate) fn deliver(producer: &mut Producer, batch: TopicBatch) -> Result<i64,
             }
         }
     }
-    Err("a batch was not delivered".into())
+    Err("a batch was not delivered in time".into())
 }
 
-/// Domains that no other run has.
-pub(crate) fn domains(count: usize) -> Result<Vec<Domain>, BenchError> {
+/// Creates domains with unique names.
+pub(crate) fn new_domains(count: usize) -> Result<Vec<Domain>, BenchError> {
     let suffix = fresh_name("bench");
     (0..count).map(|index| Ok(Domain::parse(&format!("d{index}.{suffix}.example"))?)).collect()
 }
 
-/// As a list for DOMAIN.
-pub(crate) fn list(domains: &[Domain]) -> String {
+/// The value of DOMAIN for these domains.
+pub(crate) fn domain_list(domains: &[Domain]) -> String {
     domains.iter().map(Domain::as_str).collect::<Vec<_>>().join(",")
 }
 
@@ -164,20 +164,20 @@ pub(crate) fn topic(domain: &Domain) -> Result<String, BenchError> {
     Ok(domain.topic(TOPIC_PREFIX)?)
 }
 
-/// A database and a connection to look into it.
+/// A database and a connection to it.
 pub(crate) struct BenchDatabase {
     pub(crate) uri: String,
     pub(crate) client: postgres::Client,
 }
 
 impl BenchDatabase {
-    /// A number that a query returns; 0 while what it asks for is not there.
+    /// Returns a number from a query. 0 while the queried table does not exist.
     pub(crate) fn number(&mut self, sql: &str) -> i64 {
         let row = self.client.query_one(sql, &[]);
         row.ok().and_then(|row| row.try_get(0).ok()).unwrap_or(0)
     }
 
-    /// Waits until a number is at least so large: when.
+    /// Waits until a query returns at least `least`. Returns the time.
     pub(crate) fn wait_for(&mut self, sql: &str, least: i64) -> Result<Instant, BenchError> {
         let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
@@ -189,12 +189,12 @@ impl BenchDatabase {
         Err(format!("{sql}: not {least} within {TIMEOUT:?}").into())
     }
 
-    /// The processor time of this connection's backend, in seconds.
+    /// Processor time of this connection's backend, in seconds.
     pub(crate) fn own_backend_s(&mut self) -> Result<f64, BenchError> {
         self.backends_s("pid = pg_backend_pid()")
     }
 
-    /// That of all others of this database.
+    /// Processor time of all other backends of this database, in seconds.
     pub(crate) fn other_backends_s(&mut self) -> Result<f64, BenchError> {
         self.backends_s("pid <> pg_backend_pid()")
     }
@@ -204,19 +204,19 @@ impl BenchDatabase {
             "select pid from pg_stat_activity where datname = current_database() \
              and backend_type = 'client backend' and {which}"
         );
-        let found = self.client.query(&sql, &[])?;
-        let of = |row: &postgres::Row| processor_s(u32::try_from(row.get::<_, i32>(0))?);
-        found.iter().map(of).sum()
+        let rows = self.client.query(&sql, &[])?;
+        let backend_s = |row: &postgres::Row| processor_s(u32::try_from(row.get::<_, i32>(0))?);
+        rows.iter().map(backend_s).sum()
     }
 
-    /// Records a second, from the first that are seen to be recorded to the
-    /// last of `total`: how a program starts is not part of it.
+    /// Returns records per second, from the first recorded records to the last of `total`. The
+    /// start of the program is not included.
     pub(crate) fn rate_until(&mut self, total: usize) -> Result<f64, BenchError> {
         self.wait_for(POSITION, 1)?;
         let (started, before) = (Instant::now(), self.number(POSITION));
         let ended = self.wait_for(POSITION, total as i64)?;
         if before >= total as i64 || self.number("select count(*) from availability_gap") > 0 {
-            return Err("there was nothing to be measured: too few records, or gaps".into());
+            return Err("nothing to measure: too few records, or gaps".into());
         }
         Ok((total as i64 - before) as f64 / ended.duration_since(started).as_secs_f64())
     }

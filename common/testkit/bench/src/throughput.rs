@@ -1,4 +1,4 @@
-//! How fast a backlog is recorded.
+//! Throughput of recording a backlog.
 
 use common::domain::Domain;
 use recorder::decode::row::Row;
@@ -7,60 +7,65 @@ use crate::bare_insert::{self, InsertMethod};
 use crate::machine::processor_s;
 use crate::record_generator::RecordGenerator;
 use crate::report::{Report, median};
-use crate::testbed::{BenchTestbed, domains, list};
+use crate::testbed::{BenchTestbed, domain_list, new_domains};
 use crate::{Bench, BenchError};
 
-/// Records of the backlog that is compared with the bare loop.
+/// Number of records that recorder and baseline insert.
 const RECORDS: usize = 300_000;
-/// How often the two take turns.
+/// Number of rounds, in each of which both run once.
 const ROUNDS: usize = 3;
-/// What the recorder must reach of the bare loop's rate.
-const NORMAL_LEAST: f64 = 0.8;
-const SMART_LEAST: f64 = 0.5;
-/// Eight hours of 10,000 records a minute, what part of them is caught up with,
-/// and of how many domains they are.
+/// Required share of the baseline's rate.
+const NORMAL_RATIO_MIN: f64 = 0.8;
+const SMART_RATIO_MIN: f64 = 0.5;
+/// Eight hours of 10,000 records a minute, the divisor of the part that is measured, and the
+/// number of domains.
 const BACKLOG: usize = 8 * 60 * 10_000;
-const BACKLOG_PART: usize = 4;
+const BACKLOG_DIVISOR: usize = 4;
 const BACKLOG_DOMAINS: usize = 20;
 
-/// The recorder beside a bare loop that inserts the same rows, in turns.
+/// Compares the recorder with the baseline that inserts the same rows, in alternating rounds.
 pub(crate) fn measure_throughput(bench: &Bench<'_>, report: &mut Report) -> Result<(), BenchError> {
     let testbed = bench.testbed(1)?;
     let records = bench.size(RECORDS);
-    let domain = domains(1)?;
+    let domain = new_domains(1)?;
     testbed.fill(&domain, records)?;
     let rows = bare_insert::rows(RecordGenerator::new(&domain[0])?.take(records))?;
     let (mut bare, mut normal, mut smart) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         bare.push(insert(&testbed, &domain[0], &rows, InsertMethod::Arrays, false)?);
-        normal.push(record(&testbed, &list(&domain), records, &[])?);
-        smart.push(record(&testbed, &list(&domain), records, &[("SMART", "true")])?);
+        normal.push(record(&testbed, &domain_list(&domain), records, &[])?);
+        smart.push(record(&testbed, &domain_list(&domain), records, &[("SMART", "true")])?);
     }
-    report.figure("bare loop, one connection", rates(&bare));
-    report.figure("bare loop: PostgreSQL's processor time of a row", server(&bare));
-    for (what, runs, least) in
-        [("recorder", &normal, NORMAL_LEAST), ("recorder, smart mode", &smart, SMART_LEAST)]
+    report.add_figure("baseline loop, one connection", rates(&bare));
+    report.add_figure("baseline loop: PostgreSQL's processor time of a row", server(&bare));
+    for (what, runs, ratio_min) in
+        [("recorder", &normal, NORMAL_RATIO_MIN), ("recorder, smart mode", &smart, SMART_RATIO_MIN)]
     {
-        report.figure(format!("{what}, one domain"), rates(runs));
+        report.add_figure(format!("{what}, one domain"), rates(runs));
         let own = median_us(runs, |run| run.own_us);
-        report.figure(format!("{what}: its processor time of a record"), own);
-        report.figure(format!("{what}: PostgreSQL's processor time of a record"), server(runs));
+        report.add_figure(format!("{what}: processor time of a record"), own);
+        report.add_figure(format!("{what}: PostgreSQL's processor time of a record"), server(runs));
         let ratio =
             median(runs.iter().zip(&bare).map(|(run, bare)| run.rate / bare.rate).collect());
-        let what = format!("{what} ÷ bare loop, median of {ROUNDS}");
-        report.target(what, format!("{ratio:.2}"), format!("≥ {least}"), ratio >= least);
+        let what = format!("{what} ÷ baseline loop, median of {ROUNDS}");
+        report.add_target(
+            what,
+            format!("{ratio:.2}"),
+            format!("≥ {ratio_min}"),
+            ratio >= ratio_min,
+        );
     }
     Ok(())
 }
 
-/// What one recorder, or one bare loop, did.
+/// The result of one recorder or one baseline loop.
 struct RunResult {
-    /// Records a second.
+    /// Records per second.
     rate: f64,
-    /// Processor time of the recorder for each record, its start included. Other
-    /// loads on the machine change this the least.
+    /// Processor time of the recorder per record, its start included. Other load on the machine
+    /// affects this figure the ratio_min.
     own_us: f64,
-    /// That of PostgreSQL's side of its connections.
+    /// Processor time of PostgreSQL's backends per record.
     server_us: f64,
 }
 
@@ -68,8 +73,8 @@ fn rates(runs: &[RunResult]) -> String {
     format!("{:.0} records/s", median(runs.iter().map(|run| run.rate).collect()))
 }
 
-fn median_us(runs: &[RunResult], of: impl Fn(&RunResult) -> f64) -> String {
-    format!("{:.1} µs", median(runs.iter().map(of).collect()))
+fn median_us(runs: &[RunResult], figure: impl Fn(&RunResult) -> f64) -> String {
+    format!("{:.1} µs", median(runs.iter().map(figure).collect()))
 }
 
 fn server(runs: &[RunResult]) -> String {
@@ -96,10 +101,10 @@ fn record(
     testbed: &BenchTestbed<'_>,
     domains: &str,
     records: usize,
-    more: &[(&str, &str)],
+    variables: &[(&str, &str)],
 ) -> Result<RunResult, BenchError> {
     let mut database = testbed.database()?;
-    let recorder = testbed.recorder(&database, domains, more)?;
+    let recorder = testbed.recorder(&database, domains, variables)?;
     let rate = database.rate_until(records)?;
     let own_us = processor_s(recorder.id())? / records as f64 * 1e6;
     let server_us = database.other_backends_s()? / records as f64 * 1e6;
@@ -108,10 +113,10 @@ fn record(
     Ok(RunResult { rate, own_us, server_us })
 }
 
-/// Arrays beside `copy`, each in one transaction with the position's move.
+/// Compares arrays with `copy`, each in one transaction with the update of the position.
 pub(crate) fn measure_statement(bench: &Bench<'_>, report: &mut Report) -> Result<(), BenchError> {
     let testbed = bench.testbed(1)?;
-    let domain = domains(1)?;
+    let domain = new_domains(1)?;
     let rows = bare_insert::rows(RecordGenerator::new(&domain[0])?.take(bench.size(RECORDS)))?;
     let (mut arrays, mut copy) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -121,25 +126,26 @@ pub(crate) fn measure_statement(bench: &Bench<'_>, report: &mut Report) -> Resul
         }
     }
     for (what, runs) in [("rows as arrays", &arrays), ("rows by binary copy", &copy)] {
-        report.figure(format!("{what}, with the position"), rates(runs));
-        report.figure(format!("{what}: PostgreSQL's processor time of a row"), server(runs));
+        report.add_figure(format!("{what}, with the position"), rates(runs));
+        report.add_figure(format!("{what}: PostgreSQL's processor time of a row"), server(runs));
     }
     let ratio = median(copy.iter().zip(&arrays).map(|(copy, it)| copy.rate / it.rate).collect());
-    report.figure(format!("copy ÷ arrays, median of {ROUNDS}"), format!("{ratio:.2}"));
+    report.add_figure(format!("copy ÷ arrays, median of {ROUNDS}"), format!("{ratio:.2}"));
     Ok(())
 }
 
-/// Two of eight hours of backlog, caught up by one recorder.
+/// Records two of eight hours of backlog with one recorder.
 pub(crate) fn measure_backlog(bench: &Bench<'_>, report: &mut Report) -> Result<(), BenchError> {
     let testbed = bench.testbed(1)?;
-    let domains = domains(BACKLOG_DOMAINS)?;
-    let each = bench.size(BACKLOG / BACKLOG_PART) / domains.len();
+    let domains = new_domains(BACKLOG_DOMAINS)?;
+    let each = bench.size(BACKLOG / BACKLOG_DIVISOR) / domains.len();
     let records = each * domains.len();
     testbed.fill(&domains, each)?;
-    let RunResult { rate, .. } = record(&testbed, &list(&domains), records, &[])?;
+    let RunResult { rate, .. } = record(&testbed, &domain_list(&domains), records, &[])?;
     let whole = format!("{records} records of {BACKLOG_DOMAINS} domains");
-    report.figure(format!("backlog of {whole}"), format!("{rate:.0} records/s"));
+    report.add_figure(format!("backlog of {whole}"), format!("{rate:.0} records/s"));
     let seconds = BACKLOG as f64 / rate;
-    report.figure("8 hours of 10,000 records a minute are caught up in", format!("{seconds:.0} s"));
+    report
+        .add_figure("time to record 8 hours of 10,000 records a minute", format!("{seconds:.0} s"));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What trackers have written to Kafka.
+//! Reads the records that trackers have written to Kafka.
 
 use common::domain::Domain;
 use common::record::Record;
@@ -7,26 +7,26 @@ use kafka_client::{FetchLimits, FetchPosition};
 use crate::BenchError;
 use crate::testbed::{BenchTestbed, topic};
 
-/// All records of a domain.
-pub(crate) fn records(
+/// Returns all records of a domain.
+pub(crate) fn read_records(
     testbed: &BenchTestbed<'_>,
     domain: &Domain,
 ) -> Result<Vec<Record>, BenchError> {
     let topic = topic(domain)?;
     let mut client = testbed.client();
-    let found = client.topics(std::slice::from_ref(&topic))?;
-    let topic_id = found.first().ok_or("no topic")?.id;
-    let mut all = Vec::new();
+    let metadata = client.topics(std::slice::from_ref(&topic))?;
+    let topic_id = metadata.first().ok_or("no topic")?.id;
+    let mut records = Vec::new();
     let mut offset = 0;
     loop {
         let position = FetchPosition { topic: &topic, topic_id, partition: 0, offset };
         let fetched = client.fetch(&position, &FetchLimits::default())?;
         for record in &fetched.records {
-            all.push(Record::decode(record.value.as_deref().unwrap_or_default())?);
+            records.push(Record::decode(record.value.as_deref().unwrap_or_default())?);
         }
         offset = fetched.next_offset;
         if offset >= fetched.high_watermark {
-            return Ok(all);
+            return Ok(records);
         }
     }
 }
