@@ -20,7 +20,9 @@ use crate::BenchError;
 use crate::testbed::BenchDatabase;
 
 /// Converts records to rows with the recorder's own code.
-pub(crate) fn rows(records: impl Iterator<Item = ProduceRecord>) -> Result<Vec<Row>, BenchError> {
+pub(crate) fn make_rows(
+    records: impl Iterator<Item = ProduceRecord>,
+) -> Result<Vec<Row>, BenchError> {
     let all = |name| labels(name).into_iter().map(str::to_owned).collect();
     let labels = Labels::new(all(STATUS_TYPE), all(PHRASE_TYPE));
     let row = |(offset, record): (usize, ProduceRecord)| {
@@ -32,7 +34,10 @@ pub(crate) fn rows(records: impl Iterator<Item = ProduceRecord>) -> Result<Vec<R
 }
 
 /// Creates the tables of a domain, without notices for tables that exist.
-pub(crate) fn prepare(database: &mut BenchDatabase, domain: &Domain) -> Result<(), BenchError> {
+pub(crate) fn create_tables(
+    database: &mut BenchDatabase,
+    domain: &Domain,
+) -> Result<(), BenchError> {
     database.client.batch_execute("set client_min_messages = 'warning'")?;
     Ok(database.client.batch_execute(&schema::script(std::slice::from_ref(domain), false))?)
 }

@@ -5,9 +5,10 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
+use testkit::program::Program;
+
 use crate::BenchError;
 use crate::report::Report;
-use testkit::program::Program;
 
 /// Go adds a post-quantum key share to each TLS handshake, which costs about a quarter of the
 /// handshake. It is disabled so that all programs do the same work.

@@ -7,12 +7,12 @@ use std::time::Duration;
 use common::domain::Domain;
 use common::record::Record;
 use kafka_client::{FetchLimits, FetchPosition};
+use testkit::services::fresh_name;
+use testkit::sites::{Site, Step, page};
 
 use crate::report::{Report, percentile};
 use crate::testbed::{BenchDatabase, BenchTestbed, POSITION, TIMEOUT, domain_list, topic};
 use crate::{Bench, BenchError};
-use testkit::services::fresh_name;
-use testkit::sites::{Site, Step, page};
 
 const DOMAINS: usize = 20;
 /// Each is probed once a second, so this is also the number of probes per second.

@@ -7,6 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::domain::Domain;
+use testkit::certificates::{Authority, Validity};
+use testkit::program::Program;
+use testkit::sites::{Site, Step, page};
 
 use crate::competitors::{Competitor, ProbeWork};
 use crate::machine::processor_s;
@@ -15,9 +18,6 @@ use crate::report::{Report, median};
 use crate::testbed::{BenchTestbed, TIMEOUT};
 use crate::topic_records::read_records;
 use crate::{BARE_PROBES_ARGUMENT, Bench, BenchError};
-use testkit::certificates::{Authority, Validity};
-use testkit::program::Program;
-use testkit::sites::{Site, Step, page};
 
 /// Each is probed once a second, so this is also the number of probes per second.
 const TARGETS: usize = 100;

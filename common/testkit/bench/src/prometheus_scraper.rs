@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::BenchError;
 use crate::bare_rustls::PROBE_INTERVAL;
 
-/// Connections that are result, by each of which one probe runs at a time.
+/// Number of persistent connections. Each runs one probe at a time.
 const CONNECTIONS: u32 = 8;
 /// Time-out for a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use common::domain::Domain;
 use kafka_client::{Producer, TopicBatch};
+use testkit::program::Program;
 
 use crate::record_generator::RecordGenerator;
 use crate::report::Report;
 use crate::testbed::{BenchDatabase, BenchTestbed, POSITION, deliver, new_domains, topic};
 use crate::{Bench, BenchError};
-use testkit::program::Program;
 
 /// Pause before each crash.
 const SETTLE: Duration = Duration::from_secs(4);

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use common::domain::Domain;
 use common::record::Record;
+use testkit::process_usage::ProcessUsage;
+use testkit::program::Program;
 
 use crate::competitors::{Competitor, ProbeWork};
 use crate::machine::processor_s;
@@ -18,8 +20,6 @@ use crate::site_server::{RequestArrival, SiteServer};
 use crate::testbed::{BenchTestbed, TIMEOUT};
 use crate::topic_records::read_records;
 use crate::{Bench, BenchError};
-use testkit::process_usage::ProcessUsage;
-use testkit::program::Program;
 
 /// Number of targets, and their probe period in seconds.
 const TARGETS: usize = 10_000;

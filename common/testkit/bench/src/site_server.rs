@@ -11,9 +11,9 @@ use std::time::Instant;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use testkit::sites::page;
 
 use crate::BenchError;
-use testkit::sites::page;
 
 /// Maximum size of a request.
 const HEAD_BYTES_MAX: usize = 8 * 1024;

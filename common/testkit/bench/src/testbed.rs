@@ -12,12 +12,12 @@ use kafka_client::{
     Address, BATCH_BYTES_MAX, Client, Outcome, ProduceRecord, Producer, ProducerOptions, Security,
     Settings, TopicBatch, batch_len,
 };
+use testkit::program::Program;
+use testkit::services::{OwnSet, Services, connect, fresh_database, fresh_name};
 
 use crate::BenchError;
 use crate::machine::processor_s;
 use crate::record_generator::RecordGenerator;
-use testkit::program::Program;
-use testkit::services::{OwnSet, Services, connect, fresh_database, fresh_name};
 
 /// Time-out for everything that is not measured.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(600);

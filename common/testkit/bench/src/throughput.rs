@@ -29,7 +29,7 @@ pub(crate) fn measure_throughput(bench: &Bench<'_>, report: &mut Report) -> Resu
     let records = bench.size(RECORDS);
     let domain = new_domains(1)?;
     testbed.fill(&domain, records)?;
-    let rows = bare_insert::rows(RecordGenerator::new(&domain[0])?.take(records))?;
+    let rows = bare_insert::make_rows(RecordGenerator::new(&domain[0])?.take(records))?;
     let (mut bare, mut normal, mut smart) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         bare.push(insert(&testbed, &domain[0], &rows, InsertMethod::Arrays, false)?);
@@ -63,7 +63,7 @@ struct RunResult {
     /// Records per second.
     rate: f64,
     /// Processor time of the recorder per record, its start included. Other load on the machine
-    /// affects this figure the ratio_min.
+    /// affects this figure the least.
     own_us: f64,
     /// Processor time of PostgreSQL's backends per record.
     server_us: f64,
@@ -89,7 +89,7 @@ fn insert(
     moves_position: bool,
 ) -> Result<RunResult, BenchError> {
     let mut database = testbed.database()?;
-    bare_insert::prepare(&mut database, domain)?;
+    bare_insert::create_tables(&mut database, domain)?;
     let before_s = database.own_backend_s()?;
     let rate = bare_insert::insert(&mut database, domain, rows, method, moves_position)?;
     let server_us = (database.own_backend_s()? - before_s) / rows.len() as f64 * 1e6;
@@ -117,7 +117,7 @@ fn record(
 pub(crate) fn measure_statement(bench: &Bench<'_>, report: &mut Report) -> Result<(), BenchError> {
     let testbed = bench.testbed(1)?;
     let domain = new_domains(1)?;
-    let rows = bare_insert::rows(RecordGenerator::new(&domain[0])?.take(bench.size(RECORDS)))?;
+    let rows = bare_insert::make_rows(RecordGenerator::new(&domain[0])?.take(bench.size(RECORDS)))?;
     let (mut arrays, mut copy) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         for (method, runs) in [(InsertMethod::Arrays, &mut arrays), (InsertMethod::Copy, &mut copy)]

@@ -1,4 +1,4 @@
-//! Both programs as child processes, each with its log in a file.
+//! Both programs as child processes. Each writes its log to a file.
 
 use std::error::Error;
 use std::fs::File;
@@ -8,10 +8,10 @@ use std::process::{Child, Command, Stdio};
 
 use testkit::program::send_signal;
 
-/// The last lines of a log that are shown when its program ends too early.
+/// Number of log lines that are shown when a program ends unexpectedly.
 const LOG_LINES: usize = 10;
 
-/// What runs.
+/// The running programs.
 pub(crate) struct ChildPrograms<'a> {
     programs: &'a Path,
     folder: &'a Path,
@@ -19,12 +19,12 @@ pub(crate) struct ChildPrograms<'a> {
 }
 
 impl<'a> ChildPrograms<'a> {
-    /// ChildPrograms from one folder, logs into another.
+    /// Uses the programs in one folder and writes logs to another.
     pub(crate) fn new(programs: &'a Path, folder: &'a Path) -> Self {
         Self { programs, folder, running: Vec::new() }
     }
 
-    /// Starts a program with these variables and no others of its own.
+    /// Starts a program. `variables` are its whole environment.
     pub(crate) fn start(
         &mut self,
         name: &'static str,
@@ -37,8 +37,8 @@ impl<'a> ChildPrograms<'a> {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
-            // Ctrl-C reaches the whole group of a terminal; these are stopped
-            // by us, in order, and a second signal would cut their drain short.
+            // A terminal sends Ctrl-C to the whole process group. The programs get their own
+            // group: they are stopped in order, and a second signal would cut their drain short.
             .process_group(0)
             .spawn()
             .map_err(|cause| format!("{}: {cause}", self.programs.join(name).display()))?;
@@ -46,8 +46,8 @@ impl<'a> ChildPrograms<'a> {
         Ok(())
     }
 
-    /// What to say when a program has ended by itself.
-    pub(crate) fn ended(&mut self) -> Option<String> {
+    /// Describes a program that has ended unexpectedly. `None` if all are running.
+    pub(crate) fn unexpected_end(&mut self) -> Option<String> {
         let status = |child: &mut Child| child.try_wait().ok().flatten();
         let mut running = self.running.iter_mut();
         let (name, status) =
@@ -58,14 +58,15 @@ impl<'a> ChildPrograms<'a> {
         Some(format!("{name} ended with {status}:\n{tail}"))
     }
 
-    /// Stops all, the tracker first, so that what it delivers is recorded.
+    /// Stops the tracker first, so that the recorder records everything that the tracker
+    /// delivers.
     pub(crate) fn stop(&mut self) {
         while let Some((name, mut child)) = self.running.pop() {
             if matches!(child.try_wait(), Ok(Some(_))) {
                 continue;
             }
             if !send_signal("TERM", child.id()) {
-                log::warn!("{name} could not be asked to stop and is killed");
+                log::warn!("cannot send SIGTERM to {name}, killing it");
                 let _ = child.kill();
             }
             if let Err(cause) = child.wait() {

@@ -1,4 +1,5 @@
-//! The demonstration: the whole pipeline on one machine, watched.
+//! The demonstration of `scripts/quickstart`: the whole pipeline on one machine, with its rows on
+//! the screen.
 
 mod child_programs;
 mod row_reader;
@@ -12,29 +13,31 @@ use std::time::{Duration, Instant};
 
 use common::domain::Domain;
 use common::stop::{SignalThread, Stop};
+use testkit::services::{self, Services};
+use testkit::sites::{self, DemoSite};
 use url::Url;
 
 use crate::child_programs::ChildPrograms;
 use crate::row_reader::RowReader;
 use crate::status_table::StatusTable;
-use testkit::services::{self, Services};
-use testkit::sites::{self, DemoSite};
 
-/// How often each site is probed.
+/// Probe period.
 const PERIOD_S: u64 = 5;
-/// Above what the slow site takes, and short enough to watch the hanging one.
-const TIMEOUT_S: u64 = 4;
-/// How often the rows are read.
+/// Longer than the response time of the slow site, and short enough to see the hanging site time
+/// out.
+const PROBE_TIMEOUT_S: u64 = 4;
+/// Interval of reading new rows.
 const REFRESH: Duration = Duration::from_millis(500);
-/// How long `--once` waits for the last verdict: programs start, topics are
-/// made and every site is probed within a few periods.
+/// Time-out of `--once`: programs start, topics are created, and every site is probed within a
+/// few periods.
 const ONCE_DEADLINE: Duration = Duration::from_secs(90);
 
-/// Runs it, with the programs of one folder and their logs in another: until a signal, or with `once` until each local site has a row.
-/// True when each has the verdict that is expected of it.
+/// Runs the demonstration until a signal, or with `once` until each local site has the expected
+/// verdict or the time-out is over. `programs` is the folder of the programs, `folder` the one of
+/// their logs. Returns true if each local site has the expected verdict.
 ///
 /// # Errors
-/// When something can't be started, or ends before its time.
+/// Fails if a program can't be started or ends unexpectedly.
 pub fn run(
     programs: &Path,
     folder: &Path,
@@ -42,22 +45,22 @@ pub fn run(
     websites: &[String],
 ) -> Result<bool, Box<dyn Error>> {
     let services = services::shared()?;
-    let demo = sites::start_demo_sites()?;
+    let local = sites::start_demo_sites()?;
     let database = services::fresh_database(&services)?;
-    let domains = domains(&demo.sites, websites)?;
+    let domains = find_domains(&local.sites, websites)?;
     std::fs::create_dir_all(folder)?;
     let roots = folder.join("roots.pem");
-    std::fs::write(&roots, roots_with(&demo.ca_pem))?;
+    std::fs::write(&roots, ca_bundle(&local.ca_pem))?;
 
     let (signals, stop) = SignalThread::start()?;
     let mut running = ChildPrograms::new(programs, folder);
     let settings = ProgramSettings { services: &services, database: &database, domains: &domains };
     running.start("recorder", &settings.recorder())?;
-    running.start("tracker", &settings.tracker(&demo.sites, websites, &roots))?;
+    running.start("tracker", &settings.tracker(&local.sites, websites, &roots))?;
     print_line(&format!("logs: {}", folder.display()));
 
     let rows = RowReader::connect(&services, &database, &domains)?;
-    let outcome = watch(&mut running, rows, &demo.sites, once, &stop);
+    let outcome = show_rows(&mut running, rows, &local.sites, once, &stop);
     running.stop();
     signals.join();
     outcome
@@ -70,7 +73,7 @@ struct ProgramSettings<'a> {
 }
 
 impl ProgramSettings<'_> {
-    /// Kafka over TLS with a client certificate, for either program.
+    /// Settings for Kafka over TLS with a client certificate.
     fn kafka(&self) -> Vec<(&'static str, String)> {
         let path = |name: &str| self.services.cert(name).display().to_string();
         vec![
@@ -92,14 +95,14 @@ impl ProgramSettings<'_> {
             Some(check) => format!("{} {}", escaped(&site.url), escaped(check)),
             None => escaped(&site.url),
         });
-        let added = websites.iter().map(|website| escaped(website));
+        let user_urls = websites.iter().map(|website| escaped(website));
         let mut variables = self.kafka();
         variables.extend([
             ("LOCATION", "quickstart".to_owned()),
-            ("WEBSITES", local.chain(added).collect::<Vec<_>>().join(",")),
+            ("WEBSITES", local.chain(user_urls).collect::<Vec<_>>().join(",")),
             ("PERIOD", PERIOD_S.to_string()),
-            ("TIMEOUT", TIMEOUT_S.to_string()),
-            // So that the sites' own CA is trusted beside the system's.
+            ("TIMEOUT", PROBE_TIMEOUT_S.to_string()),
+            // The roots of the system and the certificate authority of the local sites.
             ("SSL_CERT_FILE", roots.display().to_string()),
         ]);
         variables
@@ -117,12 +120,15 @@ impl ProgramSettings<'_> {
     }
 }
 
-fn domains(sites: &[DemoSite], websites: &[String]) -> Result<BTreeSet<Domain>, Box<dyn Error>> {
-    let added = websites.iter().map(|website| website.split_whitespace().next().unwrap_or(""));
+fn find_domains(
+    sites: &[DemoSite],
+    websites: &[String],
+) -> Result<BTreeSet<Domain>, Box<dyn Error>> {
+    let user_urls = websites.iter().map(|website| website.split_whitespace().next().unwrap_or(""));
     sites
         .iter()
         .map(|site| site.url.as_str())
-        .chain(added)
+        .chain(user_urls)
         .map(|url| {
             let parsed = Url::parse(url).map_err(|cause| format!("{url:?}: {cause}"))?;
             Ok(Domain::of_url(&parsed)?)
@@ -130,8 +136,9 @@ fn domains(sites: &[DemoSite], websites: &[String]) -> Result<BTreeSet<Domain>, 
         .collect()
 }
 
-/// The sites' CA, and the system's roots for sites that the user adds.
-fn roots_with(ca_pem: &str) -> Vec<u8> {
+/// The certificate authority of the local sites, and the roots of the system for the user's
+/// websites.
+fn ca_bundle(ca_pem: &str) -> Vec<u8> {
     let mut bundle = ca_pem.as_bytes().to_vec();
     for path in ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"] {
         if let Ok(system) = std::fs::read(path) {
@@ -143,7 +150,7 @@ fn roots_with(ca_pem: &str) -> Vec<u8> {
     bundle
 }
 
-fn watch(
+fn show_rows(
     running: &mut ChildPrograms,
     mut rows: RowReader,
     sites: &[DemoSite],
@@ -154,29 +161,32 @@ fn watch(
     let terminal = std::io::stdout().is_terminal();
     let mut table = StatusTable::new(sites);
     loop {
-        table.take(rows.read()?);
+        table.add_rows(rows.read()?);
         let mut out = std::io::stdout().lock();
-        let text = if terminal { table.screen() } else { table.news() };
+        let text = if terminal { table.screen() } else { table.new_lines() };
         out.write_all(text.as_bytes())?;
         out.flush()?;
         drop(out);
-        if once && table.complete() {
+        if once && table.is_complete() {
             break;
         }
-        if let Some(ended) = running.ended() {
+        if let Some(ended) = running.unexpected_end() {
             return Err(ended.into());
         }
         if stop.wait(REFRESH) || once && Instant::now() >= deadline {
             break;
         }
     }
-    for wrong in table.unexpected() {
-        print_line(&wrong);
+    let unexpected = table.unexpected();
+    for line in &unexpected {
+        print_line(line);
     }
-    Ok(table.unexpected().is_empty())
+    let expected_count = sites.len() - unexpected.len();
+    print_line(&format!("{expected_count} of {} sites had the expected verdict", sites.len()));
+    Ok(unexpected.is_empty())
 }
 
 fn print_line(text: &str) {
-    // Nobody is left to tell when standard error is gone.
+    // There is nothing to do if standard error is closed.
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }

@@ -1,5 +1,5 @@
-//! The demonstration behind `scripts/quickstart`: local sites that fail on
-//! purpose, both programs on real services, and the rows as they arrive.
+//! Command line of `scripts/quickstart`: local sites that fail on purpose, both programs with
+//! real services, and the rows as they arrive.
 //!
 //! ```text
 //! usage: demo PROGRAMS_DIR LOGS_DIR [--once] ['URL [REGEXP]']...

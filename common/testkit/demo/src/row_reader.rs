@@ -1,4 +1,4 @@
-//! The rows of all domains, read as they come.
+//! Reads new rows of all domains.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -7,10 +7,9 @@ use std::time::Duration;
 use common::domain::Domain;
 use common::pem::Pem;
 use postgres_client::{Connection, PostgresSettings, PostgresUri};
-
 use testkit::services::Services;
 
-/// The bound on one look.
+/// Time-out for reading.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A row of a domain's table.
@@ -25,15 +24,15 @@ pub(crate) struct DemoRow {
     pub(crate) detail: Option<String>,
 }
 
-/// A reader of rows that were not seen before.
+/// Reads each row once.
 pub(crate) struct RowReader {
     connection: Connection,
-    /// Each domain's table and the highest id that was read of it.
+    /// The table of each domain, and the highest id that was read.
     tables: Vec<(String, i64)>,
 }
 
 impl RowReader {
-    /// Connects; the tables need not be there yet.
+    /// Connects. The tables need not exist yet.
     pub(crate) fn connect(
         services: &Services,
         database: &str,
@@ -49,15 +48,15 @@ impl RowReader {
         Ok(Self { connection, tables })
     }
 
-    /// The new rows of every table, oldest first.
+    /// Returns the new rows of every table, oldest first.
     pub(crate) fn read(&mut self) -> Result<Vec<DemoRow>, Box<dyn Error>> {
         let client = self.connection.within(READ_TIMEOUT);
         let mut rows = Vec::new();
         for (table, last_id) in &mut self.tables {
-            let there: bool = client
+            let exists: bool = client
                 .query_one("select to_regclass($1) is not null", &[&format!("\"{table}\"")])?
                 .get(0);
-            if !there {
+            if !exists {
                 continue;
             }
             let query = format!(

@@ -1,4 +1,4 @@
-//! The rows, as a table on a terminal or as a line each.
+//! Shows the newest row of each URL: as a table on a terminal, or as one line per new row.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,46 +7,46 @@ use testkit::sites::DemoSite;
 
 use crate::row_reader::DemoRow;
 
-/// What is known of one URL.
+/// The newest row of one URL, and the number of rows.
 #[derive(Debug, Default)]
 struct TableLine {
     latest: Option<DemoRow>,
     rows: u64,
 }
 
-/// All URLs that have rows, and what is expected of the local ones.
+/// The rows of all URLs, and the expected verdicts of the local sites.
 pub(crate) struct StatusTable<'a> {
     sites: &'a [DemoSite],
     lines: BTreeMap<String, TableLine>,
-    news: String,
+    new_lines: String,
 }
 
 impl<'a> StatusTable<'a> {
-    /// A table without rows.
+    /// Creates a table without rows.
     pub(crate) fn new(sites: &'a [DemoSite]) -> Self {
         let lines =
             sites.iter().map(|site| (site.url.to_lowercase(), TableLine::default())).collect();
-        Self { sites, lines, news: String::new() }
+        Self { sites, lines, new_lines: String::new() }
     }
 
-    /// Takes rows that were not seen before, oldest first.
-    pub(crate) fn take(&mut self, rows: Vec<DemoRow>) {
-        self.news.clear();
+    /// Adds new rows, oldest first.
+    pub(crate) fn add_rows(&mut self, rows: Vec<DemoRow>) {
+        self.new_lines.clear();
         for row in rows {
             let mark = self.mark(&row);
-            let _ = writeln!(self.news, "{} {mark} {}", row.time, describe(&row));
+            let _ = writeln!(self.new_lines, "{} {mark} {}", row.time, describe(&row));
             let line = self.lines.entry(row.url.clone()).or_default();
             line.rows += 1;
             line.latest = Some(row);
         }
     }
 
-    /// A line for each row that was taken last.
-    pub(crate) fn news(&self) -> String {
-        self.news.clone()
+    /// One line for each row of the last call of `add_rows`.
+    pub(crate) fn new_lines(&self) -> String {
+        self.new_lines.clone()
     }
 
-    /// The whole table, with what clears a terminal in front.
+    /// The whole table, after the codes that clear a terminal.
     pub(crate) fn screen(&self) -> String {
         let mut text = String::from("\x1b[H\x1b[2J");
         let _ =
@@ -66,32 +66,33 @@ impl<'a> StatusTable<'a> {
         text
     }
 
-    /// True when each local site has a row with the verdict expected of it.
-    pub(crate) fn complete(&self) -> bool {
+    /// Whether each local site has the expected verdict.
+    pub(crate) fn is_complete(&self) -> bool {
         self.unexpected().is_empty()
     }
 
-    /// The local sites whose newest row is missing or says something else.
+    /// Describes the local sites without a row, or whose newest row does not have the expected
+    /// verdict.
     pub(crate) fn unexpected(&self) -> Vec<String> {
-        let mut wrong = Vec::new();
+        let mut lines = Vec::new();
         for site in self.sites {
             let expected = format!("{}, {}", site.status.as_str(), site.phrase);
             let latest =
                 self.lines.get(&site.url.to_lowercase()).and_then(|line| line.latest.as_ref());
-            let found =
+            let actual =
                 latest.map_or("no row".to_owned(), |row| format!("{}, {}", row.status, row.phrase));
-            if found != expected {
-                wrong.push(format!(
-                    "{} ({}): expected {expected}; found {found}",
+            if actual != expected {
+                lines.push(format!(
+                    "{} ({}): expected {expected}, but got {actual}",
                     site.name, site.url
                 ));
             }
         }
-        wrong
+        lines
     }
 
-    /// `✓` for a local site's expected verdict, `✗` for another, a blank for a
-    /// site of the user's.
+    /// `✓` for the expected verdict of a local site, `✗` for another verdict, a space for a
+    /// website of the user.
     fn mark(&self, row: &DemoRow) -> char {
         match self.sites.iter().find(|site| site.url.eq_ignore_ascii_case(&row.url)) {
             Some(site) if site.status.as_str() == row.status && site.phrase == row.phrase => '✓',

@@ -1,18 +1,16 @@
-//! When something grows, and when it only warms up.
+//! Decides whether a resource keeps growing or only warmed up.
 //!
-//! A program needs a while until it has all that it will ever need: threads,
-//! connections, buffers at their size. So the first fifth of the samples counts
-//! for nothing, and the median of the second fifth is what has settled. The
-//! median of the last fifth may be above that by a share and by an amount, which
-//! is what an allocator and the load of the moment make of it. A leak goes on, so
-//! that the longer it is watched the smaller a leak is seen: by 120 probes a
-//! second and five minutes, one of some 150 bytes a probe.
+//! A program needs some time until it has all its threads, connections and buffers. So the first
+//! fifth of the samples is ignored, and the median of the second fifth is the settled value. The
+//! median of the last fifth may be higher by a percentage plus an amount, because the allocator
+//! and the load cause small variations. A leak grows with time, so a longer test finds smaller
+//! leaks: with 120 probes per second and five minutes, a leak of about 150 bytes per probe.
 
 use std::fmt;
 
 use testkit::process_usage::ProcessUsage;
 
-/// Of what there is, and of what it may grow by: a share in percent and an amount.
+/// A resource, and the limit of its growth: a percentage plus an amount.
 struct WatchedResource {
     name: &'static str,
     value: fn(&ProcessUsage) -> u64,
@@ -20,7 +18,7 @@ struct WatchedResource {
     amount: u64,
 }
 
-/// All that is watched.
+/// The resources that are watched.
 const RESOURCES: [WatchedResource; 3] = [
     WatchedResource {
         name: "KiB of memory",
@@ -37,10 +35,10 @@ const RESOURCES: [WatchedResource; 3] = [
     },
 ];
 
-/// The fewest samples of which something can be said.
+/// Minimum number of samples for a decision.
 pub(crate) const SAMPLES_MIN: usize = 15;
 
-/// What became of one kind.
+/// The growth of one resource.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Growth {
     name: &'static str,
@@ -50,7 +48,7 @@ pub(crate) struct Growth {
 }
 
 impl Growth {
-    /// Whether it stayed within its bound.
+    /// Whether the resource stayed within its limit.
     pub(crate) fn is_level(&self) -> bool {
         self.last <= self.limit
     }
@@ -59,33 +57,33 @@ impl Growth {
 impl fmt::Display for Growth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, settled, last, limit } = self;
-        write!(f, "{name}: {settled} when settled, {last} at the end, at limit {limit} allowed")
+        write!(f, "{name}: {settled} when settled, {last} at the end, limit {limit}")
     }
 }
 
-/// Judges a program's samples, the oldest first.
+/// Computes the growth of each resource from a program's samples, oldest first.
 pub(crate) fn measure_growth(samples: &[ProcessUsage]) -> Vec<Growth> {
     let fifth = samples.len() / 5;
-    let one = |kind: &WatchedResource| {
+    let growth_of = |resource: &WatchedResource| {
         let median = |samples: &[ProcessUsage]| {
-            let mut values: Vec<u64> = samples.iter().map(kind.value).collect();
+            let mut values: Vec<u64> = samples.iter().map(resource.value).collect();
             values.sort_unstable();
             values.get(values.len() / 2).copied().unwrap_or(0)
         };
         let settled = median(&samples[fifth..2 * fifth]);
         let last = median(&samples[samples.len() - fifth..]);
-        let limit = settled + settled * kind.percent / 100 + kind.amount;
-        Growth { name: kind.name, settled, last, limit }
+        let limit = settled + settled * resource.percent / 100 + resource.amount;
+        Growth { name: resource.name, settled, last, limit }
     };
-    RESOURCES.iter().map(one).collect()
+    RESOURCES.iter().map(growth_of).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn verdicts(of: impl Fn(u64) -> ProcessUsage) -> Vec<bool> {
-        let samples: Vec<_> = (0..50).map(of).collect();
+    fn levels(sample: impl Fn(u64) -> ProcessUsage) -> Vec<bool> {
+        let samples: Vec<_> = (0..50).map(sample).collect();
         measure_growth(&samples).iter().map(Growth::is_level).collect()
     }
 
@@ -94,28 +92,28 @@ mod tests {
     }
 
     #[test]
-    fn what_warms_up_is_level() {
-        assert_eq!(verdicts(level), [true; 3]);
+    fn warming_up_is_not_growth() {
+        assert_eq!(levels(level), [true; 3]);
         let warms_up = |n: u64| ProcessUsage {
             memory_kib: 5_000 + 2_000 * n.min(9),
             threads: 4 * n.min(9),
             descriptors: 10 * n.min(9),
             ..level(n)
         };
-        assert_eq!(verdicts(warms_up), [true; 3]);
-        // One sample that is far above says nothing.
+        assert_eq!(levels(warms_up), [true; 3]);
+        // A single outlier does not count.
         let peaks =
             |n: u64| ProcessUsage { memory_kib: if n == 49 { 90_000 } else { 20_000 }, ..level(n) };
-        assert_eq!(verdicts(peaks), [true; 3]);
+        assert_eq!(levels(peaks), [true; 3]);
     }
 
     #[test]
-    fn what_goes_on_growing_is_not() {
+    fn steady_growth_is_detected() {
         let leaks = |n: u64| ProcessUsage { memory_kib: 20_000 + 110 * n, ..level(n) };
-        assert_eq!(verdicts(leaks), [false, true, true]);
+        assert_eq!(levels(leaks), [false, true, true]);
         let leaks = |n: u64| ProcessUsage { threads: 40 + n / 5, ..level(n) };
-        assert_eq!(verdicts(leaks), [true, false, true]);
+        assert_eq!(levels(leaks), [true, false, true]);
         let leaks = |n: u64| ProcessUsage { descriptors: 60 + n / 2, ..level(n) };
-        assert_eq!(verdicts(leaks), [true, true, false]);
+        assert_eq!(levels(leaks), [true, true, false]);
     }
 }

@@ -1,9 +1,7 @@
-//! The soak behind `scripts/soak`: both programs at work for minutes, and what
-//! they need meanwhile.
+//! The soak test of `scripts/soak`: runs both programs for minutes and watches their resources.
 //!
-//! The tracker probes every site of the demonstration, most of which fail in one
-//! way or another, some times each; the recorder writes what comes of it. Both
-//! are watched from outside, by what the kernel says of them.
+//! The tracker probes every site of the demonstration, most of which fail, several times each.
+//! The recorder writes the results. Resource usage is read from the kernel.
 
 mod growth;
 
@@ -15,44 +13,43 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::stop::Stop;
-
 use testkit::process_usage::ProcessUsage;
 use testkit::program::Program;
 use testkit::services::{Services, connect, fresh_database, fresh_name, shared};
 use testkit::sites::{DemoSites, start_demo_sites};
 
-/// How often each site is a target.
+/// Number of targets per site.
 const COPIES: usize = 12;
-/// In which each target is probed, in seconds: one that hangs is through with
-/// two attempts.
+/// Probe period in seconds. Two attempts at a site that hangs fit in a period.
 const PERIOD: &str = "4";
 const TIMEOUT: &str = "1";
-/// Probes at once: fewer than sites that hang, so that all workers are there
-/// from the beginning, and some slots are missed for want of one.
+/// Number of workers: fewer than targets that hang, so that all workers start at once, and some
+/// slots are missed because no worker is free.
 const WORKERS: &str = "24";
 /// The host of all sites that need no name server.
 const HOST: &str = "demo.localhost";
-/// How many samples there are, but for their bounds.
+/// Number of samples, unless the interval reaches one of its limits.
 const SAMPLES: u32 = 60;
 const SAMPLE_EVERY: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(5)];
-/// How long a program may take to start or to end.
+/// Time-out for the start and the end of a program.
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What to do.
+/// Configuration of a soak test.
 #[derive(Debug, Clone)]
 pub struct SoakSettings {
-    /// Where `tracker` and `recorder` are.
+    /// Folder of the programs `tracker` and `recorder`.
     pub programs: PathBuf,
-    /// A folder for what the programs read.
+    /// Folder for files that the programs read.
     pub folder: PathBuf,
-    /// How long they are watched.
+    /// Duration of the measurement.
     pub time: Duration,
 }
 
-/// Runs a soak on the services that the environment names: whether nothing grew.
+/// Runs a soak test on the services that the environment names. Returns true if no resource grew.
 ///
 /// # Errors
-/// When something can't be started, ends by itself, or does nothing.
+/// Fails if a program can't be started, ends unexpectedly, or records nothing, or if `stop` is
+/// requested.
 pub fn run(settings: &SoakSettings, stop: &Stop) -> Result<bool, Box<dyn Error>> {
     let services = shared()?;
     let sites = start_demo_sites()?;
@@ -69,23 +66,23 @@ pub fn run(settings: &SoakSettings, stop: &Stop) -> Result<bool, Box<dyn Error>>
     let mut samples = [Vec::new(), Vec::new()];
     let mut recorded = Vec::new();
     let mut database = connect(&services, &uri)?;
-    // How long a busy machine takes to start is no part of it.
-    let patient_until = Instant::now() + PROGRAM_TIMEOUT;
-    while rows(&mut database) == 0 && Instant::now() < patient_until {
+    // The time to start on a busy machine is not part of the measurement.
+    let start_deadline = Instant::now() + PROGRAM_TIMEOUT;
+    while recorded_count(&mut database) == 0 && Instant::now() < start_deadline {
         if stop.wait(SAMPLE_EVERY[0]) {
-            return Err("stopped before its end".into());
+            return Err("stopped before the end of the soak test".into());
         }
     }
     let every = (settings.time / SAMPLES).clamp(SAMPLE_EVERY[0], SAMPLE_EVERY[1]);
-    let begun = Instant::now();
-    while begun.elapsed() < settings.time {
+    let started_at = Instant::now();
+    while started_at.elapsed() < settings.time {
         if stop.wait(every) {
-            return Err("stopped before its end".into());
+            return Err("stopped before the end of the soak test".into());
         }
-        let mut line = format!("{:6.1} s", begun.elapsed().as_secs_f64());
+        let mut line = format!("{:6.1} s", started_at.elapsed().as_secs_f64());
         for ((name, program), samples) in programs.iter().zip(&mut samples) {
-            let usage =
-                ProcessUsage::read(program.id()).map_err(|error| ended(name, program, &error))?;
+            let usage = ProcessUsage::read(program.id())
+                .map_err(|error| unexpected_end(name, program, &error))?;
             let ProcessUsage { memory_kib, threads, descriptors, .. } = usage;
             let memory_mib = memory_kib as f64 / 1_024.0;
             line += &format!(
@@ -93,18 +90,18 @@ pub fn run(settings: &SoakSettings, stop: &Stop) -> Result<bool, Box<dyn Error>>
             );
             samples.push(usage);
         }
-        let rows = rows(&mut database);
+        let rows = recorded_count(&mut database);
         print_line(&format!("{line}   {rows} records recorded"));
         recorded.push(rows);
     }
     tracker.stop(PROGRAM_TIMEOUT)?;
     recorder.stop(PROGRAM_TIMEOUT)?;
     check_progress(&recorded)?;
-    Ok(summary(["tracker", "recorder"], &samples))
+    Ok(print_summary(["tracker", "recorder"], &samples))
 }
 
-/// Says what became of all that was watched: whether nothing grew.
-fn summary(names: [&str; 2], samples: &[Vec<ProcessUsage>; 2]) -> bool {
+/// Prints the growth of each resource. Returns true if none grew.
+fn print_summary(names: [&str; 2], samples: &[Vec<ProcessUsage>; 2]) -> bool {
     let mut all_level = true;
     for (name, samples) in names.iter().zip(samples) {
         for growth in growth::measure_growth(samples) {
@@ -116,42 +113,42 @@ fn summary(names: [&str; 2], samples: &[Vec<ProcessUsage>; 2]) -> bool {
     all_level
 }
 
-/// Programs that do nothing need nothing: in each fifth that counts something
-/// has to be recorded.
+/// Checks that records were recorded in each fifth of the time that counts. Idle programs would
+/// need no resources.
 fn check_progress(recorded: &[i64]) -> Result<(), Box<dyn Error>> {
     if recorded.len() < growth::SAMPLES_MIN {
-        return Err(format!("{} samples: too few", recorded.len()).into());
+        return Err(format!("only {} samples, need {}", recorded.len(), growth::SAMPLES_MIN).into());
     }
     let fifth = recorded.len() / 5;
     for at in (1..5).map(|part| part * fifth) {
         if recorded[at] >= recorded[at + fifth - 1] {
-            return Err("nothing was recorded for a fifth of the time".into());
+            return Err("no record was recorded for a fifth of the time".into());
         }
     }
     Ok(())
 }
 
-fn ended(name: &str, program: &Program, error: &dyn Error) -> Box<dyn Error> {
-    // It may still be on its way to the end.
+fn unexpected_end(name: &str, program: &Program, error: &dyn Error) -> Box<dyn Error> {
+    // The process may not have ended completely.
     thread::park_timeout(Duration::from_millis(100));
-    format!("{name}: {error}; its log:\n{}", program.log().join("\n")).into()
+    format!("{name}: {error}; the log:\n{}", program.log().join("\n")).into()
 }
 
-fn rows(database: &mut postgres::Client) -> i64 {
+fn recorded_count(database: &mut postgres::Client) -> i64 {
     let sql = "select coalesce(sum(next_offset), 0)::bigint from availability_offset";
-    // There is no such table until the recorder has made it.
+    // The table does not exist until the recorder has created it.
     database.query_one(sql, &[]).and_then(|row| row.try_get(0)).unwrap_or(0)
 }
 
 fn print_line(line: &str) {
-    // Nobody is left to tell when standard output is gone.
+    // There is nothing to do if standard output is closed.
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
 struct SoakTestbed<'a> {
     services: &'a Services,
     programs: &'a Path,
-    /// Of topics that no other run has.
+    /// Unique prefix of the topics.
     prefix: &'a str,
 }
 
@@ -175,7 +172,7 @@ impl SoakTestbed<'_> {
         self.program("recorder", &[("DOMAIN", HOST), ("POSTGRES", uri), ("PGCA", &ca)])
     }
 
-    /// Starts a program with the way to Kafka and these variables.
+    /// Starts a program with the settings for Kafka and these variables.
     fn program(&self, name: &str, own: &[(&str, &str)]) -> Result<Program, Box<dyn Error>> {
         let path = |path: &Path| path.display().to_string();
         let Services { kafka_tls, kafka_ca, kafka_cert, kafka_key, .. } = self.services;
@@ -192,10 +189,10 @@ impl SoakTestbed<'_> {
     }
 }
 
-/// Every site some times; copies differ by a regexp that makes no difference.
+/// Lists every site `COPIES` times. The copies differ in a regexp that matches the same pages.
 fn websites(sites: &DemoSites) -> String {
-    let of_host = sites.sites.iter().filter(|site| site.url.contains(HOST));
-    let entries = of_host.flat_map(|site| {
+    let local_sites = sites.sites.iter().filter(|site| site.url.contains(HOST));
+    let entries = local_sites.flat_map(|site| {
         (0..COPIES).map(|copy| {
             let check = site.check.unwrap_or_default().replace(',', r"\,");
             format!("{} {check}(copy {copy})?", site.url)
@@ -209,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_that_stopped_working_are_not_level() {
+    fn programs_that_stop_recording_fail() {
         let check_progress = |recorded: &[i64]| check_progress(recorded).is_ok();
         let rising: Vec<i64> = (0..50).collect();
         assert!(check_progress(&rising));

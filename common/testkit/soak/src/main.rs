@@ -1,4 +1,4 @@
-//! The soak behind `scripts/soak`.
+//! Command line of `scripts/soak`.
 //!
 //! ```text
 //! usage: soak PROGRAMS_DIR FOLDER SECONDS

@@ -10,14 +10,14 @@ use common::identity::Identity;
 use common::stop::{Stop, Stopper};
 use kafka_client::{Client, Error as KafkaError, LogEnd, TopicSpec, Uuid};
 use kafka_protocol::messages::ApiKey;
+use testkit::proxy::{ProxyFault, RuleHandle};
+use testkit::spool_counts::{self, RunCount};
 
 use crate::fault_plan::{Fault, FaultPlan, KafkaRequest, ProgramId};
 use crate::managed_program::{ManagedProgram, now_s};
 use crate::spool_reader;
 use crate::testbed::StormTestbed;
 use crate::topic_reader::TopicReader;
-use testkit::proxy::{ProxyFault, RuleHandle};
-use testkit::spool_counts::{self, RunCount};
 
 type StormError = Box<dyn Error>;
 

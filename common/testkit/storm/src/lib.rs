@@ -33,7 +33,6 @@ use std::time::{Duration, Instant};
 
 use common::stop::{self, Stop};
 use kafka_client::{Client, LogEnd};
-
 use testkit::services::connect;
 
 use crate::fault_plan::{FaultPlan, ProgramId};

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::fault_plan::ProgramId;
 use testkit::program::send_signal;
+
+use crate::fault_plan::ProgramId;
 
 /// Time-out for the end of a program after SIGTERM. The program's own limit is 8 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use testkit::sites::{Site, Step, status_response};
+
 use crate::fault_plan::DOMAINS;
 use crate::managed_program::now_s;
-use testkit::sites::{Site, Step, status_response};
 
 /// Kinds of behaviour. Each domain has one of these, some a second one.
 const KINDS: [&str; 5] = ["ok", "ok", "flaps", "down", "closes"];

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::domain::{Domain, TOPIC_PREFIX};
 use kafka_client::{Address, Client, Security, Settings};
+use testkit::proxy::{KafkaProxy, PostgresProxy};
+use testkit::services::{OwnSet, Services, connect, fresh_database};
+use testkit::small_disk::SmallDisk;
 
 use crate::fault_plan::{BROKERS, DOMAINS, FaultPlan, ProgramId};
 use crate::fault_runner::create_topic;
 use crate::managed_program::ManagedProgram;
 use crate::storm_site::{StormSite, host};
-use testkit::proxy::{KafkaProxy, PostgresProxy};
-use testkit::services::{OwnSet, Services, connect, fresh_database};
-use testkit::small_disk::SmallDisk;
 
 /// Probe period: together about 46 results per second.
 const PERIOD_S: u32 = 1;

@@ -26,7 +26,7 @@ fn value(second: i64, healthy: bool) -> Vec<u8> {
 }
 
 fn kafka_record(offset: i64, sequence: i64, healthy: bool) -> KafkaRecord {
-    let identity = Some(Identity { run: RUN, sequence: sequence });
+    let identity = Some(Identity { run: RUN, sequence });
     KafkaRecord { offset, identity, ended: Vec::new(), value: value(100 + sequence, healthy) }
 }
 
@@ -118,6 +118,14 @@ fn expect_error(observed: &TopicObservations, smart: bool, text: &str) {
     assert!(errors.iter().any(|it| it.contains(text)), "{errors:#?}");
 }
 
+/// Checks without smart mode.
+#[track_caller]
+fn expect_pass(observed: &TopicObservations) -> OracleReport {
+    let report = check_topic(observed, false);
+    assert_eq!(report.errors, [""; 0]);
+    report
+}
+
 #[test]
 fn correct_observations_pass() {
     let report = check_topic(&good(), false);
@@ -188,35 +196,49 @@ fn rows_out_of_order_are_reported() {
     expect_error(&observed, false, "out of order");
 }
 
-#[test]
-fn a_missing_sequence_without_a_gap_is_reported() {
+/// Sequence numbers 3 and 4 never arrive. There is no gap for them.
+fn missing_sequences() -> TopicObservations {
     let mut observed = good();
     observed.incarnations[0].records.remove(4);
     observed.incarnations[0].records.push(kafka_record(4, 5, false));
     observed.rows[2] = stored(3, &observed.incarnations[0].records[4]);
     observed.next_sequences.insert(RUN, 6);
+    observed
+}
+
+#[test]
+fn a_missing_sequence_without_a_gap_is_reported() {
+    let mut observed = missing_sequences();
     expect_error(&observed, false, "sequence 3: neither recorded nor in a gap");
     observed.gaps.push(StoredGap::Sequence { run: RUN, from: 3, to: 5 });
-    let report = check_topic(&observed, false);
-    assert_eq!(report.errors, [""; 0]);
+    let report = expect_pass(&observed);
     assert_eq!(report.counts.missing, 2);
     assert_eq!(
         report.missing[&RUN],
         MissingSequences { location: "here".to_owned(), followed: 2, at_end: 0 }
     );
-    // Sequence numbers lost at the end of a run, as another run reported them.
-    let mut at_end = observed.clone();
-    at_end.gaps.push(StoredGap::Sequence { run: RUN, from: 6, to: 9 });
-    expect_error(&at_end, false, "availability_mark has Some(6)");
-    at_end.next_sequences.insert(RUN, 9);
-    let report = check_topic(&at_end, false);
-    assert_eq!(report.errors, [""; 0]);
-    assert_eq!(
-        report.missing[&RUN],
-        MissingSequences { location: "here".to_owned(), followed: 2, at_end: 3 }
-    );
+}
+
+#[test]
+fn overlapping_gaps_are_reported() {
+    let mut observed = missing_sequences();
+    observed.gaps.push(StoredGap::Sequence { run: RUN, from: 3, to: 5 });
     observed.gaps.push(StoredGap::Sequence { run: RUN, from: 4, to: 5 });
     expect_error(&observed, false, "sequence 4: in 2 gaps");
+}
+
+/// Another run reported the sequence numbers at the end of this run.
+#[test]
+fn a_gap_at_the_end_of_a_run_moves_its_next_sequence() {
+    let mut observed = missing_sequences();
+    observed.gaps.push(StoredGap::Sequence { run: RUN, from: 3, to: 5 });
+    observed.gaps.push(StoredGap::Sequence { run: RUN, from: 6, to: 9 });
+    expect_error(&observed, false, "availability_mark has Some(6)");
+    observed.next_sequences.insert(RUN, 9);
+    assert_eq!(
+        expect_pass(&observed).missing[&RUN],
+        MissingSequences { location: "here".to_owned(), followed: 2, at_end: 3 }
+    );
 }
 
 #[test]
@@ -247,71 +269,84 @@ fn a_lower_sequence_after_a_higher_one_is_reported() {
 }
 
 #[test]
-fn unread_records_of_a_deleted_topic_need_a_gap() {
+fn records_that_were_in_flight_when_their_topic_was_deleted_are_recorded() {
     let mut observed = good();
     observed.incarnations.push(TopicIncarnation {
         id: NEXT_INCARNATION,
-        // Sequence number 3 arrives again, because it was in flight when the topic was deleted.
+        // Sequence number 3 arrives again.
         records: vec![kafka_record(0, 3, false), kafka_record(1, 4, false)],
         next_offset: 2,
     });
-    let again = observed.incarnations[1].records.clone();
+    let records = observed.incarnations[1].records.clone();
     observed.rows.truncate(2);
-    observed.rows.extend([stored(3, &again[0]), stored(4, &again[1])]);
+    observed.rows.extend([stored(3, &records[0]), stored(4, &records[1])]);
     observed.position = Some((NEXT_INCARNATION, 2));
     observed.log_end = 2;
     observed.next_sequences.insert(RUN, 5);
     observed.gaps.push(StoredGap::Offsets { topic_id: INCARNATION, from: 4, to: None });
-    assert_eq!(check_topic(&observed, false).errors, [""; 0]);
-    // The last record of a run, which nobody sends again.
-    let mut last = good();
-    last.rows.truncate(2);
-    last.incarnations
+    expect_pass(&observed);
+}
+
+/// The last record of a run is deleted unread with its topic. Nobody sends it again.
+fn last_record_unread() -> TopicObservations {
+    let mut observed = good();
+    observed.rows.truncate(2);
+    observed
+        .incarnations
         .push(TopicIncarnation { id: NEXT_INCARNATION, ..TopicIncarnation::default() });
-    (last.position, last.log_end) = (Some((NEXT_INCARNATION, 0)), 0);
-    last.next_sequences.insert(RUN, 3);
-    last.gaps.push(StoredGap::Offsets { topic_id: INCARNATION, from: 4, to: None });
-    let report = check_topic(&last, false);
-    assert_eq!(report.errors, [""; 0]);
-    assert_eq!(report.counts.unread, 1);
-    // That record alone reported the sequence numbers lost at the end of the run.
-    let mut reported = last.clone();
-    reported.issued_counts.insert(RUN, 6);
-    expect_error(&reported, false, "sequence 4: neither recorded nor in a gap");
-    reported.incarnations[0].records[4].ended = vec![Ended { run: RUN, count: 6 }];
-    let report = check_topic(&reported, false);
-    assert_eq!(report.errors, [""; 0]);
-    assert_eq!(report.counts.unread, 3);
-    // They were reported by the first record of the tracker's next run, which the topic reader
-    // did not see either.
+    (observed.position, observed.log_end) = (Some((NEXT_INCARNATION, 0)), 0);
+    observed.next_sequences.insert(RUN, 3);
+    observed.gaps.push(StoredGap::Offsets { topic_id: INCARNATION, from: 4, to: None });
+    observed
+}
+
+#[test]
+fn unread_records_of_a_deleted_topic_need_a_gap() {
+    let mut observed = last_record_unread();
+    assert_eq!(expect_pass(&observed).counts.unread, 1);
+    observed.gaps.clear();
+    expect_error(&observed, false, "but is not an invalid record");
+}
+
+#[test]
+fn an_unread_record_may_have_reported_the_end_of_a_run() {
+    let mut observed = last_record_unread();
+    observed.issued_counts.insert(RUN, 6);
+    expect_error(&observed, false, "sequence 4: neither recorded nor in a gap");
+    observed.incarnations[0].records[4].ended = vec![Ended { run: RUN, count: 6 }];
+    assert_eq!(expect_pass(&observed).counts.unread, 3);
+}
+
+/// The first record of the tracker's next run reported the end of the run. The topic reader did
+/// not see this record either.
+#[test]
+fn an_unseen_record_may_have_reported_the_end_of_a_run() {
     let next_run = Uuid::from_u128(4);
-    let mut next = last.clone();
-    next.issued_counts.insert(RUN, 6);
-    next.incarnations[1].records = vec![KafkaRecord {
+    let mut observed = last_record_unread();
+    observed.issued_counts.insert(RUN, 6);
+    observed.incarnations[1].records = vec![KafkaRecord {
         identity: Some(Identity { run: next_run, sequence: 1 }),
         ..kafka_record(0, 9, false)
     }];
-    next.incarnations[1].next_offset = 1;
-    next.rows.push(stored(3, &next.incarnations[1].records[0]));
-    (next.position, next.log_end) = (Some((NEXT_INCARNATION, 1)), 1);
-    next.next_sequences.insert(next_run, 2);
-    expect_error(&next, false, "sequence 4: neither recorded nor in a gap");
-    next.gaps.push(StoredGap::Sequence { run: next_run, from: 0, to: 1 });
-    let report = check_topic(&next, false);
-    assert_eq!(report.errors, [""; 0]);
-    assert_eq!(report.counts.unread, 3);
-    // That record alone can also reveal a gap before it, but not a gap before records that were
-    // read.
-    let mut gap = last.clone();
-    gap.incarnations[0].records[4] = kafka_record(4, 5, false);
-    let report = check_topic(&gap, false);
-    assert_eq!(report.errors, [""; 0]);
-    assert_eq!(report.counts.unread, 3);
-    gap.rows.remove(1);
-    gap.incarnations[0].records.drain(1..3);
-    expect_error(&gap, false, "sequence 1: neither recorded nor in a gap");
-    last.gaps.clear();
-    expect_error(&last, false, "but is not an invalid record");
+    observed.incarnations[1].next_offset = 1;
+    observed.rows.push(stored(3, &observed.incarnations[1].records[0]));
+    (observed.position, observed.log_end) = (Some((NEXT_INCARNATION, 1)), 1);
+    observed.next_sequences.insert(next_run, 2);
+    expect_error(&observed, false, "sequence 4: neither recorded nor in a gap");
+    observed.gaps.push(StoredGap::Sequence { run: next_run, from: 0, to: 1 });
+    assert_eq!(expect_pass(&observed).counts.unread, 3);
+}
+
+/// An unread record can be the only one that reveals missing sequence numbers before it. This
+/// does not excuse sequence numbers that are missing before records that were read.
+#[test]
+fn an_unread_record_may_have_revealed_missing_sequences() {
+    let mut observed = last_record_unread();
+    observed.incarnations[0].records[4] = kafka_record(4, 5, false);
+    assert_eq!(expect_pass(&observed).counts.unread, 3);
+    observed.rows.remove(1);
+    observed.incarnations[0].records.drain(1..3);
+    expect_error(&observed, false, "sequence 1: neither recorded nor in a gap");
 }
 
 #[test]
@@ -332,7 +367,7 @@ fn a_position_or_next_sequence_that_stays_behind_is_reported() {
 #[test]
 fn a_run_that_begins_in_the_last_second_of_another_may_be_two_rows() {
     let of = |run: Uuid, sequence: i64, second: i64, offset: i64| KafkaRecord {
-        identity: Some(Identity { run, sequence: sequence }),
+        identity: Some(Identity { run, sequence }),
         value: value(second, true),
         ..kafka_record(offset, 0, true)
     };
