@@ -32,6 +32,9 @@ const REFRESH: Duration = Duration::from_millis(500);
 /// few periods.
 const ONCE_DEADLINE: Duration = Duration::from_secs(90);
 
+/// The name of the database, which scripts/quickstart shows to the user.
+const DATABASE: &str = "quickstart";
+
 /// Runs the demonstration until a signal, or with `once` until each local site has the expected
 /// verdict or the time-out is over. `programs` is the folder of the programs, `folder` the one of
 /// their logs. Returns true if each local site has the expected verdict.
@@ -46,7 +49,7 @@ pub fn run(
 ) -> Result<bool, Box<dyn Error>> {
     let services = services::shared()?;
     let local = sites::start_demo_sites()?;
-    let database = services::fresh_database(&services)?;
+    let database = create_database(&services)?;
     let domains = find_domains(&local.sites, websites)?;
     std::fs::create_dir_all(folder)?;
     let roots = folder.join("roots.pem");
@@ -64,6 +67,18 @@ pub fn run(
     running.stop();
     signals.join();
     outcome
+}
+
+/// Creates the database and returns its URI. An existing database is used again.
+fn create_database(services: &Services) -> Result<String, Box<dyn Error>> {
+    let mut client = services::connect(services, &services.postgres_uri)?;
+    let sql = "select count(*) from pg_database where datname = $1";
+    if client.query_one(sql, &[&DATABASE])?.get::<_, i64>(0) == 0 {
+        client.batch_execute(&format!("create database {DATABASE}"))?;
+    }
+    let mut uri = Url::parse(&services.postgres_uri)?;
+    uri.set_path(DATABASE);
+    Ok(uri.into())
 }
 
 struct ProgramSettings<'a> {
