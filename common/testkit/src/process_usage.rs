@@ -25,8 +25,8 @@ impl ProcessUsage {
     pub fn read(process: u32) -> io::Result<Self> {
         let status = read_to_string(format!("/proc/{process}/status"))?;
         let number = |key: &str| {
-            let found = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-            let number = found.and_then(|value| value.split_whitespace().next()?.parse().ok());
+            let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+            let number = line.and_then(|value| value.split_whitespace().next()?.parse().ok());
             // A zombie process has no memory lines.
             number.ok_or_else(|| io::Error::other(format!("process {process}: no {key}")))
         };

@@ -107,8 +107,8 @@ fn probes_end_s(
 ) -> Result<Vec<(i64, f64)>, BenchError> {
     let topic = topic(domain)?;
     let mut client = testbed.client();
-    let found = client.topics(std::slice::from_ref(&topic))?;
-    let topic_id = found.first().ok_or("no topic")?.id;
+    let metadata = client.topics(std::slice::from_ref(&topic))?;
+    let topic_id = metadata.first().ok_or("no topic")?.id;
     let mut all = Vec::new();
     let mut offset = 0;
     loop {

@@ -182,19 +182,19 @@ impl Measurement {
     }
 
     /// Reports the figures of another program.
-    fn report_figures(&self, whose: &str, report: &mut Report) {
+    fn report_figures(&self, label: &str, report: &mut Report) {
         let [p50, p99, max] = self.late_ms();
         let ScheduleResult { missed, doubled, .. } = self.result;
         report.add_figure(
-            format!("{whose} lateness, p50, p99, max"),
+            format!("{label} lateness, p50, p99, max"),
             format!("{p50:.2}, {p99:.2}, {max:.2} ms; {missed} missed, {doubled} doubled"),
         );
         report.add_figure(
-            format!("{whose} peak memory"),
+            format!("{label} peak memory"),
             format!("{} MiB", self.memory_peak_kib / 1_024),
         );
         report.add_figure(
-            format!("{whose} processor time of a probe"),
+            format!("{label} processor time of a probe"),
             format!("{:.2} ms", self.processor_ms),
         );
     }

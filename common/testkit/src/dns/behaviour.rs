@@ -77,7 +77,7 @@ impl Reply {
 
 impl Behaviour {
     /// The responses to a query, each with its delay.
-    pub(super) fn answers(
+    pub(super) fn responses(
         &self,
         question: &Message,
         query: &Query,
@@ -86,44 +86,44 @@ impl Behaviour {
         let with_name = |then: &Self, name: Name| {
             let mut other = query.clone();
             other.set_name(name);
-            then.answers(question, &other, by_tcp)
+            then.responses(question, &other, by_tcp)
         };
         match self {
             Self::NoAnswer => Vec::new(),
             Self::Garbage => vec![(Duration::ZERO, Reply::Garbage(b"\xff\x00 no dns"))],
             Self::Both(first, second) => {
-                let mut all = first.answers(question, query, by_tcp);
-                all.extend(second.answers(question, query, by_tcp));
+                let mut all = first.responses(question, query, by_tcp);
+                all.extend(second.responses(question, query, by_tcp));
                 all
             }
             Self::Delayed(time, then) => {
-                let all = then.answers(question, query, by_tcp).into_iter();
-                all.map(|(delay, answer)| (delay + *time, answer)).collect()
+                let all = then.responses(question, query, by_tcp).into_iter();
+                all.map(|(delay, response)| (delay + *time, response)).collect()
             }
             Self::RejectEdns(then) if question.edns.is_none() => {
-                then.answers(question, query, by_tcp)
+                then.responses(question, query, by_tcp)
             }
-            Self::Truncated(then) if by_tcp => then.answers(question, query, by_tcp),
+            Self::Truncated(then) if by_tcp => then.responses(question, query, by_tcp),
             Self::WrongId(then) => {
                 let mut other = question.clone();
                 other.metadata.id = !question.metadata.id;
-                then.answers(&other, query, by_tcp)
+                then.responses(&other, query, by_tcp)
             }
             Self::WrongQuestion(then) => with_name(then, name("another.example")),
             Self::UppercaseName(then) => {
                 with_name(then, name(&query.name().to_ascii().to_ascii_uppercase()))
             }
             Self::WithTtl(seconds, then) => {
-                edit_messages(then.answers(question, query, by_tcp), |answer| {
-                    answer.answers.iter_mut().for_each(|record| record.ttl = *seconds);
+                edit_messages(then.responses(question, query, by_tcp), |response| {
+                    response.answers.iter_mut().for_each(|record| record.ttl = *seconds);
                 })
             }
             Self::WithSoa(ttl, minimum, then) => {
                 let host = name("ns.example");
                 let data = RData::SOA(SOA::new(host.clone(), host, 1, 60, 60, 60, *minimum));
                 let record = Record::from_rdata(name("example"), *ttl, data);
-                edit_messages(then.answers(question, query, by_tcp), |answer| {
-                    answer.add_authority(record.clone());
+                edit_messages(then.responses(question, query, by_tcp), |response| {
+                    response.add_authority(record.clone());
                 })
             }
             behaviour => {
@@ -134,45 +134,46 @@ impl Behaviour {
 
     /// Builds the message for behaviours that send one.
     fn message(&self, question: &Message, query: &Query) -> Message {
-        let mut answer =
+        let mut response =
             Message::new(question.metadata.id, MessageType::Response, question.metadata.op_code);
-        answer.add_query(query.clone());
-        answer.metadata.recursion_desired = true;
-        answer.metadata.recursion_available = true;
+        response.add_query(query.clone());
+        response.metadata.recursion_desired = true;
+        response.metadata.recursion_available = true;
         match self {
             Self::Addresses(all) => {
-                answer.answers = all.iter().map(|one| address_record(query.name(), *one)).collect();
+                response.answers =
+                    all.iter().map(|one| address_record(query.name(), *one)).collect();
             }
             Self::Aliases(aliases, all) => {
                 let mut owner = query.name().clone();
                 for alias in aliases {
-                    answer.answers.push(cname_record(&owner, alias));
+                    response.answers.push(cname_record(&owner, alias));
                     owner = name(alias);
                 }
-                answer.answers.extend(all.iter().map(|one| address_record(&owner, *one)));
+                response.answers.extend(all.iter().map(|one| address_record(&owner, *one)));
             }
             Self::AliasLoop => {
                 let own = query.name().to_ascii();
-                answer.answers.push(cname_record(query.name(), "loop.example"));
-                answer.answers.push(cname_record(&name("loop.example"), &own));
+                response.answers.push(cname_record(query.name(), "loop.example"));
+                response.answers.push(cname_record(&name("loop.example"), &own));
             }
             Self::Referral => {
                 let data = RData::NS(NS(name("ns.example")));
-                answer.add_authority(Record::from_rdata(name("example"), 60, data));
-                answer.metadata.recursion_available = false;
+                response.add_authority(Record::from_rdata(name("example"), 60, data));
+                response.metadata.recursion_available = false;
             }
-            Self::NxDomain => answer.metadata.response_code = ResponseCode::NXDomain,
-            Self::ServerFailure => answer.metadata.response_code = ResponseCode::ServFail,
+            Self::NxDomain => response.metadata.response_code = ResponseCode::NXDomain,
+            Self::ServerFailure => response.metadata.response_code = ResponseCode::ServFail,
             Self::Refused => {
-                answer.metadata.response_code = ResponseCode::Refused;
-                answer.queries.clear();
+                response.metadata.response_code = ResponseCode::Refused;
+                response.queries.clear();
             }
-            Self::RejectEdns(_) => answer.metadata.response_code = ResponseCode::FormErr,
-            Self::Truncated(_) => answer.metadata.truncation = true,
+            Self::RejectEdns(_) => response.metadata.response_code = ResponseCode::FormErr,
+            Self::Truncated(_) => response.metadata.truncation = true,
             // NODATA. The other behaviours do not get here.
             _ => {}
         }
-        answer
+        response
     }
 }
 
@@ -180,8 +181,8 @@ fn edit_messages(
     mut all: Vec<(Duration, Reply)>,
     change: impl Fn(&mut Message),
 ) -> Vec<(Duration, Reply)> {
-    for (_, answer) in &mut all {
-        if let Reply::Message(message) = answer {
+    for (_, response) in &mut all {
+        if let Reply::Message(message) = response {
             change(message);
         }
     }

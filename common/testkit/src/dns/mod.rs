@@ -127,13 +127,13 @@ fn serve_udp(socket: &UdpSocket, shared: &DnsServerState) {
             if shared.stopping.load(Ordering::SeqCst) {
                 return;
             }
-            for (delay, answer) in shared.answers(&buffer[..count], from, false) {
+            for (delay, response) in shared.responses(&buffer[..count], from, false) {
                 if delay.is_zero() {
-                    let _ = socket.send_to(&answer, from);
+                    let _ = socket.send_to(&response, from);
                 } else {
                     scope.spawn(move || {
                         thread::sleep(delay);
-                        let _ = socket.send_to(&answer, from);
+                        let _ = socket.send_to(&response, from);
                     });
                 }
             }
@@ -161,18 +161,18 @@ fn serve_one_tcp(
     socket.read_exact(&mut length)?;
     let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
     socket.read_exact(&mut question)?;
-    for (delay, answer) in shared.answers(&question, from, true) {
+    for (delay, response) in shared.responses(&question, from, true) {
         thread::sleep(delay);
-        let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
+        let length = u16::try_from(response.len()).map_err(io::Error::other)?;
         socket.write_all(&length.to_be_bytes())?;
-        socket.write_all(&answer)?;
+        socket.write_all(&response)?;
     }
     Ok(())
 }
 
 impl DnsServerState {
     /// The responses to a query, each with its delay.
-    fn answers(&self, bytes: &[u8], from: SocketAddr, by_tcp: bool) -> Vec<(Duration, Vec<u8>)> {
+    fn responses(&self, bytes: &[u8], from: SocketAddr, by_tcp: bool) -> Vec<(Duration, Vec<u8>)> {
         let Ok(question) = Message::from_vec(bytes) else { return Vec::new() };
         let Some(query) = question.queries.first() else { return Vec::new() };
         let kind = match query.query_type() {
@@ -186,9 +186,9 @@ impl DnsServerState {
         self.queries.lock().unwrap_or_else(PoisonError::into_inner).push(received);
         let behaviour = self.rules.get(&key).unwrap_or(&Behaviour::NxDomain);
         behaviour
-            .answers(&question, query, by_tcp)
+            .responses(&question, query, by_tcp)
             .into_iter()
-            .filter_map(|(delay, answer)| Some((delay, answer.into_bytes()?)))
+            .filter_map(|(delay, response)| Some((delay, response.into_bytes()?)))
             .collect()
     }
 }

@@ -99,7 +99,7 @@ struct PendingRequest {
 struct Pending(Mutex<HashMap<i32, PendingRequest>>);
 
 impl Pending {
-    fn asked(&self) -> MutexGuard<'_, HashMap<i32, PendingRequest>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<i32, PendingRequest>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -124,18 +124,18 @@ fn forward_requests(
         let version = i16_at(&frame, 6)?;
         let id = i32::from(i16_at(&frame, 8)?) << 16 | i32::from(i16_at(&frame, 10)?) & 0xffff;
         let action = rules.match_request(|wanted| *wanted as i16 == kind);
-        let (now, later): (Option<Action>, Option<Action>) = match action {
+        let (on_request, on_response): (Option<Action>, Option<Action>) = match action {
             Some(action) if action.direction == Direction::Request => (Some(action), None),
             other => (None, other),
         };
         {
-            let mut asked = pending.asked();
-            if asked.len() >= PENDING_MAX {
+            let mut requests = pending.lock();
+            if requests.len() >= PENDING_MAX {
                 return Ok(());
             }
-            asked.insert(id, PendingRequest { kind, version, action: later });
+            requests.insert(id, PendingRequest { kind, version, action: on_response });
         }
-        if !forward(&pair.server, &frame, now.as_ref())? {
+        if !forward(&pair.server, &frame, on_request.as_ref())? {
             return Ok(());
         }
     }
@@ -149,8 +149,8 @@ fn forward_responses(
     loop {
         let mut frame = read_frame(&pair.server)?;
         let id = i32::from(i16_at(&frame, 4)?) << 16 | i32::from(i16_at(&frame, 6)?) & 0xffff;
-        let asked = pending.asked().remove(&id);
-        if let Some(PendingRequest { kind, version, .. }) = &asked {
+        let request = pending.lock().remove(&id);
+        if let Some(PendingRequest { kind, version, .. }) = &request {
             if *kind == ApiKey::Metadata as i16 {
                 frame = rewrite_response::<MetadataResponse>(&frame, *version, |response| {
                     for broker in &mut response.brokers {
@@ -161,13 +161,17 @@ fn forward_responses(
                 frame =
                     rewrite_response::<FindCoordinatorResponse>(&frame, *version, |response| {
                         replace_address(addresses, &mut response.host, &mut response.port);
-                        for found in &mut response.coordinators {
-                            replace_address(addresses, &mut found.host, &mut found.port);
+                        for coordinator in &mut response.coordinators {
+                            replace_address(
+                                addresses,
+                                &mut coordinator.host,
+                                &mut coordinator.port,
+                            );
                         }
                     })?;
             }
         }
-        if !forward(&pair.client, &frame, asked.and_then(|asked| asked.action).as_ref())? {
+        if !forward(&pair.client, &frame, request.and_then(|request| request.action).as_ref())? {
             return Ok(());
         }
     }

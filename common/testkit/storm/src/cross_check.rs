@@ -8,12 +8,11 @@ use common::identity::Identity;
 use common::record::Record;
 use kafka_client::Uuid;
 
-use crate::fault_plan::ProgramId;
-use crate::fault_runner::FaultLog;
-use crate::managed_program::ProcessInstance;
+use crate::faults::log::FaultLog;
 use crate::observations::TopicObservations;
 use crate::oracle::{MissingSequences, OracleReport};
 use crate::testbed::StormTestbed;
+use crate::testbed::managed_program::{ProcessInstance, ProgramId};
 
 /// Results of this time before a kill may be lost with it. Results go to disk only when an
 /// exchange with an unresponsive broker has failed, which takes up to 35 s.

@@ -11,18 +11,11 @@
 //! position does not compare the old position.
 
 mod cross_check;
-mod fault_plan;
-mod fault_runner;
-mod managed_program;
+mod faults;
 mod observations;
 mod oracle;
-mod postgres_reader;
-mod record_injector;
 mod report;
-mod spool_reader;
-mod storm_site;
 mod testbed;
-mod topic_reader;
 
 use std::error::Error;
 use std::fs;
@@ -35,12 +28,14 @@ use common::stop::{self, Stop};
 use kafka_client::{Client, LogEnd};
 use testkit::services::connect;
 
-use crate::fault_plan::{FaultPlan, ProgramId};
-use crate::fault_runner::FaultLog;
-use crate::observations::TopicObservations;
+use crate::faults::log::FaultLog;
+use crate::faults::plan::FaultPlan;
+use crate::faults::{record_injector, runner};
+use crate::observations::topic_reader::TopicReader;
+use crate::observations::{TopicObservations, postgres_reader};
 use crate::oracle::{OracleReport, ResultCounts};
-use crate::testbed::StormTestbed;
-use crate::topic_reader::TopicReader;
+use crate::testbed::managed_program::ProgramId;
+use crate::testbed::{BROKERS, StormTestbed};
 
 /// Time-out for the recorders to read what is left.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(180);
@@ -80,11 +75,11 @@ pub fn run(settings: &StormSettings, stop: &Stop) -> Result<bool, Box<dyn Error>
     let plan = FaultPlan::new(*seed, *seconds);
     print_line(&format!(
         "storm of {seconds} s with seed {seed}: {}, {}; logs in {}",
-        if plan.smart { "smart mode" } else { "no smart mode" },
-        if plan.any_domain { "DOMAIN='*'" } else { "DOMAIN is a list" },
+        if plan.recorders.smart { "smart mode" } else { "no smart mode" },
+        if plan.recorders.any_domain { "DOMAIN='*'" } else { "DOMAIN is a list" },
         folder.display()
     ));
-    let testbed = StormTestbed::start(&plan, programs, folder)?;
+    let testbed = StormTestbed::start(plan.recorders, programs, folder)?;
     let topic_reader = TopicReader::start(testbed.settings()?, testbed.topics()?)?;
     for id in ProgramId::ALL {
         testbed.lock_program(id)?.start()?;
@@ -97,7 +92,7 @@ pub fn run(settings: &StormSettings, stop: &Stop) -> Result<bool, Box<dyn Error>
         let writing = &testbed.writing;
         let injecting =
             scope.spawn(move || record_injector::run(kafka, &topics, *seed, writing, &is_ended));
-        let log = fault_runner::run(&testbed, &topic_reader, &plan, end, stop, ended);
+        let log = runner::run(&testbed, &topic_reader, &plan, end, stop, ended);
         let injected = injecting.join().map_err(|_| "the injector panicked")?;
         Ok((log, injected.map_err(|cause| -> Box<dyn Error> { cause })?))
     })?;
@@ -210,7 +205,7 @@ fn check_topics(
             ..TopicObservations::default()
         };
         postgres_reader::read(&mut database, &domain.table(), &mut observed)?;
-        let topic_report = oracle::check_topic(&observed, plan.smart);
+        let topic_report = oracle::check_topic(&observed, plan.recorders.smart);
         checked.push((observed, topic_report));
     }
     Ok(checked)
@@ -267,8 +262,7 @@ fn copy_service_logs(testbed: &StormTestbed, folder: &Path, passed: bool) {
         return;
     }
     let dir = &testbed.services.dir;
-    let brokers =
-        (1..=fault_plan::BROKERS).map(|n| (format!("kafka/{n}/log"), format!("broker-{n}.log")));
+    let brokers = (1..=BROKERS).map(|n| (format!("kafka/{n}/log"), format!("broker-{n}.log")));
     let others = [("postgres/log".to_owned(), "postgres.log".to_owned())];
     for (from, to) in brokers.chain(others) {
         if let Err(cause) = fs::copy(dir.join(&from), folder.join(to)) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use common::record::Record;
 
 use crate::cross_check::CrossCheck;
-use crate::fault_runner::FaultLog;
+use crate::faults::log::FaultLog;
 use crate::observations::TopicObservations;
 use crate::oracle::ResultCounts;
 

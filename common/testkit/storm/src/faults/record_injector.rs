@@ -12,7 +12,7 @@ use common::record::{Extra, Record, Status};
 use common::stop::Stop;
 use kafka_client::{Outcome, ProduceRecord, Producer, ProducerOptions, Settings, TopicBatch};
 
-use crate::managed_program::now_s;
+use crate::testbed::managed_program::now_s;
 
 /// The location in these records.
 pub(crate) const LOCATION: &str = "storm";

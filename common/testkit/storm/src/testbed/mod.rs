@@ -1,5 +1,9 @@
 //! Everything that a storm runs on: services, proxies, sites and programs.
 
+pub(crate) mod managed_program;
+pub(crate) mod storm_site;
+pub(crate) mod topics;
+
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,17 +14,27 @@ use testkit::proxy::{KafkaProxy, PostgresProxy};
 use testkit::services::{OwnSet, Services, connect, fresh_database};
 use testkit::small_disk::SmallDisk;
 
-use crate::fault_plan::{BROKERS, DOMAINS, FaultPlan, ProgramId};
-use crate::fault_runner::create_topic;
-use crate::managed_program::ManagedProgram;
-use crate::storm_site::{StormSite, host};
+use self::managed_program::{ManagedProgram, ProgramId};
+use self::storm_site::{DOMAINS, StormSite, host};
+use self::topics::create_topic;
 
+/// Number of brokers.
+pub(crate) const BROKERS: usize = 3;
 /// Probe period: together about 46 results per second.
 const PERIOD_S: u32 = 1;
 /// Larger than the minimum limit of a spool, which is 16 MiB.
 const DISK_MIB: u32 = 24;
 /// A role with a cheap password hash, because each cut connection authenticates again.
 const ROLE: &str = "storm";
+
+/// How the recorders run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RecorderMode {
+    /// Smart mode, which merges healthy results.
+    pub(crate) smart: bool,
+    /// Recorders discover topics themselves, instead of a list of domains.
+    pub(crate) any_domain: bool,
+}
 
 /// All parts. They are dropped in this order: programs before the services that they use.
 pub(crate) struct StormTestbed {
@@ -50,7 +64,7 @@ impl StormTestbed {
     /// # Errors
     /// Fails if a part can't be started.
     pub(crate) fn start(
-        plan: &FaultPlan,
+        mode: RecorderMode,
         programs: &Path,
         folder: &Path,
     ) -> Result<Self, Box<dyn Error>> {
@@ -78,7 +92,7 @@ impl StormTestbed {
         };
         testbed.prepare()?;
         for id in ProgramId::ALL {
-            let running = testbed.new_program(id, plan, programs, folder)?;
+            let running = testbed.new_program(id, mode, programs, folder)?;
             testbed.programs.push((id, Mutex::new(running)));
         }
         Ok(testbed)
@@ -143,7 +157,7 @@ impl StormTestbed {
     fn new_program(
         &self,
         id: ProgramId,
-        plan: &FaultPlan,
+        mode: RecorderMode,
         programs: &Path,
         folder: &Path,
     ) -> Result<ManagedProgram, Box<dyn Error>> {
@@ -170,11 +184,11 @@ impl StormTestbed {
             }
             ProgramId::Recorder(_) => {
                 let hosts: Vec<_> = self.domains.iter().map(Domain::as_str).collect();
-                let domain = if plan.any_domain { "*".to_owned() } else { hosts.join(",") };
+                let domain = if mode.any_domain { "*".to_owned() } else { hosts.join(",") };
                 variables.extend([
                     ("DOMAIN", domain),
                     ("POSTGRES", self.recorder_uri()),
-                    ("SMART", plan.smart.to_string()),
+                    ("SMART", mode.smart.to_string()),
                 ]);
                 "recorder"
             }

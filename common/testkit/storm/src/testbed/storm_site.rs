@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use testkit::sites::{Site, Step, status_response};
 
-use crate::fault_plan::DOMAINS;
-use crate::managed_program::now_s;
+use crate::testbed::managed_program::now_s;
 
+/// Number of domains.
+pub(crate) const DOMAINS: usize = 20;
 /// Kinds of behaviour. Each domain has one of these, some a second one.
 const KINDS: [&str; 5] = ["ok", "ok", "flaps", "down", "closes"];
 

@@ -11,12 +11,30 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use testkit::program::send_signal;
 
-use crate::fault_plan::ProgramId;
-
 /// Time-out for the end of a program after SIGTERM. The program's own limit is 8 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// Interval of polling for the end of a program.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A tracker or a recorder, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum ProgramId {
+    Tracker(usize),
+    Recorder(usize),
+}
+
+impl ProgramId {
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Tracker(0), Self::Tracker(1), Self::Recorder(0), Self::Recorder(1)];
+
+    /// The name in logs, counted from 1.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Tracker(index) => format!("tracker-{}", index + 1),
+            Self::Recorder(index) => format!("recorder-{}", index + 1),
+        }
+    }
+}
 
 /// One process of a program.
 #[derive(Debug, Clone)]

@@ -7,93 +7,13 @@
 
 use testkit::proxy::Direction;
 
-/// Number of domains.
-pub(crate) const DOMAINS: usize = 20;
-/// Number of brokers.
-pub(crate) const BROKERS: usize = 3;
+use super::{Fault, KafkaRequest};
+use crate::testbed::managed_program::ProgramId;
+use crate::testbed::storm_site::DOMAINS;
+use crate::testbed::{BROKERS, RecorderMode};
+
 /// Time without faults at the start, in milliseconds, while the programs start.
 const START_MS: u64 = 4_000;
-
-/// A tracker or a recorder, counted from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum ProgramId {
-    Tracker(usize),
-    Recorder(usize),
-}
-
-impl ProgramId {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Tracker(0), Self::Tracker(1), Self::Recorder(0), Self::Recorder(1)];
-
-    /// The name in logs, counted from 1.
-    pub(crate) fn name(self) -> String {
-        match self {
-            Self::Tracker(index) => format!("tracker-{}", index + 1),
-            Self::Recorder(index) => format!("recorder-{}", index + 1),
-        }
-    }
-}
-
-/// A kind of Kafka request that the proxy can act on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum KafkaRequest {
-    Produce,
-    Fetch,
-    Metadata,
-    ListOffsets,
-}
-
-/// A fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// SIGKILL, and a restart after this many milliseconds.
-    Kill(ProgramId, u64),
-    /// SIGSTOP, and SIGCONT after this many milliseconds.
-    Pause(ProgramId, u64),
-    /// SIGKILL of a broker (counted from 1), and a restart.
-    KillBroker(usize, u64),
-    /// SIGSTOP of a broker, and SIGCONT.
-    PauseBroker(usize, u64),
-    /// Immediate shutdown of PostgreSQL, and a restart.
-    CrashPostgres(u64),
-    /// Cuts a connection to a broker after this many bytes of a frame.
-    CutKafka(KafkaRequest, Direction, usize),
-    /// Holds a frame for this many milliseconds.
-    StallKafka(KafkaRequest, Direction, u64),
-    /// Discards a frame.
-    DiscardKafka(KafkaRequest, Direction),
-    /// Cuts a connection to PostgreSQL after this many bytes, counted from the start of a
-    /// transaction or from its COMMIT.
-    CutPostgres {
-        /// Count from the COMMIT, not from the start of the transaction.
-        commit: bool,
-        /// The direction to cut.
-        direction: Direction,
-        /// Bytes that are forwarded before the cut.
-        bytes: usize,
-    },
-    /// Holds a message of a transaction for this many milliseconds.
-    StallPostgres {
-        /// Hold the COMMIT, not the start of the transaction.
-        commit: bool,
-        /// The direction to hold.
-        direction: Direction,
-        /// Milliseconds.
-        ms: u64,
-    },
-    /// Fills the disk of the first tracker's spool for this many milliseconds.
-    FillDisk(u64),
-    /// Deletes the topic of a domain and recreates it. The recorders are paused for `lag_ms`
-    /// milliseconds before the deletion (0: not paused).
-    RecreateTopic {
-        /// Index of the domain.
-        domain: usize,
-        /// Time for which the recorders are paused, so that they lag behind.
-        lag_ms: u64,
-        /// The storm recreates the topic, instead of a tracker.
-        recreated_by_storm: bool,
-    },
-}
 
 /// A group of faults that run in sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -143,10 +63,8 @@ pub(crate) struct ScheduledFault {
 /// The configuration of the programs and all faults, derived from a seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FaultPlan {
-    /// Recorders run in smart mode, which merges healthy results: odd seeds.
-    pub(crate) smart: bool,
-    /// Recorders discover topics themselves, instead of a list of domains.
-    pub(crate) any_domain: bool,
+    /// How the recorders run. Odd seeds use smart mode.
+    pub(crate) recorders: RecorderMode,
     /// The faults of each lane, in the order of time.
     pub(crate) lanes: Vec<(Lane, Vec<ScheduledFault>)>,
 }
@@ -160,7 +78,8 @@ impl FaultPlan {
             let mut random = fastrand::Rng::with_seed(seed ^ (index as u64 + 1) << 48);
             (lane, events(lane, seconds * 1_000, &mut random))
         });
-        Self { smart: seed % 2 == 1, any_domain: seed / 2 % 2 == 1, lanes: lanes.collect() }
+        let recorders = RecorderMode { smart: seed % 2 == 1, any_domain: seed / 2 % 2 == 1 };
+        Self { recorders, lanes: lanes.collect() }
     }
 }
 
@@ -299,7 +218,7 @@ mod tests {
     fn seeds_alternate_between_modes() {
         let modes: Vec<_> = (0..4)
             .map(|seed| FaultPlan::new(seed, 0))
-            .map(|it| (it.smart, it.any_domain))
+            .map(|it| (it.recorders.smart, it.recorders.any_domain))
             .collect();
         assert_eq!(modes, [(false, false), (true, false), (false, true), (true, true)]);
     }

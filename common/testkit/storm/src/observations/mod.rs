@@ -1,6 +1,10 @@
 //! Everything observed of one topic at the end of a storm: what was in Kafka, as the topic reader
 //! saw it, and what is in PostgreSQL. Plain data, so that tests can construct it.
 
+pub(crate) mod postgres_reader;
+pub(crate) mod spool_reader;
+pub(crate) mod topic_reader;
+
 use std::collections::HashMap;
 
 use common::identity::{Ended, Identity};
