@@ -146,7 +146,8 @@ fn logged_instances(
 /// Parses a line of a tracker's log: "… lost 12 results for TOPIC: reason".
 fn logged_loss(line: &str) -> Option<(u64, &str)> {
     let (_, rest) = line.split_once(" lost ")?;
-    let (count, rest) = rest.split_once(" results for ")?;
+    let (count, rest) = rest.split_once(' ')?;
+    let rest = rest.strip_prefix("results for ").or_else(|| rest.strip_prefix("result for "))?;
     let (topic, _) = rest.split_once(": ")?;
     Some((count.parse().ok()?, topic))
 }
@@ -285,4 +286,17 @@ fn records(
         let decoded = Record::decode(&record.value).ok()?;
         Some((record.identity.map(|identity| identity.run), decoded))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_parsed_from_the_log() {
+        let line = "[2026-01-02T03:04:05Z WARN tracker] spool: lost 12 results for a-topic: full";
+        assert_eq!(logged_loss(line), Some((12, "a-topic")));
+        assert_eq!(logged_loss("WARN lost 1 result for a: full"), Some((1, "a")));
+        assert_eq!(logged_loss("WARN connection lost to a broker: closed"), None);
+    }
 }

@@ -48,8 +48,8 @@ const TRACKER_RESTARTS_MAX: usize = 10;
 /// Maximum number of errors that are printed.
 const ERRORS_PRINTED_MAX: usize = 12;
 
-/// Text of the line that a tracker logs when it ends with results on disk.
-const RESULTS_LEFT_ON_DISK: &str = "wait on disk for the next start";
+/// Part of the line that a tracker logs when it ends with results on disk.
+const RESULTS_LEFT_ON_DISK: &str = "on disk for the next start";
 
 /// Configuration of a storm.
 #[derive(Debug, Clone)]
