@@ -105,8 +105,8 @@ impl FaultLog {
     }
 
     /// Logs and records an error.
-    pub(crate) fn add_error(&self, what: String) {
-        log::error!("{what}");
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    pub(crate) fn add_error(&self, error: String) {
+        log::error!("{error}");
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).push(error);
     }
 }

@@ -7,6 +7,8 @@ pub(crate) mod recreate_topic;
 pub(crate) mod runner;
 
 use std::error::Error;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use testkit::proxy::Direction;
 
@@ -74,4 +76,11 @@ pub(crate) enum Fault {
         /// The storm recreates the topic, instead of a tracker.
         recreated_by_storm: bool,
     },
+}
+
+fn wait_ms(ms: u64) {
+    let until = Instant::now() + Duration::from_millis(ms);
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|it| !it.is_zero()) {
+        thread::park_timeout(left);
+    }
 }

@@ -100,8 +100,8 @@ fn invalid_value(random: &mut fastrand::Rng) -> Vec<u8> {
     std::iter::once(0xc1).chain(std::iter::repeat_with(|| random.u8(..)).take(12)).collect()
 }
 
-/// A result of one of a few targets, so that smart mode has something to merge. Half of the
-/// targets have columns that version 1.1.0 does not know.
+/// A result of one of a few targets, so that smart mode has something to merge. All
+/// targets but one have columns that version 1.1.0 does not have.
 fn result(random: &mut fastrand::Rng, nul: bool) -> Vec<u8> {
     let target = random.u8(0..TARGETS);
     let is_new = target > 0;

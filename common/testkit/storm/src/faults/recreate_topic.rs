@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use kafka_client::{Client, LogEnd};
 
-use super::StormError;
-use super::runner::wait_ms;
+use super::{StormError, wait_ms};
 use crate::observations::topic_reader::TopicReader;
 use crate::testbed::StormTestbed;
 use crate::testbed::managed_program::{ManagedProgram, ProgramId};
@@ -50,8 +49,8 @@ pub(crate) fn recreate_topic(
         Ok(id)
     });
     drop(writing);
-    for running in trackers.into_iter().chain(recorders) {
-        running.signal("CONT")?;
+    for program in trackers.into_iter().chain(recorders) {
+        program.signal("CONT")?;
     }
     let old = recreated?;
     // The programs that recreate the topic may be killed meanwhile.
@@ -65,13 +64,13 @@ pub(crate) fn recreate_topic(
 /// Pauses programs and keeps them locked for other faults.
 fn pause_programs(
     testbed: &StormTestbed,
-    program: [ProgramId; 2],
+    ids: [ProgramId; 2],
 ) -> Result<Vec<MutexGuard<'_, ManagedProgram>>, StormError> {
     let mut all = Vec::new();
-    for program in program {
-        let running = testbed.lock_program(program)?;
-        running.signal("STOP")?;
-        all.push(running);
+    for id in ids {
+        let program = testbed.lock_program(id)?;
+        program.signal("STOP")?;
+        all.push(program);
     }
     Ok(all)
 }

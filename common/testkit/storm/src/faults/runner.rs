@@ -10,7 +10,7 @@ use testkit::proxy::ProxyFault;
 use super::log::FaultLog;
 use super::plan::FaultPlan;
 use super::recreate_topic::recreate_topic;
-use super::{Fault, KafkaRequest, StormError};
+use super::{Fault, KafkaRequest, StormError, wait_ms};
 use crate::observations::spool_reader;
 use crate::observations::topic_reader::TopicReader;
 use crate::testbed::StormTestbed;
@@ -62,28 +62,28 @@ fn inject_fault(
     log: &FaultLog,
 ) -> Result<(), StormError> {
     match fault {
-        Fault::Kill(program, down_ms) => {
-            let mut running = testbed.lock_program(program)?;
-            if let Some(ended) = running.unexpected_end() {
+        Fault::Kill(id, down_ms) => {
+            let mut program = testbed.lock_program(id)?;
+            if let Some(ended) = program.unexpected_end() {
                 log.add_error(ended);
             }
-            running.kill();
-            if let ProgramId::Tracker(index) = program {
+            program.kill();
+            if let ProgramId::Tracker(index) = id {
                 log.read_issued_counts(testbed, index)?;
                 let spooled = spool_reader::read(&testbed.spool(index))?;
                 log.add_spooled(spooled);
             }
-            log.count(match program {
+            log.count(match id {
                 ProgramId::Tracker(_) => "kill -9 of a tracker",
                 ProgramId::Recorder(_) => "kill -9 of a recorder",
             });
             wait_ms(down_ms);
-            running.start()?;
+            program.start()?;
         }
-        Fault::Pause(program, ms) => {
-            let running = testbed.lock_program(program)?;
-            running.signal("STOP")?;
-            log.count(match program {
+        Fault::Pause(id, ms) => {
+            let program = testbed.lock_program(id)?;
+            program.signal("STOP")?;
+            log.count(match id {
                 ProgramId::Tracker(_) => "pause of a tracker",
                 ProgramId::Recorder(_) if ms > 5_000 => {
                     "pause of a recorder for longer than its lease"
@@ -91,7 +91,7 @@ fn inject_fault(
                 ProgramId::Recorder(_) => "pause of a recorder",
             });
             wait_ms(ms);
-            running.signal("CONT")?;
+            program.signal("CONT")?;
         }
         Fault::KillBroker(broker, down_ms) => {
             testbed.services.kill_broker(broker)?;
@@ -157,13 +157,6 @@ fn inject_fault(
         }
     }
     Ok(())
-}
-
-pub(super) fn wait_ms(ms: u64) {
-    let until = Instant::now() + Duration::from_millis(ms);
-    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|it| !it.is_zero()) {
-        thread::park_timeout(left);
-    }
 }
 
 /// Keeps the disk full, even if the tracker deletes a segment.

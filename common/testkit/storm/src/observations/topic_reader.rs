@@ -24,17 +24,17 @@ type Topics = BTreeMap<String, Vec<TopicIncarnation>>;
 /// The thread that reads. Dropping this ends it.
 #[derive(Debug)]
 pub(crate) struct TopicReader {
-    shared: Arc<Shared>,
+    shared: Arc<TopicReaderState>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct TopicReaderState {
     ended: AtomicBool,
     topics: Mutex<Topics>,
 }
 
-impl Shared {
+impl TopicReaderState {
     fn topics(&self) -> MutexGuard<'_, Topics> {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -50,7 +50,10 @@ impl TopicReader {
         names: Vec<String>,
     ) -> Result<Self, Box<dyn Error>> {
         let topics = names.into_iter().map(|name| (name, Vec::new())).collect();
-        let shared = Arc::new(Shared { ended: AtomicBool::new(false), topics: Mutex::new(topics) });
+        let shared = Arc::new(TopicReaderState {
+            ended: AtomicBool::new(false),
+            topics: Mutex::new(topics),
+        });
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("topic-reader".to_owned());
         let thread = thread.spawn(move || read(&for_thread, Client::new(settings)))?;
@@ -78,7 +81,7 @@ impl Drop for TopicReader {
     }
 }
 
-fn read(shared: &Shared, mut client: Client) {
+fn read(shared: &TopicReaderState, mut client: Client) {
     let names: Vec<String> = shared.topics().keys().cloned().collect();
     let mut lookup_needed = true;
     while !shared.ended.load(Ordering::Acquire) {
@@ -133,7 +136,7 @@ fn read(shared: &Shared, mut client: Client) {
 }
 
 /// Looks up the topic ids. Returns true if every topic exists.
-fn look_up_ids(shared: &Shared, client: &mut Client, names: &[String]) -> bool {
+fn look_up_ids(shared: &TopicReaderState, client: &mut Client, names: &[String]) -> bool {
     let Ok(metadata) = client.topics(names) else { return false };
     let mut topics = shared.topics();
     let mut existing = 0;
