@@ -10,14 +10,14 @@ use common::settings::{Environment, Given, Name, UsageError, values};
 use kafka_client::TopicSpec;
 use kafka_client::flags::{self, KafkaFlags};
 
-use crate::capacity::WORKERS_MAX;
-use crate::network::Sentinel;
+use crate::delivery::spool::Folder;
 use crate::probe::Roots;
-use crate::probe::resolver::Servers;
-use crate::spool::Folder;
+use crate::probe::net::resolver::Servers;
 use crate::targets::{
     Defaults, Listed, Listing, PERIODS, RETRIES, SHARES_MAX, Share, TIMEOUTS, Target,
 };
+use crate::workers::network::Sentinel;
+use crate::workers::sizing::WORKERS_MAX;
 
 /// Probes websites on a fixed schedule and writes every result to Apache Kafka, or, with no Kafka server given, to standard output. Each flag can be given by the environment variable in brackets as well, and the variable wins.
 #[derive(FromArgs, ArgsInfo, Debug)]
