@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::failure::Failure;
+use crate::command_error::CommandError;
 
 /// The most brokers of a set.
 const BROKERS_MAX: usize = 9;
@@ -17,11 +17,11 @@ pub(crate) struct Arguments {
     pub(crate) java: Option<PathBuf>,
     /// The folder of the set.
     pub(crate) dir: PathBuf,
-    pub(crate) command: Command,
+    pub(crate) command: ServicesCommand,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Command {
+pub(crate) enum ServicesCommand {
     Up { brokers: Option<usize> },
     Down { all: bool },
     Status,
@@ -61,8 +61,8 @@ pub(crate) enum PostgresAction {
 
 impl Arguments {
     /// Options may stand before and after the command.
-    pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, Failure> {
-        let usage = |text: String| Err(Failure::Usage(text));
+    pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, CommandError> {
+        let usage = |text: String| Err(CommandError::Usage(text));
         let (mut root, mut jars, mut java, mut dir) = (None, None, None, None);
         let (mut brokers, mut all, mut programs) = (None, false, false);
         let mut words = Vec::new();
@@ -122,10 +122,10 @@ impl Arguments {
     }
 }
 
-fn parse_brokers(text: &str) -> Result<usize, Failure> {
+fn parse_brokers(text: &str) -> Result<usize, CommandError> {
     match text.parse() {
         Ok(brokers) if (1..=BROKERS_MAX).contains(&brokers) => Ok(brokers),
-        _ => Err(Failure::Usage(format!("--brokers takes 1 to {BROKERS_MAX}, not '{text}'"))),
+        _ => Err(CommandError::Usage(format!("--brokers takes 1 to {BROKERS_MAX}, not '{text}'"))),
     }
 }
 
@@ -135,31 +135,31 @@ fn parse_command(
     brokers: Option<usize>,
     all: bool,
     programs: bool,
-) -> Result<Command, Failure> {
-    let broker_action = |action| Command::Broker { action, broker };
+) -> Result<ServicesCommand, CommandError> {
+    let broker_action = |action| ServicesCommand::Broker { action, broker };
     Ok(match word {
-        "up" => Command::Up { brokers },
-        "down" => Command::Down { all },
-        "status" => Command::Status,
-        "env" => Command::Env { programs },
+        "up" => ServicesCommand::Up { brokers },
+        "down" => ServicesCommand::Down { all },
+        "status" => ServicesCommand::Status,
+        "env" => ServicesCommand::Env { programs },
         "kill-broker" => broker_action(BrokerAction::Kill),
         "stop-broker" => broker_action(BrokerAction::Stop),
         "pause-broker" => broker_action(BrokerAction::Pause),
         "resume-broker" => broker_action(BrokerAction::Resume),
         "start-broker" => broker_action(BrokerAction::Start),
-        "kill-postgres" => Command::Postgres(PostgresAction::Kill),
-        "stop-postgres" => Command::Postgres(PostgresAction::Stop),
-        "start-postgres" => Command::Postgres(PostgresAction::Start),
-        "restart-postgres" => Command::Postgres(PostgresAction::Restart),
-        _ => return Err(Failure::Usage(format!("no such command: {word}"))),
+        "kill-postgres" => ServicesCommand::Postgres(PostgresAction::Kill),
+        "stop-postgres" => ServicesCommand::Postgres(PostgresAction::Stop),
+        "start-postgres" => ServicesCommand::Postgres(PostgresAction::Start),
+        "restart-postgres" => ServicesCommand::Postgres(PostgresAction::Restart),
+        _ => return Err(CommandError::Usage(format!("no such command: {word}"))),
     })
 }
 
 /// The path from the root of the file system, without `.` and `..`, and with
 /// the links of what exists of it resolved, so that a set has one name.
-fn absolute(path: &str) -> Result<PathBuf, Failure> {
+fn absolute(path: &str) -> Result<PathBuf, CommandError> {
     let mut resolved = PathBuf::new();
-    let path = std::path::absolute(path).map_err(Failure::at(Path::new(path)))?;
+    let path = std::path::absolute(path).map_err(CommandError::at(Path::new(path)))?;
     for part in path.components() {
         if part == std::path::Component::ParentDir {
             resolved.pop();
@@ -186,14 +186,17 @@ mod tests {
         let arguments = parse("--root=/r --dir /tmp/../x/./s up --brokers 3").unwrap();
         assert_eq!(arguments.root, Path::new("/r"));
         assert_eq!(arguments.dir, Path::new("/x/s"));
-        assert_eq!(arguments.command, Command::Up { brokers: Some(3) });
+        assert_eq!(arguments.command, ServicesCommand::Up { brokers: Some(3) });
         assert_eq!(parse("--root /r status").unwrap().dir, Path::new("/r/default"));
         let command = parse("pause-broker --dir /x 2").unwrap().command;
         assert_eq!(
             command,
-            Command::Broker { action: BrokerAction::Pause, broker: "2".to_owned() }
+            ServicesCommand::Broker { action: BrokerAction::Pause, broker: "2".to_owned() }
         );
-        assert_eq!(parse("env --programs").unwrap().command, Command::Env { programs: true });
+        assert_eq!(
+            parse("env --programs").unwrap().command,
+            ServicesCommand::Env { programs: true }
+        );
     }
 
     #[test]

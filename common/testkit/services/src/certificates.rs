@@ -31,7 +31,7 @@ use rcgen::{
     KeyUsagePurpose, PKCS_RSA_SHA256,
 };
 
-use crate::failure::Failure;
+use crate::command_error::CommandError;
 
 const LOCALHOST: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 const RSA_BITS: u32 = 2048;
@@ -40,17 +40,17 @@ const PRIVATE: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
 
 /// Days from now between which a certificate is valid.
-type Validity = (i64, i64);
-const VALID: Validity = (-1, 3650);
-const EXPIRED: Validity = (-30, -1);
-const NOT_YET_VALID: Validity = (30, 60);
+type DaysFromNow = (i64, i64);
+const VALID: DaysFromNow = (-1, 3650);
+const EXPIRED: DaysFromNow = (-30, -1);
+const NOT_YET_VALID: DaysFromNow = (30, 60);
 
 /// Makes all of them in `folder`, which must not exist.
-pub(crate) fn make_certificates(folder: &Path) -> Result<(), Failure> {
-    fs::create_dir(folder).map_err(Failure::at(folder))?;
-    let ca = Authority::make(folder, "ca", "Availability services CA")?;
-    let foreign = Authority::make(folder, "foreign-ca", "Availability foreign CA")?;
-    let sites = Authority::make(folder, "sites-ca", "Availability demonstration sites CA")?;
+pub(crate) fn make_certificates(folder: &Path) -> Result<(), CommandError> {
+    fs::create_dir(folder).map_err(CommandError::at(folder))?;
+    let ca = IssuingCa::make(folder, "ca", "Availability services CA")?;
+    let foreign = IssuingCa::make(folder, "foreign-ca", "Availability foreign CA")?;
+    let sites = IssuingCa::make(folder, "sites-ca", "Availability demonstration sites CA")?;
 
     ca.issue_server("broker", &["localhost"], VALID)?;
     let mut pem = read(&folder.join("broker.key"))?;
@@ -72,45 +72,50 @@ pub(crate) fn make_certificates(folder: &Path) -> Result<(), Failure> {
 }
 
 /// A CA and the folder for what it signs.
-struct Authority<'a> {
+struct IssuingCa<'a> {
     folder: &'a Path,
     issuer: Issuer<'static, KeyPair>,
 }
 
-impl<'a> Authority<'a> {
-    fn make(folder: &'a Path, name: &str, common_name: &str) -> Result<Self, Failure> {
-        let key = KeyPair::generate().map_err(Failure::certificate(name))?;
+impl<'a> IssuingCa<'a> {
+    fn make(folder: &'a Path, name: &str, common_name: &str) -> Result<Self, CommandError> {
+        let key = KeyPair::generate().map_err(CommandError::certificate(name))?;
         let mut params = params(name, &[], VALID)?;
         params.distinguished_name.push(DnType::CommonName, common_name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let certificate = params.self_signed(&key).map_err(Failure::certificate(name))?;
+        let certificate = params.self_signed(&key).map_err(CommandError::certificate(name))?;
         write_pair(folder, name, &certificate.pem(), &key.serialize_pem())?;
         Ok(Self { folder, issuer: Issuer::new(params, key) })
     }
 
-    fn issue_server(&self, name: &str, hosts: &[&str], validity: Validity) -> Result<(), Failure> {
-        let key = KeyPair::generate().map_err(Failure::certificate(name))?;
+    fn issue_server(
+        &self,
+        name: &str,
+        hosts: &[&str],
+        validity: DaysFromNow,
+    ) -> Result<(), CommandError> {
+        let key = KeyPair::generate().map_err(CommandError::certificate(name))?;
         self.issue(name, hosts, validity, ExtendedKeyUsagePurpose::ServerAuth, &key)
     }
 
     /// Issues a certificate for an EC key, and returns the key.
-    fn issue_client(&self, name: &str, validity: Validity) -> Result<KeyPair, Failure> {
-        let key = KeyPair::generate().map_err(Failure::certificate(name))?;
+    fn issue_client(&self, name: &str, validity: DaysFromNow) -> Result<KeyPair, CommandError> {
+        let key = KeyPair::generate().map_err(CommandError::certificate(name))?;
         self.issue(name, &[], validity, ExtendedKeyUsagePurpose::ClientAuth, &key)?;
         Ok(key)
     }
 
     /// Issues a certificate for an RSA key, which `rcgen` can't generate with
     /// `ring`, and writes the key in PKCS#1 too.
-    fn issue_rsa_client(&self, name: &str) -> Result<(), Failure> {
-        let rsa = Rsa::generate(RSA_BITS).map_err(Failure::certificate(name))?;
-        let pkcs1 = rsa.private_key_to_pem().map_err(Failure::certificate(name))?;
+    fn issue_rsa_client(&self, name: &str) -> Result<(), CommandError> {
+        let rsa = Rsa::generate(RSA_BITS).map_err(CommandError::certificate(name))?;
+        let pkcs1 = rsa.private_key_to_pem().map_err(CommandError::certificate(name))?;
         let pkcs8 = PKey::from_rsa(rsa).and_then(|key| key.private_key_to_pem_pkcs8());
         let pkcs8 =
-            String::from_utf8_lossy(&pkcs8.map_err(Failure::certificate(name))?).into_owned();
+            String::from_utf8_lossy(&pkcs8.map_err(CommandError::certificate(name))?).into_owned();
         let key = KeyPair::from_pkcs8_pem_and_sign_algo(&pkcs8, &PKCS_RSA_SHA256);
-        let key = key.map_err(Failure::certificate(name))?;
+        let key = key.map_err(CommandError::certificate(name))?;
         self.issue(name, &[], VALID, ExtendedKeyUsagePurpose::ClientAuth, &key)?;
         write(&self.folder.join(format!("{name}.key")), &pkcs8, PRIVATE)?;
         let pkcs1_file = self.folder.join(format!("{name}.pkcs1.key"));
@@ -121,34 +126,38 @@ impl<'a> Authority<'a> {
         &self,
         name: &str,
         hosts: &[&str],
-        validity: Validity,
+        validity: DaysFromNow,
         usage: ExtendedKeyUsagePurpose,
         key: &KeyPair,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         let mut params = params(name, hosts, validity)?;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
         params.use_authority_key_identifier_extension = true;
         let certificate =
-            params.signed_by(key, &self.issuer).map_err(Failure::certificate(name))?;
+            params.signed_by(key, &self.issuer).map_err(CommandError::certificate(name))?;
         write_pair(self.folder, name, &certificate.pem(), &key.serialize_pem())
     }
 }
 
 /// As `openssl req -x509` makes one: a CA, too.
-fn make_self_signed(folder: &Path, name: &str, hosts: &[&str]) -> Result<(), Failure> {
-    let key = KeyPair::generate().map_err(Failure::certificate(name))?;
+fn make_self_signed(folder: &Path, name: &str, hosts: &[&str]) -> Result<(), CommandError> {
+    let key = KeyPair::generate().map_err(CommandError::certificate(name))?;
     let mut params = params(name, hosts, VALID)?;
     params.distinguished_name.push(DnType::CommonName, "localhost");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let certificate = params.self_signed(&key).map_err(Failure::certificate(name))?;
+    let certificate = params.self_signed(&key).map_err(CommandError::certificate(name))?;
     write_pair(folder, name, &certificate.pem(), &key.serialize_pem())
 }
 
-fn params(name: &str, hosts: &[&str], validity: Validity) -> Result<CertificateParams, Failure> {
+fn params(
+    name: &str,
+    hosts: &[&str],
+    validity: DaysFromNow,
+) -> Result<CertificateParams, CommandError> {
     let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
-    let mut params = CertificateParams::new(hosts).map_err(Failure::certificate(name))?;
+    let mut params = CertificateParams::new(hosts).map_err(CommandError::certificate(name))?;
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
@@ -162,27 +171,27 @@ fn params(name: &str, hosts: &[&str], validity: Validity) -> Result<CertificateP
 }
 
 /// The key as `-----BEGIN EC PRIVATE KEY-----`.
-fn sec1(name: &str, key: &KeyPair) -> Result<String, Failure> {
+fn sec1(name: &str, key: &KeyPair) -> Result<String, CommandError> {
     let pem = PKey::private_key_from_pem(key.serialize_pem().as_bytes())
         .and_then(|key| key.ec_key())
         .and_then(|key: EcKey<_>| key.private_key_to_pem())
-        .map_err(Failure::certificate(name))?;
+        .map_err(CommandError::certificate(name))?;
     Ok(String::from_utf8_lossy(&pem).into_owned())
 }
 
-fn write_pair(folder: &Path, name: &str, certificate: &str, key: &str) -> Result<(), Failure> {
+fn write_pair(folder: &Path, name: &str, certificate: &str, key: &str) -> Result<(), CommandError> {
     write(&folder.join(format!("{name}.crt")), certificate, PUBLIC)?;
     write(&folder.join(format!("{name}.key")), key, PRIVATE)
 }
 
 /// Writes a file that has its mode before its content.
-pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<(), CommandError> {
     let file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(mode).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(Failure::at(path))
+    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(CommandError::at(path))
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
-    fs::read_to_string(path).map_err(Failure::at(path))
+fn read(path: &Path) -> Result<String, CommandError> {
+    fs::read_to_string(path).map_err(CommandError::at(path))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-use crate::failure::Failure;
+use crate::command_error::CommandError;
 
 const PREFIX: &str = "daily-";
 const SECONDS_PER_DAY: u64 = 86_400;
@@ -25,22 +25,22 @@ impl DailyCache {
         cache: &Path,
         jars: &Path,
         kafka_home: Option<&Path>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CommandError> {
         let mut key = DefaultHasher::new();
         (jars, kafka_home, rustix::process::geteuid().as_raw()).hash(&mut key);
         for path in
             std::env::current_exe().ok().into_iter().chain(kafka_home.map(|h| h.join("libs")))
         {
-            let metadata = fs::metadata(&path).map_err(Failure::at(&path))?;
+            let metadata = fs::metadata(&path).map_err(CommandError::at(&path))?;
             (metadata.len(), metadata.mtime(), metadata.mtime_nsec()).hash(&mut key);
         }
-        fs::create_dir_all(cache).map_err(Failure::at(cache))?;
+        fs::create_dir_all(cache).map_err(CommandError::at(cache))?;
         let today =
             SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs() / SECONDS_PER_DAY;
         remove_older(cache, today.saturating_sub(1));
         let folder = cache.join(format!("{PREFIX}{today}-{:016x}", key.finish()));
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.map_err(Failure::at(&folder))?;
+        made.map_err(CommandError::at(&folder))?;
         Ok(Self { folder })
     }
 
@@ -51,14 +51,14 @@ impl DailyCache {
         &self,
         name: &str,
         target: &Path,
-        make: impl FnOnce(&Path) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        make: impl FnOnce(&Path) -> Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
         let original = self.folder.join(name);
         let lock_path = self.folder.join(format!("{name}.lock"));
-        let lock = File::create(&lock_path).map_err(Failure::at(&lock_path))?;
+        let lock = File::create(&lock_path).map_err(CommandError::at(&lock_path))?;
         // A copy needs no lock: an original is complete, and never changes.
         if !original.exists() {
-            lock.lock().map_err(Failure::at(&lock_path))?;
+            lock.lock().map_err(CommandError::at(&lock_path))?;
         }
         if original.exists() {
             return copy(&original, target);
@@ -68,7 +68,7 @@ impl DailyCache {
         let part = self.folder.join(format!("{name}.part"));
         remove(&part)?;
         copy(target, &part)?;
-        fs::rename(&part, &original).map_err(Failure::at(&original))
+        fs::rename(&part, &original).map_err(CommandError::at(&original))
     }
 }
 
@@ -83,22 +83,22 @@ fn remove_older(cache: &Path, first_kept: u64) {
 }
 
 /// Copies a file or a folder with its owner, mode and times.
-fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
+fn copy(from: &Path, to: &Path) -> Result<(), CommandError> {
     let output = Command::new("cp").arg("-a").arg(from).arg(to).output();
-    let output = output.map_err(Failure::at(Path::new("cp")))?;
+    let output = output.map_err(CommandError::at(Path::new("cp")))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(Failure::Refused(String::from_utf8_lossy(&output.stderr).trim_end().to_owned()))
+    Err(CommandError::Refused(String::from_utf8_lossy(&output.stderr).trim_end().to_owned()))
 }
 
-fn remove(path: &Path) -> Result<(), Failure> {
+fn remove(path: &Path) -> Result<(), CommandError> {
     let removed = match fs::symlink_metadata(path) {
         Err(_) => return Ok(()),
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),
     };
-    removed.map_err(Failure::at(path))
+    removed.map_err(CommandError::at(path))
 }
 
 #[cfg(test)]
@@ -124,7 +124,7 @@ mod tests {
                     let make = |path: &Path| {
                         made.fetch_add(1, Ordering::Relaxed);
                         fs::create_dir(path).unwrap();
-                        fs::write(path.join("file"), "text").map_err(Failure::at(path))
+                        fs::write(path.join("file"), "text").map_err(CommandError::at(path))
                     };
                     cache.copy_or_make("name", &target, make).unwrap();
                     assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "text");
@@ -139,9 +139,9 @@ mod tests {
     fn what_failed_is_made_again() {
         let root = folder();
         let cache = DailyCache::open(&root, Path::new("/jars"), None).unwrap();
-        let failed = |_: &Path| Err(Failure::Refused("no".to_owned()));
+        let failed = |_: &Path| Err(CommandError::Refused("no".to_owned()));
         assert!(cache.copy_or_make("name", &root.join("a"), failed).is_err());
-        let make = |path: &Path| fs::write(path, "text").map_err(Failure::at(path));
+        let make = |path: &Path| fs::write(path, "text").map_err(CommandError::at(path));
         cache.copy_or_make("name", &root.join("b"), make).unwrap();
         assert_eq!(fs::read_to_string(root.join("b")).unwrap(), "text");
         fs::remove_dir_all(&root).unwrap();

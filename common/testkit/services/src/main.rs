@@ -10,8 +10,8 @@
 
 mod arguments;
 mod certificates;
+mod command_error;
 mod daily;
-mod failure;
 mod interrupt;
 mod kafka;
 mod log_excerpt;
@@ -23,9 +23,9 @@ mod set;
 use std::io::Write;
 use std::process::ExitCode;
 
-use arguments::{Arguments, Command};
-use failure::Failure;
-use set::Set;
+use arguments::{Arguments, ServicesCommand};
+use command_error::CommandError;
+use set::ServiceSet;
 
 /// Exit code of `status` when a part of the set does not answer.
 const NOT_HEALTHY: u8 = 3;
@@ -33,39 +33,39 @@ const NOT_HEALTHY: u8 = 3;
 fn main() -> ExitCode {
     match Arguments::parse(std::env::args().skip(1)).and_then(|arguments| run(&arguments)) {
         Ok(code) => code,
-        Err(failure) => {
-            if !matches!(failure, Failure::Interrupted(_)) {
-                report(&format!("services: {failure}"));
+        Err(error) => {
+            if !matches!(error, CommandError::Interrupted(_)) {
+                report(&format!("services: {error}"));
             }
-            ExitCode::from(failure.exit_code())
+            ExitCode::from(error.exit_code())
         }
     }
 }
 
-fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let set = Set::new(arguments);
+fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
+    let set = ServiceSet::new(arguments);
     match &arguments.command {
-        Command::Up { brokers } => set.up(*brokers)?,
-        Command::Down { all: false } => set.down()?,
-        Command::Down { all: true } => set.down_all()?,
-        Command::Status => {
+        ServicesCommand::Up { brokers } => set.up(*brokers)?,
+        ServicesCommand::Down { all: false } => set.down()?,
+        ServicesCommand::Down { all: true } => set.down_all()?,
+        ServicesCommand::Status => {
             let (text, healthy) = set.status()?;
             print(&text)?;
             return Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::from(NOT_HEALTHY) });
         }
-        Command::Env { programs: false } => print(&set.variables()?)?,
-        Command::Env { programs: true } => print(&set.program_variables()?)?,
-        Command::Broker { action, broker } => set.run_broker_action(*action, broker)?,
-        Command::Postgres(action) => set.run_postgres_action(*action)?,
+        ServicesCommand::Env { programs: false } => print(&set.variables()?)?,
+        ServicesCommand::Env { programs: true } => print(&set.program_variables()?)?,
+        ServicesCommand::Broker { action, broker } => set.run_broker_action(*action, broker)?,
+        ServicesCommand::Postgres(action) => set.run_postgres_action(*action)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(text: &str) -> Result<(), Failure> {
+fn print(text: &str) -> Result<(), CommandError> {
     std::io::stdout()
         .lock()
         .write_all(text.as_bytes())
-        .map_err(|cause| Failure::io("standard output", cause))
+        .map_err(|cause| CommandError::io("standard output", cause))
 }
 
 /// Writes a line to standard error, so that the output of `env` and `status`

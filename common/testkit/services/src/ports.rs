@@ -5,18 +5,18 @@ use std::io;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 
-use crate::failure::Failure;
+use crate::command_error::CommandError;
 
 const LOWEST: u16 = 10_000;
 /// How many ports are tried.
 const CANDIDATES: usize = 500;
 
 /// The folder with a file for each reserved port; it holds the set's folder.
-pub(crate) struct Ports {
+pub(crate) struct PortReservations {
     folder: PathBuf,
 }
 
-impl Ports {
+impl PortReservations {
     pub(crate) fn new(root: &Path) -> Self {
         Self { folder: root.join("ports") }
     }
@@ -24,14 +24,14 @@ impl Ports {
     /// Reserves `count` ports to which nobody listens. They are below the range
     /// from which the kernel gives ports to outgoing connections, so that no
     /// client gets the port of a stopped broker.
-    pub(crate) fn reserve(&self, count: usize, set: &Path) -> Result<Vec<u16>, Failure> {
-        fs::create_dir_all(&self.folder).map_err(Failure::at(&self.folder))?;
+    pub(crate) fn reserve(&self, count: usize, set: &Path) -> Result<Vec<u16>, CommandError> {
+        fs::create_dir_all(&self.folder).map_err(CommandError::at(&self.folder))?;
         let end = first_outgoing_port();
         // A hard link makes a port's file with its content in one step.
         let name = format!(".{}-{:x}", std::process::id(), fastrand::u64(..));
         let reservation = self.folder.join(name);
         let line = format!("{}\n", set.display());
-        fs::write(&reservation, line).map_err(Failure::at(&reservation))?;
+        fs::write(&reservation, line).map_err(CommandError::at(&reservation))?;
         let mut ports: Vec<u16> = Vec::new();
         let mut tried = 0;
         while ports.len() < count && tried < CANDIDATES {
@@ -44,7 +44,7 @@ impl Ports {
         let _ = fs::remove_file(&reservation);
         if ports.len() < count {
             self.release(set);
-            return Err(Failure::Refused(format!(
+            return Err(CommandError::Refused(format!(
                 "found no {count} free ports from {LOWEST} to {}",
                 end - 1
             )));
@@ -114,7 +114,7 @@ mod tests {
         let reserved: Vec<u16> = std::thread::scope(|scope| {
             let reserve = |set: &PathBuf| {
                 let (root, set) = (root.clone(), set.clone());
-                scope.spawn(move || Ports::new(&root).reserve(16, &set).unwrap())
+                scope.spawn(move || PortReservations::new(&root).reserve(16, &set).unwrap())
             };
             let threads: Vec<_> = sets.iter().map(reserve).collect();
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
@@ -124,7 +124,7 @@ mod tests {
         let files = || fs::read_dir(root.join("ports")).unwrap().count();
         assert_eq!(files(), 128);
         for set in &sets {
-            Ports::new(&root).release(set);
+            PortReservations::new(&root).release(set);
         }
         assert_eq!(files(), 0);
         fs::remove_dir_all(&root).unwrap();
@@ -135,7 +135,7 @@ mod tests {
         let root = std::env::temp_dir().join(format!("services-ports-{:x}", fastrand::u64(..)));
         let (gone, set) = (root.join("gone"), root.join("set"));
         fs::create_dir_all(&set).unwrap();
-        let ports = Ports::new(&root);
+        let ports = PortReservations::new(&root);
         let port = ports.reserve(1, &gone).unwrap()[0];
         let reservation = root.join("reservation");
         fs::write(&reservation, format!("{}\n", set.display())).unwrap();

@@ -19,11 +19,11 @@ use postgres_openssl::MakeTlsConnector;
 use rustix::process::Signal;
 
 use crate::certificates::write;
+use crate::command_error::CommandError;
 use crate::daily::DailyCache;
-use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::log_excerpt::log_excerpt;
-use crate::process::{POLL, PidFile, User, command_as, detached};
+use crate::process::{POLL, PidFile, UnixUser, command_as, detached};
 use crate::report;
 
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -47,7 +47,7 @@ pub(crate) struct Postgres<'a> {
     pub(crate) port: u16,
     passwords: &'a Passwords,
     /// The user that runs it. `None`: ours.
-    user: Option<User>,
+    user: Option<UnixUser>,
 }
 
 /// The passwords of a set's users.
@@ -89,23 +89,27 @@ impl<'a> Postgres<'a> {
     }
 
     /// Makes the data folder, starts the server and creates its roles.
-    pub(crate) fn set_up(&self, daily: &DailyCache, interrupt: &Interrupt) -> Result<(), Failure> {
+    pub(crate) fn set_up(
+        &self,
+        daily: &DailyCache,
+        interrupt: &Interrupt,
+    ) -> Result<(), CommandError> {
         self.make_home()?;
         let data = self.data();
         daily.copy_or_make("postgres", &data, |data| self.init(data))?;
         let settings = data.join("postgresql.conf");
-        let defaults = fs::read_to_string(&settings).map_err(Failure::at(&settings))?;
+        let defaults = fs::read_to_string(&settings).map_err(CommandError::at(&settings))?;
         let text = format!("{defaults}\n{}", server_settings(self.port));
-        fs::write(&settings, text).map_err(Failure::at(&settings))?;
+        fs::write(&settings, text).map_err(CommandError::at(&settings))?;
         let rules = data.join("pg_hba.conf");
-        fs::write(&rules, ACCESS_RULES).map_err(Failure::at(&rules))?;
+        fs::write(&rules, ACCESS_RULES).map_err(CommandError::at(&rules))?;
         for (certificate, file, mode) in [
             ("postgres.key", "server.key", 0o600),
             ("postgres.crt", "server.crt", 0o644),
             ("ca.crt", "root.crt", 0o644),
         ] {
             let source = self.set.join("certs").join(certificate);
-            let text = fs::read_to_string(&source).map_err(Failure::at(&source))?;
+            let text = fs::read_to_string(&source).map_err(CommandError::at(&source))?;
             let file = data.join(file);
             write(&file, &text, mode)?;
             self.give_to_user(&file)?;
@@ -116,17 +120,17 @@ impl<'a> Postgres<'a> {
     }
 
     /// Makes the folder in the set, or where the user can reach it.
-    fn make_home(&self) -> Result<(), Failure> {
+    fn make_home(&self) -> Result<(), CommandError> {
         let folder = self.set.join("postgres");
         let mut builder = fs::DirBuilder::new();
         builder.mode(0o755);
         let program = self.distribution.join("bin/postgres");
         if self.user_reaches(self.set) && self.user_reaches(&program) {
-            return builder.create(&folder).map_err(Failure::at(&folder));
+            return builder.create(&folder).map_err(CommandError::at(&folder));
         }
         let elsewhere = PathBuf::from(format!("{ELSEWHERE}{:016x}", fastrand::u64(..)));
-        builder.create(&elsewhere).map_err(Failure::at(&elsewhere))?;
-        symlink(&elsewhere, &folder).map_err(Failure::at(&folder))?;
+        builder.create(&elsewhere).map_err(CommandError::at(&elsewhere))?;
+        symlink(&elsewhere, &folder).map_err(CommandError::at(&folder))?;
         report(&format!(
             "user nobody can't reach {}, so PostgreSQL's data is in {}",
             self.set.display(),
@@ -135,12 +139,12 @@ impl<'a> Postgres<'a> {
         let mut copy = Command::new("cp");
         copy.args(["-r", "--no-preserve=ownership"]).arg(&self.distribution);
         let output = copy.arg(elsewhere.join("programs")).output();
-        let output = output.map_err(Failure::at(Path::new("cp")))?;
+        let output = output.map_err(CommandError::at(Path::new("cp")))?;
         if output.status.success() {
             return Ok(());
         }
         let text = String::from_utf8_lossy(&output.stderr);
-        Err(Failure::Refused(format!("copying PostgreSQL's programs: {}", text.trim_end())))
+        Err(CommandError::Refused(format!("copying PostgreSQL's programs: {}", text.trim_end())))
     }
 
     fn user_reaches(&self, path: &Path) -> bool {
@@ -149,16 +153,18 @@ impl<'a> Postgres<'a> {
         test.status().is_ok_and(|status| status.success())
     }
 
-    fn give_to_user(&self, path: &Path) -> Result<(), Failure> {
+    fn give_to_user(&self, path: &Path) -> Result<(), CommandError> {
         match self.user {
-            Some(User { uid, gid }) => chown(path, Some(uid), Some(gid)).map_err(Failure::at(path)),
+            Some(UnixUser { uid, gid }) => {
+                chown(path, Some(uid), Some(gid)).map_err(CommandError::at(path))
+            }
             None => Ok(()),
         }
     }
 
     /// Makes a data folder with the superuser alone.
-    fn init(&self, data: &Path) -> Result<(), Failure> {
-        fs::DirBuilder::new().mode(0o700).create(data).map_err(Failure::at(data))?;
+    fn init(&self, data: &Path) -> Result<(), CommandError> {
+        fs::DirBuilder::new().mode(0o700).create(data).map_err(CommandError::at(data))?;
         let password = self.home().join("password");
         write(&password, &format!("{}\n", self.passwords.superuser), 0o600)?;
         self.give_to_user(data)?;
@@ -168,26 +174,26 @@ impl<'a> Postgres<'a> {
         command.arg(format!("--pwfile={}", password.display()));
         command.args(["-A", "scram-sha-256", "--locale=C", "--encoding=UTF8"]);
         let output = command.args(["--no-sync", "--no-instructions"]).output();
-        let output = output.map_err(|cause| Failure::io("initdb", cause))?;
+        let output = output.map_err(|cause| CommandError::io("initdb", cause))?;
         let _ = fs::remove_file(&password);
         if output.status.success() {
             return Ok(());
         }
         let log = self.log();
-        fs::write(&log, [output.stdout, output.stderr].concat()).map_err(Failure::at(&log))?;
+        fs::write(&log, [output.stdout, output.stderr].concat()).map_err(CommandError::at(&log))?;
         Err(self.not_started())
     }
 
     /// Starts the server without waiting for it.
-    pub(crate) fn launch(&self) -> Result<(), Failure> {
+    pub(crate) fn launch(&self) -> Result<(), CommandError> {
         let log = self.log();
-        fs::write(&log, "").map_err(Failure::at(&log))?;
+        fs::write(&log, "").map_err(CommandError::at(&log))?;
         let mut command = detached(self.user, &self.program("postgres"));
         command.arg("-D").arg(self.data());
         if self.pid_file().launch(command, &log)? { Ok(()) } else { Err(self.not_started()) }
     }
 
-    pub(crate) fn wait_for_answer(&self, interrupt: &Interrupt) -> Result<(), Failure> {
+    pub(crate) fn wait_for_answer(&self, interrupt: &Interrupt) -> Result<(), CommandError> {
         let deadline = Instant::now() + START_PATIENCE;
         while !self.answers() {
             interrupt.check()?;
@@ -203,8 +209,8 @@ impl<'a> Postgres<'a> {
         Ok(())
     }
 
-    fn not_started(&self) -> Failure {
-        Failure::NotStarted(format!("PostgreSQL did not start:{}", log_excerpt(&self.log())))
+    fn not_started(&self) -> CommandError {
+        CommandError::NotStarted(format!("PostgreSQL did not start:{}", log_excerpt(&self.log())))
     }
 
     /// Whether it opens a session. While it starts, recovers or stops it
@@ -222,19 +228,19 @@ impl<'a> Postgres<'a> {
     }
 
     /// Connects over TLS, which verifies the server's certificate and its name.
-    fn connect_with_tls(&self) -> Result<Client, Failure> {
+    fn connect_with_tls(&self) -> Result<Client, CommandError> {
         let connector = || {
             let mut builder = SslConnector::builder(SslMethod::tls_client())?;
             builder.set_ca_file(self.set.join("certs/ca.crt"))?;
             Ok(MakeTlsConnector::new(builder.build()))
         };
         let connector =
-            connector().map_err(Failure::certificate::<openssl::error::ErrorStack>("ca"))?;
+            connector().map_err(CommandError::certificate::<openssl::error::ErrorStack>("ca"))?;
         Ok(self.superuser().ssl_mode(SslMode::Require).connect(connector)?)
     }
 
     /// Creates the roles that [`ACCESS_RULES`] name, each with its database.
-    fn create_roles(&self) -> Result<(), Failure> {
+    fn create_roles(&self) -> Result<(), CommandError> {
         let mut client = self.connect_with_tls()?;
         let Passwords { tls_only, plain_only, .. } = self.passwords;
         for (role, password) in
@@ -252,19 +258,19 @@ impl<'a> Postgres<'a> {
     }
 
     /// Ends sessions and writes a checkpoint.
-    pub(crate) fn stop(&self) -> Result<(), Failure> {
+    pub(crate) fn stop(&self) -> Result<(), CommandError> {
         self.pid_file().stop(&[Signal::INT, Signal::QUIT], STOP_PATIENCE)
     }
 }
 
 /// The user `nobody` of this machine.
-fn nobody() -> User {
+fn nobody() -> UnixUser {
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let line = users.lines().find_map(|line| line.strip_prefix("nobody:"));
     let mut numbers = line.unwrap_or_default().split(':').skip(1).map(|text| text.parse().ok());
     match (numbers.next().flatten(), numbers.next().flatten()) {
-        (Some(uid), Some(gid)) => User { uid, gid },
-        _ => User { uid: 65_534, gid: 65_534 },
+        (Some(uid), Some(gid)) => UnixUser { uid, gid },
+        _ => UnixUser { uid: 65_534, gid: 65_534 },
     }
 }
 
@@ -278,19 +284,19 @@ pub(crate) fn pid_file(set: &Path) -> PidFile {
 }
 
 /// Ends PostgreSQL at once; the next start recovers as after a crash.
-pub(crate) fn kill(set: &Path) -> Result<(), Failure> {
+pub(crate) fn kill(set: &Path) -> Result<(), CommandError> {
     pid_file(set).stop(&[Signal::QUIT], STOP_PATIENCE)
 }
 
 /// Removes the data if it is not in the set's folder.
-pub(crate) fn remove_elsewhere(set: &Path) -> Result<(), Failure> {
+pub(crate) fn remove_elsewhere(set: &Path) -> Result<(), CommandError> {
     let home = home(set);
     let is_ours = || {
         let owner = fs::metadata(&home).map(|metadata| metadata.uid());
         owner.is_ok_and(|uid| uid == rustix::process::geteuid().as_raw())
     };
     if home.to_string_lossy().starts_with(ELSEWHERE) && is_ours() {
-        fs::remove_dir_all(&home).map_err(Failure::at(&home))?;
+        fs::remove_dir_all(&home).map_err(CommandError::at(&home))?;
     }
     Ok(())
 }

@@ -14,24 +14,24 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::failure::Failure;
+use crate::command_error::CommandError;
 
 /// How often a condition is looked at while waiting for it.
 pub(crate) const POLL: Duration = Duration::from_millis(20);
 
 /// The uid and gid of another user, as which root starts PostgreSQL.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct User {
+pub(crate) struct UnixUser {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
 }
 
 /// A command that runs as `user`, without supplementary groups, from `/`,
 /// because that user may not be allowed to enter the current folder.
-pub(crate) fn command_as(user: Option<User>, program: impl AsRef<OsStr>) -> Command {
+pub(crate) fn command_as(user: Option<UnixUser>, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir("/");
-    if let Some(User { uid, gid }) = user {
+    if let Some(UnixUser { uid, gid }) = user {
         command.uid(uid).gid(gid);
     }
     command
@@ -49,21 +49,21 @@ impl PidFile {
     /// Starts `command`, whose program is `setsid`, with its output appended
     /// to `log`. False: it ended at once. It has a session of its own, so that
     /// Ctrl-C here does not reach it.
-    pub(crate) fn launch(&self, mut command: Command, log: &Path) -> Result<bool, Failure> {
+    pub(crate) fn launch(&self, mut command: Command, log: &Path) -> Result<bool, CommandError> {
         let output = fs::OpenOptions::new().create(true).append(true).open(log);
-        let output = output.map_err(Failure::at(log))?;
-        let errors = output.try_clone().map_err(Failure::at(log))?;
+        let output = output.map_err(CommandError::at(log))?;
+        let errors = output.try_clone().map_err(CommandError::at(log))?;
         let program = command.get_program().to_owned();
         let child = command
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)
             .spawn()
-            .map_err(Failure::at(Path::new(&program)))?;
+            .map_err(CommandError::at(Path::new(&program)))?;
         match start_time(child.id()) {
             Some(started) => {
                 let line = format!("{} {started}\n", child.id());
-                fs::write(&self.0, line).map_err(Failure::at(&self.0))?;
+                fs::write(&self.0, line).map_err(CommandError::at(&self.0))?;
                 Ok(true)
             }
             None => {
@@ -89,7 +89,7 @@ impl PidFile {
 
     /// Sends one signal after the other, each with `patience` to end the
     /// process, and KILL at last. Returns when the process is gone.
-    pub(crate) fn stop(&self, signals: &[Signal], patience: Duration) -> Result<(), Failure> {
+    pub(crate) fn stop(&self, signals: &[Signal], patience: Duration) -> Result<(), CommandError> {
         for signal in signals.iter().copied().chain([Signal::KILL]) {
             if !self.signal(signal) {
                 break;
@@ -101,11 +101,13 @@ impl PidFile {
             }
         }
         if let Some(pid) = self.running() {
-            return Err(Failure::Refused(format!("process {pid} does not end, not even by KILL")));
+            return Err(CommandError::Refused(format!(
+                "process {pid} does not end, not even by KILL"
+            )));
         }
         match fs::remove_file(&self.0) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                Err(Failure::at(&self.0)(cause))
+                Err(CommandError::at(&self.0)(cause))
             }
             _ => Ok(()),
         }
@@ -114,7 +116,7 @@ impl PidFile {
 
 /// A command that gets a session of its own. `setsid` becomes the program, so
 /// the pid stays.
-pub(crate) fn detached(user: Option<User>, program: &Path) -> Command {
+pub(crate) fn detached(user: Option<UnixUser>, program: &Path) -> Command {
     let mut command = command_as(user, "setsid");
     command.arg(program);
     command

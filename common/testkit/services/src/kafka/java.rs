@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::failure::Failure;
+use crate::command_error::CommandError;
 
 /// Half a gigabyte of heap; options for a quick start instead of speed later.
 /// With the young generation that Java would choose, a start collects garbage
@@ -64,9 +64,9 @@ impl Java {
         }
     }
 
-    pub(super) fn program(&self) -> Result<&Path, Failure> {
+    pub(super) fn program(&self) -> Result<&Path, CommandError> {
         let missing = || {
-            Failure::Refused(
+            CommandError::Refused(
                 "found no Java 17 or newer, which Apache Kafka needs: install one, or set \
                  JAVA_HOME"
                     .to_owned(),
@@ -86,7 +86,7 @@ impl Java {
     }
 
     /// Where the archive of classes has to be written, if it is not there yet.
-    pub(super) fn missing_archive(&self) -> Result<Option<PathBuf>, Failure> {
+    pub(super) fn missing_archive(&self) -> Result<Option<PathBuf>, CommandError> {
         self.program()?;
         Ok(self.archive.clone().filter(|archive| !archive.is_file()))
     }

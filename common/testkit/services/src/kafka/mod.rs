@@ -15,8 +15,8 @@ use kafka_client::{Address, Client, Security, Settings};
 use rustix::process::Signal;
 
 use crate::certificates::write;
+use crate::command_error::CommandError;
 use crate::daily::DailyCache;
-use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::log_excerpt::log_excerpt;
 use crate::process::{PidFile, detached, wait_until};
@@ -76,12 +76,15 @@ impl<'a> Kafka<'a> {
     }
 
     /// Writes the settings and a formatted log directory of each broker.
-    pub(crate) fn set_up(&self, daily: &DailyCache) -> Result<(), Failure> {
+    pub(crate) fn set_up(&self, daily: &DailyCache) -> Result<(), CommandError> {
         // The settings hold a password.
-        fs::DirBuilder::new().mode(0o700).create(&self.home).map_err(Failure::at(&self.home))?;
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&self.home)
+            .map_err(CommandError::at(&self.home))?;
         for id in self.ids() {
             let home = self.broker_home(id);
-            fs::create_dir(&home).map_err(Failure::at(&home))?;
+            fs::create_dir(&home).map_err(CommandError::at(&home))?;
             let text = server_properties(id, self.ports, &home, &self.certs, self.sasl_password);
             write(&home.join("server.properties"), &text, 0o600)?;
         }
@@ -91,15 +94,15 @@ impl<'a> Kafka<'a> {
             // Only the first broker's can be missing.
             daily.copy_or_make("kafka", &data, |data| self.format(data))?;
             let file = data.join("meta.properties");
-            let original = fs::read_to_string(&file).map_err(Failure::at(&file))?;
+            let original = fs::read_to_string(&file).map_err(CommandError::at(&file))?;
             let text = meta_properties(&original, id, &cluster, &random_id());
-            fs::write(&file, text).map_err(Failure::at(&file))?;
+            fs::write(&file, text).map_err(CommandError::at(&file))?;
         }
         Ok(())
     }
 
     /// Formats the log directory of broker 1, with the user of SASL in it.
-    fn format(&self, data: &Path) -> Result<(), Failure> {
+    fn format(&self, data: &Path) -> Result<(), CommandError> {
         let home = self.broker_home(1);
         let mut command = self.java.command(Command::new(self.java.program()?));
         command.args(["kafka.tools.StorageTool", "format", "-t"]).arg(random_id()).arg("-c");
@@ -109,13 +112,13 @@ impl<'a> Kafka<'a> {
             command.arg("--add-scram");
             command.arg(format!("{mechanism}=[name={SASL_USER},password={password}]"));
         }
-        let output = command.output().map_err(|cause| Failure::io("java", cause))?;
+        let output = command.output().map_err(|cause| CommandError::io("java", cause))?;
         if output.status.success() && data.is_dir() {
             return Ok(());
         }
         let log = home.join("format.log");
-        fs::write(&log, [output.stdout, output.stderr].concat()).map_err(Failure::at(&log))?;
-        Err(Failure::NotStarted(format!(
+        fs::write(&log, [output.stdout, output.stderr].concat()).map_err(CommandError::at(&log))?;
+        Err(CommandError::NotStarted(format!(
             "formatting a log directory of Kafka failed:{}",
             log_excerpt(&log)
         )))
@@ -125,7 +128,7 @@ impl<'a> Kafka<'a> {
     /// loads. The archive halves the time and the work of a start. Java writes
     /// it when the broker shuts down. A broker that fails here fails again, and
     /// is reported, at the real start.
-    pub(crate) fn archive_classes(&self, interrupt: &Interrupt) -> Result<(), Failure> {
+    pub(crate) fn archive_classes(&self, interrupt: &Interrupt) -> Result<(), CommandError> {
         let Some(archive) = self.java.missing_archive()? else { return Ok(()) };
         if self.ports.len() != 1 {
             return Ok(());
@@ -146,28 +149,28 @@ impl<'a> Kafka<'a> {
         pid_file.signal(Signal::TERM);
         // A broker that has to be killed may leave an incomplete archive.
         if wait_until(SHUTDOWN_PATIENCE, || pid_file.running().is_none()) && part.is_file() {
-            fs::rename(&part, &archive).map_err(Failure::at(&archive))?;
+            fs::rename(&part, &archive).map_err(CommandError::at(&archive))?;
         }
         let _ = fs::remove_file(&part);
         pid_file.stop(&[], KILL_PATIENCE)
     }
 
     /// Starts a broker without waiting for it.
-    pub(crate) fn launch(&self, id: usize) -> Result<(), Failure> {
+    pub(crate) fn launch(&self, id: usize) -> Result<(), CommandError> {
         if self.launch_with(id, &[])? { Ok(()) } else { Err(self.not_started(id)) }
     }
 
-    fn launch_with(&self, id: usize, options: &[String]) -> Result<bool, Failure> {
+    fn launch_with(&self, id: usize, options: &[String]) -> Result<bool, CommandError> {
         let home = self.broker_home(id);
         let log = self.log(id);
-        fs::write(&log, "").map_err(Failure::at(&log))?;
+        fs::write(&log, "").map_err(CommandError::at(&log))?;
         let mut command = self.java.command(detached(None, self.java.program()?));
         command.args(options).arg("kafka.Kafka").arg(home.join("server.properties"));
         self.pid_file(id).launch(command, &log)
     }
 
     /// Starts every broker that does not run. Returns when each knows all.
-    pub(crate) fn start(&self, interrupt: &Interrupt) -> Result<(), Failure> {
+    pub(crate) fn start(&self, interrupt: &Interrupt) -> Result<(), CommandError> {
         for id in self.ids().filter(|id| self.pid_file(*id).running().is_none()) {
             self.launch(id)?;
         }
@@ -181,7 +184,7 @@ impl<'a> Kafka<'a> {
         id: usize,
         count: usize,
         interrupt: &Interrupt,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         let deadline = Instant::now() + START_PATIENCE;
         while !self.knows_brokers(id, count) {
             interrupt.check()?;
@@ -193,9 +196,9 @@ impl<'a> Kafka<'a> {
         Ok(())
     }
 
-    fn not_started(&self, id: usize) -> Failure {
+    fn not_started(&self, id: usize) -> CommandError {
         let excerpt = log_excerpt(&self.log(id));
-        Failure::NotStarted(format!("broker {id} did not start:{excerpt}"))
+        CommandError::NotStarted(format!("broker {id} did not start:{excerpt}"))
     }
 
     /// Whether the broker answers that itself and `count` brokers are there.
@@ -208,7 +211,7 @@ impl<'a> Kafka<'a> {
 
     /// Fails unless every broker accepts the client's certificate, with a
     /// certificate for `localhost` that the CA signed.
-    pub(crate) fn check_tls(&self) -> Result<(), Failure> {
+    pub(crate) fn check_tls(&self) -> Result<(), CommandError> {
         let file = |name: &str| Pem::from_setting(&self.certs.join(name).to_string_lossy());
         let security = Security::Tls {
             roots: Some(file("ca.crt")),
@@ -218,7 +221,7 @@ impl<'a> Kafka<'a> {
             let settings = Settings::new(vec![address("localhost", ports.tls)], security.clone());
             if let Err(cause) = broker_ids(settings) {
                 let port = ports.tls;
-                return Err(Failure::NotStarted(format!(
+                return Err(CommandError::NotStarted(format!(
                     "broker {id} does not accept the client's certificate on port {port}: {cause}"
                 )));
             }

@@ -4,11 +4,11 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use crate::failure::Failure;
+use crate::command_error::CommandError;
 use crate::kafka::BrokerPorts;
 use crate::postgres::Passwords;
 
-/// Ports of a broker.
+/// PortReservations of a broker.
 pub(super) const PORTS_PER_BROKER: usize = 5;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,7 +42,7 @@ impl Composition {
         self.own_postgres.is_empty()
     }
 
-    /// Lines of `NAME=value`. A value holds no line break: values come from
+    /// VariableLines of `NAME=value`. A value holds no line break: values come from
     /// environment variables, which the caller has checked.
     pub(super) fn to_text(&self) -> String {
         let home = self.kafka_home.as_deref().unwrap_or(Path::new(""));
@@ -62,12 +62,12 @@ impl Composition {
         text
     }
 
-    pub(super) fn parse(text: &str) -> Result<Self, Failure> {
+    pub(super) fn parse(text: &str) -> Result<Self, CommandError> {
         let mut composition = Self::default();
         for line in text.lines() {
             let wrong = || {
                 let line = line.split('=').next().unwrap_or_default();
-                Failure::Refused(format!(
+                CommandError::Refused(format!(
                     "services.set has a line {line:?} that this version can't read: take the set \
                      down first"
                 ))

@@ -21,10 +21,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::arguments::{Arguments, BrokerAction, PostgresAction};
-use crate::failure::Failure;
+use crate::command_error::CommandError;
 use crate::interrupt::Interrupt;
 use crate::kafka::{self, Kafka};
-use crate::ports::Ports;
+use crate::ports::PortReservations;
 use crate::postgres::{self, Postgres};
 use crate::process::PidFile;
 use crate::report;
@@ -35,14 +35,14 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A set, which may not exist yet.
-pub(crate) struct Set {
+pub(crate) struct ServiceSet {
     root: PathBuf,
     jars: PathBuf,
     java: Option<PathBuf>,
     dir: PathBuf,
 }
 
-impl Set {
+impl ServiceSet {
     pub(crate) fn new(arguments: &Arguments) -> Self {
         let Arguments { root, jars, java, dir, .. } = arguments;
         Self { root: root.clone(), jars: jars.clone(), java: java.clone(), dir: dir.clone() }
@@ -58,12 +58,12 @@ impl Set {
 
     /// Locks the set. The lock is the folder, so nothing is left of it. A
     /// folder that was removed while we waited for its lock locks nothing.
-    fn lock(&self) -> Result<File, Failure> {
+    fn lock(&self) -> Result<File, CommandError> {
         loop {
-            fs::create_dir_all(&self.dir).map_err(Failure::at(&self.dir))?;
+            fs::create_dir_all(&self.dir).map_err(CommandError::at(&self.dir))?;
             let Ok(folder) = File::open(&self.dir) else { continue };
-            folder.lock().map_err(Failure::at(&self.dir))?;
-            let locked = folder.metadata().map_err(Failure::at(&self.dir))?;
+            folder.lock().map_err(CommandError::at(&self.dir))?;
+            let locked = folder.metadata().map_err(CommandError::at(&self.dir))?;
             let is_same =
                 |now: fs::Metadata| (now.dev(), now.ino()) == (locked.dev(), locked.ino());
             if fs::metadata(&self.dir).is_ok_and(is_same) {
@@ -72,9 +72,9 @@ impl Set {
         }
     }
 
-    fn load(&self) -> Result<Composition, Failure> {
+    fn load(&self) -> Result<Composition, CommandError> {
         let Ok(text) = fs::read_to_string(self.composition_file()) else {
-            return Err(Failure::Refused(format!(
+            return Err(CommandError::Refused(format!(
                 "there is no set of services in {}: scripts/services up makes one",
                 self.dir.display()
             )));
@@ -98,10 +98,10 @@ impl Set {
     }
 
     /// The lines of `env`.
-    pub(crate) fn variables(&self) -> Result<String, Failure> {
+    pub(crate) fn variables(&self) -> Result<String, CommandError> {
         self.load()?;
         fs::read_to_string(self.variables_file()).map_err(|_| {
-            Failure::Refused(format!(
+            CommandError::Refused(format!(
                 "the services in {} did not come up: scripts/services up tries again",
                 self.dir.display()
             ))
@@ -109,41 +109,41 @@ impl Set {
     }
 
     /// The lines of `env --programs`.
-    pub(crate) fn program_variables(&self) -> Result<String, Failure> {
+    pub(crate) fn program_variables(&self) -> Result<String, CommandError> {
         let variables = self.variables()?;
         Ok(variables::program_variables(&self.load()?, &variables))
     }
 
     /// Stops everything without regard for the data, and gives the ports back.
-    fn stop(&self) -> Result<(), Failure> {
+    fn stop(&self) -> Result<(), CommandError> {
         for pid_file in kafka::pid_files(&self.dir) {
             // A broker that shuts down in order would wait for the others.
             pid_file.stop(&[], KILL_PATIENCE)?;
         }
         postgres::kill(&self.dir)?;
-        Ports::new(&self.root).release(&self.dir);
+        PortReservations::new(&self.root).release(&self.dir);
         Ok(())
     }
 
     /// Stops and removes what is in the folder, if it is a set.
-    fn clear(&self) -> Result<(), Failure> {
-        let mut entries = fs::read_dir(&self.dir).map_err(Failure::at(&self.dir))?;
+    fn clear(&self) -> Result<(), CommandError> {
+        let mut entries = fs::read_dir(&self.dir).map_err(CommandError::at(&self.dir))?;
         if entries.next().is_none() {
             return Ok(());
         }
         if !self.composition_file().is_file() {
-            return Err(Failure::Refused(format!(
+            return Err(CommandError::Refused(format!(
                 "{} is not empty and holds no services: it is not removed",
                 self.dir.display()
             )));
         }
         self.stop()?;
         postgres::remove_elsewhere(&self.dir)?;
-        fs::remove_dir_all(&self.dir).map_err(Failure::at(&self.dir))
+        fs::remove_dir_all(&self.dir).map_err(CommandError::at(&self.dir))
     }
 
     /// Stops the set and removes its folder.
-    pub(crate) fn down(&self) -> Result<(), Failure> {
+    pub(crate) fn down(&self) -> Result<(), CommandError> {
         if !self.dir.is_dir() {
             report(&format!("nothing is up in {}", self.dir.display()));
             return Ok(());
@@ -151,14 +151,14 @@ impl Set {
         let _lock = self.lock()?;
         self.clear()?;
         if self.dir.is_dir() {
-            fs::remove_dir(&self.dir).map_err(Failure::at(&self.dir))?;
+            fs::remove_dir(&self.dir).map_err(CommandError::at(&self.dir))?;
         }
         Ok(())
     }
 
     /// Takes down every set below the root. Sets of a test run are in a folder
     /// of the run.
-    pub(crate) fn down_all(&self) -> Result<(), Failure> {
+    pub(crate) fn down_all(&self) -> Result<(), CommandError> {
         let folders = |path: &Path| {
             let entries = fs::read_dir(path).into_iter().flatten().flatten();
             entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect::<Vec<_>>()
@@ -181,7 +181,7 @@ impl Set {
     }
 
     /// The lines of `status`, and whether everything answers.
-    pub(crate) fn status(&self) -> Result<(String, bool), Failure> {
+    pub(crate) fn status(&self) -> Result<(String, bool), CommandError> {
         if !self.composition_file().is_file() {
             return Ok((format!("nothing is up in {}\n", self.dir.display()), false));
         }
@@ -214,18 +214,18 @@ impl Set {
         &self,
         action: BrokerAction,
         broker: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         let composition = self.load()?;
         let _lock = self.lock()?;
         if !composition.has_kafka() {
-            return Err(Failure::Refused(
+            return Err(CommandError::Refused(
                 "this Kafka is yours: it is neither stopped nor started here".to_owned(),
             ));
         }
         let brokers = composition.brokers.len();
         let id = broker.parse().ok().filter(|id| (1..=brokers).contains(id)).ok_or_else(|| {
             let verb = action.name();
-            Failure::Usage(format!(
+            CommandError::Usage(format!(
                 "{verb}-broker takes a broker from 1 to {brokers}, not '{broker}'"
             ))
         })?;
@@ -233,7 +233,7 @@ impl Set {
         let pid_file = kafka.pid_file(id);
         let signal = |signal| {
             let sent = pid_file.signal(signal);
-            let stopped = || Failure::Refused(format!("broker {id} does not run"));
+            let stopped = || CommandError::Refused(format!("broker {id} does not run"));
             if sent { Ok(()) } else { Err(stopped()) }
         };
         match action {
@@ -242,7 +242,7 @@ impl Set {
             BrokerAction::Pause => signal(Signal::STOP),
             BrokerAction::Resume => signal(Signal::CONT),
             BrokerAction::Start if pid_file.running().is_some() => {
-                Err(Failure::Refused(format!("broker {id} runs already")))
+                Err(CommandError::Refused(format!("broker {id} runs already")))
             }
             BrokerAction::Start => {
                 kafka.launch(id)?;
@@ -251,11 +251,11 @@ impl Set {
         }
     }
 
-    pub(crate) fn run_postgres_action(&self, action: PostgresAction) -> Result<(), Failure> {
+    pub(crate) fn run_postgres_action(&self, action: PostgresAction) -> Result<(), CommandError> {
         let composition = self.load()?;
         let _lock = self.lock()?;
         if !composition.has_postgres() {
-            return Err(Failure::Refused(
+            return Err(CommandError::Refused(
                 "this PostgreSQL is yours: it is neither stopped nor started here".to_owned(),
             ));
         }
@@ -267,7 +267,7 @@ impl Set {
             PostgresAction::Start => {}
         }
         if server.pid_file().running().is_some() {
-            return Err(Failure::Refused("PostgreSQL runs already".to_owned()));
+            return Err(CommandError::Refused("PostgreSQL runs already".to_owned()));
         }
         server.launch()?;
         server.wait_for_answer(&Interrupt::uncaught())

@@ -6,25 +6,25 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::certificates::{make_certificates, write};
+use crate::command_error::CommandError;
 use crate::daily::DailyCache;
-use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::log_excerpt::reports_port_in_use;
-use crate::ports::Ports;
+use crate::ports::PortReservations;
 use crate::report;
 
 use super::composition::{Composition, PORTS_PER_BROKER, parse_passwords};
-use super::{Set, variable, variables};
+use super::{ServiceSet, variable, variables};
 
 /// How often other ports are tried, when another program takes one of ours
 /// between the choice and the start.
 const ATTEMPTS: usize = 3;
 const PASSWORD_BYTES: usize = 12;
 
-impl Set {
+impl ServiceSet {
     /// Returns when everything answers. What was started is stopped when
     /// something fails, or when a signal arrives.
-    pub(crate) fn up(&self, brokers: Option<usize>) -> Result<(), Failure> {
+    pub(crate) fn up(&self, brokers: Option<usize>) -> Result<(), CommandError> {
         let _lock = self.lock()?;
         let (own_kafka, own_postgres) = (variable("KAFKA"), variable("POSTGRES"));
         if self.variables_file().is_file() {
@@ -33,7 +33,7 @@ impl Set {
             return self.start_stopped(&composition);
         }
         if own_kafka.contains('\n') || own_postgres.contains('\n') {
-            return Err(Failure::Refused("KAFKA and POSTGRES hold no line break".to_owned()));
+            return Err(CommandError::Refused("KAFKA and POSTGRES hold no line break".to_owned()));
         }
         let composition = Composition {
             kafka_home: kafka_home()?,
@@ -46,20 +46,20 @@ impl Set {
         loop {
             // Removes what an earlier attempt has left.
             self.clear()?;
-            fs::create_dir_all(&self.dir).map_err(Failure::at(&self.dir))?;
-            let Err(failure) = self.make(composition.clone(), brokers.unwrap_or(1), &interrupt)
+            fs::create_dir_all(&self.dir).map_err(CommandError::at(&self.dir))?;
+            let Err(error) = self.make(composition.clone(), brokers.unwrap_or(1), &interrupt)
             else {
                 report(&format!("the services are up in {}", self.dir.display()));
                 return Ok(());
             };
             self.stop()?;
-            let is_interrupt = matches!(failure, Failure::Interrupted(_));
+            let is_interrupt = matches!(error, CommandError::Interrupted(_));
             if is_interrupt || attempt == ATTEMPTS || !self.is_port_taken() {
                 report(&format!(
                     "the services did not start; their logs stay in {} until the next up or down",
                     self.dir.display()
                 ));
-                return Err(failure);
+                return Err(error);
             }
             report("another program took a port in the meantime; trying other ports");
             attempt += 1;
@@ -72,9 +72,9 @@ impl Set {
         brokers: Option<usize>,
         own_kafka: &str,
         own_postgres: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         let refused =
-            |text: String| Err(Failure::Refused(format!("{text}: take the set down first")));
+            |text: String| Err(CommandError::Refused(format!("{text}: take the set down first")));
         let dir = self.dir.display();
         let running = composition.brokers.len();
         if let Some(brokers) = brokers.filter(|n| composition.has_kafka() && *n != running) {
@@ -94,7 +94,7 @@ impl Set {
     }
 
     /// Starts what of a complete set does not run.
-    fn start_stopped(&self, composition: &Composition) -> Result<(), Failure> {
+    fn start_stopped(&self, composition: &Composition) -> Result<(), CommandError> {
         let interrupt = Interrupt::uncaught();
         let postgres = self.postgres(composition);
         if composition.has_postgres() && !postgres.answers() {
@@ -111,7 +111,7 @@ impl Set {
         mut composition: Composition,
         brokers: usize,
         interrupt: &Interrupt,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         let brokers = if composition.has_kafka() { brokers } else { 0 };
         // The folder is a set's from here on.
         self.save(&composition)?;
@@ -119,11 +119,12 @@ impl Set {
         let daily = DailyCache::open(&cache, &self.jars, composition.kafka_home.as_deref())?;
         let passwords = self.dir.join("passwords");
         daily.copy_or_make("passwords", &passwords, make_passwords)?;
-        let text = fs::read_to_string(&passwords).map_err(Failure::at(&passwords))?;
+        let text = fs::read_to_string(&passwords).map_err(CommandError::at(&passwords))?;
         let words: Vec<&str> = text.split_whitespace().collect();
         composition.passwords = parse_passwords(&words)
-            .ok_or_else(|| Failure::Refused(format!("{} is damaged", passwords.display())))?;
-        let ports = Ports::new(&self.root).reserve(PORTS_PER_BROKER * brokers + 1, &self.dir)?;
+            .ok_or_else(|| CommandError::Refused(format!("{} is damaged", passwords.display())))?;
+        let ports =
+            PortReservations::new(&self.root).reserve(PORTS_PER_BROKER * brokers + 1, &self.dir)?;
         composition.assign_ports(&ports);
         self.save(&composition)?;
         daily.copy_or_make("certs", &self.dir.join("certs"), make_certificates)?;
@@ -152,7 +153,7 @@ impl Set {
             let postgres = postgres.map_or(Ok(()), |thread| {
                 let ended = thread.join();
                 ended.unwrap_or_else(|_| {
-                    Err(Failure::Refused("starting PostgreSQL panicked".to_owned()))
+                    Err(CommandError::Refused("starting PostgreSQL panicked".to_owned()))
                 })
             });
             started.and(postgres)
@@ -161,10 +162,10 @@ impl Set {
         let text = variables::variables(&self.dir, &composition, variable);
         let part = self.dir.join("env.part");
         write(&part, &text, 0o600)?;
-        fs::rename(&part, self.variables_file()).map_err(Failure::at(&part))
+        fs::rename(&part, self.variables_file()).map_err(CommandError::at(&part))
     }
 
-    fn save(&self, composition: &Composition) -> Result<(), Failure> {
+    fn save(&self, composition: &Composition) -> Result<(), CommandError> {
         write(&self.composition_file(), &composition.to_text(), 0o600)
     }
 
@@ -176,30 +177,30 @@ impl Set {
 }
 
 /// The user's distribution of Kafka, from KAFKA_HOME.
-fn kafka_home() -> Result<Option<PathBuf>, Failure> {
+fn kafka_home() -> Result<Option<PathBuf>, CommandError> {
     let home = variable("KAFKA_HOME");
     if home.is_empty() {
         return Ok(None);
     }
-    let home = Path::new(&home).canonicalize().map_err(Failure::at(Path::new(&home)))?;
+    let home = Path::new(&home).canonicalize().map_err(CommandError::at(Path::new(&home)))?;
     let libs = home.join("libs");
     let mut jars = fs::read_dir(&libs).into_iter().flatten().flatten();
     let is_server = |name: &str| name.starts_with("kafka-server-") && name.ends_with(".jar");
     if jars.any(|jar| jar.file_name().to_str().is_some_and(is_server)) {
         return Ok(Some(home));
     }
-    Err(Failure::Refused(format!(
+    Err(CommandError::Refused(format!(
         "KAFKA_HOME is no unpacked Kafka distribution: there is no kafka-server jar in {}",
         libs.display()
     )))
 }
 
 /// Writes four random passwords, one a line.
-fn make_passwords(file: &Path) -> Result<(), Failure> {
+fn make_passwords(file: &Path) -> Result<(), CommandError> {
     let mut bytes = [0; 4 * PASSWORD_BYTES];
     let random = Path::new("/dev/urandom");
     let read = fs::File::open(random).and_then(|mut random| random.read_exact(&mut bytes));
-    read.map_err(Failure::at(random))?;
+    read.map_err(CommandError::at(random))?;
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let lines: Vec<String> = bytes.chunks(PASSWORD_BYTES).map(hex).collect();
     write(file, &format!("{}\n", lines.join("\n")), 0o600)

@@ -11,11 +11,11 @@ use super::composition::Composition;
 /// What the name of each variable begins with.
 const PREFIX: &str = "AVAILABILITY_";
 
-/// Lines of `NAME=value`, quoted for a shell where they have to be.
+/// VariableLines of `NAME=value`, quoted for a shell where they have to be.
 #[derive(Default)]
-struct Lines(String);
+struct VariableLines(String);
 
-impl Lines {
+impl VariableLines {
     /// Adds a line; without a value there is none. Values are quoted only where
     /// it is needed, so that other readers of such lines understand them too.
     fn add(&mut self, name: &str, value: &str) {
@@ -43,7 +43,7 @@ pub(super) fn variables(
     set: &Composition,
     environment: impl Fn(&str) -> String,
 ) -> String {
-    let mut lines = Lines::default();
+    let mut lines = VariableLines::default();
     lines.add("SERVICES_DIR", &dir.display().to_string());
     lines.add("CERTS", &dir.join("certs").display().to_string());
     if set.has_kafka() {
@@ -64,7 +64,7 @@ pub(super) fn variables(
     lines.0
 }
 
-fn add_started_kafka(lines: &mut Lines, dir: &Path, set: &Composition) {
+fn add_started_kafka(lines: &mut VariableLines, dir: &Path, set: &Composition) {
     let addresses = |host: &str, port: fn(&BrokerPorts) -> u16| {
         let list = set.brokers.iter().map(|ports| format!("{host}:{}", port(ports)));
         list.collect::<Vec<_>>().join(",")
@@ -82,7 +82,11 @@ fn add_started_kafka(lines: &mut Lines, dir: &Path, set: &Composition) {
     lines.add("SASL_PASSWORD", &set.passwords.sasl);
 }
 
-fn add_own_kafka(lines: &mut Lines, set: &Composition, environment: &impl Fn(&str) -> String) {
+fn add_own_kafka(
+    lines: &mut VariableLines,
+    set: &Composition,
+    environment: &impl Fn(&str) -> String,
+) {
     if environment("CA").is_empty() {
         lines.add("KAFKA_PLAIN", &set.own_kafka);
         pass_on(lines, "KAFKA_TLS KAFKA_CA KAFKA_CERT KAFKA_KEY", environment);
@@ -97,7 +101,7 @@ fn add_own_kafka(lines: &mut Lines, set: &Composition, environment: &impl Fn(&st
     pass_on(lines, names, environment);
 }
 
-fn add_started_postgres(lines: &mut Lines, dir: &Path, set: &Composition) {
+fn add_started_postgres(lines: &mut VariableLines, dir: &Path, set: &Composition) {
     let Passwords { superuser, tls_only, plain_only, .. } = &set.passwords;
     let port = set.postgres_port;
     let uri =
@@ -115,7 +119,7 @@ fn add_started_postgres(lines: &mut Lines, dir: &Path, set: &Composition) {
     lines.add("POSTGRES_CERT_USER", CERTIFICATE);
 }
 
-fn pass_on(lines: &mut Lines, names: &str, environment: &impl Fn(&str) -> String) {
+fn pass_on(lines: &mut VariableLines, names: &str, environment: &impl Fn(&str) -> String) {
     for name in names.split_whitespace() {
         let value = environment(&format!("{PREFIX}{name}"));
         lines.add(name, &value);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// Why a command failed, and with which exit code.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
+pub(crate) enum CommandError {
     /// The command line is wrong.
     #[error("{0} (services --help describes the commands)")]
     Usage(String),
@@ -29,7 +29,7 @@ pub(crate) enum Failure {
     Refused(String),
 }
 
-impl Failure {
+impl CommandError {
     pub(crate) fn io(what: impl Into<String>, cause: io::Error) -> Self {
         Self::Io { what: what.into(), cause }
     }
