@@ -85,7 +85,10 @@ impl Authority {
     ///
     /// # Errors
     /// See [`Authority::server`].
-    pub fn server_requiring_client_certificate(&self, names: &[&str]) -> io::Result<Arc<ServerConfig>> {
+    pub fn server_requiring_client_certificate(
+        &self,
+        names: &[&str],
+    ) -> io::Result<Arc<ServerConfig>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate()).map_err(io::Error::other)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
