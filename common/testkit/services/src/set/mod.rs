@@ -116,9 +116,14 @@ impl ServiceSet {
 
     /// Stops everything without regard for the data, and gives the ports back.
     fn stop(&self) -> Result<(), CommandError> {
-        for pid_file in kafka::pid_files(&self.dir) {
-            // A broker that shuts down in order would wait for the others.
-            pid_file.stop(&[], KILL_PATIENCE)?;
+        let brokers = kafka::pid_files(&self.dir);
+        // A broker that shuts down in order would wait for the others. The first
+        // loop lets them end at the same time.
+        for broker in &brokers {
+            broker.signal(Signal::KILL);
+        }
+        for broker in &brokers {
+            broker.stop(&[], KILL_PATIENCE)?;
         }
         postgres::kill(&self.dir)?;
         PortReservations::new(&self.root).release(&self.dir);
