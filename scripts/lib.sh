@@ -181,12 +181,26 @@ postgres_arch() {
     esac
 }
 
-# build_is_current PROGRAM FOLDER...: whether PROGRAM was built after the last change of the FOLDERs.
-build_is_current() {
-    local program=$1
-    shift
-    [[ -x $program && -e $program.checked ]] &&
-        [[ -z $(find "$@" "$repo/Cargo.lock" -newer "$program.checked" -print -quit) ]]
+# Whether the program `services` was built after the last change of its sources.
+services_are_built() {
+    local sources=("$repo"/Cargo.{toml,lock} "$repo"/common/{src,kafka/src,testkit/services})
+    [[ -x $programs/services && -e $programs/services.checked ]] &&
+        [[ -z $(find "${sources[@]}" -newer "$programs/services.checked" -print -quit) ]]
+}
+
+# Builds the program `services`. Without a change it does not even run cargo, which would wait for other
+# builds.
+build_services() {
+    services_are_built && return
+    mkdir -p "$programs"
+    # A change during the build is newer than this mark.
+    local mark
+    mark=$(mktemp "$programs/services.checked.XXXXXX")
+    (cd "$repo" && cargo build --locked --quiet --package services >&2) || {
+        rm -f "$mark"
+        return 1
+    }
+    mv "$mark" "$programs/services.checked"
 }
 
 # start_own_services DIR [OPTION...]: starts a set in DIR and puts its variables into the environment.

@@ -70,17 +70,10 @@ fn connector(
 /// # Errors
 /// See [`connect`].
 pub fn fresh_database(services: &Services) -> Result<String, ServicesError> {
-    create_database(services, &fresh_name("test").replace('-', "_"))
-}
-
-/// Creates an empty database and returns its URI, for the superuser.
-///
-/// # Errors
-/// See [`connect`].
-pub fn create_database(services: &Services, name: &str) -> Result<String, ServicesError> {
+    let name = fresh_name("test").replace('-', "_");
     let mut client = connect(services, &services.postgres_uri)?;
     client.batch_execute(&format!("create database {name}")).map_err(ServicesError::Postgres)?;
-    Ok(with_database(&services.postgres_uri, name))
+    Ok(with_database(&services.postgres_uri, &name))
 }
 
 /// Replaces the database in a URI.

@@ -16,7 +16,7 @@ use std::{env, fmt, process};
 
 mod database;
 
-pub use database::{connect, create_database, fresh_database};
+pub use database::{connect, fresh_database};
 
 /// The prefix of each variable; the head of `scripts/services` lists the variables.
 const PREFIX: &str = "AVAILABILITY_";
