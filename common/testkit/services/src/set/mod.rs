@@ -130,10 +130,12 @@ impl ServiceSet {
         Ok(())
     }
 
-    /// Stops and removes what is in the folder, if it is a set.
+    /// Stops the set and empties its folder, if it is a set. The folder stays,
+    /// because it is the lock.
     fn clear(&self) -> Result<(), CommandError> {
-        let mut entries = fs::read_dir(&self.dir).map_err(CommandError::at(&self.dir))?;
-        if entries.next().is_none() {
+        let entries = fs::read_dir(&self.dir).map_err(CommandError::at(&self.dir))?;
+        let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        if paths.is_empty() {
             return Ok(());
         }
         if !self.composition_file().is_file() {
@@ -144,7 +146,16 @@ impl ServiceSet {
         }
         self.stop()?;
         postgres::remove_elsewhere(&self.dir)?;
-        fs::remove_dir_all(&self.dir).map_err(CommandError::at(&self.dir))
+        // The file that marks the folder as a set is the last, so that a command
+        // that is interrupted here can be repeated.
+        let (mark, others): (Vec<_>, Vec<_>) =
+            paths.into_iter().partition(|path| *path == self.composition_file());
+        for path in others.iter().chain(&mark) {
+            let is_folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+            let removed = if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            removed.map_err(CommandError::at(path))?;
+        }
+        Ok(())
     }
 
     /// Stops the set and removes its folder.
@@ -155,10 +166,7 @@ impl ServiceSet {
         }
         let _lock = self.lock()?;
         self.clear()?;
-        if self.dir.is_dir() {
-            fs::remove_dir(&self.dir).map_err(CommandError::at(&self.dir))?;
-        }
-        Ok(())
+        fs::remove_dir(&self.dir).map_err(CommandError::at(&self.dir))
     }
 
     /// Takes down every set below the root. Sets of a test run are in a folder

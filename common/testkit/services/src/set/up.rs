@@ -46,20 +46,21 @@ impl ServiceSet {
         loop {
             // Removes what an earlier attempt has left.
             self.clear()?;
-            fs::create_dir_all(&self.dir).map_err(CommandError::at(&self.dir))?;
             let Err(error) = self.make(composition.clone(), brokers.unwrap_or(1), &interrupt)
             else {
                 report(&format!("the services are up in {}", self.dir.display()));
                 return Ok(());
             };
             self.stop()?;
-            let is_interrupt = matches!(error, CommandError::Interrupted(_));
-            if is_interrupt || attempt == ATTEMPTS || !self.is_port_taken() {
+            let can_retry = attempt < ATTEMPTS && self.is_port_taken();
+            // A signal may have ended a program for which this one waited.
+            let interrupted = interrupt.check();
+            if interrupted.is_err() || !can_retry {
                 report(&format!(
                     "the services did not start; their logs stay in {} until the next up or down",
                     self.dir.display()
                 ));
-                return Err(error);
+                return interrupted.and(Err(error));
             }
             report("another program took a port in the meantime; trying other ports");
             attempt += 1;
