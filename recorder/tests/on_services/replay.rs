@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::domain::TOPIC_PREFIX_OF_1_1_0;
 use testkit::fuzz;
-use testkit::proxy::{Fault, PostgresProxy, Side, Told};
+use testkit::proxy::{Direction, PostgresProxy, ProxyFault, RuleHandle};
 use testkit::services::{connect, shared};
 
 use crate::support::{World, eventually, failed, ok, result};
@@ -198,10 +198,17 @@ impl Walker {
     }
 
     /// Replays two records with a fault in between, and looks for them.
-    fn cut(&mut self, kind: u8, holding: &str, nth: usize, side: Side, bytes: usize) -> Told {
+    fn cut(
+        &mut self,
+        kind: u8,
+        holding: &str,
+        nth: usize,
+        side: Direction,
+        bytes: usize,
+    ) -> RuleHandle {
         let Self { world, proxy, uri, replayed } = self;
         world.quarantine(*replayed, &[Some(ok(*replayed)), Some(failed(*replayed))]);
-        let told = proxy.tell(kind, holding, nth, side, Fault::Cut(bytes));
+        let told = proxy.add_rule(kind, holding, nth, side, ProxyFault::Cut(bytes));
         let said = ended(world.start_replay(&[("POSTGRES", uri)]));
         let what = format!("{holding} {nth} {side:?} {bytes}: {:?}", said.lines);
         assert_eq!((said.code, said.lines.len()), (Some(0), 3), "{what}");
@@ -217,7 +224,7 @@ impl Walker {
     }
 
     /// From the statement that takes records out of quarantine on, COMMIT included.
-    fn cut_at(&mut self, side: Side, bytes: usize) -> Told {
+    fn cut_at(&mut self, side: Direction, bytes: usize) -> RuleHandle {
         self.cut(b'P', "delete from \"availability_quarantine\"", 0, side, bytes)
     }
 }
@@ -232,16 +239,16 @@ fn a_replay_cut_at_any_byte_records_each_once_and_says_so() {
     });
     let mut places = Vec::new();
     let mut commits = 0;
-    for side in [Side::Request, Side::Answer] {
+    for side in [Direction::Request, Direction::Response] {
         // Each of its transactions, one of which is that of the records.
         while walkers[0].cut(b'Q', "COMMIT", commits, side, 0).fired() {
             commits += 1;
         }
         assert!(std::mem::take(&mut commits) >= 5);
         let told = walkers[0].cut_at(side, usize::MAX);
-        println!("{side:?}: {} bytes", told.bytes());
-        assert!(told.matched() && told.bytes() > 50);
-        places.extend((0..=told.bytes()).map(|position| (side, position)));
+        println!("{side:?}: {} bytes", told.bytes_passed());
+        assert!(told.matched() && told.bytes_passed() > 50);
+        places.extend((0..=told.bytes_passed()).map(|position| (side, position)));
     }
     let (all, seed) = (places.len(), fuzz::seed());
     fastrand::Rng::with_seed(seed).shuffle(&mut places);

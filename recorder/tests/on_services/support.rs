@@ -25,8 +25,8 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use kafka_protocol::records::{
     Compression, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
-use testkit::ask::ask;
 use testkit::proxy::PostgresProxy;
+use testkit::raw_request::send_raw_request;
 use testkit::services::{Services, connect, fresh_database, fresh_name};
 
 /// How long anything that must happen may take on a slow machine.
@@ -213,7 +213,7 @@ impl World {
         Q: Encodable + HeaderVersion,
         A: Decodable + HeaderVersion,
     {
-        ask(&self.services.kafka_plain, key, request, version).unwrap()
+        send_raw_request(&self.services.kafka_plain, key, request, version).unwrap()
     }
 
     /// A way to the database through a proxy, on which a new connection is cheap:
