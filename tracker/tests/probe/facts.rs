@@ -99,10 +99,10 @@ fn the_end_of_a_certificate_is_told_though_it_is_refused() {
         by(vec![trusted.certificate()], &url).facts.certificate_end
     };
     assert_eq!(end(trusted.server(&name, Validity::Now).unwrap()), LATE);
-    assert_eq!(end(trusted.server(&name, Validity::Over).unwrap()), OVER);
-    assert_eq!(end(trusted.server(&name, Validity::NotYet).unwrap()), LATE);
+    assert_eq!(end(trusted.server(&name, Validity::Expired).unwrap()), OVER);
+    assert_eq!(end(trusted.server(&name, Validity::NotYetValid).unwrap()), LATE);
     assert_eq!(end(trusted.server(&["a.example"], Validity::Now).unwrap()), LATE);
-    assert_eq!(end(other.server(&name, Validity::Over).unwrap()), OVER);
+    assert_eq!(end(other.server(&name, Validity::Expired).unwrap()), OVER);
     assert_eq!(end(self_signed(&name).unwrap()), LATE);
 
     // It is the final host's, which here has none.

@@ -336,7 +336,7 @@ fn certificates_are_the_targets_own() {
         (trusted.server(&names, Validity::Now), &*ca, well("ok")),
         (own.server(&names, Validity::Now), "", unknown()),
         (own.server(&names, Validity::Now), &*ca, well("ok")),
-        (own.server(&["other.example"], Validity::Over), "insecure = true", well("ok")),
+        (own.server(&["other.example"], Validity::Expired), "insecure = true", well("ok")),
         (trusted.server(&names, Validity::EndsInDays(15)), soon, well("ok")),
         (trusted.server(&names, Validity::EndsInDays(3)), soon, warned(well("ok"))),
         (
@@ -344,16 +344,17 @@ fn certificates_are_the_targets_own() {
             &*soon_fails,
             warned(well(phrase::SSL_ERROR)),
         ),
-        (own.server_for_clients(&names), &*identity, well("ok")),
+        (own.server_requiring_client_certificate(&names), &*identity, well("ok")),
     ] {
         let site = Site::https(config.unwrap(), |_| vec![Step::Send(page("x"))]).unwrap();
         let url = format!("https://127.0.0.1:{}/", site.port());
         let roots = Roots::These(vec![trusted.certificate()]);
         assert_eq!(Seen::from(outcome_with(roots, &url, lines)), expected, "{lines}");
     }
-    let site =
-        Site::https(own.server_for_clients(&names).unwrap(), |_| vec![Step::Send(page("x"))])
-            .unwrap();
+    let site = Site::https(own.server_requiring_client_certificate(&names).unwrap(), |_| {
+        vec![Step::Send(page("x"))]
+    })
+    .unwrap();
     let url = format!("https://127.0.0.1:{}/", site.port());
     let seen = see(&url, &ca);
     assert_eq!(seen.detail.as_deref(), Some("the site says: certificate required"));

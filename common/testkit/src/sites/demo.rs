@@ -51,8 +51,8 @@ pub fn start_demo_sites() -> io::Result<DemoSites> {
     let good = authority.server(&[HOST], Validity::Now)?;
     let plain = Site::http(by_path)?;
     let secure = Site::https(good, by_path)?;
-    let expired = Site::https(authority.server(&[HOST], Validity::Over)?, by_path)?;
-    let early = Site::https(authority.server(&[HOST], Validity::NotYet)?, by_path)?;
+    let expired = Site::https(authority.server(&[HOST], Validity::Expired)?, by_path)?;
+    let early = Site::https(authority.server(&[HOST], Validity::NotYetValid)?, by_path)?;
     let other = authority.server(&["other.localhost"], Validity::Now)?;
     let wrong_host = Site::https(other, by_path)?;
     let self_signed_site = Site::https(self_signed(&[HOST])?, by_path)?;

@@ -1,9 +1,9 @@
-//! The real services that `scripts/services` starts, as tests see them.
+//! The real services that `scripts/services` starts, for tests.
 //!
-//! Most tests share one set: `scripts/test` starts it and names it in the
-//! environment, and [`shared`] reads it from there. Each test keeps to names of
-//! its own ([`fresh_name`], [`fresh_database`]), so they run side by side. A
-//! test that stops a broker or the database starts a set that is its own, by
+//! Most tests share one set: `scripts/test` starts it and describes it in the
+//! environment, where [`shared`] reads it. Each test uses names of its own
+//! ([`fresh_name`], [`fresh_database`]), so that tests can run side by side. A
+//! test that stops a broker or the database starts a set of its own with
 //! [`Services::start`].
 
 use std::collections::HashMap;
@@ -18,10 +18,10 @@ mod database;
 
 pub use database::{connect, fresh_database};
 
-/// What each variable's name begins with; the script's header lists them all.
+/// The prefix of each variable; the head of `scripts/services` lists the variables.
 const PREFIX: &str = "AVAILABILITY_";
 
-/// A set of services: where each part listens, and what opens it.
+/// A set of services: addresses, certificates and passwords.
 ///
 /// Addresses of Kafka are comma lists of `host:port`, one for each broker.
 #[derive(Clone)]
@@ -42,11 +42,11 @@ pub struct Services {
     pub kafka_sasl_tls: String,
     /// The CA of the brokers' certificates.
     pub kafka_ca: PathBuf,
-    /// A client certificate that the TLS listeners take.
+    /// A client certificate that the TLS listeners accept.
     pub kafka_cert: PathBuf,
     /// Its key, as PKCS#8.
     pub kafka_key: PathBuf,
-    /// The one user of SASL PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512.
+    /// The user of SASL PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512.
     pub sasl_username: String,
     /// Its password.
     pub sasl_password: String,
@@ -56,18 +56,18 @@ pub struct Services {
     pub postgres_ca: PathBuf,
     /// A host that PostgreSQL's certificate names.
     pub postgres_host: String,
-    /// An address at which it listens too, that its certificate does not name.
+    /// Another address of PostgreSQL, which its certificate does not name.
     pub postgres_other_host: String,
     /// Its port.
     pub postgres_port: u16,
     /// The superuser's password.
     pub postgres_password: String,
-    /// A role, and the database of the same name, reached over TLS alone.
+    /// A role that has to use TLS, with a database of the same name.
     pub tls_only: Role,
-    /// A role, and the database of the same name, reached without TLS alone.
+    /// A role that must not use TLS, with a database of the same name.
     pub plain_only: Role,
-    /// A role without a password, and the database of the same name, opened by
-    /// the certificate `client.crt` and its key.
+    /// A role without a password, with a database of the same name. It logs in
+    /// with the certificate `client.crt` and its key.
     pub cert_user: String,
 }
 
@@ -81,40 +81,40 @@ pub struct Role {
 }
 
 impl Services {
-    /// The path of one of the certificates or keys that
-    /// `scripts/lib/certificates.sh` lists, such as `foreign-client.crt`.
+    /// The path of a certificate or a key, such as `foreign-client.crt`;
+    /// `common/testkit/services/src/certificates.rs` lists them.
     pub fn cert(&self, name: &str) -> PathBuf {
         self.certs.join(name)
     }
 
-    /// The plain listener of a broker, which are counted from 1.
+    /// The plain listener of a broker. Brokers are numbered from 1.
     pub fn plain_listener(&self, broker: usize) -> Option<&str> {
         self.kafka_plain.split(',').nth(broker.checked_sub(1)?)
     }
 
-    /// The URI of `role` in its database, `parameters` (such as
-    /// `sslmode=require`) after the question mark.
+    /// The URI of `role` in its database, with `parameters` such as
+    /// `sslmode=require`.
     pub fn role_uri(&self, role: &Role, parameters: &str) -> String {
         let Role { user, password } = role;
         let (host, port) = (&self.postgres_host, self.postgres_port);
         format!("postgres://{user}:{password}@{host}:{port}/{user}?{parameters}")
     }
 
-    /// Starts a set of `brokers` brokers and one PostgreSQL that no other test
-    /// uses; dropping it stops it. Takes some ten seconds and half a gigabyte
-    /// for each broker.
+    /// Starts a set of `brokers` brokers and one PostgreSQL for one test alone;
+    /// dropping the set stops it. It takes seconds, and half a gigabyte for each
+    /// broker.
     ///
     /// # Errors
-    /// [`ServicesError::Script`] with what the script said.
+    /// [`ServicesError::Script`] with the script's message.
     pub fn start(brokers: usize) -> Result<OwnSet, ServicesError> {
-        // Beside the shared set, where scripts/test looks for what a killed test left behind.
+        // Beside the shared set, where scripts/test finds the sets of tests that were killed.
         let folder = match env::var_os("AVAILABILITY_SERVICES_DIR") {
             Some(dir) => PathBuf::from(dir).with_file_name(fresh_name("own")),
             None => repository().join(".services").join(fresh_name("own")),
         };
         let folder = folder.to_string_lossy().into_owned();
         script(&["up", "--dir", &folder, "--brokers", &brokers.to_string()])?;
-        // From here on dropping it stops what was started.
+        // From here on dropping it stops the set.
         let stop = StopOnDrop(folder);
         let printed = script(&["env", "--dir", &stop.0])?;
         let variables = parse_variables(&printed);
@@ -164,50 +164,52 @@ impl Services {
 /// The set that `scripts/test` started for all tests, from the environment.
 ///
 /// # Errors
-/// [`ServicesError::NotSet`], whose text says how to start them. A test expects
-/// it, so that one which needs a service fails without and is never skipped.
+/// [`ServicesError::NotSet`]; its text explains how to start services. A test
+/// that needs services unwraps the result, so that it fails without them and
+/// is never skipped.
 pub fn shared() -> Result<Services, ServicesError> {
     Services::from_variables(|name| env::var(name).ok())
 }
 
-/// A name that no other test, process or run uses: `prefix`, then letters and
-/// digits after hyphens. Good for topics, groups and host names.
+/// A name that no other test, process or run uses: `prefix`, then letters,
+/// digits and hyphens. It is a valid topic, group and host name.
 pub fn fresh_name(prefix: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    // A clock before 1970 loses the distance between runs, not that between processes.
+    // With a clock before 1970 names still differ between processes.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("{prefix}-{:x}-{:x}-{count:x}", now.as_millis(), process::id())
 }
 
-/// A set of services that one test has for itself; see [`Services::start`].
+/// A set of services of one test; see [`Services::start`].
 pub struct OwnSet {
     services: Services,
     stop: StopOnDrop,
 }
 
-/// The commands of `scripts/services` that break things. Each returns when the
-/// process is gone, or when it answers again; brokers are counted from 1.
+/// The commands of `scripts/services` that stop and start processes. Each
+/// returns when the process is gone, or when it answers again. Brokers are
+/// numbered from 1.
 ///
 /// # Errors
-/// All end with [`ServicesError::Script`] and what the script said.
+/// [`ServicesError::Script`] with the script's message.
 impl OwnSet {
     /// Ends a broker by KILL.
     pub fn kill_broker(&self, broker: usize) -> Result<(), ServicesError> {
         self.command("kill-broker", Some(broker))
     }
 
-    /// Ends a broker in good order: it hands its partitions over first.
+    /// Shuts a broker down in order: first it hands its partitions over.
     pub fn stop_broker(&self, broker: usize) -> Result<(), ServicesError> {
         self.command("stop-broker", Some(broker))
     }
 
-    /// Stops a broker in its tracks: it takes connections and answers nothing.
+    /// Suspends a broker: it accepts connections and answers nothing.
     pub fn pause_broker(&self, broker: usize) -> Result<(), ServicesError> {
         self.command("pause-broker", Some(broker))
     }
 
-    /// Lets a paused broker go on.
+    /// Lets a paused broker continue.
     pub fn resume_broker(&self, broker: usize) -> Result<(), ServicesError> {
         self.command("resume-broker", Some(broker))
     }
@@ -222,7 +224,7 @@ impl OwnSet {
         self.command("kill-postgres", None)
     }
 
-    /// Ends PostgreSQL in good order: sessions are closed, data is written.
+    /// Shuts PostgreSQL down in order: sessions are closed, data is written.
     pub fn stop_postgres(&self) -> Result<(), ServicesError> {
         self.command("stop-postgres", None)
     }
@@ -232,7 +234,7 @@ impl OwnSet {
         self.command("start-postgres", None)
     }
 
-    /// Stops PostgreSQL in good order and starts it again.
+    /// Shuts PostgreSQL down in order and starts it again.
     pub fn restart_postgres(&self) -> Result<(), ServicesError> {
         self.command("restart-postgres", None)
     }
@@ -253,22 +255,22 @@ impl Deref for OwnSet {
     }
 }
 
-/// The folder of a set that is taken down.
+/// The folder of a set that is taken down when this is dropped.
 struct StopOnDrop(String);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        // There is nobody to tell; scripts/test takes down what is left at its end.
+        // An error can't be returned from here; scripts/test takes down the sets that are left.
         let _ = script(&["down", "--dir", &self.0]);
     }
 }
 
-/// Runs `scripts/services` and returns what it printed.
+/// Runs `scripts/services` and returns its output.
 fn script(arguments: &[&str]) -> Result<String, ServicesError> {
-    let failed = |said: String| ServicesError::Script { command: arguments.join(" "), said };
+    let failed = |message: String| ServicesError::Script { command: arguments.join(" "), message };
     let output = Command::new(repository().join("scripts/services"))
         .args(arguments)
-        // A server of the user's is nothing to break.
+        // The user's own servers must not be broken.
         .env_remove("KAFKA")
         .env_remove("POSTGRES")
         .output()
@@ -297,31 +299,31 @@ fn number<T: std::str::FromStr>(name: &str, value: String) -> Result<T, Services
     value.parse().map_err(|_| ServicesError::NoNumber { name: format!("{PREFIX}{name}"), value })
 }
 
-/// Why there are no services for a test.
+/// Why a test has no services.
 #[derive(Debug)]
 pub enum ServicesError {
-    /// The environment does not name the services.
+    /// The environment does not describe the services.
     NotSet {
-        /// The variable that is missing.
+        /// The missing variable.
         name: String,
     },
-    /// A variable that holds a number holds something else.
+    /// A variable that has to be a number is not.
     NoNumber {
         /// The variable.
         name: String,
-        /// What it holds.
+        /// Its value.
         value: String,
     },
     /// `scripts/services` failed.
     Script {
         /// Its arguments.
         command: String,
-        /// What it said on standard error, or why it could not be run.
-        said: String,
+        /// Its standard error, or why it could not be run.
+        message: String,
     },
     /// The CA of PostgreSQL's certificate can't be read.
     Ca(openssl::error::ErrorStack),
-    /// The URI is none, or PostgreSQL can't be reached or refused something.
+    /// The URI is not valid, or PostgreSQL can't be reached or refused a request.
     Postgres(postgres::Error),
 }
 
@@ -336,7 +338,7 @@ impl fmt::Display for ServicesError {
             Self::NoNumber { name, value } => {
                 write!(f, "{name}: expected a number, found {value:?}")
             }
-            Self::Script { command, said } => write!(f, "scripts/services {command}: {said}"),
+            Self::Script { command, message } => write!(f, "scripts/services {command}: {message}"),
             Self::Ca(error) => write!(f, "the CA of PostgreSQL: {error}"),
             Self::Postgres(error) => write!(f, "postgresql: {error}"),
         }
