@@ -42,7 +42,7 @@ use delivery::saver::Saver;
 use delivery::shared_spool::Handover;
 use output::Format;
 use probe::Prober;
-use probe::net::resolver::Sources;
+use probe::net::resolver::ResolverConfig;
 use reload::Reload;
 use settings::{Look, Settings, Sink};
 use targets::Target;
@@ -113,7 +113,8 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
     say_insecure(&targets);
     let workers_max = workers_max(&targets, workers, once);
     let (signals, stop) = SignalThread::start()?;
-    let sources = Sources { servers: resolver, cache: dns_cache, ..Sources::default() };
+    let sources =
+        ResolverConfig { servers: resolver, cache: dns_cache, ..ResolverConfig::default() };
     let prober = Prober::new(sources, &roots).map_err(io::Error::other)?;
     let rhythm = match sink {
         _ if once => Rhythm::Once,

@@ -12,7 +12,7 @@ use kafka_client::flags::{self, KafkaFlags};
 
 use crate::delivery::spool::Folder;
 use crate::probe::Roots;
-use crate::probe::net::resolver::Servers;
+use crate::probe::net::resolver::NameServers;
 use crate::targets::{
     Defaults, Listed, Listing, PERIODS, RETRIES, SHARES_MAX, Share, TIMEOUTS, Target,
 };
@@ -131,8 +131,8 @@ pub struct Settings {
     pub sentinels: Vec<Sentinel>,
     /// The most probes at once, if that was given.
     pub workers: Option<usize>,
-    /// Servers in place of resolv.conf's.
-    pub resolver: Option<Servers>,
+    /// NameServers in place of resolv.conf's.
+    pub resolver: Option<NameServers>,
     /// Whether answers of name servers are kept for as long as they say.
     pub dns_cache: bool,
     /// Where results go.
@@ -234,7 +234,7 @@ fn settings(
         .transpose()?
         .unwrap_or_default();
     let resolver = get("--resolver", &["RESOLVER"], options.resolver.take())?
-        .map(|given| given.parse("up to three of ip, ip:port or [ip]:port", Servers::parse))
+        .map(|given| given.parse("up to three of ip, ip:port or [ip]:port", NameServers::parse))
         .transpose()?;
     let dns_cache = values::switch(
         environment,

@@ -18,8 +18,8 @@ use url::{Host, Url};
 use super::options::{Draft, KEYS, Sources};
 use super::values::{Problem, entries};
 use super::{Defaults, Fault, List, Located, Target, shown, without_secret};
-use crate::probe::net::tls::target::Trust;
-use crate::probe::{Family, Spec};
+use crate::probe::net::tls::target::TargetTls;
+use crate::probe::{Family, ProbeSpec};
 
 /// The longest file.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -154,7 +154,7 @@ fn target(
         text(table, "url").ok_or_else(|| Problem::new(at, "expected url = \"http...\""))?;
     let located = Located::parse(written, topic_prefix)
         .map_err(|fault| Problem::new(url_at, format!("url: {fault}")))?;
-    if draft.request.method == "HEAD" && draft.checks.wants_body() {
+    if draft.request.method == "HEAD" && draft.checks.needs_body() {
         let at = place_of(table, "method", at);
         return Err(Problem::new(at, "method: an answer to HEAD has no body to look at"));
     }
@@ -246,21 +246,21 @@ fn set(
 /// What targets that say the same share.
 #[derive(Default)]
 struct Shared {
-    of_defaults: Option<Arc<Spec>>,
-    trusts: HashMap<String, Arc<Trust>>,
+    of_defaults: Option<Arc<ProbeSpec>>,
+    trusts: HashMap<String, Arc<TargetTls>>,
 }
 
 impl Shared {
-    fn spec(&mut self, draft: &Draft, is_own: bool) -> Result<Arc<Spec>, Problem> {
+    fn spec(&mut self, draft: &Draft, is_own: bool) -> Result<Arc<ProbeSpec>, Problem> {
         if let Some(spec) = self.of_defaults.as_ref().filter(|_| !is_own) {
             return Ok(Arc::clone(spec));
         }
-        let spec = Arc::new(Spec {
+        let spec = Arc::new(ProbeSpec {
             follows_redirects: draft.follows_redirects,
             request: draft.request.clone(),
             checks: draft.checks.clone(),
-            servers: draft.servers.clone(),
-            trust: self.trust(draft)?,
+            name_servers: draft.servers.clone(),
+            tls: self.trust(draft)?,
             proxy: draft.proxy.clone(),
         });
         if !is_own {
@@ -269,7 +269,7 @@ impl Shared {
         Ok(spec)
     }
 
-    fn trust(&mut self, draft: &Draft) -> Result<Option<Arc<Trust>>, Problem> {
+    fn trust(&mut self, draft: &Draft) -> Result<Option<Arc<TargetTls>>, Problem> {
         let Draft { ca, cert, key, insecure, .. } = draft;
         if ca.is_none() && cert.is_none() && key.is_none() && !insecure {
             return Ok(None);
@@ -285,9 +285,9 @@ impl Shared {
         if let Some(made) = self.trusts.get(&same) {
             return Ok(Some(Arc::clone(made)));
         }
-        let mut trust = Trust::new(*insecure);
+        let mut trust = TargetTls::new(*insecure);
         if let Some((at, pem)) = ca {
-            trust.add_ca(pem).map_err(|fault| Problem::new(*at, format!("ca: {fault}")))?;
+            trust.add_roots(pem).map_err(|fault| Problem::new(*at, format!("ca: {fault}")))?;
         }
         if let Some(((at, cert), (key_at, key))) = pair {
             let chain =
@@ -296,7 +296,7 @@ impl Shared {
                 .private_key()
                 .map_err(|fault| Problem::new(*key_at, format!("key: {fault}")))?;
             trust
-                .show(chain, key)
+                .set_client_certificate(chain, key)
                 .map_err(|fault| Problem::new(*key_at, format!("key: {fault}")))?;
         }
         let made = Arc::new(trust);

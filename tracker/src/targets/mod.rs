@@ -19,7 +19,7 @@ use std::time::Duration;
 use common::domain::{self, Domain, DomainError, TakenNames};
 use url::Url;
 
-use crate::probe::{Ask, Family, Limits, Spec};
+use crate::probe::{Family, Limits, ProbeRequest, ProbeSpec};
 pub use share::{SHARES_MAX, Share};
 pub use source::{Listed, Listing};
 pub use websites::{WebsitesError, parse};
@@ -85,7 +85,7 @@ pub struct Target {
     /// By which family of addresses it is probed.
     pub family: Family,
     /// What is sent, on which way, and what is expected of the answer.
-    pub spec: Arc<Spec>,
+    pub spec: Arc<ProbeSpec>,
 }
 
 impl fmt::Debug for Target {
@@ -107,8 +107,13 @@ impl PartialEq for Target {
 
 impl Target {
     /// What is asked of a probe.
-    pub fn ask(&self) -> Ask<'_> {
-        Ask { spec: &self.spec, limits: self.limits, family: self.family, ..Ask::new(&self.url) }
+    pub fn ask(&self) -> ProbeRequest<'_> {
+        ProbeRequest {
+            spec: &self.spec,
+            limits: self.limits,
+            family: self.family,
+            ..ProbeRequest::new(&self.url)
+        }
     }
 
     /// How it is called where a person reads it.
@@ -121,7 +126,7 @@ impl Target {
 
     /// Whether any certificate of its site is taken.
     pub fn is_insecure(&self) -> bool {
-        self.spec.trust.as_ref().is_some_and(|trust| trust.insecure())
+        self.spec.tls.as_ref().is_some_and(|trust| trust.is_insecure())
     }
 
     /// The target's own point in a period, the same at every start: a hash of

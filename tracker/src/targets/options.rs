@@ -13,10 +13,12 @@ use regex::Regex;
 
 use super::values::{Problem, Value};
 use super::{Defaults, Fault};
+use crate::probe::basic_auth;
 use crate::probe::http::checks::Checks;
-use crate::probe::http::request::{self, Request};
+use crate::probe::http::encoding;
+use crate::probe::http::request::{self, HttpRequest};
 use crate::probe::net::proxy::Proxy;
-use crate::probe::net::resolver::Servers;
+use crate::probe::net::resolver::NameServers;
 use crate::probe::reason::Severity;
 use crate::probe::{Family, Limits};
 
@@ -136,9 +138,9 @@ pub(super) struct Draft {
     pub(super) limits: Limits,
     pub(super) follows_redirects: bool,
     pub(super) family: Family,
-    pub(super) request: Request,
+    pub(super) request: HttpRequest,
     pub(super) checks: Checks,
-    pub(super) servers: Option<Servers>,
+    pub(super) servers: Option<NameServers>,
     pub(super) proxy: Option<Proxy>,
     pub(super) ca: Option<(usize, Pem)>,
     pub(super) cert: Option<(usize, Pem)>,
@@ -159,7 +161,7 @@ impl Draft {
             },
             follows_redirects: true,
             family: Family::default(),
-            request: Request::default(),
+            request: HttpRequest::default(),
             checks: Checks::default(),
             servers: None,
             proxy: None,
@@ -217,15 +219,16 @@ impl Draft {
     fn headers(&mut self, value: Value<'_>, sources: &Sources<'_>) -> Result<(), Problem> {
         self.request.headers.clear();
         for (at, header) in value.table("names and values", ITEMS_MAX)? {
-            let name = request::own_header_name(header.key)
+            let name = request::parse_settable_header_name(header.key)
                 .map_err(|fault| Problem::new(at, format!("headers: {fault}")))?;
             if self.request.headers.iter().any(|(other, _)| *other == name) {
                 return Err(Problem::new(at, format!("headers: {name} stands there twice")));
             }
             let text = sources.secret(header, request::VALUE_BYTES_MAX)?;
-            request::header_value(text.expose()).map_err(|fault| header.wrong(fault))?;
+            request::check_header_value(text.expose()).map_err(|fault| header.wrong(fault))?;
             if name == "accept-encoding" {
-                request::accept_encoding(text.expose()).map_err(|fault| header.wrong(fault))?;
+                encoding::check_accept_encoding(text.expose())
+                    .map_err(|fault| header.wrong(fault))?;
             }
             self.request.headers.push((name, text));
         }
@@ -255,7 +258,7 @@ impl Draft {
         if user.expose().contains(':') {
             return Err(value.wrong("a user with a colon, which would begin the password"));
         }
-        self.request.authorization = Some(request::basic(user.expose(), password.expose()));
+        self.request.authorization = Some(basic_auth::encode(user.expose(), password.expose()));
         Ok(())
     }
 
@@ -368,7 +371,7 @@ impl Draft {
         let texts = texts.collect::<Result<Vec<_>, _>>()?.join(",");
         self.servers = match texts.as_str() {
             "system" => None,
-            texts => Some(Servers::parse(texts).map_err(|fault| {
+            texts => Some(NameServers::parse(texts).map_err(|fault| {
                 value.wrong(format!("{fault}: expected {EXPECTED}, or \"system\""))
             })?),
         };
@@ -441,7 +444,7 @@ fn header_regexps(
     sources: &Sources<'_>,
 ) -> Result<Vec<(String, Regex)>, Problem> {
     let header = |(at, item): (usize, Value<'_>)| {
-        let name = request::header_name(item.key)
+        let name = request::parse_header_name(item.key)
             .map_err(|fault| Problem::new(at, format!("{}: {fault}", value.key)))?;
         Ok((name, sources.regexp(item)?))
     };

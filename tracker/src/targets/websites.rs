@@ -8,7 +8,7 @@ use regex::Regex;
 
 use super::{Defaults, Fault, List, Located, Target, shown};
 use crate::probe::http::checks::Checks;
-use crate::probe::{Family, Limits, Spec};
+use crate::probe::{Family, Limits, ProbeSpec};
 
 /// Reads a list as the README of 1.1.0 has it: entries separated by commas,
 /// each a URL and optionally, behind white space, a regexp, which may hold
@@ -57,19 +57,19 @@ pub(super) fn add(
 /// Entries that say the same share what follows from it.
 struct Specs {
     defaults: Defaults,
-    made: HashMap<Option<String>, Arc<Spec>>,
+    made: HashMap<Option<String>, Arc<ProbeSpec>>,
 }
 
 impl Specs {
-    fn of(&mut self, check: Option<&str>) -> Result<Arc<Spec>, Fault> {
+    fn of(&mut self, check: Option<&str>) -> Result<Arc<ProbeSpec>, Fault> {
         let key = check.map(str::to_owned);
         if let Some(made) = self.made.get(&key) {
             return Ok(Arc::clone(made));
         }
         let regexp = check.map(Regex::new).transpose().map_err(Fault::Regexp)?;
-        let spec = Arc::new(Spec {
-            checks: regexp.map_or_else(Checks::default, Checks::page),
-            ..Spec::default()
+        let spec = Arc::new(ProbeSpec {
+            checks: regexp.map_or_else(Checks::default, Checks::for_body),
+            ..ProbeSpec::default()
         });
         self.made.insert(key, Arc::clone(&spec));
         Ok(spec)

@@ -134,7 +134,8 @@ fn every_due_slot_is_a_record_or_is_counted_by_one() {
 fn a_new_list_is_applied_and_its_workers_allowed() {
     let (_stopper, stop) = common::stop::pair();
     let prober =
-        crate::probe::Prober::new(Default::default(), &crate::probe::Roots::These(vec![])).unwrap();
+        crate::probe::Prober::new(Default::default(), &crate::probe::Roots::Custom(vec![]))
+            .unwrap();
     let (results, _taken) = crossbeam_channel::bounded(1);
     let network = crate::workers::network::Network::new(vec![]);
     let mut pool = Pool::new(1, "oslo", prober, network, results, stop);

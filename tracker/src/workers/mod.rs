@@ -238,7 +238,7 @@ impl Shared {
             retry::run(&target, &self.prober, &self.stop);
         let healthy = outcome.healthy();
         // What came whole came by a network, whatever became of the sentinels.
-        let has_answer = outcome.has_answer();
+        let has_answer = outcome.has_response();
         let mut record = record::record(&self.location, &target, started_at, outcome);
         record.extra.attempts = Some(i64::from(attempts));
         record.extra.first_reason = first_reason.map(|reason| reason.as_str().to_owned());

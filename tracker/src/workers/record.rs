@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use common::record::{Extra, Record};
 
-use crate::probe::{Outcome, Sum};
+use crate::probe::{PhaseTime, ProbeOutcome};
 use crate::targets::Target;
 
 /// The record of one attempt that began at that time.
@@ -12,7 +12,7 @@ pub(crate) fn record(
     location: &str,
     target: &Target,
     started_at: SystemTime,
-    outcome: Outcome,
+    outcome: ProbeOutcome,
 ) -> Record {
     let extra = Extra { name: target.name.clone(), ..extra(&outcome) };
     // A clock before 1970 is one that was never set.
@@ -34,8 +34,8 @@ pub(crate) fn record(
 }
 
 /// What the probe alone knows of the further keys.
-fn extra(outcome: &Outcome) -> Extra {
-    let Outcome { timings, facts, failure, .. } = outcome;
+fn extra(outcome: &ProbeOutcome) -> Extra {
+    let ProbeOutcome { timings, facts, failure, .. } = outcome;
     Extra {
         healthy: Some(outcome.healthy()),
         reason: failure.as_ref().map(|failure| failure.reason.as_str().to_owned()),
@@ -45,7 +45,7 @@ fn extra(outcome: &Outcome) -> Extra {
         tls_us: microseconds(timings.tls),
         first_byte_us: microseconds(timings.first_byte),
         transfer_us: microseconds(timings.transfer),
-        total_us: microseconds(Sum(Some(timings.total))),
+        total_us: microseconds(PhaseTime(Some(timings.total))),
         address: facts.address.map(|address| address.to_string()),
         http_version: facts.http_version.map(str::to_owned),
         http_status: facts.http_status.map(i64::from),
@@ -57,6 +57,6 @@ fn extra(outcome: &Outcome) -> Extra {
     }
 }
 
-fn microseconds(phase: Sum) -> Option<i64> {
+fn microseconds(phase: PhaseTime) -> Option<i64> {
     phase.0.map(|time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX))
 }

@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::probe::Roots;
-use crate::probe::net::resolver::Sources;
+use crate::probe::net::resolver::ResolverConfig;
 use crate::targets::Defaults;
 
 /// The one idle worker is caught while it takes the first of two targets,
@@ -19,7 +19,7 @@ fn each_target_that_waits_has_a_worker() {
     let entry = |target: &Target| Arc::new(Entry::new(Arc::new(target.clone())));
     let (_stopper, stop) = common::stop::pair();
     for round in 0..500 {
-        let prober = Prober::new(Sources::default(), &Roots::These(vec![])).unwrap();
+        let prober = Prober::new(ResolverConfig::default(), &Roots::Custom(vec![])).unwrap();
         let network = Network::new(vec![]);
         let (results_in, results) = bounded(3);
         let mut pool = Pool::new(3, "oslo", prober, network, results_in, stop.clone());
@@ -52,7 +52,7 @@ fn a_record_says_slot_missed_attempts_and_whether_others_fail() {
     let defaults = Defaults { retries: 0, ..Defaults::default() };
     let targets = crate::targets::parse(&list.join(","), "x-", &defaults).unwrap();
     let (_stopper, stop) = common::stop::pair();
-    let prober = Prober::new(Sources::default(), &Roots::These(vec![])).unwrap();
+    let prober = Prober::new(ResolverConfig::default(), &Roots::Custom(vec![])).unwrap();
     let (results_in, results) = bounded(9);
     let network = Network::new(vec![]);
     let mut pool = Pool::new(9, "oslo", prober, network, results_in, stop.clone());
@@ -82,8 +82,8 @@ fn what_answers_was_not_without_a_network() {
     });
     let hosts = std::env::temp_dir().join(format!("workers-{}", std::process::id()));
     std::fs::write(&hosts, "127.0.0.1 site.test\n").unwrap();
-    let sources = Sources { hosts: hosts.clone(), ..Sources::default() };
-    let prober = Prober::new(sources, &Roots::These(vec![])).unwrap();
+    let sources = ResolverConfig { hosts: hosts.clone(), ..ResolverConfig::default() };
+    let prober = Prober::new(sources, &Roots::Custom(vec![])).unwrap();
     let ports = [refusing.port().unwrap(), site.as_ref().unwrap().port()];
     let list = ports.map(|port| format!("http://site.test:{port}")).join(",");
     let defaults = Defaults { retries: 0, ..Defaults::default() };

@@ -115,7 +115,7 @@ fn resolving() -> Vec<Case> {
         let servers: Vec<_> = servers.iter().map(|server| server.address()).collect();
         let named: Vec<_> = servers.iter().map(ToString::to_string).collect();
         let detail = format!("no answer from {}", named.join(", "));
-        let tester = Tester::with(short(), sources(servers), &Roots::These(vec![]));
+        let tester = Tester::with(short(), sources(servers), &Roots::Custom(vec![]));
         let expected = unresolved(phrase::DNS_FAILURE, Some(&detail));
         (tester, expected.because("dns_timeout", "resolve"))
     };
@@ -221,7 +221,7 @@ fn a_name_server_that_hangs_by_tcp_holds_nobody_beyond_the_deadline() {
         ("tcp.example", Kind::Aaaa, Does::Silent),
     ])
     .unwrap();
-    let tester = Tester::with(short(), sources(vec![server.address()]), &Roots::These(vec![]));
+    let tester = Tester::with(short(), sources(vec![server.address()]), &Roots::Custom(vec![]));
     let begun = Instant::now();
     let seen = Seen::from(tester.probe(&"http://tcp.example/".parse().unwrap(), None));
     assert_eq!((seen.phrase, seen.dns), (phrase::DNS_FAILURE, false));

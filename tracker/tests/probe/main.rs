@@ -6,15 +6,15 @@
 mod bodies;
 mod certificates;
 mod deadlines;
-mod facts;
-mod names;
+mod families;
+mod measurements;
 mod proxies;
 mod reasons;
 mod resolver;
-mod resolver_faults;
+mod resolver_failures;
 mod resolver_files;
-mod targets;
-mod verdicts;
+mod responses;
+mod target_options;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,9 +24,9 @@ use regex::Regex;
 use rustls::pki_types::CertificateDer;
 use testkit::sites::Site;
 use tracker::probe::http::checks::Checks;
-use tracker::probe::net::resolver::{Servers, Sources};
+use tracker::probe::net::resolver::{NameServers, ResolverConfig};
 use tracker::probe::reason::Failure;
-use tracker::probe::{Ask, Limits, Outcome, Prober, Roots, Spec};
+use tracker::probe::{Limits, ProbeOutcome, ProbeRequest, ProbeSpec, Prober, Roots};
 use url::Url;
 
 /// No probe of a test that passes comes near this.
@@ -38,12 +38,12 @@ fn limits() -> Limits {
 
 /// No file of the machine has a say; without servers every name that is asked
 /// for goes to a port where nobody is.
-fn sources(servers: Vec<SocketAddr>) -> Sources {
+fn sources(servers: Vec<SocketAddr>) -> ResolverConfig {
     let servers = if servers.is_empty() { vec!["127.0.0.1:1".parse().unwrap()] } else { servers };
-    Sources {
+    ResolverConfig {
         resolv_conf: "/no/such/resolv.conf".into(),
         hosts: "/no/such/hosts".into(),
-        servers: Servers::first_of(servers),
+        servers: NameServers::from_first(servers),
         cache: false,
     }
 }
@@ -55,26 +55,30 @@ struct Tester {
 }
 
 impl Tester {
-    fn with(limits: Limits, sources: Sources, roots: &Roots) -> Self {
+    fn with(limits: Limits, sources: ResolverConfig, roots: &Roots) -> Self {
         Self { prober: Prober::new(sources, roots).unwrap(), limits }
     }
 
-    fn probe(&self, url: &Url, check: Option<&Regex>) -> Outcome {
-        let checks = check.cloned().map_or_else(Checks::default, Checks::page);
-        let spec = Spec { checks, ..Spec::default() };
-        self.prober.probe(&Ask { spec: &spec, limits: self.limits, ..Ask::new(url) })
+    fn probe(&self, url: &Url, check: Option<&Regex>) -> ProbeOutcome {
+        let checks = check.cloned().map_or_else(Checks::default, Checks::for_body);
+        let spec = ProbeSpec { checks, ..ProbeSpec::default() };
+        self.prober.probe(&ProbeRequest {
+            spec: &spec,
+            limits: self.limits,
+            ..ProbeRequest::new(url)
+        })
     }
 }
 
 fn prober_with(limits: Limits, roots: Vec<CertificateDer<'static>>) -> Tester {
-    Tester::with(limits, sources(vec![]), &Roots::These(roots))
+    Tester::with(limits, sources(vec![]), &Roots::Custom(roots))
 }
 
-fn probe(url: &str, check: Option<&str>) -> Outcome {
+fn probe(url: &str, check: Option<&str>) -> ProbeOutcome {
     probe_within(limits(), url, check)
 }
 
-fn probe_within(limits: Limits, url: &str, check: Option<&str>) -> Outcome {
+fn probe_within(limits: Limits, url: &str, check: Option<&str>) -> ProbeOutcome {
     let check = check.map(|check| Regex::new(check).unwrap());
     prober_with(limits, vec![]).probe(&url.parse().unwrap(), check.as_ref())
 }
@@ -91,8 +95,8 @@ struct Seen {
     detail: Option<String>,
 }
 
-impl From<Outcome> for Seen {
-    fn from(outcome: Outcome) -> Self {
+impl From<ProbeOutcome> for Seen {
+    fn from(outcome: ProbeOutcome) -> Self {
         let of = |failure: Failure| (failure.reason.as_str(), failure.phase.as_str());
         Self {
             status: outcome.status,

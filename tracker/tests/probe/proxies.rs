@@ -11,7 +11,7 @@ use testkit::certificates::{Authority, Validity};
 use testkit::sites::{BlackHole, Refusing, Site, Step, page};
 use tracker::probe::Roots;
 
-use super::targets::{outcome_with, see, url_of};
+use super::target_options::{outcome_with, see, url_of};
 use super::{Seen, unanswered, well};
 
 /// A proxy that knows CONNECT alone, and what it was asked.
@@ -79,7 +79,7 @@ fn a_proxy_is_asked_for_the_connection() {
     let config = authority.server(&["site.example"], Validity::Now).unwrap();
     let secure = Site::https(config, |_| vec![Step::Send(page("x"))]).unwrap();
     let plain = Site::http(|_| vec![Step::Send(page("x"))]).unwrap();
-    let roots = || Roots::These(vec![authority.certificate()]);
+    let roots = || Roots::Custom(vec![authority.certificate()]);
     let with_user = format!("proxy = 'http://u:p%20w@127.0.0.1:{}'", proxy.port);
     let url = format!("https://site.example:{}/", secure.port());
     // The name is the proxy's to resolve.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use testkit::dns::{DnsServer, Does, Kind};
-use tracker::probe::net::resolver::{Resolver, Servers, Sources};
+use tracker::probe::net::resolver::{NameServers, Resolver, ResolverConfig};
 use tracker::probe::net::socket::Deadline;
 use tracker::probe::reason::Reason;
 
@@ -30,8 +30,8 @@ impl Folder {
         fs::rename(new, self.0.join(name)).unwrap();
     }
 
-    fn sources(&self, server: SocketAddr) -> Sources {
-        Sources {
+    fn sources(&self, server: SocketAddr) -> ResolverConfig {
+        ResolverConfig {
             resolv_conf: self.0.join("resolv.conf"),
             hosts: self.0.join("hosts"),
             servers: Some(server.into()),
@@ -106,8 +106,8 @@ fn servers_take_turns_when_told_to() {
     let folder = Folder::new("rotate");
     let server = || both(addresses(&[V4]), Does::NoData);
     let (one, other) = (server(), server());
-    let servers = Servers::first_of(vec![one.address(), other.address()]);
-    let resolver = Resolver::new(Sources { servers, ..folder.sources(one.address()) });
+    let servers = NameServers::from_first(vec![one.address(), other.address()]);
+    let resolver = Resolver::new(ResolverConfig { servers, ..folder.sources(one.address()) });
     let four = || {
         (0..4).for_each(|_| drop(resolver.resolve("site.example", None, Deadline::after(AMPLE))))
     };
@@ -145,9 +145,9 @@ fn kept_answers_are_not_asked_for_again_each_family_apart() {
         .collect();
     let server = DnsServer::start(&rules).unwrap();
     let other = DnsServer::start(&rules).unwrap();
-    let sources = Sources { cache: true, ..folder.sources(server.address()) };
+    let sources = ResolverConfig { cache: true, ..folder.sources(server.address()) };
     let resolver = Resolver::new(sources);
-    let look = |name, servers: Option<&Servers>| {
+    let look = |name, servers: Option<&NameServers>| {
         shown(resolver.resolve(name, servers, Deadline::after(AMPLE))).map_err(|one| one.reason)
     };
     for (name, .., fours, sixes) in &cases {
@@ -170,7 +170,7 @@ fn kept_answers_are_not_asked_for_again_each_family_apart() {
 fn the_servers_of_the_file_are_asked_and_change_with_it() {
     let folder = Folder::new("servers");
     let sources = folder.sources("127.0.0.1:1".parse().unwrap());
-    let resolver = Resolver::new(Sources { servers: None, ..sources });
+    let resolver = Resolver::new(ResolverConfig { servers: None, ..sources });
     let time = Duration::from_millis(300);
     // Nobody is there, and who is not is told.
     for server in ["127.85.0.1", "127.85.0.2"] {
@@ -200,6 +200,6 @@ fn a_silent_server_is_asked_as_often_and_waited_for_as_long_as_the_file_says() {
         assert_eq!(asked.len(), questions, "{options}");
         let ids: HashSet<_> = asked.iter().map(|one| (one.kind, one.id, one.port)).collect();
         assert_eq!(ids.len(), 2, "{options}");
-        assert_eq!(deadline.passed(), !ends_itself, "{options}");
+        assert_eq!(deadline.has_passed(), !ends_itself, "{options}");
     }
 }

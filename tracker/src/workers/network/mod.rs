@@ -124,7 +124,8 @@ impl Network {
         {
             return reached;
         }
-        let reaches = |one: &Sentinel| prober.reaches(&one.host, one.port, self.timeout).is_ok();
+        let reaches =
+            |one: &Sentinel| prober.try_connect(&one.host, one.port, self.timeout).is_ok();
         let reached = std::thread::scope(|scope| {
             let (first, rest) = self.sentinels.split_at(1);
             let others: Vec<_> = rest

@@ -2,7 +2,7 @@ use testkit::sites::{BlackHole, Refusing, Site};
 
 use super::*;
 use crate::probe::Roots;
-use crate::probe::net::resolver::Sources;
+use crate::probe::net::resolver::ResolverConfig;
 
 const ROUTE: &str = "\
 Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT
@@ -84,7 +84,7 @@ fn the_network_is_down_when_no_sentinel_is_reached() {
     let (hole, refusing) = (BlackHole::new().unwrap(), Refusing::new().unwrap());
     let site = Site::raw(vec![]).unwrap();
     let (silent, refused) = (here(hole.port().unwrap()), here(refusing.port().unwrap()));
-    let prober = Prober::new(Sources::default(), &Roots::These(vec![])).unwrap();
+    let prober = Prober::new(ResolverConfig::default(), &Roots::Custom(vec![])).unwrap();
     for (sentinels, expected) in [
         (vec![], true),
         (vec![here(site.port())], true),
@@ -111,7 +111,7 @@ fn the_network_is_down_when_no_sentinel_is_reached() {
 fn sentinels_are_asked_once_a_second_by_all_workers_together() {
     let site = Site::raw(vec![]).unwrap();
     let network = Network::new(vec![here(site.port())]);
-    let prober = Prober::new(Sources::default(), &Roots::These(vec![])).unwrap();
+    let prober = Prober::new(ResolverConfig::default(), &Roots::Custom(vec![])).unwrap();
     let begun = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..20 {

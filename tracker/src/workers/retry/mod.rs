@@ -6,7 +6,7 @@ use std::time::Duration;
 use common::stop::Stop;
 
 use crate::probe::reason::Reason;
-use crate::probe::{Outcome, Prober};
+use crate::probe::{ProbeOutcome, Prober};
 use crate::targets::Target;
 
 /// The pause in front of an attempt at the address that has failed.
@@ -16,7 +16,7 @@ pub const RETRY_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Attempted {
     /// What the last attempt found.
-    pub outcome: Outcome,
+    pub outcome: ProbeOutcome,
     /// How many were made.
     pub attempts: u32,
     /// Why the first failed, when it was not the last.

@@ -102,7 +102,7 @@ fn mib(bytes: u64) -> u64 {
 /// Bytes that a worker may need for a target.
 fn largest(target: &Target) -> u64 {
     // A page that nothing searches is not kept.
-    let is_kept = target.spec.checks.wants_body();
+    let is_kept = target.spec.checks.needs_body();
     let page = if is_kept { target.limits.body_bytes_max } else { 0 };
     let one = COPIES_OF_A_PAGE * page + BUFFER_BYTES + STACK_BYTES as u64;
     // A thread and a page for each family.

@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use testkit::certificates::{Authority, Validity, self_signed};
 use testkit::dns::{DnsServer, Does, Kind};
 use testkit::sites::{Site, Step, answer, chunked, gzip, head_of, page, redirect, with_length};
-use tracker::probe::{Ask, Limits, Outcome, Roots, Sum};
+use tracker::probe::{Limits, PhaseTime, ProbeOutcome, ProbeRequest, Roots};
 
 use crate::{Tester, limits, probe, prober_with, sources, waited_for_a_processor};
 
@@ -17,7 +17,7 @@ const OVER: Option<i64> = Some(978_307_200);
 
 const WAIT: Duration = Duration::from_millis(100);
 
-fn by(roots: Vec<CertificateDer<'static>>, url: &str) -> Outcome {
+fn by(roots: Vec<CertificateDer<'static>>, url: &str) -> ProbeOutcome {
     prober_with(limits(), roots).probe(&url.parse().unwrap(), None)
 }
 
@@ -79,12 +79,12 @@ fn a_phase_that_is_not_reached_has_no_time() {
     let timings = outcome.timings;
     assert!(timings.connect.0.is_some());
     assert!(timings.first_byte.0.unwrap() > WAIT / 2, "{timings:?}");
-    assert_eq!((timings.tls, timings.transfer), (Sum(None), Sum(None)));
+    assert_eq!((timings.tls, timings.transfer), (PhaseTime(None), PhaseTime(None)));
     let facts = outcome.facts;
     assert_eq!((facts.http_version, facts.http_status, facts.body_bytes), (None, None, None));
     let timings = probe("http://nothing.invalid/", None).timings;
     assert!(timings.resolve.0.is_some());
-    assert_eq!(timings.connect, Sum(None));
+    assert_eq!(timings.connect, PhaseTime(None));
 }
 
 #[test]
@@ -168,14 +168,18 @@ fn another_attempt_can_begin_at_another_address() {
         let _ = stream.read(&mut [0; 4096]).unwrap();
         stream.write_all(&answer(200)).unwrap();
     });
-    let tester = Tester::with(limits(), sources(vec![server.address()]), &Roots::These(vec![]));
+    let tester = Tester::with(limits(), sources(vec![server.address()]), &Roots::Custom(vec![]));
     let url = format!("http://two.example:{port}/").parse().unwrap();
     let short = Limits { timeout: WAIT * 3, ..limits() };
-    let first = tester.prober.probe(&Ask { limits: short, ..Ask::new(&url) });
+    let first = tester.prober.probe(&ProbeRequest { limits: short, ..ProbeRequest::new(&url) });
     assert_eq!(first.failure.unwrap().reason.as_str(), "first_byte_timeout");
     assert_eq!(first.facts.address, Some(addresses[0]));
     assert!(first.facts.has_other_address);
-    let ask = Ask { limits: limits(), last_resort: first.facts.address, ..Ask::new(&url) };
+    let ask = ProbeRequest {
+        limits: limits(),
+        last_resort: first.facts.address,
+        ..ProbeRequest::new(&url)
+    };
     let second = tester.prober.probe(&ask);
     assert_eq!((second.failure, second.facts.address), (None, Some(addresses[1])));
     answers.join().unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 use common::phrase;
 use testkit::dns::{DnsServer, Does, Kind};
 use testkit::sites::{Site, Step, answer};
-use tracker::probe::{Ask, Family, Limits, Outcome, Roots};
+use tracker::probe::{Family, Limits, ProbeOutcome, ProbeRequest, Roots};
 
 use crate::{Seen, Tester, limits, sources, unresolved};
 
@@ -38,7 +38,7 @@ fn a_name_that_gives_no_address_is_told_apart_by_why() {
         ("silent.example", Does::Silent, Does::Silent),
     ]);
     let short = Limits { timeout: Duration::from_millis(300), ..limits() };
-    let tester = Tester::with(short, sources(vec![server.address()]), &Roots::These(vec![]));
+    let tester = Tester::with(short, sources(vec![server.address()]), &Roots::Custom(vec![]));
     let from = server.address();
     for (name, phrase, reason, detail) in [
         ("missing.example", phrase::DOMAIN_NOT_EXIST, "dns_no_such_domain", None),
@@ -68,12 +68,12 @@ fn a_family_that_is_asked_for_is_the_one_that_is_taken() {
         ("six.example", Does::NoData, six()),
         ("half.example", Does::ServerFailure, six()),
     ]);
-    let tester = Tester::with(limits(), sources(vec![server.address()]), &Roots::These(vec![]));
-    let probe = |name: &str, family| -> Outcome {
+    let tester = Tester::with(limits(), sources(vec![server.address()]), &Roots::Custom(vec![]));
+    let probe = |name: &str, family| -> ProbeOutcome {
         let url = format!("http://{name}:{}/", site.port()).parse().unwrap();
-        tester.prober.probe(&Ask { family, limits: limits(), ..Ask::new(&url) })
+        tester.prober.probe(&ProbeRequest { family, limits: limits(), ..ProbeRequest::new(&url) })
     };
-    let told = |outcome: Outcome| {
+    let told = |outcome: ProbeOutcome| {
         let reason = outcome.failure.map(|failure| failure.reason.as_str());
         (reason, outcome.detail, outcome.facts.address)
     };

@@ -5,7 +5,7 @@ use testkit::dns::{DnsServer, Does, Kind};
 use testkit::sites::{
     BlackHole, Refusing, Site, Step, answer, demo, head_of, page, redirect, with_length,
 };
-use tracker::probe::{Limits, Outcome, Roots};
+use tracker::probe::{Limits, ProbeOutcome, Roots};
 
 use crate::{
     Seen, Tester, broken, large_request, limits, mismatched, probe, probe_within, sources,
@@ -354,7 +354,7 @@ fn the_times_are_those_of_dns_and_of_the_response_apart_and_summed_over_redirect
     })
     .unwrap();
     let sources = sources(vec![server.address()]);
-    let prober = Tester::with(limits(), sources, &Roots::These(vec![]));
+    let prober = Tester::with(limits(), sources, &Roots::Custom(vec![]));
     let url = format!("http://slow.example:{}/", site.port());
     let outcome = prober.probe(&url.parse().unwrap(), None);
     let (dns, response) = (outcome.dns_ms.unwrap(), outcome.response_ms.unwrap());
@@ -372,7 +372,7 @@ fn a_proxy_in_the_environment_is_not_taken() {
     // process runs one test of this file with it.
     let program = std::env::current_exe().unwrap();
     let run = std::process::Command::new(program)
-        .args(["--exact", "verdicts::each_probe_and_each_redirect_has_a_connection_of_its_own"])
+        .args(["--exact", "responses::each_probe_and_each_redirect_has_a_connection_of_its_own"])
         .env("HTTP_PROXY", "http://127.0.0.1:1")
         .env("http_proxy", "http://127.0.0.1:1")
         .env("ALL_PROXY", "http://127.0.0.1:1")
@@ -387,8 +387,8 @@ fn every_site_of_the_demonstration_gets_what_it_promises() {
     let demo = demo().unwrap();
     let roots = certificates(&demo.ca_pem);
     let limits = Limits { timeout: Duration::from_millis(2500), ..limits() };
-    let prober = Tester::with(limits, sources(vec![]), &Roots::These(roots));
-    let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
+    let prober = Tester::with(limits, sources(vec![]), &Roots::Custom(roots));
+    let outcomes: Vec<ProbeOutcome> = std::thread::scope(|scope| {
         let threads: Vec<_> = demo
             .sites
             .iter()

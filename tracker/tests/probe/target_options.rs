@@ -10,7 +10,7 @@ use common::settings::{Environment, Given, Origin};
 use testkit::certificates::{Authority, Validity};
 use testkit::dns::{DnsServer, Does, Kind};
 use testkit::sites::{Site, Step, page, redirect, with_length};
-use tracker::probe::{Outcome, Prober, Roots};
+use tracker::probe::{ProbeOutcome, Prober, Roots};
 use tracker::targets::{Defaults, Listing, Target};
 
 use super::{Seen, broken, mismatched, sources, unanswered, unexpected, unresolved, well};
@@ -35,12 +35,12 @@ fn target(url: &str, lines: &str) -> Arc<Target> {
     listed.unwrap().targets.remove(0)
 }
 
-pub(crate) fn outcome_with(roots: Roots, url: &str, lines: &str) -> Outcome {
+pub(crate) fn outcome_with(roots: Roots, url: &str, lines: &str) -> ProbeOutcome {
     Prober::new(sources(vec![]), &roots).unwrap().probe(&target(url, lines).ask())
 }
 
 pub(crate) fn see(url: &str, lines: &str) -> Seen {
-    outcome_with(Roots::These(vec![]), url, lines).into()
+    outcome_with(Roots::Custom(vec![]), url, lines).into()
 }
 
 /// A site that answers so whatever is asked, and what it is asked with these lines.
@@ -147,7 +147,7 @@ fn secrets_stay_on_their_own_site() {
     // A body may be a secret, too.
     for status in [307, 308] {
         let outcome =
-            outcome_with(Roots::These(vec![]), &format!("{}{status}", url_of(&site)), lines);
+            outcome_with(Roots::Custom(vec![]), &format!("{}{status}", url_of(&site)), lines);
         let detail = format!("the body is for its own site alone: {}", url_of(&other));
         assert_eq!(outcome.detail, Some(detail));
         assert_eq!((outcome.phrase, outcome.facts.redirects), (phrase::INVALID_REDIRECT, 0));
@@ -237,7 +237,7 @@ fn slow_is_a_warning_or_a_failure() {
         ("latency_ms_max = 20", true, "ok"),
         ("latency_ms_max = 20\ntoo_slow = 'failure'", false, phrase::RESPONSE_TIMEOUT),
     ] {
-        let outcome = outcome_with(Roots::These(vec![]), &url_of(&site), lines);
+        let outcome = outcome_with(Roots::Custom(vec![]), &url_of(&site), lines);
         assert_eq!((outcome.healthy(), outcome.phrase), (healthy, phrase));
         let detail = outcome.detail.unwrap();
         assert!(detail.ends_with(" ms: expected 20 at most"), "{detail}");
@@ -297,7 +297,7 @@ fn families_and_name_servers_are_the_targets_own() {
     let six = format!("ip = 6\nresolver = '{}'", server.address());
     assert_eq!(see(&url, &six), expected(None));
     let both = outcome_with(
-        Roots::These(vec![]),
+        Roots::Custom(vec![]),
         &url,
         &format!("ip = 'both'\nresolver = ['{}']", server.address()),
     );
@@ -344,7 +344,7 @@ fn certificates_are_the_targets_own() {
     ] {
         let site = Site::https(config.unwrap(), |_| vec![Step::Send(page("x"))]).unwrap();
         let url = format!("https://127.0.0.1:{}/", site.port());
-        let roots = Roots::These(vec![trusted.certificate()]);
+        let roots = Roots::Custom(vec![trusted.certificate()]);
         assert_eq!(Seen::from(outcome_with(roots, &url, lines)), expected, "{lines}");
     }
     let site =
