@@ -1,5 +1,5 @@
-//! Every way in which a server can fail one family while it does well, or fails
-//! in another way, on the other; and what a forger would have to guess.
+//! All combinations of behaviours of a server for A and AAAA, and the protection against
+//! forged answers.
 
 use std::collections::HashSet;
 use std::thread;
@@ -10,76 +10,76 @@ use tracker::probe::net::resolver::Resolver;
 use tracker::probe::net::socket::Deadline;
 use tracker::probe::reason::Reason;
 
-use crate::{AMPLE, sources};
+use crate::{LONG_TIMEOUT, resolver_config};
 
 const V4: &str = "192.0.2.1";
 const V6: &str = "2001:db8::1";
 
 const PAIRS_A_SERVER: usize = 50;
 
-/// A name, and what is done for its A and its AAAA records.
-type Pair<'a> = (String, &'a (Does, Comes), &'a (Does, Comes));
+/// A name, and the behaviours for its A and AAAA records.
+type Pair<'a> = (String, &'a (Does, Effect), &'a (Does, Effect));
 
-/// What a server's behaviour comes to for one family.
+/// The effect of a behaviour on one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Comes {
-    Good,
-    Gone,
-    Empty,
+enum Effect {
+    Addresses,
+    NoSuchName,
+    NoData,
     Failed,
-    Silent,
+    NoAnswer,
 }
 
-fn behaviours(address: &str) -> Vec<(Does, Comes)> {
+fn behaviours(address: &str) -> Vec<(Does, Effect)> {
     let good = Does::Addresses(vec![address.parse().unwrap()]);
     let boxed = |does: &Does| Box::new(does.clone());
-    let stray = Does::Addresses(vec!["198.51.100.66".parse().unwrap(), "::bad".parse().unwrap()]);
+    let forged = Does::Addresses(vec!["198.51.100.66".parse().unwrap(), "::bad".parse().unwrap()]);
     let by_tcp = |does: &Does| Does::Truncated(boxed(does));
     vec![
-        (good.clone(), Comes::Good),
+        (good.clone(), Effect::Addresses),
         (
             Does::Aliases(vec!["one.example", "two.example"], vec![address.parse().unwrap()]),
-            Comes::Good,
+            Effect::Addresses,
         ),
-        (by_tcp(&good), Comes::Good),
-        (Does::WithoutEdns(boxed(&good)), Comes::Good),
-        (Does::OtherCase(boxed(&good)), Comes::Good),
-        (Does::Both(Box::new(Does::WrongId(boxed(&stray))), boxed(&good)), Comes::Good),
-        (Does::NoSuchName, Comes::Gone),
-        (Does::NoData, Comes::Empty),
-        (Does::ServerFailure, Comes::Failed),
-        (Does::Refused, Comes::Failed),
-        (Does::AliasLoop, Comes::Failed),
-        (Does::Referral, Comes::Failed),
-        (by_tcp(&Does::Silent), Comes::Failed),
-        (by_tcp(&Does::WrongId(boxed(&stray))), Comes::Failed),
-        (by_tcp(&Does::Garbage), Comes::Failed),
-        (Does::WrongId(boxed(&stray)), Comes::Silent),
-        (Does::OtherQuestion(boxed(&stray)), Comes::Silent),
-        (Does::Garbage, Comes::Silent),
-        (Does::Late(Duration::from_millis(1200), boxed(&good)), Comes::Silent),
-        (Does::Silent, Comes::Silent),
+        (by_tcp(&good), Effect::Addresses),
+        (Does::WithoutEdns(boxed(&good)), Effect::Addresses),
+        (Does::OtherCase(boxed(&good)), Effect::Addresses),
+        (Does::Both(Box::new(Does::WrongId(boxed(&forged))), boxed(&good)), Effect::Addresses),
+        (Does::NoSuchName, Effect::NoSuchName),
+        (Does::NoData, Effect::NoData),
+        (Does::ServerFailure, Effect::Failed),
+        (Does::Refused, Effect::Failed),
+        (Does::AliasLoop, Effect::Failed),
+        (Does::Referral, Effect::Failed),
+        (by_tcp(&Does::Silent), Effect::Failed),
+        (by_tcp(&Does::WrongId(boxed(&forged))), Effect::Failed),
+        (by_tcp(&Does::Garbage), Effect::Failed),
+        (Does::WrongId(boxed(&forged)), Effect::NoAnswer),
+        (Does::OtherQuestion(boxed(&forged)), Effect::NoAnswer),
+        (Does::Garbage, Effect::NoAnswer),
+        (Does::Late(Duration::from_millis(1200), boxed(&good)), Effect::NoAnswer),
+        (Does::Silent, Effect::NoAnswer),
     ]
 }
 
-fn expected(a: Comes, aaaa: Comes) -> Result<Vec<&'static str>, Reason> {
+fn expected(a: Effect, aaaa: Effect) -> Result<Vec<&'static str>, Reason> {
     let either = |comes| a == comes || aaaa == comes;
     match (aaaa, a) {
-        (Comes::Good, Comes::Good) => Ok(vec![V6, V4]),
-        (Comes::Good, _) => Ok(vec![V6]),
-        (_, Comes::Good) => Ok(vec![V4]),
-        _ if either(Comes::Gone) => Err(Reason::DnsNoSuchDomain),
-        _ if either(Comes::Failed) => Err(Reason::DnsServerFailure),
-        _ if either(Comes::Silent) => Err(Reason::DnsTimeout),
+        (Effect::Addresses, Effect::Addresses) => Ok(vec![V6, V4]),
+        (Effect::Addresses, _) => Ok(vec![V6]),
+        (_, Effect::Addresses) => Ok(vec![V4]),
+        _ if either(Effect::NoSuchName) => Err(Reason::DnsNoSuchDomain),
+        _ if either(Effect::Failed) => Err(Reason::DnsServerFailure),
+        _ if either(Effect::NoAnswer) => Err(Reason::DnsTimeout),
         _ => Err(Reason::DnsNoAddress),
     }
 }
 
-/// What was found, where that is not what was expected.
-fn wrong_pair(resolver: &Resolver, (name, a, aaaa): &Pair<'_>) -> Option<String> {
-    // Where nobody is silent, all is known without waiting.
-    let waits = a.1 == Comes::Silent || aaaa.1 == Comes::Silent;
-    let time = if waits { Duration::from_millis(800) } else { AMPLE };
+/// Resolves a name. Returns a text if the result is not the expected one.
+fn check_pair(resolver: &Resolver, (name, a, aaaa): &Pair<'_>) -> Option<String> {
+    // Without a family that is not answered the look-up does not wait.
+    let waits = a.1 == Effect::NoAnswer || aaaa.1 == Effect::NoAnswer;
+    let time = if waits { Duration::from_millis(800) } else { LONG_TIMEOUT };
     let found = resolver
         .resolve(name, None, Deadline::after(time))
         .map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())
@@ -89,14 +89,17 @@ fn wrong_pair(resolver: &Resolver, (name, a, aaaa): &Pair<'_>) -> Option<String>
     (found != expected).then(|| format!("A {:?}, AAAA {:?}: {found:?}", a.0, aaaa.0))
 }
 
-/// Goes red when a family that fails in any of these ways takes the other with
-/// it, or lends it its reason.
+/// A family that fails neither fails the other family nor changes its reason.
 #[test]
-fn each_family_is_judged_apart_whatever_the_other_does() {
-    let (fours, sixes) = (behaviours(V4), behaviours(V6));
-    let pairs: Vec<_> = (0..fours.len() * sixes.len())
+fn each_family_has_its_own_result() {
+    let (a_behaviours, aaaa_behaviours) = (behaviours(V4), behaviours(V6));
+    let pairs: Vec<_> = (0..a_behaviours.len() * aaaa_behaviours.len())
         .map(|pair| {
-            (format!("p{pair}.example"), &fours[pair / sixes.len()], &sixes[pair % sixes.len()])
+            (
+                format!("p{pair}.example"),
+                &a_behaviours[pair / aaaa_behaviours.len()],
+                &aaaa_behaviours[pair % aaaa_behaviours.len()],
+            )
         })
         .collect();
     let serve = |pairs: &[Pair<'_>]| {
@@ -105,79 +108,80 @@ fn each_family_is_judged_apart_whatever_the_other_does() {
         });
         DnsServer::start(&rules.collect::<Vec<_>>()).unwrap()
     };
-    // More questions at once than these do not fit into one socket's buffer.
+    // The buffer of a socket holds no more questions at once.
     let servers: Vec<_> = pairs.chunks(PAIRS_A_SERVER).map(serve).collect();
-    let resolvers: Vec<_> =
-        servers.iter().map(|server| Resolver::new(sources(vec![server.address()]))).collect();
+    let resolvers: Vec<_> = servers
+        .iter()
+        .map(|server| Resolver::new(resolver_config(vec![server.address()])))
+        .collect();
     let wrong: Vec<usize> = thread::scope(|scope| {
         let running: Vec<_> = pairs
             .iter()
             .enumerate()
             .map(|(index, pair)| {
                 let resolver = &resolvers[index / PAIRS_A_SERVER];
-                scope.spawn(move || wrong_pair(resolver, pair).map(|_| index))
+                scope.spawn(move || check_pair(resolver, pair).map(|_| index))
             })
             .collect();
         running.into_iter().filter_map(|one| one.join().unwrap()).collect()
     });
-    // So many at once can be too much for a busy machine; one alone is not.
+    // On a busy machine so many look-ups at once can time out: try the failed ones one by one.
     let wrong: Vec<_> = wrong
         .into_iter()
-        .filter_map(|index| wrong_pair(&resolvers[index / PAIRS_A_SERVER], &pairs[index]))
+        .filter_map(|index| check_pair(&resolvers[index / PAIRS_A_SERVER], &pairs[index]))
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Goes red when the TCP of one family is waited for before the other is read.
+/// The answer of one family is used while the other one waits for TCP.
 #[test]
-fn a_family_that_hangs_by_tcp_does_not_hold_up_the_other() {
+fn a_family_that_hangs_on_tcp_does_not_delay_the_other() {
     let late = |does| Does::Late(Duration::from_millis(1500), Box::new(does));
-    let six = Does::Addresses(vec![V6.parse().unwrap()]);
+    let v6 = Does::Addresses(vec![V6.parse().unwrap()]);
     let server = DnsServer::start(&[
-        ("site.example", Kind::Aaaa, Does::Truncated(Box::new(late(six)))),
+        ("site.example", Kind::Aaaa, Does::Truncated(Box::new(late(v6)))),
         ("site.example", Kind::A, Does::Addresses(vec![V4.parse().unwrap()])),
     ])
     .unwrap();
-    let resolver = Resolver::new(sources(vec![server.address()]));
-    let begun = Instant::now();
-    let found = resolver.resolve("site.example", None, Deadline::after(AMPLE)).unwrap();
+    let resolver = Resolver::new(resolver_config(vec![server.address()]));
+    let started_at = Instant::now();
+    let found = resolver.resolve("site.example", None, Deadline::after(LONG_TIMEOUT)).unwrap();
     assert_eq!(found, [V4.parse::<std::net::IpAddr>().unwrap()]);
-    assert!(begun.elapsed() < Duration::from_millis(1400), "{:?}", begun.elapsed());
+    assert!(started_at.elapsed() < Duration::from_millis(1400), "{:?}", started_at.elapsed());
 }
 
-/// Goes red when a wait has no bound on what it reads.
+/// A wait reads a limited number of packets.
 #[test]
-fn a_flood_of_strays_ends_the_wait() {
+fn a_flood_of_invalid_packets_ends_the_wait() {
     let flood =
         (0..150).fold(Does::Silent, |more, _| Does::Both(Box::new(Does::Garbage), Box::new(more)));
     let rules = [("site.example", Kind::A, flood), ("site.example", Kind::Aaaa, Does::Silent)];
     let server = DnsServer::start(&rules).unwrap();
-    let resolver = Resolver::new(sources(vec![server.address()]));
-    let deadline = Deadline::after(AMPLE);
+    let resolver = Resolver::new(resolver_config(vec![server.address()]));
+    let deadline = Deadline::after(LONG_TIMEOUT);
     let failure = resolver.resolve("site.example", None, deadline).unwrap_err();
     assert_eq!(failure.reason, Reason::DnsTimeout);
-    // Two rounds, of which the second alone would wait for 5 s.
-    assert!(AMPLE - deadline.remaining() < Duration::from_secs(4), "{deadline:?}");
+    // Without the limit the second of the two rounds would wait for 5 s.
+    assert!(LONG_TIMEOUT - deadline.remaining() < Duration::from_secs(4), "{deadline:?}");
 }
 
-/// Goes red when a socket is kept from one look-up to the next, or ids are
-/// counted.
+/// Each look-up has new ports and random ids.
 #[test]
-fn ids_and_ports_can_not_be_foretold() {
+fn ids_and_ports_are_not_predictable() {
     let server = DnsServer::start(&[("site.example", Kind::A, Does::NoData)]).unwrap();
-    let resolver = Resolver::new(sources(vec![server.address()]));
+    let resolver = Resolver::new(resolver_config(vec![server.address()]));
     let count = 40;
     for _ in 0..count {
-        let _ = resolver.resolve("site.example", None, Deadline::after(AMPLE));
+        let _ = resolver.resolve("site.example", None, Deadline::after(LONG_TIMEOUT));
     }
     let asked = server.questions();
     assert_eq!(asked.len(), 2 * count);
     let ids: HashSet<_> = asked.iter().map(|one| one.id).collect();
     let ports: HashSet<_> = asked.iter().map(|one| one.port).collect();
-    // Two of 80 ids are the same in one run of 20, five never.
+    // Of 80 random ids two are equal in one of 20 runs; five never are.
     assert!(ids.len() > 2 * count - 5, "{ids:?}");
     assert!(ports.len() > count - 5, "{ports:?}");
     let steps: HashSet<_> =
         asked.windows(2).map(|pair| pair[1].id.wrapping_sub(pair[0].id)).collect();
-    assert!(steps.len() > count, "ids are counted: {ids:?}");
+    assert!(steps.len() > count, "sequential ids: {ids:?}");
 }
