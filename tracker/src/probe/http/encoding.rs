@@ -1,6 +1,6 @@
 //! The content encodings that the probe supports.
 //!
-//! To support another one, add it to [`SUPPORTED`]: the `accept-encoding` header, the check
+//! To support another one, add it to `SUPPORTED`: the `accept-encoding` header, the check
 //! of a target's own `accept-encoding` header, and the decoders all use that list.
 
 use std::io::{self, BufRead, BufReader, Read};
@@ -26,7 +26,7 @@ static SUPPORTED: [ContentEncoding; 2] = [
 ];
 
 /// Registered encodings that the probe does not support. An unregistered name is not an
-/// encoding, see [`parse_content_encoding`].
+/// encoding, see `parse_content_encoding`.
 const UNSUPPORTED: [&str; 8] =
     ["aes128gcm", "br", "compress", "dcb", "dcz", "exi", "pack200-gzip", "zstd"];
 
