@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use common::record::{Record, Value};
 use crossbeam_channel::{Receiver, select_biased};
 
-use crate::workers::Probed;
+use crate::workers::TargetRecord;
 
 mod picture;
 
@@ -37,7 +37,7 @@ pub enum Format {
 /// When standard output can't be written: a reader that has gone away ends the
 /// program, as it ends any other.
 pub fn run(
-    results: &Receiver<Probed>,
+    results: &Receiver<TargetRecord>,
     no_more: &Receiver<Instant>,
     format: Format,
     out: &mut impl Write,
@@ -48,7 +48,7 @@ pub fn run(
             recv(results) -> probed => probed.ok(),
             recv(no_more) -> _ => results.try_recv().ok(),
         };
-        let Some(Probed { record, .. }) = probed else { return Ok(unhealthy) };
+        let Some(TargetRecord { record, .. }) = probed else { return Ok(unhealthy) };
         unhealthy += usize::from(!record.healthy());
         match format {
             Format::Lines { url_chars } => line(&record, url_chars, out)?,

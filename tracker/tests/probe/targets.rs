@@ -11,7 +11,7 @@ use testkit::certificates::{Authority, Validity};
 use testkit::dns::{DnsServer, Does, Kind};
 use testkit::sites::{Site, Step, page, redirect, with_length};
 use tracker::probe::{Outcome, Prober, Roots};
-use tracker::targets::{Defaults, Listing, Target};
+use tracker::targets::{TargetDefaults, TargetSource, Target};
 
 use super::{Seen, broken, mismatched, sources, unanswered, unexpected, unresolved, well};
 
@@ -22,10 +22,10 @@ fn target(url: &str, lines: &str) -> Arc<Target> {
     let name = format!("probe-targets-{}-{count}.toml", std::process::id());
     let path = std::env::temp_dir().join(name);
     std::fs::write(&path, format!("[[target]]\nurl = '{url}'\n{lines}\n")).unwrap();
-    let listing = Listing {
+    let listing = TargetSource {
         websites: None,
         file: Some(Given { value: path.display().to_string(), origin: Origin::Flag("--targets") }),
-        defaults: Defaults { timeout: super::AMPLE, ..Defaults::default() },
+        defaults: TargetDefaults { timeout: super::AMPLE, ..TargetDefaults::default() },
         topic_prefix: "webactivity-".to_owned(),
         location: "oslo".to_owned(),
         share: None,

@@ -11,7 +11,7 @@ use kafka_client::ProduceRecord;
 
 use crate::delivery::shared_spool::{Handover, State};
 use crate::delivery::spool::{Folder, Given, open_given};
-use crate::workers::Probed;
+use crate::workers::TargetRecord;
 
 /// The shortest time from one write to the spool's disk to the next: what comes
 /// meanwhile is synced together.
@@ -69,7 +69,7 @@ impl Saver {
     /// Saves results until they end, or `no_more` says that no more will come and
     /// by when all must be over; what has come by then is handed over, and the
     /// producer told of the end.
-    pub fn run(mut self, results: &Receiver<Probed>, no_more: &Receiver<Instant>) {
+    pub fn run(mut self, results: &Receiver<TargetRecord>, no_more: &Receiver<Instant>) {
         // Whatever ends this thread, the producer does not wait for ever.
         let _end = End(Arc::clone(&self.handover));
         if let Some((folder, bytes_max)) = self.folder.take() {
@@ -98,7 +98,7 @@ impl Saver {
     /// more will come.
     fn wait_for_results(
         &mut self,
-        results: &Receiver<Probed>,
+        results: &Receiver<TargetRecord>,
         no_more: &Receiver<Instant>,
     ) -> Option<Instant> {
         let ended = |deadline: Result<Instant, RecvError>| {
@@ -139,7 +139,7 @@ impl Saver {
 
     /// Gives a result its number, before anything can lose it: a lost result then
     /// leaves a hole in the numbers.
-    fn take(&mut self, Probed { target, record }: Probed) {
+    fn take(&mut self, TargetRecord { target, record }: TargetRecord) {
         self.unhealthy += usize::from(!record.healthy());
         let (topic, sequence) = self
             .topics
