@@ -51,7 +51,9 @@ impl ReloadThread {
                             return;
                         }
                     }
-                    Err(error) => log::error!("targets not reloaded: {error}; the current targets stay"),
+                    Err(error) => {
+                        log::error!("targets not reloaded: {error}; the current targets stay")
+                    }
                 }
             }
         })?;

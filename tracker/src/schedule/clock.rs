@@ -123,7 +123,10 @@ mod tests {
                 awake: earlier.awake + s(awake),
                 wall: earlier.wall + s(wall),
             };
-            assert_eq!(ClockChange::between(earlier, later), ClockChange { suspended: s(suspended), wall_step_s });
+            assert_eq!(
+                ClockChange::between(earlier, later),
+                ClockChange { suspended: s(suspended), wall_step_s }
+            );
         }
         let slewed = ClockReadings { wall: earlier.wall + Duration::from_millis(999), ..earlier };
         assert_eq!(ClockChange::between(earlier, slewed).wall_step_s, 0.0);

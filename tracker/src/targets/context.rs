@@ -32,8 +32,7 @@ impl<'a> ValueContext<'a> {
         if let Some(regexp) = self.regexps.borrow().get(text) {
             return Ok(regexp.clone());
         }
-        let regexp =
-            Regex::new(text).map_err(|cause| value.error(TargetError::Regexp(cause)))?;
+        let regexp = Regex::new(text).map_err(|cause| value.error(TargetError::Regexp(cause)))?;
         self.regexps.borrow_mut().insert(text.to_owned(), regexp.clone());
         Ok(regexp)
     }

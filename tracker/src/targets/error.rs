@@ -6,7 +6,7 @@ use super::url::URL_CHARS_MAX;
 
 /// An error in a target. Its text repeats neither user nor password.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TargetError {
+pub(crate) enum TargetError {
     #[error("{0}")]
     InvalidUrl(#[source] url::ParseError),
     #[error("scheme {0} is neither http nor https")]

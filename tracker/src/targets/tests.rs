@@ -11,9 +11,9 @@ use super::context::ValueContext;
 use super::options::OPTIONS;
 use super::url::URL_CHARS_MAX;
 use super::*;
-use std::sync::Arc;
 use crate::probe::Family;
 use crate::probe::reason::Severity;
+use std::sync::Arc;
 
 const EXAMPLE: &str = include_str!("../../../scripts/targets.example.toml");
 
@@ -21,7 +21,13 @@ fn read_in(folder: &Path, text: &str) -> Result<Vec<Target>, String> {
     let environment = Environment::of(&[("API_KEY", "s3cret-key"), ("EMPTY", "")]);
     let context = ValueContext::new(folder, &environment);
     let mut list = TargetList::default();
-    match file::parse_document(&mut list, text, "webactivity-", &TargetDefaults::default(), &context) {
+    match file::parse_document(
+        &mut list,
+        text,
+        "webactivity-",
+        &TargetDefaults::default(),
+        &context,
+    ) {
         Ok(()) => Ok(list.into_targets()),
         Err(error) => {
             let (line, column) = file::line_and_column(text.as_bytes(), error.offset);
@@ -172,10 +178,7 @@ fn errors_name_line_column_target_and_option() {
             "headers = { Content-Length = '1' }",
             "3:13: target http://a.io: headers: content-length is set by the probe itself",
         ),
-        (
-            "headers = { a = '1', A = '2' }",
-            "3:13: target http://a.io: headers: a is set twice",
-        ),
+        ("headers = { a = '1', A = '2' }", "3:13: target http://a.io: headers: a is set twice"),
         (
             "headers = { a = \"s3cret\\n\" }",
             "3:17: target http://a.io: headers.a: a control character: expected one line of text",

@@ -121,7 +121,6 @@ pub(crate) enum WebsitesError {
     #[error("it contains no URL")]
     Empty,
     #[error("entry {number} ({url}): {}", entry_error(.error))]
-    #[expect(private_interfaces, reason = "callers use the text alone")]
     InvalidEntry {
         /// From 1.
         number: usize,
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_version_1_1_0_is_parse() {
+    fn the_example_of_version_1_1_0_is_parsed() {
         assert_eq!(
             urls_and_names(r"https://aiven.io <svg\s+,https://www.google.com"),
             [
@@ -271,7 +270,10 @@ mod tests {
             assert_eq!(error, expected, "{list}");
         }
         let error = parse(&long, domain::TOPIC_PREFIX).unwrap_err().to_string();
-        assert!(error.ends_with(": 257 characters: the URL column of the tables holds 256"), "{error}");
+        assert!(
+            error.ends_with(": 257 characters: the URL column of the tables holds 256"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -115,11 +115,8 @@ impl Ticker {
         let change = ClockChange::between(self.clocks, clocks);
         change.log();
         self.clocks = clocks;
-        let unnoticed_cause = if change.suspended.is_zero() {
-            MissedCause::Stalled
-        } else {
-            MissedCause::Suspended
-        };
+        let unnoticed_cause =
+            if change.suspended.is_zero() { MissedCause::Stalled } else { MissedCause::Suspended };
         while let Some(due) = self.schedule.pop_due(clocks.now) {
             let missed = &mut self.missed_log.missed;
             enqueue_and_count(&due, unnoticed_cause, missed, || {

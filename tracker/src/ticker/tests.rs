@@ -61,12 +61,14 @@ impl Simulation {
         }
     }
 
-    fn record(&mut self, job: &Job) {
+    fn record(&mut self, job: &ProbeJob) {
         let slot = job.slot.unwrap();
         let account = self.accounts.get_mut(job.target.url.as_str()).unwrap();
         account.1 += 1;
         account.2 += job.missed.total();
-        MissedCause::ALL.into_iter().for_each(|cause| self.reported.add(cause, job.missed.count(cause)));
+        MissedCause::ALL
+            .into_iter()
+            .for_each(|cause| self.reported.add(cause, job.missed.count(cause)));
         // Each slot up to this one has a record or is counted by one.
         assert_eq!(slot.number + 1, account.1 + account.2, "{job:?}");
         assert!(slot.number < account.0);
@@ -112,8 +114,8 @@ fn each_due_slot_has_a_record_or_is_counted_by_one() {
                 _ => (random.u64(..500), MissedCause::Stalled),
             };
             simulation.pass(Duration::from_millis(time_ms), unnoticed_cause);
-            simulation.is_delivery_blocked = random.u32(..50) == 0
-                || (simulation.is_delivery_blocked && random.u32(..20) != 0);
+            simulation.is_delivery_blocked =
+                random.u32(..50) == 0 || (simulation.is_delivery_blocked && random.u32(..20) != 0);
             let duration_ms = std::cell::RefCell::new(random.fork());
             simulation.run_workers(|| Duration::from_millis(duration_ms.borrow_mut().u64(..3_000)));
             if random.u32(..100) == 0 {
@@ -123,7 +125,10 @@ fn each_due_slot_has_a_record_or_is_counted_by_one() {
         for cause in MissedCause::ALL {
             // Slots of removed targets are not logged: they were removed on request.
             let is_logged = cause != MissedCause::Reload;
-            assert!(!is_logged || simulation.reported.count(cause) <= simulation.logged.count(cause), "{cause:?}");
+            assert!(
+                !is_logged || simulation.reported.count(cause) <= simulation.logged.count(cause),
+                "{cause:?}"
+            );
             reported.add(cause, simulation.reported.count(cause));
         }
     }

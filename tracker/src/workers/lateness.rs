@@ -58,7 +58,9 @@ fn bucket_of(us: u64) -> usize {
 fn upper_edge(bucket: usize) -> u64 {
     let (shift, part) = match bucket.checked_sub(2 * BUCKETS_PER_POWER) {
         None => (0, bucket),
-        Some(above) => (1 + above / BUCKETS_PER_POWER, BUCKETS_PER_POWER + above % BUCKETS_PER_POWER),
+        Some(above) => {
+            (1 + above / BUCKETS_PER_POWER, BUCKETS_PER_POWER + above % BUCKETS_PER_POWER)
+        }
     };
     ((part as u64 + 1) << shift) - 1
 }
@@ -91,7 +93,11 @@ impl fmt::Display for LatenessSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [p50, p99, max] = [self.p50, self.p99, self.max].map(|time| time.as_secs_f64() * 1e3);
         let count = self.count;
-        write!(f, "{} started, late by p50 {p50:.2}, p99 {p99:.2}, max {max:.2} ms", plural(count, "probe"))
+        write!(
+            f,
+            "{} started, late by p50 {p50:.2}, p99 {p99:.2}, max {max:.2} ms",
+            plural(count, "probe")
+        )
     }
 }
 
@@ -104,7 +110,10 @@ mod tests {
         let mut last = 0;
         for us in (0..5_000).chain((13..36).map(|power| (1 << power) + 3)) {
             let bucket = bucket_of(us);
-            assert!(upper_edge(bucket) >= us && (bucket == 0 || upper_edge(bucket - 1) < us), "{us}");
+            assert!(
+                upper_edge(bucket) >= us && (bucket == 0 || upper_edge(bucket - 1) < us),
+                "{us}"
+            );
             assert!(upper_edge(bucket) - us <= us / 8, "{us}");
             assert!(us >= 5_000 || bucket <= last + 1, "{us}");
             last = bucket;

@@ -217,8 +217,7 @@ impl WorkerShared {
             retry::probe_with_retries(&target, &self.prober, self.retry_pause, &self.stop);
         let healthy = outcome.healthy();
         let host = target.url.host_str().unwrap_or_default();
-        let others_failing =
-            self.others_failing.record(host, healthy, clock::now(), target.period);
+        let others_failing = self.others_failing.record(host, healthy, clock::now(), target.period);
         // A complete response proves that there is a network, whatever the sentinels say. After a
         // stop there is no time to try the sentinels.
         let no_network = !healthy

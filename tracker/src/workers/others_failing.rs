@@ -46,9 +46,8 @@ impl OthersFailing {
             return false;
         }
         let mut failing = 0;
-        let others = hosts
-            .iter()
-            .filter(|(other, result)| *other != host && result.valid_until >= now);
+        let others =
+            hosts.iter().filter(|(other, result)| *other != host && result.valid_until >= now);
         for (_, result) in others {
             // Usually one of the first hosts is healthy, so the loop is short.
             if result.healthy {

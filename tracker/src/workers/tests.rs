@@ -4,7 +4,6 @@ use std::time::Instant;
 use super::*;
 use crate::probe::Roots;
 use crate::probe::net::resolver::Sources;
-use crate::probe::reason::Reason;
 use crate::schedule::slot_account::MissedCause;
 use crate::targets::{Target, TargetDefaults, parse_websites};
 use retry::RETRY_PAUSE;
@@ -70,8 +69,10 @@ fn a_record_has_slot_missed_slots_attempts_and_marks() {
     let (records, results) = bounded(9);
     let network = NetworkCheck::new(vec![]);
     let mut pool = pool(9, prober, network, records, &stop);
-    let scheduled: Vec<_> =
-        targets.into_iter().map(|target| Arc::new(ScheduledTarget::new(Arc::new(target)))).collect();
+    let scheduled: Vec<_> = targets
+        .into_iter()
+        .map(|target| Arc::new(ScheduledTarget::new(Arc::new(target))))
+        .collect();
     for (index, target) in scheduled.iter().enumerate() {
         target.record_missed(MissedCause::Stalled, index as u64);
         let slot = Slot { number: index as u64, due_at: clock::now() };
@@ -102,8 +103,7 @@ fn a_response_proves_that_there_is_a_network() {
     let list = ports.map(|port| format!("http://site.test:{port}")).join(",");
     let defaults = TargetDefaults { retries: 0, ..TargetDefaults::default() };
     let targets = parse_websites(&list, "x-", &defaults).unwrap();
-    let unreachable =
-        network::Sentinel::parse_list(&format!("127.0.0.1:{}", ports[0])).unwrap();
+    let unreachable = network::Sentinel::parse_list(&format!("127.0.0.1:{}", ports[0])).unwrap();
     let (_stopper, stop) = common::stop::pair();
     let (records, results) = bounded(9);
     let mut pool = pool(1, prober, NetworkCheck::new(unreachable), records, &stop);

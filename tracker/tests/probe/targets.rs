@@ -11,7 +11,7 @@ use testkit::certificates::{Authority, Validity};
 use testkit::dns::{DnsServer, Does, Kind};
 use testkit::sites::{Site, Step, page, redirect, with_length};
 use tracker::probe::{Outcome, Prober, Roots};
-use tracker::targets::{TargetDefaults, TargetSource, Target};
+use tracker::targets::{Target, TargetDefaults, TargetSource};
 
 use super::{Seen, broken, mismatched, sources, unanswered, unexpected, unresolved, well};
 
@@ -36,7 +36,7 @@ fn target(url: &str, lines: &str) -> Arc<Target> {
 }
 
 pub(crate) fn outcome_with(roots: Roots, url: &str, lines: &str) -> Outcome {
-    Prober::new(sources(vec![]), &roots).unwrap().probe(&target(url, lines).ask())
+    Prober::new(sources(vec![]), &roots).unwrap().probe(&target(url, lines).probe_request())
 }
 
 pub(crate) fn see(url: &str, lines: &str) -> Seen {

@@ -5,10 +5,14 @@ use common::record::{Record, Status};
 use crossbeam_channel::bounded;
 
 use super::*;
-use crate::targets::{TargetDefaults, Target, parse};
+use crate::targets::{Target, TargetDefaults, parse_websites};
 
 fn target() -> Arc<Target> {
-    Arc::new(parse("http://a.example/", "webactivity-", &TargetDefaults::default()).unwrap().remove(0))
+    Arc::new(
+        parse_websites("http://a.example/", "webactivity-", &TargetDefaults::default())
+            .unwrap()
+            .remove(0),
+    )
 }
 
 fn probed(target: &Arc<Target>) -> TargetRecord {

@@ -136,8 +136,9 @@ impl NetworkCheck {
         {
             return reached;
         }
-        let reaches =
-            |sentinel: &Sentinel| prober.reaches(&sentinel.host, sentinel.port, self.timeout).is_ok();
+        let reaches = |sentinel: &Sentinel| {
+            prober.reaches(&sentinel.host, sentinel.port, self.timeout).is_ok()
+        };
         let reached = std::thread::scope(|scope| {
             let (first, rest) = self.sentinels.split_at(1);
             let checks: Vec<_> = rest
@@ -175,7 +176,9 @@ fn is_local(host: &Host<&str>) -> bool {
 fn has_route_out() -> bool {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let (route, ipv6_route) = (read("/proc/net/route"), read("/proc/net/ipv6_route"));
-    has_usable_route(&interfaces_with_routes(&route, &ipv6_route), is_up, || REMOTE_ADDRESSES.into_iter().any(kernel_has_route))
+    has_usable_route(&interfaces_with_routes(&route, &ipv6_route), is_up, || {
+        REMOTE_ADDRESSES.into_iter().any(kernel_has_route)
+    })
 }
 
 /// True if one of the interfaces with routes is up. Without such interfaces the kernel decides:

@@ -73,7 +73,11 @@ fn a_route_is_usable_by_an_interface_that_is_up_or_a_rule_of_the_kernel() {
         (&["eth0"], "eth1", true, false),
         (&["eth0", "eth1"], "eth1", false, true),
     ] {
-        assert_eq!(has_usable_route(interfaces, |name| name == up, || kernel), expected, "{interfaces:?}");
+        assert_eq!(
+            has_usable_route(interfaces, |name| name == up, || kernel),
+            expected,
+            "{interfaces:?}"
+        );
     }
     assert!(is_up("no-such-interface"));
     assert!(!kernel_has_route(Ipv4Addr::LOCALHOST.into()));
@@ -83,7 +87,8 @@ fn a_route_is_usable_by_an_interface_that_is_up_or_a_rule_of_the_kernel() {
 fn the_network_is_down_when_no_sentinel_is_reached() {
     let (hole, refusing) = (BlackHole::new().unwrap(), Refusing::new().unwrap());
     let site = Site::raw(vec![]).unwrap();
-    let (silent, refused) = (local_sentinel(hole.port().unwrap()), local_sentinel(refusing.port().unwrap()));
+    let (silent, refused) =
+        (local_sentinel(hole.port().unwrap()), local_sentinel(refusing.port().unwrap()));
     let prober = Prober::new(Sources::default(), &Roots::These(vec![])).unwrap();
     for (sentinels, expected) in [
         (vec![], true),

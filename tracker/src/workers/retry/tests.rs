@@ -69,7 +69,12 @@ fn another_address_is_tried_immediately() {
     let sources = Sources { hosts: hosts.clone(), ..Sources::default() };
     let prober = Prober::new(sources, &Roots::These(vec![])).unwrap();
     let start = Instant::now();
-    let probe = probe_with_retries(&target(&format!("http://two.test:{}", bad.port()), 1), &prober, RETRY_PAUSE, &stop);
+    let probe = probe_with_retries(
+        &target(&format!("http://two.test:{}", bad.port()), 1),
+        &prober,
+        RETRY_PAUSE,
+        &stop,
+    );
     assert!(start.elapsed() < RETRY_PAUSE, "{probe:?}");
     assert_eq!((probe.attempts, probe.outcome.healthy()), (2, true), "{probe:?}");
     assert_eq!(probe.outcome.facts.address, Some([127, 0, 0, 2].into()));

@@ -56,8 +56,8 @@ impl WorstCase {
         let overlong_targets = loads.clone().filter(|load| *load > 1.0).count();
         // A target occupies at most one worker.
         let busy_workers = loads.map(|load| load.min(1.0)).sum();
-        let workers = workers
-            .unwrap_or_else(|| needed(busy_workers).clamp(WORKERS_DEFAULT_MIN, WORKERS_MAX));
+        let workers =
+            workers.unwrap_or_else(|| needed(busy_workers).clamp(WORKERS_DEFAULT_MIN, WORKERS_MAX));
         let workers = workers.min(targets.len()).max(1);
         let worker_bytes = targets.iter().map(|target| largest_probe(target)).max().unwrap_or(0);
         let memory_bytes =

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::workers::retry::RETRY_PAUSE;
 use crate::targets::{TargetDefaults, parse_websites};
+use crate::workers::retry::RETRY_PAUSE;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -36,7 +36,8 @@ fn workers_are_enough_if_every_site_hangs() {
         (10_000, 60, 1, Some(100), 3_500.0, 100),
         (10, 60, 1, Some(100), 3.5, 10),
     ] {
-        let worst_case = WorstCase::calculate(&targets(count, period_s, retries, ""), requested, RETRY_PAUSE);
+        let worst_case =
+            WorstCase::calculate(&targets(count, period_s, retries, ""), requested, RETRY_PAUSE);
         assert!((worst_case.busy_workers - busy).abs() < 0.01, "{worst_case:?}: expected {busy}");
         assert_eq!(worst_case.workers, workers, "{count} targets");
     }
