@@ -60,7 +60,10 @@ fn record(settings: Settings) -> io::Result<()> {
     if let Some(warning) = settings.postgres.warning() {
         log::warn!("{warning}");
     }
-    let Settings { postgres, wanted, smart, .. } = &settings;
+    if let Some(warning) = kafka_client::flags::plain_text_warning(&settings.kafka) {
+        log::warn!("{warning}");
+    }
+    let Settings { postgres, selection: wanted, smart, .. } = &settings;
     let mode = if *smart { ", smart mode" } else { "" };
     log::info!("recording {wanted} to postgresql {}{mode}", postgres.uri);
     let connections = if wanted.has_patterns() {
@@ -92,11 +95,11 @@ fn record(settings: Settings) -> io::Result<()> {
     let mut threads = Vec::new();
     let look = {
         let (shared, stop) = (Arc::clone(&shared), stop.clone());
-        let for_topics = settings.wanted.has_patterns();
+        let for_topics = settings.selection.has_patterns();
         move || discovery::run(&shared, &stop, for_topics, &found)
     };
     threads.push(thread::Builder::new().name("discovery".to_owned()).spawn(look)?);
-    let keeper = Keeper::new(store, shared, settings.wanted, topics);
+    let keeper = Keeper::new(store, shared, settings.selection, topics);
     let keep = {
         let stop = stop.clone();
         move || {

@@ -18,7 +18,7 @@ use crate::lease::store::{LEASE, LeaseStore};
 use crate::postgres::pool::WorkError;
 use crate::report::counts::Counts;
 use crate::report::outage_log::GRACE;
-use crate::settings::domains::Wanted;
+use crate::settings::domains::DomainSelection;
 use crate::shared::Shared;
 
 /// How often leases are renewed and looked at: what a recorder that stops lets
@@ -47,7 +47,7 @@ pub(crate) const END_WITHIN: Duration = Duration::from_secs(7);
 pub(crate) struct Keeper {
     store: LeaseStore,
     shared: Arc<Shared>,
-    wanted: Wanted,
+    wanted: DomainSelection,
     found: Receiver<Vec<String>>,
     topics: Option<Vec<String>>,
     running: BTreeMap<String, Running>,
@@ -73,7 +73,7 @@ impl Keeper {
     pub(crate) fn new(
         store: LeaseStore,
         shared: Arc<Shared>,
-        wanted: Wanted,
+        wanted: DomainSelection,
         found: Receiver<Vec<String>>,
     ) -> Self {
         Self {
@@ -117,7 +117,7 @@ impl Keeper {
         let look = self.store.look(!is_away)?;
         if let Some(topics) = self.topics.take() {
             let known: HashSet<&str> = look.leases.iter().map(|l| l.topic.as_str()).collect();
-            self.wanted.found(topics, |topic| known.contains(topic));
+            self.wanted.add_topics(topics, |topic| known.contains(topic));
         }
         let me = self.store.me();
         if is_away {

@@ -5,6 +5,7 @@
 //! one is the same as none.
 
 pub mod command_line;
+pub mod flags;
 pub mod values;
 
 use std::env::VarError;

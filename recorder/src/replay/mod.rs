@@ -24,7 +24,7 @@ use crate::postgres::sql;
 use crate::report::outage_log::{GRACE, SharedOutage};
 use crate::schema;
 use crate::settings::ReplaySettings;
-use crate::settings::domains::Wanted;
+use crate::settings::domains::DomainSelection;
 
 pub(crate) mod batch;
 pub(crate) mod quarantine;
@@ -72,7 +72,7 @@ fn replay(settings: ReplaySettings, out: &mut dyn Write) -> Result<i64, ReplayEr
         totals: Totals::default(),
         out,
     };
-    let left = replay.all(settings.wanted);
+    let left = replay.all(settings.selection);
     let Totals { recorded, bad, taken } = &replay.totals;
     let others = if *taken > 0 { format!(", {taken} taken by others") } else { String::new() };
     let left_text = match &left {
@@ -105,10 +105,10 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    fn all(&mut self, mut wanted: Wanted) -> Result<i64, ReplayError> {
+    fn all(&mut self, mut wanted: DomainSelection) -> Result<i64, ReplayError> {
         let topics = self.topics()?;
         if wanted.has_patterns() {
-            wanted.found(topics.clone(), |_| true);
+            wanted.add_topics(topics.clone(), |_| true);
         }
         let mut left = 0;
         for (topic, domain) in wanted.domains() {

@@ -1,176 +1,165 @@
-//! WEBSITES: the simple list of targets, as 1.1.0 has it.
+//! WEBSITES: the short list of targets, in the format of version 1.1.0.
+//!
+//! Entries are separated by commas. An entry is a URL, optionally followed by white space and a
+//! regexp. A regexp may contain spaces, and commas if they are written `\,`.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 
 use regex::Regex;
 
-use super::{Defaults, Fault, List, Located, Target, shown};
+use super::url::{TargetUrl, redact};
+use super::{Target, TargetDefaults, TargetError, TargetList};
 use crate::probe::http::checks::Checks;
 use crate::probe::{Family, Limits, ProbeSpec};
 
-/// Reads a list as the README of 1.1.0 has it: entries separated by commas,
-/// each a URL and optionally, behind white space, a regexp, which may hold
-/// spaces and, written `\,`, commas.
-///
-/// # Errors
-/// [`WebsitesError`] names the first entry at fault.
-pub fn parse(
+/// Parses a list of its own.
+#[cfg(test)]
+pub(crate) fn parse_websites(
     list: &str,
     topic_prefix: &str,
-    defaults: &Defaults,
+    defaults: &TargetDefaults,
 ) -> Result<Vec<Target>, WebsitesError> {
-    let mut targets = List::default();
-    add(&mut targets, list, topic_prefix, defaults)?;
-    Ok(targets.targets())
+    let mut targets = TargetList::default();
+    add_targets(&mut targets, list, topic_prefix, defaults)?;
+    Ok(targets.into_targets())
 }
 
-/// Adds such a list to others.
+/// Adds the targets of WEBSITES to the list.
 ///
 /// # Errors
-/// As [`parse`].
-pub(super) fn add(
-    targets: &mut List,
+/// [`WebsitesError`] for the first invalid entry.
+pub(super) fn add_targets(
+    targets: &mut TargetList,
     list: &str,
     topic_prefix: &str,
-    defaults: &Defaults,
+    defaults: &TargetDefaults,
 ) -> Result<(), WebsitesError> {
-    let mut specs = Specs { defaults: *defaults, made: HashMap::new() };
+    let mut specs = RegexpSpecs::default();
     let mut count = 0;
-    for (index, entry) in split(list).iter().enumerate() {
+    for (index, entry) in split_entries(list).iter().enumerate() {
         if entry.is_empty() {
             continue;
         }
-        let (url, check) = match entry.split_once(char::is_whitespace) {
-            Some((url, check)) => (url, Some(check.trim())),
+        let (url, regexp) = match entry.split_once(char::is_whitespace) {
+            Some((url, regexp)) => (url, Some(regexp.trim())),
             None => (entry.as_str(), None),
         };
-        target(url, check, topic_prefix, &mut specs).and_then(|one| targets.add(one)).map_err(
-            |fault| WebsitesError::At { entry: index + 1, url: shown(url, &fault), fault },
-        )?;
+        parse_target(url, regexp, topic_prefix, defaults, &mut specs)
+            .and_then(|target| targets.add(target))
+            .map_err(|error| WebsitesError::InvalidEntry {
+                number: index + 1,
+                url: redact(url, &error),
+                error,
+            })?;
         count += 1;
     }
-    if count == 0 { Err(WebsitesError::NoUrl) } else { Ok(()) }
+    if count == 0 { Err(WebsitesError::Empty) } else { Ok(()) }
 }
 
-/// Entries that say the same share what follows from it.
-struct Specs {
-    defaults: Defaults,
-    made: HashMap<Option<String>, Arc<ProbeSpec>>,
+/// The specs of all regexps. Entries with the same regexp share one.
+#[derive(Default)]
+struct RegexpSpecs {
+    specs: HashMap<Option<String>, Arc<ProbeSpec>>,
 }
 
-impl Specs {
-    fn of(&mut self, check: Option<&str>) -> Result<Arc<ProbeSpec>, Fault> {
-        let key = check.map(str::to_owned);
-        if let Some(made) = self.made.get(&key) {
-            return Ok(Arc::clone(made));
+impl RegexpSpecs {
+    fn spec(&mut self, regexp: Option<&str>) -> Result<Arc<ProbeSpec>, TargetError> {
+        let key = regexp.map(str::to_owned);
+        if let Some(spec) = self.specs.get(&key) {
+            return Ok(Arc::clone(spec));
         }
-        let regexp = check.map(Regex::new).transpose().map_err(Fault::Regexp)?;
+        let regexp = regexp.map(Regex::new).transpose()?;
         let spec = Arc::new(ProbeSpec {
             checks: regexp.map_or_else(Checks::default, Checks::for_body),
             ..ProbeSpec::default()
         });
-        self.made.insert(key, Arc::clone(&spec));
+        self.specs.insert(key, Arc::clone(&spec));
         Ok(spec)
     }
 }
 
-/// Splits at commas. A backslash keeps the comma behind it, and any other
-/// character behind it stays as it is, so that `\\,` is a regexp's backslash
-/// and an entry's end.
-fn split(list: &str) -> Vec<String> {
+/// Splits the list at commas. A backslash protects the comma after it. Any other character after a
+/// backslash stays as written, so that `\\,` is a backslash of the regexp and the end of the entry.
+fn split_entries(list: &str) -> Vec<String> {
     let mut entries = Vec::new();
     let mut entry = String::new();
-    let mut letters = list.chars();
-    while let Some(letter) = letters.next() {
-        match letter {
+    let mut chars = list.chars();
+    while let Some(char) = chars.next() {
+        match char {
             ',' => entries.push(std::mem::take(&mut entry)),
-            '\\' => match letters.next() {
+            '\\' => match chars.next() {
                 Some(',') => entry.push(','),
                 Some(next) => entry.extend(['\\', next]),
                 None => entry.push('\\'),
             },
-            _ => entry.push(letter),
+            _ => entry.push(char),
         }
     }
     entries.push(entry);
     entries.into_iter().map(|entry| entry.trim().to_owned()).collect()
 }
 
-fn target(
-    text: &str,
-    check: Option<&str>,
+fn parse_target(
+    url: &str,
+    regexp: Option<&str>,
     topic_prefix: &str,
-    specs: &mut Specs,
-) -> Result<Target, Fault> {
-    let Located { url, recorded_url, domain, topic } = Located::parse(text, topic_prefix)?;
-    let spec = specs.of(check)?;
-    let Defaults { period, timeout, retries, body_bytes_max } = specs.defaults;
+    defaults: &TargetDefaults,
+    specs: &mut RegexpSpecs,
+) -> Result<Target, TargetError> {
+    let TargetUrl { url, recorded_url, domain, topic } = TargetUrl::parse(url, topic_prefix)?;
+    let spec = specs.spec(regexp)?;
+    let TargetDefaults { period, timeout, retries, body_bytes_max } = *defaults;
     let limits = Limits { timeout, body_bytes_max, ..Limits::default() };
-    let (name, family) = (check.map(str::to_owned), Family::default());
+    let (name, family) = (regexp.map(str::to_owned), Family::default());
     Ok(Target { url, recorded_url, name, domain, topic, period, retries, limits, family, spec })
 }
 
-/// What is wrong with such a list.
-#[derive(Debug)]
-pub enum WebsitesError {
-    /// There is nothing in it.
-    NoUrl,
-    /// An entry can't be used.
-    #[expect(private_interfaces, reason = "what is wrong is for its text alone")]
-    At {
-        /// Which, from 1.
-        entry: usize,
-        /// Its URL, less what may be a password.
+/// Why WEBSITES is rejected.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WebsitesError {
+    #[error("it contains no URL")]
+    Empty,
+    #[error("entry {number} ({url}): {}", entry_error(.error))]
+    InvalidEntry {
+        /// From 1.
+        number: usize,
+        /// Without user and password.
         url: String,
-        /// What is wrong with it.
-        fault: Fault,
+        #[source]
+        error: TargetError,
     },
 }
 
-impl fmt::Display for WebsitesError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::At { entry, url, fault } = self else {
-            return f.write_str("no url in it");
-        };
-        write!(f, "entry {entry} ({url}): ")?;
-        let may_be_cut = match fault {
-            Fault::Twice => return f.write_str("the same url and regexp stand there twice"),
-            Fault::NotAUrl(_) => true,
-            Fault::Regexp(cause) => {
-                let text = cause.to_string();
-                text.contains("repetition") || text.contains("unclosed")
-            }
-            _ => false,
-        };
-        let hint = if may_be_cut { " (a comma inside a regexp is written \\,)" } else { "" };
-        write!(f, "{fault}{hint}")
-    }
-}
-
-impl std::error::Error for WebsitesError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::NoUrl => None,
-            Self::At { fault, .. } => std::error::Error::source(fault),
+/// Returns the text of an error in the terms of WEBSITES, with a hint if a comma may have cut a
+/// regexp in two.
+fn entry_error(error: &TargetError) -> String {
+    let may_be_cut = match error {
+        TargetError::Duplicate => return "the same URL and regexp are listed twice".to_owned(),
+        TargetError::InvalidUrl(_) => true,
+        TargetError::Regexp(cause) => {
+            let text = cause.to_string();
+            text.contains("repetition") || text.contains("unclosed")
         }
-    }
+        _ => false,
+    };
+    let hint = if may_be_cut { " (a comma inside a regexp is written \\,)" } else { "" };
+    format!("{error}{hint}")
 }
 
 #[cfg(test)]
 mod tests {
     use common::domain;
 
-    use super::super::URL_CHARS_MAX;
+    use super::super::url::URL_CHARS_MAX;
     use super::*;
 
-    fn parsed(list: &str, topic_prefix: &str) -> Result<Vec<Target>, WebsitesError> {
-        parse(list, topic_prefix, &Defaults::default())
+    fn parse(list: &str, topic_prefix: &str) -> Result<Vec<Target>, WebsitesError> {
+        parse_websites(list, topic_prefix, &TargetDefaults::default())
     }
 
-    fn listed(list: &str) -> Vec<(String, Option<String>)> {
-        parsed(list, domain::TOPIC_PREFIX)
+    fn urls_and_names(list: &str) -> Vec<(String, Option<String>)> {
+        parse(list, domain::TOPIC_PREFIX)
             .unwrap()
             .into_iter()
             .map(|target| (target.recorded_url, target.name))
@@ -178,9 +167,9 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_the_first_version_is_read() {
+    fn the_example_of_version_1_1_0_is_parsed() {
         assert_eq!(
-            listed(r"https://aiven.io <svg\s+,https://www.google.com"),
+            urls_and_names(r"https://aiven.io <svg\s+,https://www.google.com"),
             [
                 ("https://aiven.io".to_owned(), Some(r"<svg\s+".to_owned())),
                 ("https://www.google.com".to_owned(), None),
@@ -189,30 +178,30 @@ mod tests {
     }
 
     #[test]
-    fn a_regexp_may_hold_spaces_and_commas() {
-        for (entry, check) in [
+    fn a_regexp_may_contain_spaces_and_commas() {
+        for (entry, regexp) in [
             (r"http://a.io  <h1>Hello  World</h1> ", r"<h1>Hello  World</h1>"),
             (r"http://a.io x{1\,3}", "x{1,3}"),
             (r"http://a.io \d\\", r"\d\\"),
             (r"http://a.io htt?p", "htt?p"),
         ] {
-            let expected = [("http://a.io".to_owned(), Some(check.to_owned()))];
-            assert_eq!(listed(entry), expected, "{entry}");
-            assert_eq!(listed(&format!("{entry},http://b.io"))[..1], expected, "{entry}");
+            let expected = [("http://a.io".to_owned(), Some(regexp.to_owned()))];
+            assert_eq!(urls_and_names(entry), expected, "{entry}");
+            assert_eq!(urls_and_names(&format!("{entry},http://b.io"))[..1], expected, "{entry}");
         }
     }
 
     #[test]
-    fn the_same_url_may_stand_with_several_regexps() {
-        assert_eq!(listed("http://a.io x, http://a.io y,\nhttp://a.io,").len(), 3);
+    fn the_same_url_may_have_several_regexps() {
+        assert_eq!(urls_and_names("http://a.io x, http://a.io y,\nhttp://a.io,").len(), 3);
     }
 
     #[test]
-    fn a_target_is_asked_for_as_written_and_recorded_without_secrets() {
+    fn a_target_is_requested_as_written_and_recorded_without_secrets() {
         let list = "https://User:Pass@Bücher.example:8443/A%20b?Q=1#top";
-        let target = &parsed(list, "webactiviity-").unwrap()[0];
-        let asked = "https://User:Pass@xn--bcher-kva.example:8443/A%20b?Q=1";
-        assert_eq!(target.url.as_str(), asked);
+        let target = &parse(list, "webactiviity-").unwrap()[0];
+        let requested = "https://User:Pass@xn--bcher-kva.example:8443/A%20b?Q=1";
+        assert_eq!(target.url.as_str(), requested);
         assert_eq!(target.recorded_url, "https://bücher.example:8443/a%20b?q=1#top");
         assert_eq!(target.topic, "webactiviity-xn--bcher-kva.example");
     }
@@ -225,7 +214,7 @@ mod tests {
             (r"https:///u:s3c@ret@a.io\x@y", r"https:///a.io\x@y"),
             ("http://a.io/x@y", "http://a.io/x@y"),
         ] {
-            let target = parsed(list, domain::TOPIC_PREFIX).unwrap().remove(0);
+            let target = parse(list, domain::TOPIC_PREFIX).unwrap().remove(0);
             assert_eq!((target.url.host_str(), &*target.recorded_url), (Some("a.io"), expected));
             assert!(!format!("{target:?}").contains("s3c"), "{target:?}");
         }
@@ -236,17 +225,17 @@ mod tests {
             "http://u:s3cret,x@a.io",
             "http://u:s3cret x@a.io",
         ] {
-            let error = parsed(list, domain::TOPIC_PREFIX).unwrap_err().to_string();
+            let error = parse(list, domain::TOPIC_PREFIX).unwrap_err().to_string();
             assert!(error.starts_with("entry 1 (") && !error.contains("s3cret"), "{error}");
         }
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_entry_and_the_cause() {
         let long = format!("http://a.io/{}", "x".repeat(245));
         for (list, expected) in [
-            ("", "no url in it"),
-            (" , ", "no url in it"),
+            ("", "it contains no URL"),
+            (" , ", "it contains no URL"),
             (
                 "http://a.io x{1,3}",
                 "entry 1 (http://a.io): regexp: unclosed counted repetition \
@@ -258,10 +247,10 @@ mod tests {
                  (a comma inside a regexp is written \\,)",
             ),
             ("ftp://a.io", "entry 1 (ftp://a.io): scheme ftp is neither http nor https"),
-            ("http://a.io:0", "entry 1 (http://a.io:0): nothing listens on port 0"),
+            ("http://a.io:0", "entry 1 (http://a.io:0): port 0 can't be connected to"),
             (
                 "http://a.io x,http://u:s3cret@a.io,http://a.io x",
-                "entry 3 (http://a.io): the same url and regexp stand there twice",
+                "entry 3 (http://a.io): the same URL and regexp are listed twice",
             ),
             (
                 "http://a.io (?=x)",
@@ -277,25 +266,28 @@ mod tests {
                 "entry 2 (http://a_b): domains a.b and a_b would share the name web_activity_a_b in postgresql",
             ),
         ] {
-            let error = parsed(list, domain::TOPIC_PREFIX).unwrap_err().to_string();
+            let error = parse(list, domain::TOPIC_PREFIX).unwrap_err().to_string();
             assert_eq!(error, expected, "{list}");
         }
-        let error = parsed(&long, domain::TOPIC_PREFIX).unwrap_err().to_string();
-        assert!(error.ends_with(": 257 characters, the tables hold 256"), "{error}");
+        let error = parse(&long, domain::TOPIC_PREFIX).unwrap_err().to_string();
+        assert!(
+            error.ends_with(": 257 characters: the URL column of the tables holds 256"),
+            "{error}"
+        );
     }
 
     #[test]
-    fn the_phase_hangs_on_location_url_and_regexp() {
-        let targets = parsed("http://a.io x,http://a.io y", domain::TOPIC_PREFIX).unwrap();
-        let [one, other] = [&targets[0], &targets[1]];
-        assert_eq!(one.phase_hash("oslo"), one.phase_hash("oslo"));
-        assert_ne!(one.phase_hash("oslo"), one.phase_hash("rome"));
-        assert_ne!(one.phase_hash("oslo"), other.phase_hash("oslo"));
+    fn the_phase_depends_on_location_url_and_regexp() {
+        let targets = parse("http://a.io x,http://a.io y", domain::TOPIC_PREFIX).unwrap();
+        let [first, second] = [&targets[0], &targets[1]];
+        assert_eq!(first.phase_hash("oslo"), first.phase_hash("oslo"));
+        assert_ne!(first.phase_hash("oslo"), first.phase_hash("rome"));
+        assert_ne!(first.phase_hash("oslo"), second.phase_hash("oslo"));
     }
 
-    /// Goes red when `target` lets a URL of 257 characters through.
+    /// Any list is parsed into targets whose URLs and topics fit the tables, or rejected.
     #[test]
-    fn fuzzed_lists_are_targets_that_fit_or_an_error() {
+    fn fuzzed_lists_are_parsed_or_rejected() {
         let longest = format!("http://a.io/{}", "x".repeat(URL_CHARS_MAX - 12));
         let mut samples: Vec<Vec<u8>> = [
             r"https://aiven.io <svg\s+,https://www.google.com",
@@ -304,8 +296,8 @@ mod tests {
         .map(Into::into)
         .into();
         samples.push(longest.into());
-        let tried = testkit::fuzz::run(&samples, |bytes| {
-            let Ok(targets) = parsed(&String::from_utf8_lossy(bytes), domain::TOPIC_PREFIX) else {
+        let inputs = testkit::fuzz::run(&samples, |bytes| {
+            let Ok(targets) = parse(&String::from_utf8_lossy(bytes), domain::TOPIC_PREFIX) else {
                 return;
             };
             assert!(!targets.is_empty());
@@ -315,6 +307,6 @@ mod tests {
                 assert!(matches!(target.url.scheme(), "http" | "https"));
             }
         });
-        println!("targets: {tried} inputs");
+        println!("targets: {inputs} inputs");
     }
 }

@@ -11,7 +11,7 @@ use testkit::certificates::{Authority, Validity};
 use testkit::dns::{DnsServer, Does, Kind};
 use testkit::sites::{Site, Step, page, redirect, with_length};
 use tracker::probe::{ProbeOutcome, Prober, Roots};
-use tracker::targets::{Defaults, Listing, Target};
+use tracker::targets::{Target, TargetDefaults, TargetSource};
 
 use super::{
     Observed, incomplete, no_response, resolver_config, success, unexpected_body,
@@ -25,10 +25,10 @@ fn target(url: &str, lines: &str) -> Arc<Target> {
     let name = format!("probe-targets-{}-{count}.toml", std::process::id());
     let path = std::env::temp_dir().join(name);
     std::fs::write(&path, format!("[[target]]\nurl = '{url}'\n{lines}\n")).unwrap();
-    let listing = Listing {
+    let listing = TargetSource {
         websites: None,
         file: Some(Given { value: path.display().to_string(), origin: Origin::Flag("--targets") }),
-        defaults: Defaults { timeout: super::LONG_TIMEOUT, ..Defaults::default() },
+        defaults: TargetDefaults { timeout: super::LONG_TIMEOUT, ..TargetDefaults::default() },
         topic_prefix: "webactivity-".to_owned(),
         location: "oslo".to_owned(),
         share: None,
@@ -39,7 +39,7 @@ fn target(url: &str, lines: &str) -> Arc<Target> {
 }
 
 pub(crate) fn probe_target(roots: Roots, url: &str, lines: &str) -> ProbeOutcome {
-    Prober::new(resolver_config(vec![]), &roots).unwrap().probe(&target(url, lines).ask())
+    Prober::new(resolver_config(vec![]), &roots).unwrap().probe(&target(url, lines).probe_request())
 }
 
 pub(crate) fn observe(url: &str, lines: &str) -> Observed {
