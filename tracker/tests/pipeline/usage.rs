@@ -52,7 +52,7 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
         (
             &["--once"],
             &[SITE, ("RESOLVER", "192.0.2.1,dns.example")],
-            "RESOLVER: \"dns.example\" is no ip address: expected up to three of ip, ip:port or [ip]:port",
+            "RESOLVER: \"dns.example\" is not an ip address: expected up to three of ip, ip:port or [ip]:port",
         ),
         (
             &["--once", "--targets", "/nowhere.toml"],
