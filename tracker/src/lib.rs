@@ -51,7 +51,7 @@ use delivery::saver::Saver;
 use delivery::shared_spool::Handover;
 use output::Format;
 use probe::Prober;
-use probe::net::resolver::Sources;
+use probe::net::resolver::ResolverConfig;
 use reload::ReloadThread;
 use settings::{Destination, OutputStyle, RunTimings, Settings};
 use targets::{Target, TargetSource};
@@ -90,8 +90,11 @@ fn run_pipeline(settings: Settings) -> io::Result<Account> {
     let Settings { location, targets, once, timings, .. } = settings;
     let workers_max = choose_workers_max(&targets, settings.workers, &timings, once);
     let (signals, stop) = SignalThread::start()?;
-    let sources =
-        Sources { servers: settings.resolver, cache: settings.dns_cache, ..Sources::default() };
+    let sources = ResolverConfig {
+        servers: settings.resolver,
+        cache: settings.dns_cache,
+        ..ResolverConfig::default()
+    };
     let prober = Prober::new(sources, &settings.roots).map_err(io::Error::other)?;
     let mode = match settings.destination {
         _ if once => Mode::Once,

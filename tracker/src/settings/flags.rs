@@ -8,7 +8,7 @@ use common::settings::{Given, UsageError, values};
 use kafka_client::flags::KafkaFlags;
 
 use crate::probe::Roots;
-use crate::probe::net::resolver::Servers;
+use crate::probe::net::resolver::NameServers;
 use crate::targets::{PERIODS, RETRIES, TIMEOUTS};
 use crate::workers::network::Sentinel;
 use crate::workers::sizing::WORKERS_MAX;
@@ -60,8 +60,8 @@ common::flags! {
             unset "the system's, or mozilla if the system has none";
         /// name servers to query instead of those of resolv.conf, up to three, ip or
         /// ip:port separated by commas
-        option resolver [RESOLVER]: Servers =
-            |given| given.parse("up to three of ip, ip:port or [ip]:port", Servers::parse);
+        option resolver [RESOLVER]: NameServers =
+            |given| given.parse("up to three of ip, ip:port or [ip]:port", NameServers::parse);
         /// cache the answers of name servers for their TTL, at most a day, instead of
         /// querying for each probe
         switch dns_cache [DNS_CACHE];

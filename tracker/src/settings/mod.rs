@@ -12,7 +12,7 @@ use kafka_client::TopicSpec;
 
 use crate::delivery::spool::Folder;
 use crate::probe::Roots;
-use crate::probe::net::resolver::Servers;
+use crate::probe::net::resolver::NameServers;
 use crate::targets::{SHARES_MAX, Selection, Share, Target, TargetDefaults, TargetSource};
 use crate::workers::network::Sentinel;
 use crate::workers::retry::RETRY_PAUSE;
@@ -41,14 +41,14 @@ pub struct Settings {
     pub(crate) targets: Vec<Arc<Target>>,
     /// Number of targets including those of the trackers that share the list.
     pub(crate) targets_total: usize,
-    /// Trust anchors for HTTPS.
+    /// TargetTls anchors for HTTPS.
     pub(crate) roots: Roots,
     /// Servers that show whether the network works. May be empty.
     pub(crate) sentinels: Vec<Sentinel>,
     /// Limit on workers. `None`: calculated from the targets.
     pub(crate) workers: Option<usize>,
     /// Name servers that replace those of resolv.conf.
-    pub(crate) resolver: Option<Servers>,
+    pub(crate) resolver: Option<NameServers>,
     /// Whether answers of name servers are cached for their TTL.
     pub(crate) dns_cache: bool,
     /// Where results are written.

@@ -10,10 +10,12 @@ use regex::Regex;
 use super::context::ValueContext;
 use super::values::{FileValue, ValueError};
 use super::{PERIODS, RETRIES, TIMEOUTS, TargetDefaults};
+use crate::probe::basic_auth;
 use crate::probe::http::checks::Checks;
-use crate::probe::http::request::{self, Request};
+use crate::probe::http::encoding;
+use crate::probe::http::request::{self, HttpRequest};
 use crate::probe::net::proxy::Proxy;
-use crate::probe::net::resolver::Servers;
+use crate::probe::net::resolver::NameServers;
 use crate::probe::reason::Severity;
 use crate::probe::{Family, Limits};
 
@@ -31,9 +33,9 @@ pub(super) struct TargetBuilder {
     pub(super) limits: Limits,
     pub(super) follows_redirects: bool,
     pub(super) family: Family,
-    pub(super) request: Request,
+    pub(super) request: HttpRequest,
     pub(super) checks: Checks,
-    pub(super) servers: Option<Servers>,
+    pub(super) servers: Option<NameServers>,
     pub(super) proxy: Option<Proxy>,
     /// The certificates and the key are read when the target is complete, so their offsets are
     /// stored for errors.
@@ -56,7 +58,7 @@ impl TargetBuilder {
             },
             follows_redirects: true,
             family: Family::default(),
-            request: Request::default(),
+            request: HttpRequest::default(),
             checks: Checks::default(),
             servers: None,
             proxy: None,
@@ -143,15 +145,16 @@ impl TargetBuilder {
     ) -> Result<(), ValueError> {
         self.request.headers.clear();
         for (offset, header) in value.table("names and values", ITEMS_MAX)? {
-            let name = request::own_header_name(header.key)
+            let name = request::parse_settable_header_name(header.key)
                 .map_err(|error| ValueError::new(offset, format!("headers: {error}")))?;
             if self.request.headers.iter().any(|(other, _)| *other == name) {
                 return Err(ValueError::new(offset, format!("headers: {name} is set twice")));
             }
             let text = context.secret(header, request::VALUE_BYTES_MAX)?;
-            request::header_value(text.expose()).map_err(|error| header.error(error))?;
+            request::check_header_value(text.expose()).map_err(|error| header.error(error))?;
             if name == "accept-encoding" {
-                request::accept_encoding(text.expose()).map_err(|error| header.error(error))?;
+                encoding::check_accept_encoding(text.expose())
+                    .map_err(|error| header.error(error))?;
             }
             self.request.headers.push((name, text));
         }
@@ -191,7 +194,7 @@ impl TargetBuilder {
                 value.error("a colon in the user would end it: expected a user without a colon")
             );
         }
-        self.request.authorization = Some(request::basic(user.expose(), password.expose()));
+        self.request.authorization = Some(basic_auth::encode(user.expose(), password.expose()));
         Ok(())
     }
 
@@ -360,7 +363,7 @@ impl TargetBuilder {
         let texts = texts.collect::<Result<Vec<_>, _>>()?.join(",");
         self.servers = match texts.as_str() {
             "system" => None,
-            texts => Some(Servers::parse(texts).map_err(|error| {
+            texts => Some(NameServers::parse(texts).map_err(|error| {
                 value.error(format!("{error}: expected {EXPECTED}, or \"system\""))
             })?),
         };
@@ -453,7 +456,7 @@ fn parse_header_regexps(
     context: &ValueContext<'_>,
 ) -> Result<Vec<(String, Regex)>, ValueError> {
     let header = |(offset, item): (usize, FileValue<'_>)| {
-        let name = request::header_name(item.key)
+        let name = request::parse_header_name(item.key)
             .map_err(|error| ValueError::new(offset, format!("{}: {error}", value.key)))?;
         Ok((name, context.regexp(item)?))
     };

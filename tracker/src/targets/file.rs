@@ -20,8 +20,8 @@ use super::options::{OPTIONS, OptionPlace, TargetOption};
 use super::url::{TargetUrl, redact, strip_credentials};
 use super::values::{ValueError, entries};
 use super::{Target, TargetDefaults, TargetError, TargetList};
-use crate::probe::net::tls::target::Trust;
-use crate::probe::{Family, Spec};
+use crate::probe::net::tls::target::TargetTls;
+use crate::probe::{Family, ProbeSpec};
 
 /// Largest file, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -162,7 +162,7 @@ fn check_combinations(
     builder: &TargetBuilder,
     url: &TargetUrl,
 ) -> Result<(), ValueError> {
-    if builder.request.method == "HEAD" && builder.checks.wants_body() {
+    if builder.request.method == "HEAD" && builder.checks.needs_body() {
         let text = "method: the response to HEAD has no body to check";
         return Err(ValueError::new(offset_of(table, "method", offset), text));
     }
@@ -240,8 +240,8 @@ fn set_options(
 #[derive(Default)]
 struct SpecCache {
     /// The spec of `[defaults]`.
-    default_spec: Option<Arc<Spec>>,
-    tls: HashMap<String, Arc<Trust>>,
+    default_spec: Option<Arc<ProbeSpec>>,
+    tls: HashMap<String, Arc<TargetTls>>,
 }
 
 impl SpecCache {
@@ -249,16 +249,16 @@ impl SpecCache {
         &mut self,
         builder: &TargetBuilder,
         has_own_spec: bool,
-    ) -> Result<Arc<Spec>, ValueError> {
+    ) -> Result<Arc<ProbeSpec>, ValueError> {
         if let Some(spec) = self.default_spec.as_ref().filter(|_| !has_own_spec) {
             return Ok(Arc::clone(spec));
         }
-        let spec = Arc::new(Spec {
+        let spec = Arc::new(ProbeSpec {
             follows_redirects: builder.follows_redirects,
             request: builder.request.clone(),
             checks: builder.checks.clone(),
-            servers: builder.servers.clone(),
-            trust: self.tls(builder)?,
+            name_servers: builder.servers.clone(),
+            tls: self.tls(builder)?,
             proxy: builder.proxy.clone(),
         });
         if !has_own_spec {
@@ -268,7 +268,7 @@ impl SpecCache {
     }
 
     /// Returns the target's own TLS settings. `None`: it uses those of the tracker.
-    fn tls(&mut self, builder: &TargetBuilder) -> Result<Option<Arc<Trust>>, ValueError> {
+    fn tls(&mut self, builder: &TargetBuilder) -> Result<Option<Arc<TargetTls>>, ValueError> {
         let TargetBuilder { ca, cert, key, insecure, .. } = builder;
         if ca.is_none() && cert.is_none() && key.is_none() && !insecure {
             return Ok(None);
@@ -288,9 +288,9 @@ impl SpecCache {
         if let Some(tls) = self.tls.get(&cache_key) {
             return Ok(Some(Arc::clone(tls)));
         }
-        let mut tls = Trust::new(*insecure);
+        let mut tls = TargetTls::new(*insecure);
         if let Some((at, pem)) = ca {
-            tls.add_ca(pem).map_err(|error| ValueError::new(*at, format!("ca: {error}")))?;
+            tls.add_roots(pem).map_err(|error| ValueError::new(*at, format!("ca: {error}")))?;
         }
         if let Some(((cert_at, cert), (key_at, key))) = cert_and_key {
             let chain = cert
@@ -299,7 +299,7 @@ impl SpecCache {
             let key_error =
                 |error: &dyn std::fmt::Display| ValueError::new(*key_at, format!("key: {error}"));
             let key = key.private_key().map_err(|error| key_error(&error))?;
-            tls.show(chain, key).map_err(|error| key_error(&error))?;
+            tls.set_client_certificate(chain, key).map_err(|error| key_error(&error))?;
         }
         let tls = Arc::new(tls);
         self.tls.insert(cache_key, Arc::clone(&tls));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::domain::{self, Domain};
 use url::Url;
 
-use crate::probe::{Ask, Family, Limits, Spec};
+use crate::probe::{Family, Limits, ProbeRequest, ProbeSpec};
 
 /// One URL and how to probe it. URL and name together identify a target.
 ///
@@ -34,7 +34,7 @@ pub struct Target {
     /// Address family of the probe.
     pub(crate) family: Family,
     /// Request, route and checks. Targets with the same ones share it.
-    pub(crate) spec: Arc<Spec>,
+    pub(crate) spec: Arc<ProbeSpec>,
 }
 
 impl fmt::Debug for Target {
@@ -56,8 +56,13 @@ impl PartialEq for Target {
 
 impl Target {
     /// Returns the request for one attempt.
-    pub fn probe_request(&self) -> Ask<'_> {
-        Ask { spec: &self.spec, limits: self.limits, family: self.family, ..Ask::new(&self.url) }
+    pub fn probe_request(&self) -> ProbeRequest<'_> {
+        ProbeRequest {
+            spec: &self.spec,
+            limits: self.limits,
+            family: self.family,
+            ..ProbeRequest::new(&self.url)
+        }
     }
 
     /// Returns the target's text in logs and on standard output: the URL, with the name if any.
@@ -70,7 +75,7 @@ impl Target {
 
     /// True if the certificate of the site is not verified.
     pub(crate) fn is_insecure(&self) -> bool {
-        self.spec.trust.as_ref().is_some_and(|trust| trust.insecure())
+        self.spec.tls.as_ref().is_some_and(|tls| tls.is_insecure())
     }
 
     /// Returns a hash of location, URL and name. It places the target within its period, at the

@@ -108,9 +108,9 @@ fn the_example_sets_every_option() {
     assert!(!spec.follows_redirects);
     assert_eq!((intranet.limits.body_bytes_max, intranet.family), (65_536, Family::V4));
     let servers = ["192.0.2.53:53", "[2001:db8::53]:5353"].map(|text| text.parse().unwrap());
-    assert_eq!(spec.servers.as_ref().unwrap().as_slice(), servers);
+    assert_eq!(spec.name_servers.as_ref().unwrap().as_slice(), servers);
     assert!(spec.proxy.is_some());
-    assert!(insecure.spec.trust.as_ref().unwrap().insecure());
+    assert!(insecure.spec.tls.as_ref().unwrap().is_insecure());
     assert!(!format!("{targets:?}").contains("s3cret"), "{targets:?}");
 }
 
@@ -164,11 +164,11 @@ fn errors_name_line_column_target_and_option() {
         ),
         (
             "headers = { 'a b' = 's3cret' }",
-            "3:13: target http://a.io: headers: \"a b\" is no header's name",
+            "3:13: target http://a.io: headers: \"a b\" is not a header name",
         ),
         (
             "headers = { 'Authorization: s3cret' = '' }",
-            "3:13: target http://a.io: headers: \"Authorization\" is no header's name",
+            "3:13: target http://a.io: headers: \"Authorization\" is not a header name",
         ),
         (
             "headers = { Accept-Encoding = 'gzip;q=1, Br' }",

@@ -11,7 +11,7 @@ use regex::Regex;
 use super::url::{TargetUrl, redact};
 use super::{Target, TargetDefaults, TargetError, TargetList};
 use crate::probe::http::checks::Checks;
-use crate::probe::{Family, Limits, Spec};
+use crate::probe::{Family, Limits, ProbeSpec};
 
 /// Parses a list of its own.
 #[cfg(test)]
@@ -60,19 +60,19 @@ pub(super) fn add_targets(
 /// The specs of all regexps. Entries with the same regexp share one.
 #[derive(Default)]
 struct RegexpSpecs {
-    specs: HashMap<Option<String>, Arc<Spec>>,
+    specs: HashMap<Option<String>, Arc<ProbeSpec>>,
 }
 
 impl RegexpSpecs {
-    fn spec(&mut self, regexp: Option<&str>) -> Result<Arc<Spec>, TargetError> {
+    fn spec(&mut self, regexp: Option<&str>) -> Result<Arc<ProbeSpec>, TargetError> {
         let key = regexp.map(str::to_owned);
         if let Some(spec) = self.specs.get(&key) {
             return Ok(Arc::clone(spec));
         }
         let regexp = regexp.map(Regex::new).transpose()?;
-        let spec = Arc::new(Spec {
-            checks: regexp.map_or_else(Checks::default, Checks::page),
-            ..Spec::default()
+        let spec = Arc::new(ProbeSpec {
+            checks: regexp.map_or_else(Checks::default, Checks::for_body),
+            ..ProbeSpec::default()
         });
         self.specs.insert(key, Arc::clone(&spec));
         Ok(spec)

@@ -141,7 +141,8 @@ fn each_due_slot_has_a_record_or_is_counted_by_one() {
 fn a_reload_changes_the_targets_and_raises_workers_max() {
     let (_stopper, stop) = common::stop::pair();
     let prober =
-        crate::probe::Prober::new(Default::default(), &crate::probe::Roots::These(vec![])).unwrap();
+        crate::probe::Prober::new(Default::default(), &crate::probe::Roots::Custom(vec![]))
+            .unwrap();
     let (records, _receiver) = crossbeam_channel::bounded(1);
     let network = NetworkCheck::new(vec![]);
     let fan_out = ResultFanOut::new("oslo", records);

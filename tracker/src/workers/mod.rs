@@ -221,7 +221,7 @@ impl WorkerShared {
         // A complete response proves that there is a network, whatever the sentinels say. After a
         // stop there is no time to try the sentinels.
         let no_network = !healthy
-            && !outcome.has_answer()
+            && !outcome.has_response()
             && !self.stop.requested()
             && self.network.is_down(&target.url, &self.prober);
         let marks = ResultMarks { others_failing, no_network };

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use common::record::{Extra, Record};
 
 use super::result::ProbeResult;
-use crate::probe::Sum;
+use crate::probe::PhaseTime;
 
 /// Builds the whole record. `location` is the tracker's.
 pub(super) fn build_record(location: &str, result: ProbeResult) -> Record {
@@ -26,7 +26,7 @@ pub(super) fn build_record(location: &str, result: ProbeResult) -> Record {
         tls_us: microseconds(timings.tls),
         first_byte_us: microseconds(timings.first_byte),
         transfer_us: microseconds(timings.transfer),
-        total_us: microseconds(Sum(Some(timings.total))),
+        total_us: microseconds(PhaseTime(Some(timings.total))),
         address: facts.address.map(|address| address.to_string()),
         http_version: facts.http_version.map(str::to_owned),
         http_status: facts.http_status.map(i64::from),
@@ -57,6 +57,6 @@ pub(super) fn build_record(location: &str, result: ProbeResult) -> Record {
     }
 }
 
-fn microseconds(phase: Sum) -> Option<i64> {
+fn microseconds(phase: PhaseTime) -> Option<i64> {
     phase.0.map(|time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX))
 }

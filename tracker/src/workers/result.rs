@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::probe::Outcome;
+use crate::probe::ProbeOutcome;
 use crate::probe::reason::Reason;
 use crate::schedule::slot_account::{MissedSlots, Slot};
 use crate::targets::Target;
@@ -23,8 +23,8 @@ pub(crate) struct ProbeResult {
     pub(crate) attempts: u32,
     /// Reason of the first attempt, if more attempts followed.
     pub(crate) first_reason: Option<Reason>,
-    /// Outcome of the last attempt.
-    pub(crate) outcome: Outcome,
+    /// ProbeOutcome of the last attempt.
+    pub(crate) outcome: ProbeOutcome,
     pub(crate) marks: ResultMarks,
 }
 

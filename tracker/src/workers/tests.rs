@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::probe::Roots;
-use crate::probe::net::resolver::Sources;
+use crate::probe::net::resolver::ResolverConfig;
 use crate::schedule::slot_account::MissedCause;
 use crate::targets::{Target, TargetDefaults, parse_websites};
 use retry::RETRY_PAUSE;
@@ -32,7 +32,7 @@ fn each_waiting_target_gets_a_worker() {
     let schedule = |target: &Target| Arc::new(ScheduledTarget::new(Arc::new(target.clone())));
     let (_stopper, stop) = common::stop::pair();
     for round in 0..500 {
-        let prober = Prober::new(Sources::default(), &Roots::These(vec![])).unwrap();
+        let prober = Prober::new(ResolverConfig::default(), &Roots::Custom(vec![])).unwrap();
         let network = NetworkCheck::new(vec![]);
         let (records, results) = bounded(3);
         let mut pool = pool(3, prober, network, records, &stop);
@@ -65,7 +65,7 @@ fn a_record_has_slot_missed_slots_attempts_and_marks() {
     let defaults = TargetDefaults { retries: 0, ..TargetDefaults::default() };
     let targets = parse_websites(&list.join(","), "x-", &defaults).unwrap();
     let (_stopper, stop) = common::stop::pair();
-    let prober = Prober::new(Sources::default(), &Roots::These(vec![])).unwrap();
+    let prober = Prober::new(ResolverConfig::default(), &Roots::Custom(vec![])).unwrap();
     let (records, results) = bounded(9);
     let network = NetworkCheck::new(vec![]);
     let mut pool = pool(9, prober, network, records, &stop);
@@ -97,8 +97,8 @@ fn a_response_proves_that_there_is_a_network() {
     });
     let hosts = std::env::temp_dir().join(format!("workers-{}", std::process::id()));
     std::fs::write(&hosts, "127.0.0.1 site.test\n").unwrap();
-    let sources = Sources { hosts: hosts.clone(), ..Sources::default() };
-    let prober = Prober::new(sources, &Roots::These(vec![])).unwrap();
+    let sources = ResolverConfig { hosts: hosts.clone(), ..ResolverConfig::default() };
+    let prober = Prober::new(sources, &Roots::Custom(vec![])).unwrap();
     let ports = [refusing.port().unwrap(), site.as_ref().unwrap().port()];
     let list = ports.map(|port| format!("http://site.test:{port}")).join(",");
     let defaults = TargetDefaults { retries: 0, ..TargetDefaults::default() };

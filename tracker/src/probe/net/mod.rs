@@ -1,4 +1,4 @@
-//! The network below HTTP: names, connections, proxies and TLS.
+//! The network below HTTP: name resolution, connections, proxies and TLS.
 
 pub(crate) mod connect;
 pub mod proxy;

@@ -137,7 +137,7 @@ impl NetworkCheck {
             return reached;
         }
         let reaches = |sentinel: &Sentinel| {
-            prober.reaches(&sentinel.host, sentinel.port, self.timeout).is_ok()
+            prober.try_connect(&sentinel.host, sentinel.port, self.timeout).is_ok()
         };
         let reached = std::thread::scope(|scope| {
             let (first, rest) = self.sentinels.split_at(1);

@@ -2,7 +2,7 @@ use testkit::sites::{BlackHole, Refusing, Site};
 
 use super::*;
 use crate::probe::Roots;
-use crate::probe::net::resolver::Sources;
+use crate::probe::net::resolver::ResolverConfig;
 
 const ROUTE: &str = "\
 Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT
@@ -89,7 +89,7 @@ fn the_network_is_down_when_no_sentinel_is_reached() {
     let site = Site::raw(vec![]).unwrap();
     let (silent, refused) =
         (local_sentinel(hole.port().unwrap()), local_sentinel(refusing.port().unwrap()));
-    let prober = Prober::new(Sources::default(), &Roots::These(vec![])).unwrap();
+    let prober = Prober::new(ResolverConfig::default(), &Roots::Custom(vec![])).unwrap();
     for (sentinels, expected) in [
         (vec![], true),
         (vec![local_sentinel(site.port())], true),
@@ -116,7 +116,7 @@ fn the_network_is_down_when_no_sentinel_is_reached() {
 fn all_workers_together_check_the_sentinels_once_a_second() {
     let site = Site::raw(vec![]).unwrap();
     let network = NetworkCheck::new(vec![local_sentinel(site.port())]);
-    let prober = Prober::new(Sources::default(), &Roots::These(vec![])).unwrap();
+    let prober = Prober::new(ResolverConfig::default(), &Roots::Custom(vec![])).unwrap();
     let begun = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..20 {

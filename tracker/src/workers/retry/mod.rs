@@ -5,7 +5,7 @@ use std::time::Duration;
 use common::stop::Stop;
 
 use crate::probe::reason::Reason;
-use crate::probe::{Outcome, Prober};
+use crate::probe::{ProbeOutcome, Prober};
 use crate::targets::Target;
 
 /// Pause before an attempt at an address that has failed.
@@ -14,8 +14,8 @@ pub(crate) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// The outcome of a probe after all its attempts.
 #[derive(Debug)]
 pub(crate) struct RetriedProbe {
-    /// Outcome of the last attempt.
-    pub(crate) outcome: Outcome,
+    /// ProbeOutcome of the last attempt.
+    pub(crate) outcome: ProbeOutcome,
     /// Number of attempts, from 1.
     pub(crate) attempts: u32,
     /// Reason of the first attempt, if more attempts followed.

@@ -7,11 +7,11 @@ use testkit::sites::{Refusing, Site, Step, answer};
 
 use super::*;
 use crate::probe::Roots;
-use crate::probe::net::resolver::Sources;
+use crate::probe::net::resolver::ResolverConfig;
 use crate::targets::{TargetDefaults, parse_websites};
 
 fn prober() -> Prober {
-    Prober::new(Sources::default(), &Roots::These(vec![])).unwrap()
+    Prober::new(ResolverConfig::default(), &Roots::Custom(vec![])).unwrap()
 }
 
 fn target(url: &str, retries: u32) -> Target {
@@ -66,8 +66,8 @@ fn another_address_is_tried_immediately() {
     });
     let hosts = std::env::temp_dir().join(format!("attempts-{}", std::process::id()));
     std::fs::write(&hosts, "127.0.0.1 two.test\n127.0.0.2 two.test\n").unwrap();
-    let sources = Sources { hosts: hosts.clone(), ..Sources::default() };
-    let prober = Prober::new(sources, &Roots::These(vec![])).unwrap();
+    let sources = ResolverConfig { hosts: hosts.clone(), ..ResolverConfig::default() };
+    let prober = Prober::new(sources, &Roots::Custom(vec![])).unwrap();
     let start = Instant::now();
     let probe = probe_with_retries(
         &target(&format!("http://two.test:{}", bad.port()), 1),

@@ -116,7 +116,7 @@ fn mib(bytes: u64) -> u64 {
 /// Returns the most memory that a probe of the target needs, in bytes.
 fn largest_probe(target: &Target) -> u64 {
     // A page is stored only if a check needs it.
-    let is_stored = target.spec.checks.wants_body();
+    let is_stored = target.spec.checks.needs_body();
     let page = if is_stored { target.limits.body_bytes_max } else { 0 };
     let bytes = COPIES_OF_A_PAGE * page + BUFFER_BYTES + WORKER_STACK_BYTES as u64;
     // A probe by both families has a thread and a page for each.
