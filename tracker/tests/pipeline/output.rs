@@ -156,7 +156,7 @@ fn it_runs_on_its_period_until_it_is_stopped() {
     let url = format!("http://127.0.0.1:{}/", site.port());
     let start = Instant::now();
     let tracker = tracker(&["--json", "-p", "1", "-w", &url], &[]);
-    tracker.wait_for_line("1 targets, each once in 1s", PATIENCE).unwrap();
+    tracker.wait_for_line("1 target, period 1s", PATIENCE).unwrap();
     // The signal may find the last of them on its way.
     while asked.load(Ordering::Relaxed) < 3 {
         assert!(start.elapsed() < PATIENCE, "asked {asked:?} times");

@@ -165,7 +165,7 @@ fn what_was_delivered_is_not_sent_again_after_a_kill() {
     first.signal("KILL");
     first.wait(PATIENCE).unwrap();
     let second = away.tracker("rome", &site);
-    second.wait_for_line("each once in", PATIENCE).unwrap();
+    second.wait_for_line(", period ", PATIENCE).unwrap();
     let records = away.kafka.wait_for_records(&topic, 6);
     // The kill may have come before the third was noted, not before the second.
     for known in &records[..2] {
