@@ -25,6 +25,7 @@ pub(crate) struct CheckReport {
     worst_case: WorstCase,
     memory_bytes_max: Option<u64>,
     destination: String,
+    plain_text_warning: Option<String>,
 }
 
 impl CheckReport {
@@ -37,6 +38,13 @@ impl CheckReport {
         let domains: HashSet<_> = targets.iter().map(|target| &target.domain).collect();
         let per_minute = |target: &Arc<Target>| 60.0 / target.period.as_secs_f64();
         let retry_pause = settings.timings.retry_pause;
+        let (destination, plain_text_warning) = match &settings.destination {
+            Destination::StandardOutput { .. } => ("standard output".to_owned(), None),
+            Destination::Kafka { settings, topic_prefix, .. } => (
+                format!("kafka, topics {topic_prefix}..."),
+                kafka_client::flags::plain_text_warning(settings),
+            ),
+        };
         Self {
             location: settings.location.clone(),
             targets: targets.len(),
@@ -47,12 +55,8 @@ impl CheckReport {
             insecure: targets.iter().filter(|target| target.is_insecure()).count(),
             worst_case: WorstCase::calculate(targets, settings.workers, retry_pause),
             memory_bytes_max: memory_bytes_max(),
-            destination: match &settings.destination {
-                Destination::StandardOutput { .. } => "standard output".to_owned(),
-                Destination::Kafka { topic_prefix, .. } => {
-                    format!("kafka, topics {topic_prefix}...")
-                }
-            },
+            destination,
+            plain_text_warning,
         }
     }
 }
@@ -99,7 +103,8 @@ impl fmt::Display for CheckReport {
         if let Some(limit) = self.memory_bytes_max {
             writeln!(f, "memory limit: {} MiB", limit / (1024 * 1024))?;
         }
-        for warning in self.worst_case.warnings(self.memory_bytes_max) {
+        let warnings = self.worst_case.warnings(self.memory_bytes_max);
+        for warning in warnings.iter().chain(&self.plain_text_warning) {
             writeln!(f, "warning: {warning}")?;
         }
         writeln!(f, "results: {}", self.destination)

@@ -49,7 +49,7 @@ common::flags! {
         /// started when it is first needed
         option workers [WORKERS]: u64 =
             |given| values::whole_number(given, "workers", 1..=WORKERS_MAX as u64),
-            unset "enough if every site hangs: the sum of ((retries + 1) * timeout + pauses) / period of the targets, each at most 1; at least 64, and never more than targets";
+            unset "enough if every site hangs: the sum of ((retries + 1) * timeout + pauses) / period of the targets, each at most 1; at least 64, and at most the number of targets";
         /// most KiB that are read of a page, after decoding, 1 to 65536
         option body_max [BODY_MAX]: u64 =
             |given| values::whole_number(given, "KiB", 1..=65_536), default "1024";

@@ -41,7 +41,7 @@ pub struct Settings {
     pub(crate) targets: Vec<Arc<Target>>,
     /// Number of targets including those of the trackers that share the list.
     pub(crate) targets_total: usize,
-    /// Trust anchors for HTTPS.
+    /// TargetTls anchors for HTTPS.
     pub(crate) roots: Roots,
     /// Servers that show whether the network works. May be empty.
     pub(crate) sentinels: Vec<Sentinel>,
@@ -262,4 +262,46 @@ fn destination(
 /// The client id that brokers see.
 fn program_id() -> &'static str {
     concat!("websites-availability-", env!("CARGO_PKG_NAME"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_settings(arguments: &[&str], variables: &[(&str, &str)]) -> Settings {
+        let arguments = arguments.iter().map(OsString::from);
+        match parse(arguments, &Environment::of(variables), false).unwrap() {
+            Action::Run(settings) => *settings,
+            Action::Print(text) => panic!("{text}"),
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_a_target() {
+        let settings = parse_settings(&["--once", "-w", "http://a.io"], &[]);
+        let [defaults, expected] = [settings.source.defaults, TargetDefaults::default()]
+            .map(|it| (it.period, it.timeout, it.retries, it.body_bytes_max));
+        assert_eq!(defaults, expected);
+        assert!(settings.workers.is_none() && settings.sentinels.is_empty());
+    }
+
+    #[test]
+    fn a_variable_wins_over_its_flag() {
+        let settings = parse_settings(
+            &["--once", "-w", "http://a.io", "-p", "60", "--workers", "3"],
+            &[("PERIOD", "30"), ("BODY_MAX", "2"), ("DNS_CACHE", "yes")],
+        );
+        let TargetDefaults { period, body_bytes_max, .. } = settings.source.defaults;
+        assert_eq!((period, body_bytes_max), (Duration::from_secs(30), 2048));
+        assert_eq!((settings.workers, settings.dns_cache), (Some(3), true));
+    }
+
+    #[test]
+    fn timings_leave_time_for_each_step_of_a_stop() {
+        let timings = RunTimings::default();
+        assert!(timings.probe_stop_grace < timings.stop_grace);
+        assert!(timings.kafka_connect_timeout < timings.stop_grace);
+        // Docker kills after 10 s.
+        assert!(timings.stop_grace + timings.join_grace < Duration::from_secs(10));
+    }
 }

@@ -3,6 +3,8 @@
 //!
 //! To add an option, add an entry to [`OPTIONS`] and a setter to [`TargetBuilder`].
 
+use OptionPlace::{SharedSpec, Target, TargetAndDefaults};
+
 use super::builder::TargetBuilder;
 use super::context::ValueContext;
 use super::values::{FileValue, ValueError};
@@ -55,14 +57,12 @@ const fn option(
     TargetOption { name, value, place, documentation, set }
 }
 
-use OptionPlace::{SharedSpec, Target, TargetAndDefaults};
-
 /// All options, in the order of the documentation.
 pub const OPTIONS: &[TargetOption] = &[
     option("url", "a URL", Target, TargetBuilder::check_url_type, "URL to probe, http or https"),
     option(
         "name",
-        "1 to 128 characters in one line",
+        "1 to 128 characters, in one line",
         Target,
         TargetBuilder::set_name,
         "distinguishes targets with the same URL",
@@ -90,7 +90,7 @@ pub const OPTIONS: &[TargetOption] = &[
     ),
     option(
         "method",
-        "GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS",
+        "one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
         SharedSpec,
         TargetBuilder::set_method,
         "request method; default GET",
@@ -125,7 +125,7 @@ pub const OPTIONS: &[TargetOption] = &[
     ),
     option(
         "status",
-        "a number from 100 to 999, a range like \"200-299\", or a list of these",
+        "100 to 999, a range like \"200-299\", or a list",
         SharedSpec,
         TargetBuilder::set_status,
         "expected HTTP statuses; default: 200 to 399",

@@ -75,7 +75,7 @@ impl Target {
 
     /// True if the certificate of the site is not verified.
     pub(crate) fn is_insecure(&self) -> bool {
-        self.spec.tls.as_ref().is_some_and(|trust| trust.is_insecure())
+        self.spec.tls.as_ref().is_some_and(|tls| tls.is_insecure())
     }
 
     /// Returns a hash of location, URL and name. It places the target within its period, at the

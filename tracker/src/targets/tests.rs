@@ -8,7 +8,7 @@ use common::settings::Environment;
 use testkit::certificates::Authority;
 
 use super::context::ValueContext;
-use super::options::OPTIONS;
+use super::options::{OPTIONS, TargetOption};
 use super::url::URL_CHARS_MAX;
 use super::*;
 use crate::probe::Family;
@@ -112,6 +112,30 @@ fn the_example_sets_every_option() {
     assert!(spec.proxy.is_some());
     assert!(insecure.spec.tls.as_ref().unwrap().is_insecure());
     assert!(!format!("{targets:?}").contains("s3cret"), "{targets:?}");
+}
+
+/// The documented range of an option is the range that its parser enforces.
+#[test]
+fn documented_values_are_those_of_the_parsers() {
+    for option in OPTIONS {
+        let TargetOption { name, value, documentation, .. } = option;
+        assert!(!documentation.ends_with('.'), "{name}: {documentation}");
+        // Texts, secrets and tables have no range.
+        if ["a ", "{", "http"].iter().any(|form| value.starts_with(form)) {
+            continue;
+        }
+        let errors = ["1979-05-27", "''", "-1"].map(|invalid| {
+            read(&format!("[[target]]\nurl = 'http://a.io'\n{name} = {invalid}")).unwrap_err()
+        });
+        let expected = format!("expected {value}");
+        assert!(errors.iter().any(|error| error.contains(&expected)), "{name}: {errors:?}");
+    }
+}
+
+#[test]
+fn only_url_and_name_are_limited_to_targets() {
+    let limited = OPTIONS.iter().filter(|option| !option.place.is_in_defaults());
+    assert_eq!(limited.map(|option| option.name).collect::<Vec<_>>(), ["url", "name"]);
 }
 
 #[test]
