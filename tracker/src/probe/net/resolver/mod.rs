@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use hickory_proto::rr::{Name, RecordType};
 
-use super::socket::Deadline;
+use super::deadline::Deadline;
 use crate::probe::family::Family;
 use crate::probe::reason::{Failure, Phase, Reason};
 use cache::DnsCache;
