@@ -103,7 +103,7 @@ fn what_is_wrong_where_it_came_from_and_what_was_expected() {
         (
             &[],
             &[SITE, kafka, secret],
-            "SASL_PASSWORD: sasl takes three settings: expected SASL_MECHANISM and SASL_USERNAME too",
+            "SASL_PASSWORD: SASL needs three settings: expected SASL_MECHANISM and SASL_USERNAME too",
         ),
         (
             &["--sasl-username", "user", "--sasl-mechanism", "plain"],
