@@ -45,11 +45,11 @@ use common::stop::{self, Cutoff, SignalThread, Stop};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never};
 
 use check::CheckReport;
-use delivery::Account;
-use delivery::producer::Producer;
+use delivery::RunTotals;
+use delivery::producer::ResultProducer;
 use delivery::saver::Saver;
-use delivery::shared_spool::Handover;
-use output::Format;
+use delivery::shared_spool::SharedSpool;
+use output::OutputFormat;
 use probe::Prober;
 use probe::net::resolver::ResolverConfig;
 use reload::ReloadThread;
@@ -75,7 +75,7 @@ pub fn run(settings: Settings) -> ExitCode {
     }
     let once = settings.once;
     match run_pipeline(settings) {
-        Ok(account) if !once || account == Account::default() => ExitCode::SUCCESS,
+        Ok(account) if !once || account == RunTotals::default() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             log::error!("{error}");
@@ -85,7 +85,7 @@ pub fn run(settings: Settings) -> ExitCode {
 }
 
 /// Starts all threads, waits for the end and joins them, each group after the threads that feed it.
-fn run_pipeline(settings: Settings) -> io::Result<Account> {
+fn run_pipeline(settings: Settings) -> io::Result<RunTotals> {
     log_start(&settings);
     let Settings { location, targets, once, timings, .. } = settings;
     let workers_max = choose_workers_max(&targets, settings.workers, &timings, once);
@@ -221,7 +221,7 @@ struct Delivery {
     /// the end of the channel of records, because a probe that was given up still holds a sender.
     no_more: Sender<Instant>,
     /// The last thread sends its account before it ends.
-    account: Receiver<io::Result<Account>>,
+    account: Receiver<io::Result<RunTotals>>,
 }
 
 impl Delivery {
@@ -241,13 +241,18 @@ impl Delivery {
                 settings.connect_timeout_ms =
                     u64::try_from(timings.kafka_connect_timeout.as_millis()).unwrap_or(u64::MAX);
                 let run = Run::new().map_err(io::Error::other)?;
-                let shared_spool = Arc::new(Handover::new(SPOOL_MEMORY_BYTES_MAX));
+                let shared_spool = Arc::new(SharedSpool::new(SPOOL_MEMORY_BYTES_MAX));
                 let mut saver = Saver::new(Arc::clone(&shared_spool), run.clone());
                 if let Some((folder, bytes_max)) = spool {
-                    saver.wait_on_disk(folder, bytes_max);
+                    saver.use_folder(folder, bytes_max);
                 }
-                let producer =
-                    Producer::new(Arc::new(*settings), topics, topic_prefix, shared_spool, run);
+                let producer = ResultProducer::new(
+                    Arc::new(*settings),
+                    topics,
+                    topic_prefix,
+                    shared_spool,
+                    run,
+                );
                 vec![
                     start_thread("saver", move || saver.run(&records, &no_more_receiver))?,
                     // The channel has space for the account. Its receiver may be gone.
@@ -258,10 +263,10 @@ impl Delivery {
             }
             Destination::StandardOutput { style } => {
                 let format = match style {
-                    OutputStyle::Json => Format::Json,
-                    OutputStyle::Lines => Format::Lines { url_chars: label_chars },
+                    OutputStyle::Json => OutputFormat::Json,
+                    OutputStyle::Lines => OutputFormat::Lines { url_chars: label_chars },
                     OutputStyle::Bars { in_colour } => {
-                        Format::Picture { url_chars: label_chars, in_colour }
+                        OutputFormat::Bars { url_chars: label_chars, in_colour }
                     }
                 };
                 vec![start_thread("output", move || {
@@ -274,7 +279,7 @@ impl Delivery {
     }
 
     /// Lets the threads end by `deadline`, waits `grace` longer, and joins them.
-    fn join(self, deadline: Instant, grace: Duration) -> io::Result<Account> {
+    fn join(self, deadline: Instant, grace: Duration) -> io::Result<RunTotals> {
         let _ = self.no_more.send(deadline);
         match self.account.recv_deadline(deadline + grace) {
             Ok(account) => {
@@ -306,14 +311,14 @@ fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<J
 fn print_records(
     records: &Receiver<TargetRecord>,
     no_more: &Receiver<Instant>,
-    format: Format,
-) -> io::Result<Account> {
+    format: OutputFormat,
+) -> io::Result<RunTotals> {
     match output::run(records, no_more, format, &mut io::stdout().lock()) {
-        Ok(unhealthy) => Ok(Account { unhealthy, lost: 0 }),
+        Ok(unhealthy) => Ok(RunTotals { unhealthy, lost: 0 }),
         Err(cause) => {
             stop::request();
             match cause.kind() {
-                io::ErrorKind::BrokenPipe => Ok(Account { unhealthy: 0, lost: 1 }),
+                io::ErrorKind::BrokenPipe => Ok(RunTotals { unhealthy: 0, lost: 1 }),
                 _ => Err(cause),
             }
         }

@@ -5,7 +5,7 @@ use data_encoding::BASE64;
 use url::Url;
 
 /// The header value for this user and password, in UTF-8.
-pub fn encode(user: &str, password: &str) -> Secret {
+pub(crate) fn encode(user: &str, password: &str) -> Secret {
     encode_pair(format!("{user}:{password}").as_bytes())
 }
 

@@ -2,16 +2,16 @@
 //! within one deadline, and the checks on the final response.
 //!
 //! [`net`] resolves, connects and secures; [`http`] sends the request, reads the
-//! response and checks it; [`reason`] has the names of all failures; [`prober`] runs
-//! the steps and measures them.
+//! response and checks it; [`reason`] has the names of all failures; [`Prober`] runs the
+//! steps and measures them.
 
-pub mod basic_auth;
+pub(crate) mod basic_auth;
 mod dual_stack;
 mod family;
 pub mod http;
 pub mod net;
 mod outcome;
-pub mod prober;
+mod prober;
 pub mod reason;
 mod spec;
 

@@ -71,7 +71,12 @@ impl Prober {
     ///
     /// # Errors
     /// When the host can't be reached within `timeout`.
-    pub fn try_connect(&self, host: &Host, port: u16, timeout: Duration) -> Result<(), Failure> {
+    pub(crate) fn try_connect(
+        &self,
+        host: &Host,
+        port: u16,
+        timeout: Duration,
+    ) -> Result<(), Failure> {
         let deadline = Deadline::after(timeout);
         let addresses = match host {
             Host::Ipv4(address) => vec![(*address).into()],

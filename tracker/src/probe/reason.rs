@@ -10,7 +10,7 @@ use common::phrase;
 use common::record::Status;
 
 /// The longest detail, in characters: the width of the column in PostgreSQL.
-pub const DETAIL_CHARS_MAX: usize = 128;
+const DETAIL_CHARS_MAX: usize = 128;
 
 /// The step of a probe in which it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

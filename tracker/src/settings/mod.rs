@@ -10,7 +10,7 @@ use common::settings::command_line::{self, Command, NoSubcommands};
 use common::settings::{Environment, Given, UsageError, values};
 use kafka_client::TopicSpec;
 
-use crate::delivery::spool::Folder;
+use crate::delivery::spool::SpoolFolder;
 use crate::probe::Roots;
 use crate::probe::net::resolver::NameServers;
 use crate::targets::{SHARES_MAX, Selection, Share, Target, TargetDefaults, TargetSource};
@@ -101,7 +101,7 @@ pub(crate) enum Destination {
         topics: TopicSpec,
         topic_prefix: String,
         /// The folder of the spool, and the most bytes in it. `None`: results wait in memory.
-        spool: Option<(Folder, u64)>,
+        spool: Option<(SpoolFolder, u64)>,
     },
 }
 
@@ -246,7 +246,7 @@ fn destination(
     // Last, because it creates and locks the folder.
     let folder = spool
         .filter(|_| !check)
-        .map(|given| given.parse("a folder for this tracker alone", Folder::open))
+        .map(|given| given.parse("a folder for this tracker alone", SpoolFolder::open))
         .transpose()?;
     Ok(Destination::Kafka {
         settings: Box::new(kafka),

@@ -295,11 +295,11 @@ fn errors_name_line_column_target_and_option() {
         ("ip = 5", "3:6: target http://a.io: ip: expected 4, 6, \"both\" or \"any\""),
         (
             "resolver = 'ns.example'",
-            "3:12: target http://a.io: resolver: \"ns.example\" is no ip address: expected up to three of ip, ip:port or [ip]:port, or \"system\"",
+            "3:12: target http://a.io: resolver: \"ns.example\" is not an ip address: expected up to three of ip, ip:port or [ip]:port, or \"system\"",
         ),
         (
             "proxy = 'socks5://u:s3cret@p'",
-            "3:9: target http://a.io: proxy: no proxy: expected http://[user:password@]host[:port]",
+            "3:9: target http://a.io: proxy: not a proxy: expected http://[user:password@]host[:port]",
         ),
         (
             "ca = 'none'",
@@ -309,7 +309,7 @@ fn errors_name_line_column_target_and_option() {
         ("key = 'probe.key'", "3:7: target http://a.io: key: cert is missing: expected both"),
         (
             "cert = 'probe.pem'\nkey = 'other.key'",
-            "4:7: target http://a.io: key: it is not the certificate's",
+            "4:7: target http://a.io: key: it does not belong to the certificate",
         ),
         (
             "insecure = 'yes'",

@@ -67,7 +67,9 @@ pub(crate) fn read(
         Ok(encodings) => encodings,
         // The encoding of an empty body, as with 204 and 304, does not matter.
         Err(_) if matches!(reader.read(&mut [0]), Ok(0)) => return Ok(bytes),
-        Err(detail) => return Err(reader.take_failure().unwrap_or_else(|| malformed(detail))),
+        Err(error) => {
+            return Err(reader.take_failure().unwrap_or_else(|| malformed(error.to_string())));
+        }
     };
     let mut sink =
         BodySink { bytes: limits.keep_bytes.then_some(&mut bytes), bytes_read: 0, limits };

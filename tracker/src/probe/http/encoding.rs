@@ -1,11 +1,12 @@
 //! The content encodings that the probe supports.
 //!
-//! To support another one, add it to [`SUPPORTED`]: the `accept-encoding` header, the check
+//! To support another one, add it to `SUPPORTED`: the `accept-encoding` header, the check
 //! of a target's own `accept-encoding` header, and the decoders all use that list.
 
 use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
+use thiserror::Error;
 
 /// The encoded bytes in front of a decoder.
 type EncodedReader<'a> = BufReader<Box<dyn Read + 'a>>;
@@ -26,7 +27,7 @@ static SUPPORTED: [ContentEncoding; 2] = [
 ];
 
 /// Registered encodings that the probe does not support. An unregistered name is not an
-/// encoding, see [`parse_content_encoding`].
+/// encoding, see `parse_content_encoding`.
 const UNSUPPORTED: [&str; 8] =
     ["aes128gcm", "br", "compress", "dcb", "dcz", "exi", "pack200-gzip", "zstd"];
 
@@ -42,23 +43,37 @@ pub(super) fn accept_encoding() -> String {
     SUPPORTED.each_ref().map(|encoding| encoding.name).join(", ")
 }
 
+/// An `accept-encoding` header asks for an encoding that the probe does not support.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0:?}: expected {list}", list = supported_names())]
+pub(crate) struct AcceptEncodingError(String);
+
+/// The Content-Encoding header of a response has encodings that the probe can't decode.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(super) enum ContentEncodingError {
+    #[error("content encoding not asked for: {0}")]
+    Unsupported(String),
+    #[error("more than {ENCODINGS_MAX} content encodings")]
+    TooMany,
+}
+
 /// Checks that the `accept-encoding` header of a target asks only for supported encodings.
 ///
 /// # Errors
 /// Names the first encoding that is not supported.
-pub fn check_accept_encoding(value: &str) -> Result<(), String> {
+pub(crate) fn check_accept_encoding(value: &str) -> Result<(), AcceptEncodingError> {
     let mut names = value.split(',').map(|part| part.split(';').next().unwrap_or_default().trim());
     let is_supported = |name: &str| {
         name.is_empty() || name.eq_ignore_ascii_case(IDENTITY) || find_supported(name).is_some()
     };
     match names.find(|name| !is_supported(name)) {
         None => Ok(()),
-        Some(name) => Err(format!("{name:?}: expected {}", expected_names())),
+        Some(name) => Err(AcceptEncodingError(name.to_owned())),
     }
 }
 
 /// "identity, gzip or deflate".
-fn expected_names() -> String {
+fn supported_names() -> String {
     let names: Vec<_> =
         [IDENTITY].into_iter().chain(SUPPORTED.iter().map(|encoding| encoding.name)).collect();
     match names.split_last() {
@@ -81,20 +96,22 @@ fn find_supported(name: &str) -> Option<&'static ContentEncoding> {
 /// are ignored, as browsers do.
 ///
 /// # Errors
-/// The detail text, if an encoding is not supported, or if there are too many.
-pub(super) fn parse_content_encoding(value: &str) -> Result<Vec<&'static ContentEncoding>, String> {
+/// When an encoding is not supported, or there are too many.
+pub(super) fn parse_content_encoding(
+    value: &str,
+) -> Result<Vec<&'static ContentEncoding>, ContentEncodingError> {
     let mut encodings = Vec::new();
     for name in value.split(',').map(str::trim) {
         match find_supported(name) {
             Some(encoding) => encodings.push(encoding),
             None if UNSUPPORTED.iter().any(|other| other.eq_ignore_ascii_case(name)) => {
-                return Err(format!("content encoding not asked for: {name}"));
+                return Err(ContentEncodingError::Unsupported(name.to_owned()));
             }
             None => {}
         }
     }
     match encodings.len() > ENCODINGS_MAX {
-        true => Err(format!("more than {ENCODINGS_MAX} content encodings")),
+        true => Err(ContentEncodingError::TooMany),
         false => Ok(encodings),
     }
 }
@@ -173,8 +190,10 @@ mod tests {
             Ok(parse_content_encoding(value)?.iter().map(|encoding| encoding.name).collect())
         };
         assert_eq!(parse("Identity, X-GZIP ,UTF-8,deflate"), Ok(vec!["gzip", "deflate"]));
-        assert_eq!(parse("br"), Err("content encoding not asked for: br".to_owned()));
-        assert_eq!(parse("gzip,gzip,gzip,gzip"), Err("more than 3 content encodings".to_owned()));
+        let error = ContentEncodingError::Unsupported("br".to_owned());
+        assert_eq!(error.to_string(), "content encoding not asked for: br");
+        assert_eq!(parse("br"), Err(error));
+        assert_eq!(parse("gzip,gzip,gzip,gzip"), Err(ContentEncodingError::TooMany));
     }
 
     #[test]
@@ -182,7 +201,7 @@ mod tests {
         assert_eq!(accept_encoding(), "gzip, deflate");
         assert_eq!(check_accept_encoding(&accept_encoding()), Ok(()));
         assert_eq!(check_accept_encoding("GZIP;q=0.5, x-gzip, identity,"), Ok(()));
-        let expected = "\"br\": expected identity, gzip or deflate".to_owned();
-        assert_eq!(check_accept_encoding("gzip, br;q=1"), Err(expected));
+        let error = check_accept_encoding("gzip, br;q=1").unwrap_err();
+        assert_eq!(error.to_string(), "\"br\": expected identity, gzip or deflate");
     }
 }

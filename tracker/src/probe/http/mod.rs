@@ -6,7 +6,7 @@ mod buffers;
 mod charset;
 pub mod checks;
 pub(crate) mod client;
-pub mod encoding;
+pub(crate) mod encoding;
 pub(crate) mod head;
 mod json;
 pub(crate) mod redirect;

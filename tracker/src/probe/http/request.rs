@@ -4,18 +4,19 @@ use std::borrow::Cow;
 use std::fmt;
 
 use common::secret::Secret;
+use thiserror::Error;
 use url::Url;
 
 use crate::probe::basic_auth;
 
 /// The methods that a target may use. CONNECT is for proxies, and nearly every server
 /// refuses TRACE.
-pub const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+pub(crate) const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// The longest header value, token or password, in bytes.
-pub const VALUE_BYTES_MAX: usize = 8 * 1024;
+pub(crate) const VALUE_BYTES_MAX: usize = 8 * 1024;
 /// The longest body, in bytes.
-pub const BODY_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// Headers about the connection and the framing of the message. The probe sets them; a
 /// target may not.
@@ -137,16 +138,31 @@ pub(crate) fn displayable_url(url: &Url) -> String {
     url.into()
 }
 
+/// Why a text can't be the name of a header.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum HeaderNameError {
+    #[error("{0:?} is not a header name")]
+    Invalid(String),
+    #[error("{0} is set by the probe itself")]
+    Reserved(String),
+}
+
+/// Why a text can't be the value of a header. It does not repeat the text, which can be a
+/// secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a control character: expected one line of text")]
+pub(crate) struct HeaderValueError;
+
 /// Parses a header name and returns it in lower case (RFC 9110, sections 5.1 and 5.6.2).
 ///
 /// # Errors
 /// When the text is not a header name.
-pub fn parse_header_name(text: &str) -> Result<String, String> {
+pub(crate) fn parse_header_name(text: &str) -> Result<String, HeaderNameError> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if text.is_empty() || !text.bytes().all(is_token) {
         // The text behind a colon can be a secret value.
         let name = text.split(':').next().unwrap_or_default();
-        return Err(format!("{name:?} is not a header name"));
+        return Err(HeaderNameError::Invalid(name.to_owned()));
     }
     Ok(text.to_ascii_lowercase())
 }
@@ -155,11 +171,9 @@ pub fn parse_header_name(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// When the text is not a header name, or the name of a header that the probe sets.
-pub fn parse_settable_header_name(text: &str) -> Result<String, String> {
+pub(crate) fn parse_settable_header_name(text: &str) -> Result<String, HeaderNameError> {
     match parse_header_name(text)? {
-        name if RESERVED_HEADERS.contains(&name.as_str()) => {
-            Err(format!("{name} is set by the probe itself"))
-        }
+        name if RESERVED_HEADERS.contains(&name.as_str()) => Err(HeaderNameError::Reserved(name)),
         name => Ok(name),
     }
 }
@@ -167,10 +181,10 @@ pub fn parse_settable_header_name(text: &str) -> Result<String, String> {
 /// Checks that a text can be a header value (RFC 9110, section 5.5).
 ///
 /// # Errors
-/// When it can't. The error does not repeat the text, which can be a secret.
-pub fn check_header_value(text: &str) -> Result<(), &'static str> {
+/// When it can't.
+pub(crate) fn check_header_value(text: &str) -> Result<(), HeaderValueError> {
     match text.chars().any(|letter| letter.is_control() && letter != '\t') {
-        true => Err("a control character: expected one line of text"),
+        true => Err(HeaderValueError),
         false => Ok(()),
     }
 }

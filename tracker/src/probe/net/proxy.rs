@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
 
 use common::secret::Secret;
+use thiserror::Error;
 use url::Url;
 
 use super::socket::TimedSocket;
@@ -14,6 +15,12 @@ use crate::probe::reason::{Failure, Phase, Reason};
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
+
+/// A text is not the URL of a proxy. The error does not repeat the text, which can have a
+/// password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("not a proxy: expected http://[user:password@]host[:port]")]
+pub(crate) struct ProxyUrlError;
 
 /// An HTTP proxy. `Debug` shows neither user nor password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,17 +34,16 @@ impl Proxy {
     /// Parses `http://[user:password@]host[:port]`. The default port is 80.
     ///
     /// # Errors
-    /// When the text is anything else. The error does not repeat the text.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
-        const EXPECTED: &str = "no proxy: expected http://[user:password@]host[:port]";
-        let mut url = Url::parse(text).map_err(|_| EXPECTED)?;
+    /// When the text is anything else.
+    pub(crate) fn parse(text: &str) -> Result<Self, ProxyUrlError> {
+        let mut url = Url::parse(text).map_err(|_| ProxyUrlError)?;
         let is_proxy = url.scheme() == "http"
             && url.path() == "/"
             && url.query().is_none()
             && url.fragment().is_none()
             && url.port() != Some(0);
         if !is_proxy {
-            return Err(EXPECTED);
+            return Err(ProxyUrlError);
         }
         let has_user = !url.username().is_empty() || url.password().is_some();
         let authorization = has_user.then(|| basic_auth::from_url(&url));
@@ -136,8 +142,7 @@ mod tests {
             "http://proxy/x",
             "http://u:s3cret@:1",
         ] {
-            let error = Proxy::parse(text).unwrap_err();
-            assert_eq!(error, "no proxy: expected http://[user:password@]host[:port]");
+            assert_eq!(Proxy::parse(text), Err(ProxyUrlError), "{text}");
         }
     }
 

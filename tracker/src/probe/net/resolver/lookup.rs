@@ -1,15 +1,14 @@
 //! Asks the servers for the A and AAAA records of a name, both at the same time.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use hickory_proto::rr::{Name, RecordType};
 use rustix::event::{PollFd, PollFlags};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::message::{DnsAnswer, DnsQuestion, DnsReply};
 use super::name_servers::NameServers;
+use super::server_queries::ServerQueries;
 use super::tcp;
 use crate::probe::net::socket::{self, Deadline};
 
@@ -81,7 +80,7 @@ pub(super) fn query(
     let addresses = plan.servers.as_slice();
     let count = addresses.len();
     let mut servers: Vec<_> =
-        (0..count).map(|i| Server::new(addresses[(plan.first + i) % count])).collect();
+        (0..count).map(|i| ServerQueries::new(addresses[(plan.first + i) % count])).collect();
     let mut lookup = Lookup {
         name,
         results: [FamilyResult::NoAnswer, FamilyResult::NoAnswer],
@@ -124,72 +123,6 @@ impl QueryPlan<'_> {
     }
 }
 
-/// The state of the questions to one server. Arrays are indexed by family.
-struct Server {
-    address: SocketAddr,
-    use_edns: bool,
-    socket: Option<UdpSocket>,
-    /// The questions that were sent by UDP and are not answered.
-    pending: [Option<DnsQuestion>; 2],
-    /// The questions to repeat by TCP, and the latest time to do so.
-    truncated: [Option<(DnsQuestion, Deadline)>; 2],
-}
-
-impl Server {
-    fn new(address: SocketAddr) -> Self {
-        Self {
-            address,
-            use_edns: true,
-            socket: None,
-            pending: [None, None],
-            truncated: [None, None],
-        }
-    }
-
-    /// Opens a connected socket on a random port. The kernel then drops packets of other
-    /// hosts, and reports when the server refuses packets.
-    fn open_socket(&mut self) -> io::Result<&UdpSocket> {
-        if self.socket.is_none() {
-            let family = match self.address {
-                SocketAddr::V4(_) => AddressFamily::INET,
-                SocketAddr::V6(_) => AddressFamily::INET6,
-            };
-            // Two system calls; std needs four.
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let socket = socket_with(family, SocketType::DGRAM, flags, None)?;
-            rustix::net::connect(&socket, &self.address)?;
-            self.socket = Some(socket.into());
-        }
-        self.socket.as_ref().ok_or_else(|| ErrorKind::NotConnected.into())
-    }
-
-    fn has_pending(&self) -> bool {
-        self.has_pending_udp() || self.truncated.iter().any(Option::is_some)
-    }
-
-    fn has_pending_udp(&self) -> bool {
-        self.pending.iter().any(Option::is_some)
-    }
-
-    /// Takes a question that must now be repeated by TCP.
-    fn take_due_for_tcp(&mut self) -> Option<(usize, DnsQuestion)> {
-        let nothing_by_udp = !self.has_pending_udp();
-        let take_due = |truncated: &mut Option<(DnsQuestion, Deadline)>| {
-            truncated
-                .take_if(|(_, latest)| nothing_by_udp || latest.has_passed())
-                .map(|(question, _)| question)
-        };
-        self.truncated
-            .iter_mut()
-            .enumerate()
-            .find_map(|(family, truncated)| Some((family, take_due(truncated)?)))
-    }
-
-    fn next_due_for_tcp(&self) -> Option<Deadline> {
-        self.truncated.iter().flatten().map(|(_, latest)| *latest).min()
-    }
-}
-
 /// The look-up of one name. Arrays are indexed by family.
 struct Lookup<'a> {
     name: &'a Name,
@@ -203,7 +136,7 @@ struct Lookup<'a> {
 
 impl Lookup<'_> {
     /// Sends the questions for all families without an answer.
-    fn ask(&mut self, server: &mut Server) {
+    fn ask(&mut self, server: &mut ServerQueries) {
         self.has_asked = true;
         for family in 0..RECORD_TYPES.len() {
             if !self.is_answered(family) {
@@ -212,7 +145,7 @@ impl Lookup<'_> {
         }
     }
 
-    fn ask_family(&mut self, server: &mut Server, family: usize) {
+    fn ask_family(&mut self, server: &mut ServerQueries, family: usize) {
         // A repeated question keeps its id, so that a late answer to the first one counts.
         let question = server.pending[family]
             .take_if(|pending| pending.uses_edns() == server.use_edns)
@@ -237,7 +170,7 @@ impl Lookup<'_> {
 
     /// Fails all pending questions. The kernel reports a refused packet once for all
     /// questions on a socket, possibly when the next question is sent.
-    fn set_all_failed(&mut self, server: &mut Server, cause: &io::Error) {
+    fn set_all_failed(&mut self, server: &mut ServerQueries, cause: &io::Error) {
         for family in 0..RECORD_TYPES.len() {
             if server.pending[family].is_some() {
                 self.set_failed(server, family, &cause.to_string());
@@ -245,7 +178,7 @@ impl Lookup<'_> {
         }
     }
 
-    fn set_failed(&mut self, server: &mut Server, family: usize, text: &str) {
+    fn set_failed(&mut self, server: &mut ServerQueries, family: usize, text: &str) {
         server.pending[family] = None;
         if !self.is_answered(family) {
             self.results[family] = FamilyResult::Failed(format!("{text} from {}", server.address));
@@ -254,18 +187,18 @@ impl Lookup<'_> {
 
     /// Whether both families are answered; or one has decided, and either no server will
     /// answer the other or the wait for it is over.
-    fn is_done(&self, servers: &[Server]) -> bool {
+    fn is_done(&self, servers: &[ServerQueries]) -> bool {
         let all_answered = (0..RECORD_TYPES.len()).all(|family| self.is_answered(family));
         all_answered
             || self.grace_until.is_some_and(Deadline::has_passed)
             || (self.grace_until.is_some()
                 && self.has_asked
-                && !servers.iter().any(Server::has_pending))
+                && !servers.iter().any(ServerQueries::has_pending))
     }
 
     /// Receives answers until the look-up is done, the time is over, or the server asked
     /// last has answered everything.
-    fn receive_until(&mut self, servers: &mut [Server], last_asked: usize, until: Deadline) {
+    fn receive_until(&mut self, servers: &mut [ServerQueries], last_asked: usize, until: Deadline) {
         for _ in 0..PACKETS_MAX {
             if self.is_done(servers) || !servers[last_asked].has_pending() {
                 return;
@@ -282,7 +215,7 @@ impl Lookup<'_> {
                 }
             }
             let until = self.grace_until.map_or(until, |grace_until| grace_until.min(until));
-            let tcp_due = servers.iter().filter_map(Server::next_due_for_tcp).min();
+            let tcp_due = servers.iter().filter_map(ServerQueries::next_due_for_tcp).min();
             let wake_at = tcp_due.map_or(until, |due| due.min(until));
             match socket::wait_any(&mut polled, wake_at) {
                 Ok(true) => {}
@@ -299,7 +232,7 @@ impl Lookup<'_> {
     }
 
     /// Repeats one due question by TCP. Returns false if none is due.
-    fn ask_by_tcp(&mut self, servers: &mut [Server], until: Deadline) -> bool {
+    fn ask_by_tcp(&mut self, servers: &mut [ServerQueries], until: Deadline) -> bool {
         let due = servers.iter_mut().find_map(|server| {
             server.take_due_for_tcp().map(|(family, question)| (server, family, question))
         });
@@ -317,7 +250,7 @@ impl Lookup<'_> {
     }
 
     /// Receives one packet.
-    fn receive(&mut self, server: &mut Server) {
+    fn receive(&mut self, server: &mut ServerQueries) {
         let mut buffer = [0; UDP_BUFFER_BYTES];
         let received = match &server.socket {
             Some(socket) => socket.recv(&mut buffer),
@@ -335,7 +268,7 @@ impl Lookup<'_> {
         }
     }
 
-    fn handle_answer(&mut self, server: &mut Server, family: usize, answer: DnsAnswer) {
+    fn handle_answer(&mut self, server: &mut ServerQueries, family: usize, answer: DnsAnswer) {
         match &answer.reply {
             DnsReply::EdnsNotSupported => {
                 server.use_edns = false;

@@ -11,6 +11,7 @@ mod lookup;
 mod message;
 mod name_servers;
 mod resolv_conf;
+mod server_queries;
 mod tcp;
 mod watched_file;
 
@@ -28,7 +29,7 @@ use cache::DnsCache;
 use hosts::Hosts;
 use lookup::{FamilyResult, QueryPlan};
 use message::{DnsAnswer, DnsReply};
-pub use name_servers::{NameServers, SERVERS_MAX};
+pub use name_servers::{NameServers, NameServersError, SERVERS_MAX};
 use resolv_conf::ResolvConf;
 use watched_file::WatchedFile;
 

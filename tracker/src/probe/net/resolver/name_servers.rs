@@ -3,11 +3,27 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 
+use thiserror::Error;
+
 const DNS_PORT: u16 = 53;
 
 /// The most servers, as in the C libraries. Each server costs a look-up a socket and a
 /// share of its time.
 pub const SERVERS_MAX: usize = 3;
+
+/// Why a text is not a list of name servers.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NameServersError {
+    /// An entry is not an address.
+    #[error("{0:?} is not an ip address")]
+    InvalidAddress(String),
+    /// The list is empty.
+    #[error("no address")]
+    Empty,
+    /// The list has this number of addresses.
+    #[error("{0} servers are more than {SERVERS_MAX}")]
+    TooMany(usize),
+}
 
 /// One to three name servers, in the order in which they are asked. A clone is cheap.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -25,16 +41,17 @@ impl NameServers {
     ///
     /// # Errors
     /// When an entry is not an address, or there are none or more than three.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, NameServersError> {
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
         let servers: Vec<_> = parts
-            .map(|part| parse_server(part).ok_or_else(|| format!("{part:?} is no ip address")))
+            .map(|part| {
+                let error = || NameServersError::InvalidAddress(part.to_owned());
+                parse_server(part).ok_or_else(error)
+            })
             .collect::<Result<_, _>>()?;
         match servers.len() {
-            ..=SERVERS_MAX => {
-                Self::from_first(servers).ok_or_else(|| "holds no address".to_owned())
-            }
-            count => Err(format!("{count} servers are more than {SERVERS_MAX}")),
+            ..=SERVERS_MAX => Self::from_first(servers).ok_or(NameServersError::Empty),
+            count => Err(NameServersError::TooMany(count)),
         }
     }
 
@@ -89,7 +106,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<Vec<String>, String> {
-        let servers = NameServers::parse(text)?;
+        let servers = NameServers::parse(text).map_err(|error| error.to_string())?;
         Ok(servers.as_slice().iter().map(SocketAddr::to_string).collect())
     }
 
@@ -107,12 +124,12 @@ mod tests {
             assert_eq!(parsed(text), Ok(expected), "{text}");
         }
         for (text, expected) in [
-            ("dns.example", "\"dns.example\" is no ip address"),
-            ("192.0.2.1:0", "\"192.0.2.1:0\" is no ip address"),
-            ("192.0.2.1:x", "\"192.0.2.1:x\" is no ip address"),
-            ("[192.0.2.1]:53", "\"[192.0.2.1]:53\" is no ip address"),
-            ("fe80::1%no such", "\"fe80::1%no such\" is no ip address"),
-            (" , ", "holds no address"),
+            ("dns.example", "\"dns.example\" is not an ip address"),
+            ("192.0.2.1:0", "\"192.0.2.1:0\" is not an ip address"),
+            ("192.0.2.1:x", "\"192.0.2.1:x\" is not an ip address"),
+            ("[192.0.2.1]:53", "\"[192.0.2.1]:53\" is not an ip address"),
+            ("fe80::1%no such", "\"fe80::1%no such\" is not an ip address"),
+            (" , ", "no address"),
             ("::1,::2,::3,::4", "4 servers are more than 3"),
         ] {
             assert_eq!(parsed(text), Err(expected.to_owned()), "{text}");

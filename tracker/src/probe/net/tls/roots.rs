@@ -25,7 +25,7 @@ impl Roots {
     ///
     /// # Errors
     /// When the file or the text has no usable root certificates.
-    pub fn parse(text: &str) -> Result<Self, PemError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, PemError> {
         match text {
             "system" => Ok(Self::System),
             "mozilla" => Ok(Self::Mozilla),

@@ -7,7 +7,17 @@ use common::pem::{Pem, PemError};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, Error, RootCertStore};
+use rustls::{ClientConfig, RootCertStore};
+use thiserror::Error;
+
+/// Why a key can't be used with a client certificate.
+#[derive(Debug, Error)]
+pub(crate) enum ClientCertificateError {
+    #[error("it does not belong to the certificate")]
+    KeyMismatch,
+    #[error(transparent)]
+    Unusable(rustls::Error),
+}
 
 /// The TLS settings of a target. Targets with the same certificates share one value.
 pub struct TargetTls {
@@ -42,7 +52,7 @@ impl PartialEq for TargetTls {
 
 impl TargetTls {
     /// Settings without certificates. `insecure` accepts every certificate of the site.
-    pub fn new(insecure: bool) -> Self {
+    pub(crate) fn new(insecure: bool) -> Self {
         Self {
             insecure,
             roots: Vec::new(),
@@ -54,7 +64,7 @@ impl TargetTls {
     }
 
     /// Whether every certificate of the site is accepted.
-    pub fn is_insecure(&self) -> bool {
+    pub(crate) fn is_insecure(&self) -> bool {
         self.insecure
     }
 
@@ -62,7 +72,7 @@ impl TargetTls {
     ///
     /// # Errors
     /// See [`Pem::roots`].
-    pub fn add_roots(&mut self, pem: &Pem) -> Result<(), PemError> {
+    pub(crate) fn add_roots(&mut self, pem: &Pem) -> Result<(), PemError> {
         pem.roots()?;
         self.roots.extend(pem.certificates()?);
         Ok(())
@@ -72,16 +82,16 @@ impl TargetTls {
     ///
     /// # Errors
     /// When the key has an unsupported type, or does not belong to the certificate.
-    pub fn set_client_certificate(
+    pub(crate) fn set_client_certificate(
         &mut self,
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
-    ) -> Result<(), String> {
+    ) -> Result<(), ClientCertificateError> {
         self.client_chain.clone_from(&chain);
         let certified_key = CertifiedKey::from_der(chain, key, &ring::default_provider());
         let certified_key = certified_key.map_err(|cause| match cause {
-            Error::InconsistentKeys(_) => "it is not the certificate's".to_owned(),
-            other => other.to_string(),
+            rustls::Error::InconsistentKeys(_) => ClientCertificateError::KeyMismatch,
+            other => ClientCertificateError::Unusable(other),
         })?;
         self.client_certificate = Some(Arc::new(SingleCertAndKey::from(certified_key)));
         Ok(())
@@ -96,7 +106,7 @@ impl TargetTls {
         &self,
         roots: &RootCertStore,
         is_own_site: bool,
-    ) -> Result<Arc<ClientConfig>, Error> {
+    ) -> Result<Arc<ClientConfig>, rustls::Error> {
         let cell = if is_own_site { &self.own_site_config } else { &self.other_site_config };
         if let Some(config) = cell.get() {
             return Ok(Arc::clone(config));
