@@ -24,6 +24,9 @@ const NAME_CHARS_MAX: usize = 128;
 /// Most regexps, headers, JSON pointers, statuses or name servers of a target.
 const ITEMS_MAX: usize = 32;
 
+/// Result of a setter.
+pub(super) type SetResult = Result<(), ValueError>;
+
 /// The options that are set so far.
 #[derive(Debug, Clone)]
 pub(super) struct TargetBuilder {
@@ -76,15 +79,11 @@ impl TargetBuilder {
         &mut self,
         value: FileValue<'_>,
         _: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    ) -> SetResult {
         value.text("a URL").map(drop)
     }
 
-    pub(super) fn set_name(
-        &mut self,
-        value: FileValue<'_>,
-        _: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    pub(super) fn set_name(&mut self, value: FileValue<'_>, _: &ValueContext<'_>) -> SetResult {
         let name = value.text("a text")?.trim();
         let is_valid = (1..=NAME_CHARS_MAX).contains(&name.chars().count())
             && !name.chars().any(char::is_control);
@@ -97,38 +96,22 @@ impl TargetBuilder {
         Ok(())
     }
 
-    pub(super) fn set_period(
-        &mut self,
-        value: FileValue<'_>,
-        _: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    pub(super) fn set_period(&mut self, value: FileValue<'_>, _: &ValueContext<'_>) -> SetResult {
         self.period = value.seconds(PERIODS)?;
         Ok(())
     }
 
-    pub(super) fn set_timeout(
-        &mut self,
-        value: FileValue<'_>,
-        _: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    pub(super) fn set_timeout(&mut self, value: FileValue<'_>, _: &ValueContext<'_>) -> SetResult {
         self.limits.timeout = value.seconds(TIMEOUTS)?;
         Ok(())
     }
 
-    pub(super) fn set_retries(
-        &mut self,
-        value: FileValue<'_>,
-        _: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    pub(super) fn set_retries(&mut self, value: FileValue<'_>, _: &ValueContext<'_>) -> SetResult {
         self.retries = saturate(value.number("", RETRIES)?);
         Ok(())
     }
 
-    pub(super) fn set_method(
-        &mut self,
-        value: FileValue<'_>,
-        _: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    pub(super) fn set_method(&mut self, value: FileValue<'_>, _: &ValueContext<'_>) -> SetResult {
         let expected = format!("one of {}", request::METHODS.join(", "));
         let method = value.text(&expected)?.to_ascii_uppercase();
         if !request::METHODS.contains(&method.as_str()) {
@@ -142,7 +125,7 @@ impl TargetBuilder {
         &mut self,
         value: FileValue<'_>,
         context: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    ) -> SetResult {
         self.request.headers.clear();
         for (offset, header) in value.table("names and values", ITEMS_MAX)? {
             let name = request::parse_settable_header_name(header.key)
@@ -165,7 +148,7 @@ impl TargetBuilder {
         &mut self,
         value: FileValue<'_>,
         context: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    ) -> SetResult {
         let body = context.secret(value, request::BODY_BYTES_MAX)?;
         self.request.body = Some(body).filter(|body| !body.expose().is_empty());
         Ok(())
@@ -175,7 +158,7 @@ impl TargetBuilder {
         &mut self,
         value: FileValue<'_>,
         context: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    ) -> SetResult {
         const EXPECTED: &str = "{ user = ..., password = ... }";
         let (mut user, mut password) = (None, None);
         for (offset, part) in value.table(EXPECTED, 2)? {
@@ -202,7 +185,7 @@ impl TargetBuilder {
         &mut self,
         value: FileValue<'_>,
         context: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    ) -> SetResult {
         let token = context.secret(value, request::VALUE_BYTES_MAX)?;
         if token.expose().is_empty() || !token.expose().bytes().all(|byte| byte.is_ascii_graphic())
         {
@@ -212,11 +195,7 @@ impl TargetBuilder {
         Ok(())
     }
 
-    pub(super) fn set_status(
-        &mut self,
-        value: FileValue<'_>,
-        _: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    pub(super) fn set_status(&mut self, value: FileValue<'_>, _: &ValueContext<'_>) -> SetResult {
         let statuses = value.list(ITEMS_MAX)?.into_iter().map(parse_status);
         self.checks.status = statuses.collect::<Result<_, _>>()?;
         Ok(())
@@ -226,7 +205,7 @@ impl TargetBuilder {
         &mut self,
         value: FileValue<'_>,
         context: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    ) -> SetResult {
         let regexps = value.list(ITEMS_MAX)?.into_iter().map(|item| context.regexp(item));
         self.checks.body_match = regexps.collect::<Result<_, _>>()?;
         Ok(())
@@ -236,7 +215,7 @@ impl TargetBuilder {
         &mut self,
         value: FileValue<'_>,
         context: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    ) -> SetResult {
         let regexps = value.list(ITEMS_MAX)?.into_iter().map(|item| context.regexp(item));
         self.checks.body_not_match = regexps.collect::<Result<_, _>>()?;
         Ok(())
@@ -246,7 +225,7 @@ impl TargetBuilder {
         &mut self,
         value: FileValue<'_>,
         context: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    ) -> SetResult {
         self.checks.header_match = parse_header_regexps(value, context)?;
         Ok(())
     }
@@ -255,16 +234,12 @@ impl TargetBuilder {
         &mut self,
         value: FileValue<'_>,
         context: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    ) -> SetResult {
         self.checks.header_not_match = parse_header_regexps(value, context)?;
         Ok(())
     }
 
-    pub(super) fn set_json(
-        &mut self,
-        value: FileValue<'_>,
-        _: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    pub(super) fn set_json(&mut self, value: FileValue<'_>, _: &ValueContext<'_>) -> SetResult {
         self.checks.json.clear();
         for (offset, item) in value.table("JSON pointers and values", ITEMS_MAX)? {
             if !(item.key.is_empty() || item.key.starts_with('/')) {
@@ -280,17 +255,13 @@ impl TargetBuilder {
         &mut self,
         value: FileValue<'_>,
         _: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    ) -> SetResult {
         let latency = value.number(" ms", 1..=300_000)?;
         self.checks.latency_max = Some(Duration::from_millis(latency));
         Ok(())
     }
 
-    pub(super) fn set_too_slow(
-        &mut self,
-        value: FileValue<'_>,
-        _: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    pub(super) fn set_too_slow(&mut self, value: FileValue<'_>, _: &ValueContext<'_>) -> SetResult {
         self.checks.too_slow = parse_severity(value)?;
         Ok(())
     }
@@ -299,7 +270,7 @@ impl TargetBuilder {
         &mut self,
         value: FileValue<'_>,
         _: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    ) -> SetResult {
         let days = value.number(" days", 1..=3_650)?;
         self.checks.certificate_days_min = Some(saturate(days));
         Ok(())
@@ -309,7 +280,7 @@ impl TargetBuilder {
         &mut self,
         value: FileValue<'_>,
         _: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    ) -> SetResult {
         self.checks.certificate_expires_soon = parse_severity(value)?;
         Ok(())
     }
@@ -318,7 +289,7 @@ impl TargetBuilder {
         &mut self,
         value: FileValue<'_>,
         _: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    ) -> SetResult {
         self.limits.redirects_max = match value.as_text() {
             Some("none") => 0,
             Some(_) => return Err(value.wrong_type("0 to 50, or \"none\"")),
@@ -332,16 +303,12 @@ impl TargetBuilder {
         &mut self,
         value: FileValue<'_>,
         _: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    ) -> SetResult {
         self.limits.body_bytes_max = value.number(" bytes", 1..=64 * 1024 * 1024)?;
         Ok(())
     }
 
-    pub(super) fn set_family(
-        &mut self,
-        value: FileValue<'_>,
-        _: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    pub(super) fn set_family(&mut self, value: FileValue<'_>, _: &ValueContext<'_>) -> SetResult {
         const EXPECTED: &str = "4, 6, \"both\" or \"any\"";
         self.family = match (value.as_text(), value.number("", 4..=6)) {
             (Some("both"), _) => Family::Both,
@@ -353,11 +320,7 @@ impl TargetBuilder {
         Ok(())
     }
 
-    pub(super) fn set_resolver(
-        &mut self,
-        value: FileValue<'_>,
-        _: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    pub(super) fn set_resolver(&mut self, value: FileValue<'_>, _: &ValueContext<'_>) -> SetResult {
         const EXPECTED: &str = "up to three of ip, ip:port or [ip]:port";
         let texts = value.list(ITEMS_MAX)?.into_iter().map(|item| item.text(EXPECTED));
         let texts = texts.collect::<Result<Vec<_>, _>>()?.join(",");
@@ -374,7 +337,7 @@ impl TargetBuilder {
         &mut self,
         value: FileValue<'_>,
         context: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    ) -> SetResult {
         let text = context.secret(value, request::VALUE_BYTES_MAX)?;
         self.proxy = match text.expose() {
             "none" => None,
@@ -383,11 +346,7 @@ impl TargetBuilder {
         Ok(())
     }
 
-    pub(super) fn set_ca(
-        &mut self,
-        value: FileValue<'_>,
-        context: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    pub(super) fn set_ca(&mut self, value: FileValue<'_>, context: &ValueContext<'_>) -> SetResult {
         self.ca = Some(context.pem(value)?);
         Ok(())
     }
@@ -396,7 +355,7 @@ impl TargetBuilder {
         &mut self,
         value: FileValue<'_>,
         context: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    ) -> SetResult {
         self.cert = Some(context.pem(value)?);
         Ok(())
     }
@@ -405,16 +364,12 @@ impl TargetBuilder {
         &mut self,
         value: FileValue<'_>,
         context: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    ) -> SetResult {
         self.key = Some(context.pem(value)?);
         Ok(())
     }
 
-    pub(super) fn set_insecure(
-        &mut self,
-        value: FileValue<'_>,
-        _: &ValueContext<'_>,
-    ) -> Result<(), ValueError> {
+    pub(super) fn set_insecure(&mut self, value: FileValue<'_>, _: &ValueContext<'_>) -> SetResult {
         self.insecure = value.boolean()?;
         Ok(())
     }

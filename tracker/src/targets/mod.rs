@@ -8,7 +8,7 @@
 mod builder;
 mod context;
 mod error;
-pub mod file;
+mod file;
 pub mod options;
 mod share;
 mod source;
@@ -26,7 +26,8 @@ use std::time::Duration;
 use common::domain::{Domain, TakenNames};
 
 use error::TargetError;
-pub use share::{SHARES_MAX, Share};
+pub(crate) use share::SHARES_MAX;
+pub use share::Share;
 pub use source::{Selection, TargetSource};
 pub use target::Target;
 #[cfg(test)]

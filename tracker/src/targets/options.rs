@@ -5,13 +5,12 @@
 
 use OptionPlace::{SharedSpec, Target, TargetAndDefaults};
 
-use super::builder::TargetBuilder;
+use super::builder::{SetResult, TargetBuilder};
 use super::context::ValueContext;
-use super::values::{FileValue, ValueError};
+use super::values::FileValue;
 
 /// Parses a value and stores it in the builder.
-pub(super) type Setter =
-    fn(&mut TargetBuilder, FileValue<'_>, &ValueContext<'_>) -> Result<(), ValueError>;
+pub(super) type Setter = fn(&mut TargetBuilder, FileValue<'_>, &ValueContext<'_>) -> SetResult;
 
 /// One option of a target.
 #[derive(Debug)]

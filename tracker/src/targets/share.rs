@@ -3,7 +3,7 @@
 use common::domain;
 
 /// Most shares of a list.
-pub const SHARES_MAX: u32 = 1_000;
+pub(crate) const SHARES_MAX: u32 = 1_000;
 
 /// Share number K of N shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Share {
     /// Parses `K/N`.
     ///
     /// # Errors
-    /// [`ShareError`] unless K is one of 1 to N and N at most [`SHARES_MAX`].
+    /// [`ShareError`] unless K is one of 1 to N and N at most 1000.
     pub fn parse(text: &str) -> Result<Self, ShareError> {
         let pair = text.split_once('/').and_then(|(number, count)| {
             Some((number.trim().parse().ok()?, count.trim().parse().ok()?))

@@ -103,7 +103,7 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
         (
             &[],
             &[SITE, kafka, secret],
-            "SASL_PASSWORD: sasl takes three settings: expected SASL_MECHANISM and SASL_USERNAME too",
+            "SASL_PASSWORD: SASL needs three settings: expected SASL_MECHANISM and SASL_USERNAME too",
         ),
         (
             &["--sasl-username", "user", "--sasl-mechanism", "plain"],
