@@ -18,7 +18,7 @@ use std::sync::Arc;
 const EXAMPLE: &str = include_str!("../../../scripts/targets.example.toml");
 
 fn read_in(folder: &Path, text: &str) -> Result<Vec<Target>, String> {
-    let environment = Environment::of(&[("API_KEY", "s3cret-key"), ("EMPTY", "")]);
+    let environment = Environment::from_variables(&[("API_KEY", "s3cret-key"), ("EMPTY", "")]);
     let context = ValueContext::new(folder, &environment);
     let mut list = TargetList::default();
     match file::parse_document(
@@ -393,7 +393,7 @@ fn errors_name_the_file() {
     let folder = Folder::new("file");
     let path = folder.0.join("list.toml");
     let add_targets = || {
-        let environment = Environment::of(&[]);
+        let environment = Environment::from_variables(&[]);
         let mut list = TargetList::default();
         let (prefix, defaults) = ("webactivity-", TargetDefaults::default());
         let added = file::add_targets(&mut list, &path, prefix, &defaults, &environment);
