@@ -11,7 +11,7 @@
 //!    of targets (`reload`).
 //! 3. A worker thread (`workers`) probes the target (`probe`), retries a failure, and publishes the
 //!    result to the fan-out, which builds the record. The channel behind it is bounded by
-//!    [`RECORDS_MAX`].
+//!    `RECORDS_MAX`.
 //! 4. The `saver` thread (`delivery`) numbers the record and stores it in the spool, in memory and
 //!    on disk.
 //! 5. The `producer` thread sends the spool to Kafka. It is a thread of its own because an exchange
@@ -22,8 +22,8 @@
 //! This file owns all channels and joins all threads.
 
 mod check;
-pub mod delivery;
-pub mod output;
+mod delivery;
+mod output;
 mod plural;
 pub mod probe;
 mod reload;
@@ -31,7 +31,7 @@ mod schedule;
 pub mod settings;
 pub mod targets;
 mod ticker;
-pub mod workers;
+mod workers;
 
 use std::io;
 use std::process::ExitCode;
