@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use common::record::Status;
 
-use super::net::socket::Deadline;
+use super::net::deadline::Deadline;
 use super::reason::{Failure, OutcomeSummary, Phase, Severity, TimesReported, whole_milliseconds};
 
 /// The outcome of one attempt.

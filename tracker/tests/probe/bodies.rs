@@ -1,3 +1,5 @@
+//! Bodies: encodings, character sets, and limits.
+
 use common::phrase;
 use testkit::sites::{Site, Step, chunked, deflate_raw, deflate_zlib, gzip, head_of, with_length};
 use tracker::probe::Limits;

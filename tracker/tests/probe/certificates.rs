@@ -1,3 +1,5 @@
+//! Certificates and TLS handshakes that fail, and the outcome of each.
+
 use common::phrase;
 use testkit::certificates::{Authority, Validity, self_signed};
 use testkit::sites::{Site, Step, page};

@@ -1,3 +1,5 @@
+//! Failed look-ups, and the choice of the address family.
+
 use std::net::IpAddr;
 use std::time::Duration;
 

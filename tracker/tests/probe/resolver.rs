@@ -1,9 +1,11 @@
+//! The answers of name servers, and what the resolver returns.
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use testkit::dns::{DnsServer, Does, Kind};
+use tracker::probe::net::deadline::Deadline;
 use tracker::probe::net::resolver::Resolver;
-use tracker::probe::net::socket::Deadline;
 use tracker::probe::reason::{Failure, Reason};
 
 use crate::{LONG_TIMEOUT, resolver_config};
@@ -15,23 +17,23 @@ pub(crate) fn addresses(all: &[&str]) -> Does {
     Does::Addresses(all.iter().map(|one| one.parse().unwrap()).collect())
 }
 
-pub(crate) fn both(a: Does, aaaa: Does) -> DnsServer {
+pub(crate) fn start_server(a: Does, aaaa: Does) -> DnsServer {
     DnsServer::start(&[("site.example", Kind::A, a), ("site.example", Kind::Aaaa, aaaa)]).unwrap()
 }
 
 fn resolve(servers: Vec<SocketAddr>, host: &str, time: Duration) -> Result<Vec<String>, Failure> {
-    shown(Resolver::new(resolver_config(servers)).resolve(host, None, Deadline::after(time)))
+    to_texts(Resolver::new(resolver_config(servers)).resolve(host, None, Deadline::after(time)))
 }
 
-pub(crate) fn shown(found: Result<Vec<IpAddr>, Failure>) -> Result<Vec<String>, Failure> {
+pub(crate) fn to_texts(found: Result<Vec<IpAddr>, Failure>) -> Result<Vec<String>, Failure> {
     found.map(|all| all.iter().map(IpAddr::to_string).collect())
 }
 
 fn resolve_site(a: Does, aaaa: Does) -> Result<Vec<String>, Failure> {
-    resolve(vec![both(a, aaaa).address()], "site.example", LONG_TIMEOUT)
+    resolve(vec![start_server(a, aaaa).address()], "site.example", LONG_TIMEOUT)
 }
 
-pub(crate) fn found(all: &[&str]) -> Result<Vec<String>, Failure> {
+pub(crate) fn ok(all: &[&str]) -> Result<Vec<String>, Failure> {
     Ok(all.iter().map(|one| (*one).to_owned()).collect())
 }
 
@@ -43,7 +45,7 @@ pub(crate) fn reason(result: Result<Vec<String>, Failure>) -> Reason {
 fn the_addresses_of_both_families_alternate() {
     let a = addresses(&[V4, "192.0.2.2", "192.0.2.3"]);
     let aaaa = addresses(&[V6, "2001:db8::2"]);
-    let expected = found(&[V6, V4, "2001:db8::2", "192.0.2.2", "192.0.2.3"]);
+    let expected = ok(&[V6, V4, "2001:db8::2", "192.0.2.2", "192.0.2.3"]);
     assert_eq!(resolve_site(a, aaaa), expected);
 }
 
@@ -62,29 +64,29 @@ fn one_family_with_addresses_is_enough() {
     }
     for (a, aaaa, expected) in cases {
         let shown = format!("{a:?} {aaaa:?}");
-        let server = both(a, aaaa);
+        let server = start_server(a, aaaa);
         let started_at = Instant::now();
         let result = resolve(vec![server.address()], "site.example", LONG_TIMEOUT);
         let elapsed = started_at.elapsed();
-        assert_eq!(result, found(&[expected]), "{shown}");
+        assert_eq!(result, ok(&[expected]), "{shown}");
         assert!(elapsed < Duration::from_millis(900), "{shown}: {elapsed:?}");
     }
     // Broken servers answer NXDOMAIN to AAAA only.
     let slow = Does::Late(Duration::from_millis(200), Box::new(addresses(&[V4])));
-    assert_eq!(resolve_site(slow, Does::NoSuchName), found(&[V4]));
+    assert_eq!(resolve_site(slow, Does::NoSuchName), ok(&[V4]));
 }
 
 #[test]
 fn the_resolver_waits_for_a_late_or_lost_a_record() {
     let late = Does::Late(Duration::from_millis(400), Box::new(addresses(&[V4])));
-    assert_eq!(resolve_site(late, addresses(&[V6])), found(&[V6, V4]));
-    let lossy = both(Does::Silent, addresses(&[V6]));
-    let good = both(addresses(&[V4]), addresses(&[V6]));
+    assert_eq!(resolve_site(late, addresses(&[V6])), ok(&[V6, V4]));
+    let lossy = start_server(Does::Silent, addresses(&[V6]));
+    let good = start_server(addresses(&[V4]), addresses(&[V6]));
     let result = resolve(vec![lossy.address(), good.address()], "site.example", LONG_TIMEOUT);
-    assert_eq!(result, found(&[V6, V4]));
+    assert_eq!(result, ok(&[V6, V4]));
     // A server that never answers A delays the look-up, and does not fail it.
     let started_at = Instant::now();
-    assert_eq!(resolve_site(Does::Silent, addresses(&[V6])), found(&[V6]));
+    assert_eq!(resolve_site(Does::Silent, addresses(&[V6])), ok(&[V6]));
     assert!(started_at.elapsed() < Duration::from_secs(4));
 }
 
@@ -107,7 +109,7 @@ fn only_nxdomain_means_no_such_domain() {
 
 #[test]
 fn a_failure_names_the_server_and_its_error() {
-    let server = both(Does::ServerFailure, Does::ServerFailure);
+    let server = start_server(Does::ServerFailure, Does::ServerFailure);
     let failure = resolve(vec![server.address()], "site.example", LONG_TIMEOUT).unwrap_err();
     assert_eq!(failure.detail, Some(format!("SERVFAIL from {}", server.address())));
     // The port is closed, and the kernel reports that at once.
@@ -126,8 +128,8 @@ fn answers_to_another_question_are_ignored() {
     let forged = || Box::new(addresses(&["198.51.100.66"]));
     for stray in [Does::WrongId(forged()), Does::OtherQuestion(forged()), Does::Garbage] {
         let does = Does::Both(Box::new(stray.clone()), real());
-        assert_eq!(resolve_site(does, Does::NoData), found(&[V4]), "{stray:?}");
-        let server = both(stray.clone(), stray.clone());
+        assert_eq!(resolve_site(does, Does::NoData), ok(&[V4]), "{stray:?}");
+        let server = start_server(stray.clone(), stray.clone());
         let short = Duration::from_millis(300);
         let result = resolve(vec![server.address()], "site.example", short);
         assert_eq!(reason(result), Reason::DnsTimeout, "{stray:?}");
@@ -138,9 +140,9 @@ fn answers_to_another_question_are_ignored() {
 fn a_truncated_answer_is_repeated_by_tcp() {
     let many: Vec<_> = (0..200).map(|i| format!("192.0.2.{i}")).collect();
     let many: Vec<_> = many.iter().map(String::as_str).collect();
-    let server = both(Does::Truncated(Box::new(addresses(&many))), Does::NoData);
+    let server = start_server(Does::Truncated(Box::new(addresses(&many))), Does::NoData);
     let result = resolve(vec![server.address()], "site.example", LONG_TIMEOUT);
-    assert_eq!(result, found(&many));
+    assert_eq!(result, ok(&many));
     assert_eq!(server.asked().iter().filter(|(_, kind)| *kind == Kind::A).count(), 2);
 }
 
@@ -148,7 +150,7 @@ fn a_truncated_answer_is_repeated_by_tcp() {
 fn a_server_without_edns_is_asked_again_without_edns() {
     let without = |does| Does::WithoutEdns(Box::new(does));
     let result = resolve_site(without(addresses(&[V4])), without(Does::NoData));
-    assert_eq!(result, found(&[V4]));
+    assert_eq!(result, ok(&[V4]));
 }
 
 #[test]
@@ -157,7 +159,7 @@ fn aliases_are_followed_within_and_beyond_an_answer() {
     let all = |one: &str| vec![one.parse().unwrap()];
     let result =
         resolve_site(Does::Aliases(to.clone(), all(V4)), Does::Aliases(to.clone(), all(V6)));
-    assert_eq!(result, found(&[V6, V4]));
+    assert_eq!(result, ok(&[V6, V4]));
     let rules = |two: Does| {
         DnsServer::start(&[
             ("site.example", Kind::A, Does::Aliases(vec!["two.example"], vec![])),
@@ -168,7 +170,7 @@ fn aliases_are_followed_within_and_beyond_an_answer() {
         .unwrap()
     };
     let server = rules(addresses(&[V4]));
-    assert_eq!(resolve(vec![server.address()], "site.example", LONG_TIMEOUT), found(&[V4]));
+    assert_eq!(resolve(vec![server.address()], "site.example", LONG_TIMEOUT), ok(&[V4]));
     let server = rules(Does::NoData);
     let result = resolve(vec![server.address()], "site.example", LONG_TIMEOUT);
     assert_eq!(reason(result), Reason::DnsNoAddress);
@@ -179,21 +181,21 @@ fn aliases_are_followed_within_and_beyond_an_answer() {
 
 #[test]
 fn the_next_server_is_asked_when_one_fails_or_does_not_answer() {
-    let good = || both(addresses(&[V4]), addresses(&[V6]));
+    let good = || start_server(addresses(&[V4]), addresses(&[V6]));
     for bad in [Does::ServerFailure, Does::Refused, Does::Silent, Does::Garbage] {
-        let (first, second) = (both(bad.clone(), bad.clone()), good());
+        let (first, second) = (start_server(bad.clone(), bad.clone()), good());
         let servers = vec![first.address(), second.address()];
         let started_at = Instant::now();
         let result = resolve(servers, "site.example", Duration::from_secs(10));
-        assert_eq!(result, found(&[V6, V4]), "{bad:?}");
+        assert_eq!(result, ok(&[V6, V4]), "{bad:?}");
         let elapsed = started_at.elapsed();
         assert!(elapsed < Duration::from_secs(3), "{bad:?}: {elapsed:?}");
     }
     let second = good();
     let servers = vec!["127.0.0.1:1".parse().unwrap(), second.address()];
-    assert_eq!(resolve(servers, "site.example", LONG_TIMEOUT), found(&[V6, V4]));
+    assert_eq!(resolve(servers, "site.example", LONG_TIMEOUT), ok(&[V6, V4]));
     // NXDOMAIN is an answer: no other server is asked.
-    let (first, second) = (both(Does::NoSuchName, Does::NoSuchName), good());
+    let (first, second) = (start_server(Does::NoSuchName, Does::NoSuchName), good());
     let servers = vec![first.address(), second.address()];
     assert_eq!(reason(resolve(servers, "site.example", LONG_TIMEOUT)), Reason::DnsNoSuchDomain);
     assert!(second.asked().is_empty());
@@ -202,19 +204,19 @@ fn the_next_server_is_asked_when_one_fails_or_does_not_answer() {
 #[test]
 fn a_late_answer_of_the_first_server_still_counts() {
     let late = |does| Does::Late(Duration::from_millis(1300), Box::new(does));
-    let first = both(late(addresses(&[V4])), late(addresses(&[V6])));
-    let second = both(Does::Silent, Does::Silent);
+    let first = start_server(late(addresses(&[V4])), late(addresses(&[V6])));
+    let second = start_server(Does::Silent, Does::Silent);
     let servers = vec![first.address(), second.address()];
     let started_at = Instant::now();
     let result = resolve(servers, "site.example", Duration::from_secs(10));
-    assert_eq!(result, found(&[V6, V4]));
+    assert_eq!(result, ok(&[V6, V4]));
     assert!(started_at.elapsed() < Duration::from_secs(3));
     assert!(!second.asked().is_empty());
 }
 
 #[test]
 fn special_names_need_no_server() {
-    let server = both(Does::NoData, Does::NoData);
+    let server = start_server(Does::NoData, Does::NoData);
     for (host, expected) in [
         ("localhost", Ok(())),
         ("localhost.", Ok(())),
@@ -224,7 +226,7 @@ fn special_names_need_no_server() {
     ] {
         let result = resolve(vec![server.address()], host, LONG_TIMEOUT);
         match expected {
-            Ok(()) => assert_eq!(result, found(&["::1", "127.0.0.1"]), "{host}"),
+            Ok(()) => assert_eq!(result, ok(&["::1", "127.0.0.1"]), "{host}"),
             Err(expected) => assert_eq!(reason(result), expected, "{host}"),
         }
     }

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use testkit::dns::{DnsServer, Does, Kind};
+use tracker::probe::net::deadline::Deadline;
 use tracker::probe::net::resolver::Resolver;
-use tracker::probe::net::socket::Deadline;
 use tracker::probe::reason::Reason;
 
 use crate::{LONG_TIMEOUT, resolver_config};

@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use testkit::dns::{DnsServer, Does, Kind};
+use tracker::probe::net::deadline::Deadline;
 use tracker::probe::net::resolver::{NameServers, Resolver, ResolverConfig};
-use tracker::probe::net::socket::Deadline;
 use tracker::probe::reason::Reason;
 
 use crate::LONG_TIMEOUT;
-use crate::resolver::{V4, addresses, both, found, reason, shown};
+use crate::resolver::{V4, addresses, ok, reason, start_server, to_texts};
 
 /// A temporary folder, removed at the end.
 struct Folder(std::path::PathBuf);
@@ -49,22 +49,23 @@ impl Drop for Folder {
 #[test]
 fn the_hosts_file_takes_precedence_and_is_read_again_when_it_changes() {
     let folder = Folder::new("hosts");
-    let server = both(addresses(&[V4]), Does::NoData);
+    let server = start_server(addresses(&[V4]), Does::NoData);
     let resolver = Resolver::new(folder.resolver_config(server.address()));
-    let look_up = || shown(resolver.resolve("site.example", None, Deadline::after(LONG_TIMEOUT)));
-    assert_eq!(look_up(), found(&[V4]));
+    let look_up =
+        || to_texts(resolver.resolve("site.example", None, Deadline::after(LONG_TIMEOUT)));
+    assert_eq!(look_up(), ok(&[V4]));
     folder.write("hosts", "192.0.2.7 site.example\n");
-    assert_eq!(look_up(), found(&["192.0.2.7"]));
+    assert_eq!(look_up(), ok(&["192.0.2.7"]));
     folder.write("hosts", "192.0.2.8 site.example\n2001:db8::8 site.example\n");
-    assert_eq!(look_up(), found(&["2001:db8::8", "192.0.2.8"]));
+    assert_eq!(look_up(), ok(&["2001:db8::8", "192.0.2.8"]));
     // While the file is missing its last content stays valid.
     fs::remove_file(folder.0.join("hosts")).unwrap();
-    assert_eq!(look_up(), found(&["2001:db8::8", "192.0.2.8"]));
+    assert_eq!(look_up(), ok(&["2001:db8::8", "192.0.2.8"]));
     folder.write("hosts", "\n");
-    assert_eq!(look_up(), found(&[V4]));
+    assert_eq!(look_up(), ok(&[V4]));
     folder.write("hosts", "192.0.2.5 localhost a.localhost\n");
-    let localhost = shown(resolver.resolve("a.localhost", None, Deadline::after(LONG_TIMEOUT)));
-    assert_eq!(localhost, found(&["192.0.2.5"]));
+    let localhost = to_texts(resolver.resolve("a.localhost", None, Deadline::after(LONG_TIMEOUT)));
+    assert_eq!(localhost, ok(&["192.0.2.5"]));
 }
 
 #[test]
@@ -104,7 +105,7 @@ fn short_names_are_looked_up_with_the_search_suffixes() {
 #[test]
 fn servers_rotate_with_the_option() {
     let folder = Folder::new("rotate");
-    let server = || both(addresses(&[V4]), Does::NoData);
+    let server = || start_server(addresses(&[V4]), Does::NoData);
     let (one, other) = (server(), server());
     let servers = NameServers::from_first(vec![one.address(), other.address()]);
     let resolver =
@@ -150,7 +151,7 @@ fn cached_answers_are_not_asked_for_again() {
     let sources = ResolverConfig { cache: true, ..folder.resolver_config(server.address()) };
     let resolver = Resolver::new(sources);
     let look_up = |name, servers: Option<&NameServers>| {
-        shown(resolver.resolve(name, servers, Deadline::after(LONG_TIMEOUT)))
+        to_texts(resolver.resolve(name, servers, Deadline::after(LONG_TIMEOUT)))
             .map_err(|one| one.reason)
     };
     for (name, .., a_count, aaaa_count) in &cases {
@@ -187,7 +188,7 @@ fn the_servers_of_the_file_are_used_and_change_with_it() {
 #[test]
 fn a_server_that_does_not_answer_is_asked_as_the_options_define() {
     let folder = Folder::new("attempts");
-    let server = both(Does::Silent, Does::Silent);
+    let server = start_server(Does::Silent, Does::Silent);
     let resolver = Resolver::new(folder.resolver_config(server.address()));
     for (options, questions, time, ends_early) in [
         ("attempts:1 timeout:1", 2, LONG_TIMEOUT, true),
@@ -196,7 +197,7 @@ fn a_server_that_does_not_answer_is_asked_as_the_options_define() {
         folder.write("resolv.conf", &format!("options {options}\n"));
         let before = server.asked().len();
         let deadline = Deadline::after(time);
-        let result = shown(resolver.resolve("site.example", None, deadline));
+        let result = to_texts(resolver.resolve("site.example", None, deadline));
         assert_eq!(reason(result), Reason::DnsTimeout, "{options}");
         let asked = server.questions().split_off(before);
         assert_eq!(asked.len(), questions, "{options}");

@@ -1,3 +1,5 @@
+//! Responses, redirects, failed connections, and the outcome of each.
+
 use std::time::Duration;
 
 use common::phrase;

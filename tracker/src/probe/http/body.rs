@@ -7,7 +7,7 @@ use ureq::Error;
 
 use super::encoding::{ContentEncoding, parse_content_encoding};
 use super::transport::ConnectionLog;
-use crate::probe::net::socket::Deadline;
+use crate::probe::net::deadline::Deadline;
 use crate::probe::reason::{Failure, Phase, Reason};
 
 /// The limits for reading a body.

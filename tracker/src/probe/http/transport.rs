@@ -213,7 +213,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::probe::net::socket::{Deadline, TimedSocket};
+    use crate::probe::net::deadline::Deadline;
+    use crate::probe::net::socket::TimedSocket;
 
     #[test]
     fn no_input_buffer_is_allocated_for_a_site_that_does_not_answer() {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::socket::{self, Deadline};
+use super::deadline::Deadline;
+use super::socket;
 use crate::probe::reason::{Failure, Phase, Reason};
 
 /// How long to wait for an address before the next one is tried as well (RFC 8305,

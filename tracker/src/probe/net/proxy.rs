@@ -58,7 +58,7 @@ impl Proxy {
     ///
     /// # Errors
     /// [`Reason::ProxyRefused`] if the proxy answers and does not connect,
-    /// [`Reason::ProxyTimeout`] at the deadline, [`Reason::ProxyFailed`] for all else.
+    /// [`Reason::ProxyTimeout`] at the deadline, [`Reason::ProxyFailed`] for all other failures.
     pub(crate) fn connect(&self, socket: &mut TimedSocket, url: &Url) -> Result<(), Failure> {
         let port = url.port_or_known_default().unwrap_or(80);
         let host = format!("{}:{port}", url.host_str().unwrap_or_default());

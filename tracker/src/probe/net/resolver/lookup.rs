@@ -10,7 +10,8 @@ use super::message::{DnsAnswer, DnsQuestion, DnsReply};
 use super::name_servers::NameServers;
 use super::server_queries::ServerQueries;
 use super::tcp;
-use crate::probe::net::socket::{self, Deadline};
+use crate::probe::net::deadline::Deadline;
+use crate::probe::net::socket;
 
 /// The record types, by the index that stands for a family.
 pub(super) const RECORD_TYPES: [RecordType; 2] = [RecordType::AAAA, RecordType::A];

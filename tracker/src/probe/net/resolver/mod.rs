@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use hickory_proto::rr::{Name, RecordType};
 
-use super::socket::Deadline;
+use super::deadline::Deadline;
 use crate::probe::family::Family;
 use crate::probe::reason::{Failure, Phase, Reason};
 use cache::DnsCache;
@@ -96,7 +96,7 @@ impl Resolver {
     /// # Errors
     /// [`Reason::DnsNoSuchDomain`] only if a server answers NXDOMAIN (or by RFC 6761);
     /// [`Reason::DnsNoAddress`] if the name exists without an address;
-    /// [`Reason::DnsTimeout`] and [`Reason::DnsServerFailure`] for all else.
+    /// [`Reason::DnsTimeout`] and [`Reason::DnsServerFailure`] for all other failures.
     pub fn resolve(
         &self,
         host: &str,

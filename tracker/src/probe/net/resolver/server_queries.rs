@@ -6,7 +6,7 @@ use std::net::{SocketAddr, UdpSocket};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::message::DnsQuestion;
-use crate::probe::net::socket::Deadline;
+use crate::probe::net::deadline::Deadline;
 
 /// The state of the questions to one server. Arrays are indexed by family.
 pub(super) struct ServerQueries {

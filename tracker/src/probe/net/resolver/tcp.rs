@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::message::{DnsAnswer, DnsQuestion, DnsReply};
-use crate::probe::net::socket::{Deadline, TimedSocket};
+use crate::probe::net::deadline::Deadline;
+use crate::probe::net::socket::TimedSocket;
 
 /// Sends a question by TCP (RFC 7766). An error of the connection is a failed reply.
 pub(super) fn query(server: SocketAddr, question: &DnsQuestion, deadline: Deadline) -> DnsAnswer {

@@ -5,7 +5,7 @@ use rustls::{AlertDescription, RootCertStore, ServerConnection, StreamOwned};
 use testkit::certificates::{Authority, Validity};
 
 use super::*;
-use crate::probe::net::socket::Deadline;
+use crate::probe::net::deadline::Deadline;
 
 /// Runs a handshake between a site with a certificate of `authority` and a client that
 /// trusts `trusted`. Returns what the site reads, or its error.

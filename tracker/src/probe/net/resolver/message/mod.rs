@@ -13,7 +13,7 @@ const UDP_BYTES: u16 = 1232;
 const ALIASES_MAX: usize = 16;
 
 /// The longest TTL of an answer (RFC 8767, section 4, requires a limit). A record with a
-/// longer TTL is one that nobody changes.
+/// longer TTL does not change often.
 const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// The longest TTL of a negative answer (RFC 2308, section 5, requires a limit): how long an
