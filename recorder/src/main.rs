@@ -8,7 +8,7 @@ use recorder::settings::{self, Action};
 use recorder::{replay, schema};
 
 fn main() -> ExitCode {
-    let action = settings::parse(std::env::args_os().skip(1), &Environment::of_process());
+    let action = settings::parse(std::env::args_os().skip(1), &Environment::from_process());
     logger::start();
     match action {
         Ok(Action::Record(settings)) => recorder::run(*settings),

@@ -193,7 +193,7 @@ fn start_reload(
     timings: &RunTimings,
 ) -> io::Result<(ReloadThread, Receiver<Reloaded>)> {
     let read = move || {
-        let selection = source.read(&Environment::of_process())?;
+        let selection = source.read(&Environment::from_process())?;
         log_unverified_targets(&selection.targets);
         Ok::<_, UsageError>(selection.targets)
     };

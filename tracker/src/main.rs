@@ -10,7 +10,7 @@ use tracker::settings::{self, Action};
 fn main() -> ExitCode {
     let is_terminal = std::io::stdout().is_terminal();
     let arguments = std::env::args_os().skip(1);
-    let action = settings::parse(arguments, &Environment::of_process(), is_terminal);
+    let action = settings::parse(arguments, &Environment::from_process(), is_terminal);
     logger::start();
     match action {
         Ok(Action::Run(settings)) => tracker::run(*settings),

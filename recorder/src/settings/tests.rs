@@ -10,7 +10,7 @@ const GIVEN: [(&str, &str); 3] = [
 fn parse_with(variables: &[(&str, &str)], arguments: &[&str]) -> Result<Action, UsageError> {
     let mut all = variables.to_vec();
     all.extend(GIVEN.iter().filter(|(name, _)| !variables.iter().any(|(key, _)| key == name)));
-    parse(arguments.iter().map(OsString::from), &Environment::of(&all))
+    parse(arguments.iter().map(OsString::from), &Environment::from_variables(&all))
 }
 
 fn settings_with(variables: &[(&str, &str)], arguments: &[&str]) -> Result<Settings, String> {

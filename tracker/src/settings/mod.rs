@@ -270,7 +270,7 @@ mod tests {
 
     fn parse_settings(arguments: &[&str], variables: &[(&str, &str)]) -> Settings {
         let arguments = arguments.iter().map(OsString::from);
-        match parse(arguments, &Environment::of(variables), false).unwrap() {
+        match parse(arguments, &Environment::from_variables(variables), false).unwrap() {
             Action::Run(settings) => *settings,
             Action::Print(text) => panic!("{text}"),
         }

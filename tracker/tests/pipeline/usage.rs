@@ -27,7 +27,7 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
         (
             &["--once", "-p", "fast"],
             &[SITE],
-            "--period: \"fast\" is no number: expected 1 to 86400 seconds",
+            "--period: \"fast\" is not a number: expected 1 to 86400 seconds",
         ),
         (
             &["--once"],
@@ -69,7 +69,7 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
             &[SITE, ("SHARE", "1/3")],
             "SHARE: shares depend on the location: expected LOCATION too, the same for all trackers that share the list",
         ),
-        (&["--perod", "1"], &[SITE], "there is no flag --perod: expected --period?"),
+        (&["--perod", "1"], &[SITE], "unknown flag --perod: did you mean --period?"),
         (
             &[],
             &[SITE],
@@ -220,7 +220,7 @@ fn an_invalid_target_is_named_with_its_position() {
     let ended = run(&["--once"], &[("TARGETS", file.path())]);
     let path = file.path();
     let expected = format!(
-        "tracker: TARGETS: {path}:3:1: target http://a.io: unknown option statuss: expected status?"
+        "tracker: TARGETS: {path}:3:1: target http://a.io: unknown option statuss: did you mean status?"
     );
     assert_eq!((ended.log, ended.status.code()), (vec![expected], Some(2)));
     let both = File::new("usage-both", "[[target]]\nurl = 'http://127.0.0.1:1/'\n");

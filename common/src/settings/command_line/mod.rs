@@ -68,41 +68,23 @@ pub fn parse<M: CommandFlags, S: Subcommands>(
         [M::SPEC].into_iter().chain(S::SPECS.iter().copied()).collect();
     let mut normal = Normalizer::new(commands.iter().flat_map(CommandSpec::flags));
     let request = normal.read(arguments)?;
-    let subcommand = match normal.positionals.as_slice() {
-        [] => None,
-        _ if S::SPECS.is_empty() => {
-            return Err(UsageError::new(format!(
-                "{} to no flag: see {program} --help",
-                match normal.positionals.len() {
-                    1 => "1 argument belongs".to_owned(),
-                    count => format!("{count} arguments belong"),
-                }
-            )));
-        }
-        [name] => Some(S::SPECS.iter().find(|command| command.name == name).ok_or_else(|| {
-            let names: Vec<&str> = S::SPECS.iter().map(|command| command.name).collect();
-            // The argument is not repeated: it may be a password that lost its flag.
-            UsageError::new(format!("unknown subcommand: expected {} or none", names.join(", ")))
-        })?),
-        several => {
-            return Err(UsageError::new(format!(
-                "{} arguments belong to no flag, expected at most 1, a subcommand: see {program} --help",
-                several.len()
-            )));
-        }
-    };
-    let command = subcommand.copied().unwrap_or(M::SPEC);
+    let subcommand = find_subcommand(program, &normal.positionals, S::SPECS);
     match request {
-        Request::Help => return Ok(Command::Print(help(program, &command, S::SPECS))),
+        Request::Help => {
+            let command = subcommand.ok().flatten().unwrap_or(M::SPEC);
+            return Ok(Command::Print(help(program, &command, S::SPECS)));
+        }
         Request::Version => return Ok(Command::Print(format!("{program} {version}\n"))),
         Request::Run => {}
     }
-    for (given, _) in &normal.flags {
-        if !command.flags().any(|flag| flag.long == *given) {
+    let subcommand = subcommand?;
+    let command = subcommand.unwrap_or(M::SPEC);
+    for (flag, _) in &normal.flags {
+        if !command.flags().any(|spec| spec.long == *flag) {
             let command = [program, command.name].join(" ");
             let command = command.trim_end();
             return Err(UsageError::new(format!(
-                "{given}: {command} has no such flag: see {command} --help"
+                "{flag}: {command} has no such flag: see {command} --help"
             )));
         }
     }
@@ -122,6 +104,39 @@ pub fn parse<M: CommandFlags, S: Subcommands>(
     parsed.map_err(|_| {
         UsageError::new(format!("the arguments cannot be parsed: see {program} --help"))
     })
+}
+
+/// The subcommand that the positional arguments name. `None`: there are none.
+fn find_subcommand(
+    program: &str,
+    positionals: &[String],
+    subcommands: &[CommandSpec],
+) -> Result<Option<CommandSpec>, UsageError> {
+    // The arguments are not repeated: one may be a password that lost its flag.
+    match (positionals, subcommands) {
+        ([], _) => Ok(None),
+        ([_], []) => {
+            Err(UsageError::new(format!("1 argument belongs to no flag: see {program} --help")))
+        }
+        (_, []) => Err(UsageError::new(format!(
+            "{} arguments belong to no flag: see {program} --help",
+            positionals.len()
+        ))),
+        ([name], _) => {
+            let subcommand = subcommands.iter().find(|command| command.name == name);
+            subcommand.copied().map(Some).ok_or_else(|| {
+                let names: Vec<&str> = subcommands.iter().map(|command| command.name).collect();
+                UsageError::new(format!(
+                    "unknown subcommand: expected {} or none",
+                    names.join(", ")
+                ))
+            })
+        }
+        _ => Err(UsageError::new(format!(
+            "{} arguments belong to no flag, expected at most 1, a subcommand: see {program} --help",
+            positionals.len()
+        ))),
+    }
 }
 
 /// As [`parse`], for a struct that derives argh's own table of flags.
@@ -354,8 +369,8 @@ impl<'a> Normalizer<'a> {
     fn unknown(&self, name: &str) -> UsageError {
         let long = self.known.iter().map(|flag| &flag.long[2..]);
         UsageError::new(match nearest(name.trim_start_matches('-'), long) {
-            Some(nearest) => format!("there is no flag {name}: expected --{nearest}?"),
-            None => format!("there is no flag {name}: see --help"),
+            Some(nearest) => format!("unknown flag {name}: did you mean --{nearest}?"),
+            None => format!("unknown flag {name}: see --help"),
         })
     }
 }

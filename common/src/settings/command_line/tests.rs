@@ -66,7 +66,7 @@ fn parse_words(arguments: &[&str]) -> Result<Command<WatchCommand, Subcommand>, 
 }
 
 fn options(arguments: &[&str]) -> Result<Options, String> {
-    let nothing = Environment::of(&[]);
+    let nothing = Environment::from_variables(&[]);
     // Blank values are none to a setting, and values to the command line.
     let of_watch = |is_print, watch: WatchFlags| Options {
         is_print,
@@ -91,11 +91,15 @@ fn a_flag_is_read_from_its_variables_the_command_line_and_its_default() {
     else {
         panic!("expected flags")
     };
-    let nothing = Environment::of(&[]);
+    let nothing = Environment::from_variables(&[]);
     assert_eq!(watch.location(&nothing), Ok(None));
     assert_eq!(server.postgres_connections(&nothing), Ok(9));
-    assert_eq!(server.postgres_connections(&Environment::of(&[("CONNECTIONS", "7")])), Ok(7));
-    let error = server.postgres_connections(&Environment::of(&[("POSTGRES_CONNECTIONS", "0")]));
+    assert_eq!(
+        server.postgres_connections(&Environment::from_variables(&[("CONNECTIONS", "7")])),
+        Ok(7)
+    );
+    let error =
+        server.postgres_connections(&Environment::from_variables(&[("POSTGRES_CONNECTIONS", "0")]));
     let expected = "POSTGRES_CONNECTIONS: 0 is out of range: expected 1 to 100 connections";
     assert_eq!(error.unwrap_err().to_string(), expected);
     assert_eq!(server.postgres(&nothing).unwrap().unwrap().value, "p");
@@ -169,9 +173,9 @@ fn every_spelling_of_a_value_means_the_same() {
 #[test]
 fn errors_name_the_flag_and_never_a_value() {
     for (arguments, expected) in [
-        (&["--postgress=s3cret"][..], "there is no flag --postgress: expected --postgres?"),
-        (&["--pw=s3cret"], "there is no flag --pw: see --help"),
-        (&["-xs3cret"], "there is no flag -x: see --help"),
+        (&["--postgress=s3cret"][..], "unknown flag --postgress: did you mean --postgres?"),
+        (&["--pw=s3cret"], "unknown flag --pw: see --help"),
+        (&["-xs3cret"], "unknown flag -x: see --help"),
         (&["--postgres"], "--postgres: expected a value"),
         (&["-p"], "-p: expected a value"),
         (&["--smart=s3cret"], "--smart: takes no value"),
@@ -195,6 +199,7 @@ fn help_and_version_are_printed() {
         assert!(text.contains("\n  print             Prints things.\n"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     }
+    assert_eq!(options(&["nonsense", "-h"]), options(&["-h"]));
     assert_eq!(options(&["--version"]).unwrap_err(), "watch 1.0\n");
 }
 
