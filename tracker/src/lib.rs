@@ -11,7 +11,7 @@
 //!    of targets (`reload`).
 //! 3. A worker thread (`workers`) probes the target (`probe`), retries a failure, and publishes the
 //!    result to the fan-out, which builds the record. The channel behind it is bounded by
-//!    [`RECORDS_MAX`].
+//!    `RECORDS_MAX`.
 //! 4. The `saver` thread (`delivery`) numbers the record and stores it in the spool, in memory and
 //!    on disk.
 //! 5. The `producer` thread sends the spool to Kafka. It is a thread of its own because an exchange
@@ -22,8 +22,8 @@
 //! This file owns all channels and joins all threads.
 
 mod check;
-pub mod delivery;
-pub mod output;
+mod delivery;
+mod output;
 mod plural;
 pub mod probe;
 mod reload;
@@ -31,7 +31,7 @@ mod schedule;
 pub mod settings;
 pub mod targets;
 mod ticker;
-pub mod workers;
+mod workers;
 
 use std::io;
 use std::process::ExitCode;
@@ -75,7 +75,7 @@ pub fn run(settings: Settings) -> ExitCode {
     }
     let once = settings.once;
     match run_pipeline(settings) {
-        Ok(account) if !once || account == RunTotals::default() => ExitCode::SUCCESS,
+        Ok(totals) if !once || totals == RunTotals::default() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             log::error!("{error}");
@@ -90,12 +90,12 @@ fn run_pipeline(settings: Settings) -> io::Result<RunTotals> {
     let Settings { location, targets, once, timings, .. } = settings;
     let workers_max = choose_workers_max(&targets, settings.workers, &timings, once);
     let (signals, stop) = SignalThread::start()?;
-    let sources = ResolverConfig {
+    let resolver_config = ResolverConfig {
         servers: settings.resolver,
         cache: settings.dns_cache,
         ..ResolverConfig::default()
     };
-    let prober = Prober::new(sources, &settings.roots).map_err(io::Error::other)?;
+    let prober = Prober::new(resolver_config, &settings.roots).map_err(io::Error::other)?;
     let mode = match settings.destination {
         _ if once => Mode::Once,
         Destination::StandardOutput { .. } => Mode::Periodic { first_round_at_once: true },
@@ -134,12 +134,12 @@ fn run_pipeline(settings: Settings) -> io::Result<RunTotals> {
 
     join_ticker_and_workers(ticker, &stop, &timings);
     let deadline = cutoff.at().unwrap_or_else(|| Instant::now() + timings.stop_grace);
-    let account = delivery.join(deadline, timings.join_grace);
+    let totals = delivery.join(deadline, timings.join_grace);
     if let Some(reload) = reload {
         reload.join(deadline + timings.join_grace);
     }
     signals.join();
-    account
+    totals
 }
 
 fn log_start(settings: &Settings) {
@@ -220,8 +220,8 @@ struct Delivery {
     /// Tells the threads that no more records come, and by when they have to end. Needed besides
     /// the end of the channel of records, because a probe that was given up still holds a sender.
     no_more: Sender<Instant>,
-    /// The last thread sends its account before it ends.
-    account: Receiver<io::Result<RunTotals>>,
+    /// The last thread sends the totals of the run before it ends.
+    totals: Receiver<io::Result<RunTotals>>,
 }
 
 impl Delivery {
@@ -234,7 +234,7 @@ impl Delivery {
         label_chars: usize,
     ) -> io::Result<Self> {
         let (no_more, no_more_receiver) = bounded(1);
-        let (account_sender, account) = bounded(1);
+        let (totals_sender, totals) = bounded(1);
         let threads = match destination {
             Destination::Kafka { mut settings, topics, topic_prefix, spool } => {
                 settings.cutoff = Some(cutoff.clone());
@@ -255,9 +255,9 @@ impl Delivery {
                 );
                 vec![
                     start_thread("saver", move || saver.run(&records, &no_more_receiver))?,
-                    // The channel has space for the account. Its receiver may be gone.
+                    // The channel has space for the totals. Its receiver may be gone.
                     start_thread("producer", move || {
-                        drop(account_sender.try_send(Ok(producer.run())));
+                        drop(totals_sender.try_send(Ok(producer.run())));
                     })?,
                 ]
             }
@@ -270,22 +270,22 @@ impl Delivery {
                     }
                 };
                 vec![start_thread("output", move || {
-                    let account = print_records(&records, &no_more_receiver, format);
-                    drop(account_sender.try_send(account));
+                    let totals = print_records(&records, &no_more_receiver, format);
+                    drop(totals_sender.try_send(totals));
                 })?]
             }
         };
-        Ok(Self { threads, no_more, account })
+        Ok(Self { threads, no_more, totals })
     }
 
     /// Lets the threads end by `deadline`, waits `grace` longer, and joins them.
     fn join(self, deadline: Instant, grace: Duration) -> io::Result<RunTotals> {
         let _ = self.no_more.send(deadline);
-        match self.account.recv_deadline(deadline + grace) {
-            Ok(account) => {
-                // The thread that sends the account is the last one to end.
+        match self.totals.recv_deadline(deadline + grace) {
+            Ok(totals) => {
+                // The thread that sends the totals is the last one to end.
                 self.threads.into_iter().for_each(|thread| drop(thread.join()));
-                account
+                totals
             }
             Err(RecvTimeoutError::Disconnected) => {
                 Err(io::Error::other("the last thread of the delivery panicked"))

@@ -14,7 +14,7 @@ mod lines;
 
 /// The format of results on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputFormat {
+pub(crate) enum OutputFormat {
     /// One aligned line for each result.
     Lines {
         /// Width of the longest URL with its name, in characters.
@@ -37,7 +37,7 @@ pub enum OutputFormat {
 /// # Errors
 /// Standard output can't be written. A reader that closed its end of a pipe ends the
 /// program.
-pub fn run(
+pub(crate) fn run(
     results: &Receiver<TargetRecord>,
     end: &Receiver<Instant>,
     format: OutputFormat,

@@ -101,9 +101,11 @@ pub(super) fn parse_document(
             "defaults" => defaults_value = Some(value),
             "target" => targets_value = Some(value),
             key => {
-                let known = nearest(key, ["defaults", "target"]).unwrap_or("defaults or target");
-                let text = format!("unknown table {key}: expected {known}");
-                return Err(ValueError::new(offset, text));
+                let hint = match nearest(key, ["defaults", "target"]) {
+                    Some(known) => format!("did you mean {known}?"),
+                    None => "expected defaults or target".to_owned(),
+                };
+                return Err(ValueError::new(offset, format!("unknown table {key}: {hint}")));
             }
         }
     }
@@ -225,7 +227,7 @@ fn set_options(
     for (offset, value) in entries {
         let Some(option) = allowed().find(|option| option.name == value.key) else {
             let hint = match nearest(value.key, allowed().map(|option| option.name)) {
-                Some(expected) => format!("expected {expected}?"),
+                Some(known) => format!("did you mean {known}?"),
                 None => "see scripts/targets.example.toml".to_owned(),
             };
             return Err(ValueError::new(offset, format!("unknown option {}: {hint}", value.key)));

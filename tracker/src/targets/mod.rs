@@ -2,7 +2,7 @@
 //! invalid option.
 //!
 //! [`TargetSource`] reads both settings. `websites.rs` parses the short list, `file.rs` the TOML
-//! file, whose options stand in [`options::OPTIONS`]. Both add [`Target`]s to one [`TargetList`],
+//! file, whose options stand in [`options::OPTIONS`]. Both add [`Target`]s to one `TargetList`,
 //! which rejects duplicates.
 
 mod builder;

@@ -1,7 +1,7 @@
 //! The options of a target in the TOML file. Each is defined once here: its name, the type of its
 //! value, its parser, where it may stand and its documentation.
 //!
-//! To add an option, add an entry to [`OPTIONS`] and a setter to [`TargetBuilder`].
+//! To add an option, add an entry to [`OPTIONS`] and a setter to `TargetBuilder`.
 
 use OptionPlace::{SharedSpec, Target, TargetAndDefaults};
 

@@ -15,11 +15,9 @@ pub struct Share {
 
 /// Why a text is not a share.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ShareError {
-    /// The text does not have the form K/N.
+pub(crate) enum ShareError {
     #[error("{0:?} is not a pair of numbers")]
     NotAPair(String),
-    /// K is not one of 1 to N, or N is too large.
     #[error("{0} is out of range")]
     OutOfRange(String),
 }
@@ -29,7 +27,7 @@ impl Share {
     ///
     /// # Errors
     /// [`ShareError`] unless K is one of 1 to N and N at most 1000.
-    pub fn parse(text: &str) -> Result<Self, ShareError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, ShareError> {
         let pair = text.split_once('/').and_then(|(number, count)| {
             Some((number.trim().parse().ok()?, count.trim().parse().ok()?))
         });
@@ -47,7 +45,7 @@ impl Share {
     /// A URL belongs to the share with the highest score for it (rendezvous hashing, Thaler and
     /// Ravishankar 1998). One share more therefore takes URLs from all other shares, and moves no
     /// URL between these.
-    pub fn contains(self, location: &str, url: &str) -> bool {
+    pub(crate) fn contains(self, location: &str, url: &str) -> bool {
         let hash = domain::stable_hash(format!("{location}\0{url}").as_bytes());
         let highest = (1..=self.count).max_by_key(|number| score(hash, *number));
         highest == Some(self.number)

@@ -159,11 +159,11 @@ fn errors_name_line_column_target_and_option() {
     let folder = Folder::new("wrong");
     let mut differences = Vec::new();
     for (line, expected) in [
-        ("statuss = 200", "3:1: target http://a.io: unknown option statuss: expected status?"),
-        ("period = 60", "3:1: target http://a.io: unknown option period: expected period_s?"),
+        ("statuss = 200", "3:1: target http://a.io: unknown option statuss: did you mean status?"),
+        ("period = 60", "3:1: target http://a.io: unknown option period: did you mean period_s?"),
         (
             "latency = 5",
-            "3:1: target http://a.io: unknown option latency: expected latency_ms_max?",
+            "3:1: target http://a.io: unknown option latency: did you mean latency_ms_max?",
         ),
         (
             "cookie = 5",
@@ -334,7 +334,7 @@ fn errors_name_line_column_target_and_option() {
             "[[target]]\nurl = 'http://a.b'\n[[target]]\nurl = 'http://a_b'",
             "6:7: target http://a_b: domains a.b and a_b would share the name web_activity_a_b in postgresql",
         ),
-        ("[default]", "3:2: unknown table default: expected defaults"),
+        ("[default]", "3:2: unknown table default: did you mean defaults?"),
         ("[x]", "3:2: unknown table x: expected defaults or target"),
         (
             "[defaults]\nurl = 'http://a.io'",

@@ -15,11 +15,11 @@ use crate::targets::Target;
 
 /// A result as a record, on its way to Kafka or standard output.
 #[derive(Debug)]
-pub struct TargetRecord {
+pub(crate) struct TargetRecord {
     /// The target, whose topic gets the record.
-    pub target: Arc<Target>,
+    pub(crate) target: Arc<Target>,
     /// Boxed, because the channel has space for many thousands.
-    pub record: Box<Record>,
+    pub(crate) record: Box<Record>,
 }
 
 /// The consumers of results. Each worker has a clone.

@@ -35,7 +35,7 @@ fn a_valid_file_replaces_the_list_and_an_invalid_one_changes_nothing() {
     tracker.signal("HUP");
     let line = tracker.wait_for_line("the current targets stay", PATIENCE).unwrap();
     let fault = format!(
-        "--targets: {}:4:1: target http://127.0.0.1:{}/: unknown option statuss: expected status?; ",
+        "--targets: {}:4:1: target http://127.0.0.1:{}/: unknown option statuss: did you mean status?; ",
         path.display(),
         first.port()
     );

@@ -220,7 +220,7 @@ fn an_invalid_target_is_named_with_its_position() {
     let ended = run(&["--once"], &[("TARGETS", file.path())]);
     let path = file.path();
     let expected = format!(
-        "tracker: TARGETS: {path}:3:1: target http://a.io: unknown option statuss: expected status?"
+        "tracker: TARGETS: {path}:3:1: target http://a.io: unknown option statuss: did you mean status?"
     );
     assert_eq!((ended.log, ended.status.code()), (vec![expected], Some(2)));
     let both = File::new("usage-both", "[[target]]\nurl = 'http://127.0.0.1:1/'\n");
