@@ -111,13 +111,12 @@ fn anchors(headings: Vec<String>) -> BTreeSet<String> {
 }
 
 fn anchor(heading: &str) -> String {
-    let kept = heading.chars().flat_map(char::to_lowercase).filter_map(|character| {
-        match character {
+    let kept =
+        heading.chars().flat_map(char::to_lowercase).filter_map(|character| match character {
             ' ' => Some('-'),
             '-' | '_' => Some(character),
             other => other.is_alphanumeric().then_some(other),
-        }
-    });
+        });
     kept.collect()
 }
 
@@ -386,9 +385,8 @@ fn every_folder_is_described() {
     let folders = |parent: &str| {
         let entries = std::fs::read_dir(root.join(parent)).unwrap();
         let paths = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
-        let names: Vec<String> = paths
-            .map(|path| format!("{}/", path.strip_prefix(&root).unwrap().display()))
-            .collect();
+        let names: Vec<String> =
+            paths.map(|path| format!("{}/", path.strip_prefix(&root).unwrap().display())).collect();
         names
     };
     let mut expected: BTreeSet<String> =

@@ -20,7 +20,7 @@ use testkit::services::{self, Services};
 use testkit::sites::{self, DemoSite};
 
 /// Lines of the terminal are cut here.
-const COLUMNS: usize = 110;
+const COLUMNS: usize = 124;
 /// Long enough for every chosen site to have a row, with its second attempt.
 const ROWS_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a program may take to end.
@@ -39,9 +39,9 @@ const RECORDED: [&str; 9] = [
     "refused",
     "black hole",
 ];
-const TABLE: &str = "web_activity_demo_localhost";
-const QUERY: &str = "select url, phrase, reason, phase, attempts, total_us / 1000 as ms \
-                     from web_activity_demo_localhost order by id";
+/// The first result of each site.
+const QUERY: &str = "select url, healthy, reason, phase, attempts, total_us / 1000 as ms
+           from web_activity_demo_localhost where slot = 0";
 
 fn main() -> ExitCode {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
@@ -71,11 +71,11 @@ fn draw(programs: &Path, work: &Path, file: &Path) -> Result<(), Box<dyn Error>>
     std::fs::write(&roots, &demo.ca_pem)?;
 
     let once = websites(&demo.sites, &PROBED_ONCE);
-    let mut screen = prompt(&format!("tracker --once -w '{once}'"));
+    let mut screen = prompt("tracker --once  # WEBSITES is set in the environment");
     screen += &tracker_once(&programs.join("tracker"), &once, &roots)?;
     screen.push('\n');
-    screen += &prompt("tracker &   # WEBSITES and KAFKA are set in the environment");
-    screen += &prompt("recorder &  # DOMAIN, KAFKA and POSTGRES are set in the environment");
+    screen += &prompt("tracker &       # WEBSITES and KAFKA are set");
+    screen += &prompt("recorder &      # DOMAIN, KAFKA and POSTGRES are set");
     screen += &prompt(&format!("psql -c '{QUERY}'"));
     screen += &rows(programs, &services, &websites(&demo.sites, &RECORDED), &roots)?;
     std::fs::write(file, svg::render(&screen, COLUMNS))?;
@@ -128,15 +128,17 @@ fn rows(
     let cert = |name: &str| services.cert(name).display().to_string();
     let (ca, roots) = (cert("ca.crt"), roots.display().to_string());
     let (client_cert, client_key) = (cert("client.crt"), cert("client.key"));
+    // Records of an earlier run on the same Kafka are in other topics.
+    let topic_prefix = services::fresh_name("picture-");
     let kafka = [
-        ("KAFKA", services.kafka_tls.as_str()),
+        ("TOPIC_PREFIX", topic_prefix.as_str()),
+        ("KAFKA", &services.kafka_tls),
         ("CA", &ca),
         ("CERT", &client_cert),
         ("KEY", &client_key),
     ];
     let recorder =
         [&kafka[..], &[("DOMAIN", "demo.localhost"), ("POSTGRES", &database), ("PGCA", &ca)]];
-    // A period that no second row ends within.
     let tracker = [
         &kafka[..],
         &[
@@ -151,8 +153,8 @@ fn rows(
     let tracker = Program::start(programs.join("tracker"), &[], &tracker.concat())?;
     let psql = |query: &str, extra: &[&str]| psql(&database, &ca, query, extra);
     let deadline = Instant::now() + ROWS_TIMEOUT;
-    let urls_in = format!("select count(distinct url) from {TABLE}");
-    while psql(&urls_in, &["-A", "-t"]).unwrap_or_default().trim() != RECORDED.len().to_string() {
+    let count = "select count(*) from web_activity_demo_localhost where slot = 0";
+    while psql(count, &["-A", "-t"]).unwrap_or_default().trim() != RECORDED.len().to_string() {
         if Instant::now() >= deadline {
             return Err(format!("no row for some site; the recorder: {:?}", recorder.log()).into());
         }
@@ -160,7 +162,7 @@ fn rows(
     }
     tracker.stop(STOP_TIMEOUT)?;
     recorder.stop(STOP_TIMEOUT)?;
-    psql(&format!("{QUERY} limit {}", RECORDED.len()), &["-P", "footer=off"])
+    psql(&format!("{QUERY} order by id"), &["-P", "footer=off"])
 }
 
 fn psql(database: &str, ca: &str, query: &str, extra: &[&str]) -> Result<String, Box<dyn Error>> {

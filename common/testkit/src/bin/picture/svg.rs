@@ -37,18 +37,18 @@ pub(crate) fn render(text: &str, columns: usize) -> String {
     );
     for (row, line) in lines.iter().enumerate() {
         let top = MARGIN + row as f64 * LINE_HEIGHT;
-        for (column, run) in runs(line) {
-            draw(&mut svg, top, column, run);
+        for (column, word) in words(line) {
+            draw(&mut svg, top, column, word);
         }
     }
     svg.push_str("</svg>\n");
     svg
 }
 
-fn draw(svg: &mut String, top: f64, column: usize, run: &[Cell]) {
-    let Some(first) = run.first() else { return };
+fn draw(svg: &mut String, top: f64, column: usize, word: &[Cell]) {
+    let Some(first) = word.first() else { return };
     let x = MARGIN + column as f64 * CHARACTER_WIDTH;
-    let (width, colour) = (run.len() as f64 * CHARACTER_WIDTH, first.colour);
+    let (width, colour) = (word.len() as f64 * CHARACTER_WIDTH, first.colour);
     // Writing to a String can't fail.
     let _ = if first.character == BLOCK {
         let y = top + 3.0;
@@ -57,7 +57,7 @@ fn draw(svg: &mut String, top: f64, column: usize, run: &[Cell]) {
             "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"12\" fill=\"{colour}\"/>"
         )
     } else {
-        let text: String = run.iter().map(|cell| escaped(cell.character)).collect();
+        let text: String = word.iter().map(|cell| escaped(cell.character)).collect();
         // The length keeps columns aligned in whatever font is there.
         writeln!(
             svg,
@@ -99,32 +99,23 @@ fn cut(mut line: Vec<Cell>, columns: usize) -> Vec<Cell> {
     line
 }
 
-/// The parts of a line with their columns: each of one colour, of blocks or of
-/// letters alone, and without two spaces in a row.
-fn runs(line: &[Cell]) -> Vec<(usize, &[Cell])> {
-    let is_space = |at: usize| line.get(at).is_none_or(|cell| cell.character == ' ');
-    let mut runs = Vec::new();
-    let mut start = 0;
-    while start < line.len() {
-        if is_space(start) {
-            start += 1;
-            continue;
+/// The words of a line with their columns: each of one colour, and of blocks or
+/// of letters alone. Each word has its own place, so that columns stay aligned.
+fn words(line: &[Cell]) -> Vec<(usize, &[Cell])> {
+    let belong = |first: &Cell, second: &Cell| {
+        first.colour == second.colour
+            && (first.character == ' ') == (second.character == ' ')
+            && (first.character == BLOCK) == (second.character == BLOCK)
+    };
+    let mut column = 0;
+    let mut words = Vec::new();
+    for word in line.chunk_by(belong) {
+        if word.iter().any(|cell| cell.character != ' ') {
+            words.push((column, word));
         }
-        let first = line[start];
-        let belongs = |cell: &Cell| {
-            cell.colour == first.colour && (cell.character == BLOCK) == (first.character == BLOCK)
-        };
-        let mut end = start + 1;
-        while end < line.len() && belongs(&line[end]) && !(is_space(end) && is_space(end + 1)) {
-            end += 1;
-        }
-        if is_space(end - 1) {
-            end -= 1;
-        }
-        runs.push((start, &line[start..end]));
-        start = end;
+        column += word.len();
     }
-    runs
+    words
 }
 
 fn escaped(character: char) -> String {
@@ -141,16 +132,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_has_one_colour_and_its_own_column() {
+    fn a_word_has_one_colour_and_its_own_column() {
         let lines = parse("a b  \x1b[33m██\x1b[0m <c>");
-        let found: Vec<(usize, String, &str)> = runs(&lines[0])
+        let found: Vec<(usize, String, &str)> = words(&lines[0])
             .into_iter()
-            .map(|(column, run)| {
-                (column, run.iter().map(|cell| cell.character).collect(), run[0].colour)
+            .map(|(column, word)| {
+                (column, word.iter().map(|cell| cell.character).collect(), word[0].colour)
             })
             .collect();
-        let expected = [(0, "a b", FOREGROUND), (5, "██", COLOURS[3]), (8, "<c>", FOREGROUND)]
-            .map(|(column, text, colour)| (column, text.to_owned(), colour));
+        let expected = [
+            (0, "a", FOREGROUND),
+            (2, "b", FOREGROUND),
+            (5, "██", COLOURS[3]),
+            (8, "<c>", FOREGROUND),
+        ]
+        .map(|(column, text, colour)| (column, text.to_owned(), colour));
         assert_eq!(found, expected);
     }
 
@@ -158,7 +154,7 @@ mod tests {
     fn text_is_escaped_and_long_lines_are_cut() {
         let svg = render("a<b>&\nlonger than ten", 10);
         assert!(svg.contains(">a&lt;b&gt;&amp;</text>"), "{svg}");
-        assert!(svg.contains(">longer th…</text>"), "{svg}");
-        assert_eq!(svg.matches("<text ").count(), 2);
+        assert!(svg.contains(">longer</text>") && svg.contains(">th…</text>"), "{svg}");
+        assert_eq!(svg.matches("<text ").count(), 3);
     }
 }
