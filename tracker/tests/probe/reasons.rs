@@ -1,8 +1,9 @@
-//! The list of reasons: as README has it, and each of them tried.
+//! The list of reasons: the table in common/RESULTS.md agrees with the code, and a
+//! test provokes each reason.
 
 use tracker::probe::verdict::{Answered, Kept, Reason, Words};
 
-const README: &str = include_str!("../../../README.md");
+const PAGE: &str = include_str!("../../../common/RESULTS.md");
 
 /// The tests that make a site fail.
 const TABLES: [&str; 8] = [
@@ -20,8 +21,8 @@ const TABLES: [&str; 8] = [
 const ELSEWHERE: [Reason; 1] = [Reason::ConnectionFailed];
 
 #[test]
-fn readme_has_the_table_of_the_code() {
-    let (_, rest) = README.split_once("| reason | what happened |").unwrap();
+fn the_page_of_results_has_the_reasons_of_the_code() {
+    let (_, rest) = PAGE.split_once("| reason | what happened |").unwrap();
     let told: Vec<Vec<&str>> = rest
         .lines()
         .skip(2)
