@@ -13,26 +13,13 @@
 //! This file owns every channel and every join; with no Kafka server given,
 //! `output` stands in the place of both.
 
-pub mod attempts;
-pub mod board;
-pub mod capacity;
-pub mod clock;
-pub mod handover;
-pub mod lateness;
-pub mod lost;
-pub mod network;
+pub mod check;
+pub mod delivery;
 pub mod output;
-pub mod plan;
 pub mod probe;
-pub mod producer;
-mod queue;
 pub mod reload;
-pub mod result;
-pub mod saver;
 pub mod schedule;
 pub mod settings;
-pub mod slots;
-pub mod spool;
 pub mod targets;
 pub mod ticker;
 pub mod workers;
@@ -48,20 +35,21 @@ use common::settings::{Environment, UsageError};
 use common::stop::{self, Cutoff, SignalThread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never};
 
-use capacity::{WORKERS_MAX, WorstCase};
-use handover::Handover;
-use network::Network;
+use check::Plan;
+use delivery::Account;
+use delivery::producer::Producer;
+use delivery::saver::Saver;
+use delivery::shared_spool::Handover;
 use output::Format;
-use plan::Plan;
 use probe::Prober;
-use probe::resolver::Sources;
-use producer::Producer;
+use probe::net::resolver::Sources;
 use reload::Reload;
-use saver::Saver;
 use settings::{Look, Settings, Sink};
-use spool::SPOOL_BYTES_MAX;
 use targets::Target;
 use ticker::Rhythm;
+use workers::cgroup::memory_bytes_max;
+use workers::network::Network;
+use workers::sizing::{WAITING_BYTES_MAX, WORKERS_MAX, WorstCase};
 use workers::{Pool, Probed};
 
 /// Results on their way from the workers. The saver takes them at once, unless the
@@ -80,15 +68,6 @@ const STOP_SLACK: Duration = Duration::from_millis(500);
 /// The bound on a connection to a broker with TLS and SASL. It is below
 /// [`STOP_ALL`], as a connect is the one wait that a stop can't cut short.
 const CONNECT_TIMEOUT_MS: u64 = 5_000;
-
-/// What became of all results.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Account {
-    /// Results that were not healthy.
-    pub unhealthy: usize,
-    /// Results that reached nobody.
-    pub lost: usize,
-}
 
 /// Runs until a signal, or, with `--once`, until every target was probed.
 ///
@@ -129,7 +108,7 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         log::warn!("location {location:?}: the host's name, cut to 32 characters");
     }
     if !once {
-        log::info!("from {location:?}: {}", plan::summary(&targets, targets_of));
+        log::info!("from {location:?}: {}", check::summary(&targets, targets_of));
     }
     say_insecure(&targets);
     let workers_max = workers_max(&targets, workers, once);
@@ -205,7 +184,7 @@ fn workers_max(targets: &[Arc<Target>], given: Option<usize>, once: bool) -> usi
         (true, Some(workers)) => workers.min(targets.len()),
         (false, workers) => {
             let worst_case = WorstCase::of(targets, workers);
-            worst_case.say(capacity::memory_bytes_max());
+            worst_case.say(memory_bytes_max());
             worst_case.workers
         }
     }
@@ -259,7 +238,7 @@ fn start_sink(
             settings.cutoff = Some(cutoff.clone());
             settings.connect_timeout_ms = CONNECT_TIMEOUT_MS;
             let run = Run::new().map_err(io::Error::other)?;
-            let handover = Arc::new(Handover::new(SPOOL_BYTES_MAX));
+            let handover = Arc::new(Handover::new(WAITING_BYTES_MAX));
             let mut saver = Saver::new(Arc::clone(&handover), run.clone());
             if let Some((folder, bytes_max)) = spool {
                 saver.wait_on_disk(folder, bytes_max);

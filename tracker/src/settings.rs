@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use argh::{ArgsInfo, FromArgs};
 use common::domain;
-use common::kafka::TopicSpec;
 use common::settings::command_line::{self, Command};
-use common::settings::kafka::{self, KafkaFlags};
 use common::settings::{Environment, Given, Name, UsageError, values};
+use kafka_client::TopicSpec;
+use kafka_client::flags::{self, KafkaFlags};
 
-use crate::capacity::WORKERS_MAX;
-use crate::network::Sentinel;
+use crate::delivery::spool::Folder;
 use crate::probe::Roots;
-use crate::probe::resolver::Servers;
-use crate::spool::Folder;
+use crate::probe::net::resolver::Servers;
 use crate::targets::{
     Defaults, Listed, Listing, PERIODS, RETRIES, SHARES_MAX, Share, TIMEOUTS, Target,
 };
+use crate::workers::network::Sentinel;
+use crate::workers::sizing::WORKERS_MAX;
 
 /// Probes websites on a fixed schedule and writes every result to Apache Kafka, or, with no Kafka server given, to standard output. Each flag can be given by the environment variable in brackets as well, and the variable wins.
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -154,7 +154,7 @@ pub enum Sink {
     /// To Kafka.
     Kafka {
         /// The way to the brokers.
-        settings: Box<common::kafka::Settings>,
+        settings: Box<kafka_client::Settings>,
         /// How topics are made.
         topics: TopicSpec,
         /// What topics' names begin with.
@@ -291,7 +291,7 @@ fn sink(
     let retention_h = get("--topic-retention", &["TOPIC_RETENTION"], options.topic_retention)?
         .map(|given| values::whole_number(&given, "hours", 1..=876_000))
         .transpose()?;
-    let kafka = kafka::settings(
+    let kafka = flags::settings(
         environment,
         program_id(),
         KafkaFlags {

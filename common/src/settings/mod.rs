@@ -5,7 +5,6 @@
 //! one is the same as none.
 
 pub mod command_line;
-pub mod kafka;
 pub mod values;
 
 use std::env::VarError;

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 
-use common::kafka::Uuid;
+use kafka_client::Uuid;
 
 const PLACE_BYTES: usize = 512;
 

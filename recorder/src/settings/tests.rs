@@ -1,5 +1,5 @@
 use super::*;
-use common::postgres::SslMode;
+use postgres_client::SslMode;
 
 const GIVEN: [(&str, &str); 3] = [
     ("DOMAIN", "www.google.com,aiven.io "),

@@ -1,8 +1,8 @@
 //! README's account of a target's slots, as SQL on rows as they are.
 
 use common::identity::Run;
-use common::kafka::ProduceRecord;
 use common::record::Record;
+use kafka_client::ProduceRecord;
 use testkit::services::shared;
 
 use crate::further::changed;

@@ -1,7 +1,7 @@
 //! Results that come twice or never, told by their identity.
 
 use common::identity::{Ended, Run};
-use common::kafka::ProduceRecord;
+use kafka_client::ProduceRecord;
 use testkit::services::shared;
 
 use crate::support::{World, ok};

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::pem::Pem;
-use common::postgres::{PostgresSettings, PostgresUri};
+use postgres_client::{PostgresSettings, PostgresUri};
 use testkit::services::{OwnSet, Services, shared};
 use testkit::sites::Refusing;
 
@@ -309,7 +309,7 @@ fn a_server_that_stops_answering_holds_nobody_for_ever() {
         relay.held.store(true, Ordering::Relaxed);
         let start = Instant::now();
         let query = connection.within(Duration::from_millis(300)).query_one("select 1", &[]);
-        let error = common::postgres::PostgresError::from(query.unwrap_err());
+        let error = postgres_client::PostgresError::from(query.unwrap_err());
         assert!(error.is_connection_lost(), "{error}");
         assert!(error.to_string().contains("did not answer in time"), "{error}");
         drop(connection);

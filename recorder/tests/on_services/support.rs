@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use common::domain::{Domain, TOPIC_PREFIX};
 use common::identity::Run;
-use common::kafka::{
+use common::record::{Record, Status};
+use kafka_client::{
     Address, Client, Outcome, ProduceRecord, Producer, ProducerOptions, Security, Settings,
     TopicBatch,
 };
-use common::record::{Record, Status};
 use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };

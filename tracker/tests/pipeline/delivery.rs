@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::identity::Identity;
-use common::kafka::{
+use common::record::Record;
+use kafka_client::{
     Address, Client, FetchLimits, FetchPosition, FetchedRecord, Security, Settings, TopicSpec,
 };
-use common::record::Record;
 use testkit::forward::Forwarder;
 use testkit::program::Program;
 use testkit::services::{Services, fresh_name, shared};

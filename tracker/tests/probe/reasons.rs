@@ -1,7 +1,7 @@
 //! The list of reasons: the table in common/RESULTS.md agrees with the code, and a
 //! test provokes each reason.
 
-use tracker::probe::verdict::{Answered, Kept, Reason, Words};
+use tracker::probe::reason::{Answered, Kept, Reason, Words};
 
 const PAGE: &str = include_str!("../../../common/RESULTS.md");
 

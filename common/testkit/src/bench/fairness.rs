@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::kafka::TopicBatch;
+use kafka_client::TopicBatch;
 
 use super::load::Load;
 use super::report::{Report, percentile};

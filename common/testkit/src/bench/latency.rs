@@ -5,8 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use common::domain::Domain;
-use common::kafka::{FetchLimits, FetchPosition};
 use common::record::Record;
+use kafka_client::{FetchLimits, FetchPosition};
 
 use super::report::{Report, percentile};
 use super::world::{Database, PATIENCE, POSITION, World, list, topic};
@@ -124,7 +124,7 @@ impl Database {
         let mut client = world.client();
         let mut total = 0;
         for domain in domains {
-            total += client.list_offset(&topic(domain)?, 0, common::kafka::LogEnd::Latest)?;
+            total += client.list_offset(&topic(domain)?, 0, kafka_client::LogEnd::Latest)?;
         }
         self.wait_for(POSITION, total).map(drop)
     }

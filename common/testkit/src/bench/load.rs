@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use common::domain::Domain;
 use common::identity::Run;
-use common::kafka::ProduceRecord;
 use common::record::{Extra, Record, Status};
+use kafka_client::ProduceRecord;
 
 use super::Failed;
 

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::domain::Domain;
-use common::kafka::{Producer, TopicBatch};
+use kafka_client::{Producer, TopicBatch};
 
 use super::load::Load;
 use super::report::Report;

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::domain::{Domain, TOPIC_PREFIX};
-use common::kafka::{
+use kafka_client::{
     Address, BATCH_BYTES_MAX, Client, Outcome, ProduceRecord, Producer, ProducerOptions, Security,
     Settings, TopicBatch, batch_len,
 };

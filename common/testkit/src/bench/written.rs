@@ -1,8 +1,8 @@
 //! What trackers have written to Kafka.
 
 use common::domain::Domain;
-use common::kafka::{FetchLimits, FetchPosition};
 use common::record::Record;
+use kafka_client::{FetchLimits, FetchPosition};
 
 use super::Failed;
 use super::world::{World, topic};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::domain::Domain;
 use common::pem::Pem;
-use common::postgres::{Connection, PostgresSettings, PostgresUri};
+use postgres_client::{Connection, PostgresSettings, PostgresUri};
 
 use crate::services::Services;
 

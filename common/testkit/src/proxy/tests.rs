@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use common::kafka::{Address, Client, Security, Settings};
+use kafka_client::{Address, Client, Security, Settings};
 use kafka_protocol::messages::ApiKey;
 
 use super::*;

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use common::identity::{Ended, Identity};
-use common::kafka::Uuid;
 use common::record::Extra;
+use kafka_client::Uuid;
 
 /// A record in Kafka.
 #[derive(Debug, Clone, PartialEq, Eq)]

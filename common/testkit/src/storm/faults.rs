@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::identity::Identity;
-use common::kafka::{Client, Error as KafkaError, LogEnd, TopicSpec, Uuid};
 use common::stop::{Stop, Stopper};
+use kafka_client::{Client, Error as KafkaError, LogEnd, TopicSpec, Uuid};
 use kafka_protocol::messages::ApiKey;
 
 use super::plan::{Exchange, Fault, Plan, Who};

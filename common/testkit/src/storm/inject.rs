@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::identity::Run;
-use common::kafka::{Outcome, ProduceRecord, Producer, ProducerOptions, Settings, TopicBatch};
 use common::phrase;
 use common::record::{Extra, Record, Status};
 use common::stop::Stop;
+use kafka_client::{Outcome, ProduceRecord, Producer, ProducerOptions, Settings, TopicBatch};
 
 use super::programs::now_s;
 

@@ -32,8 +32,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::kafka::{Client, LogEnd};
 use common::stop::{self, Stop};
+use kafka_client::{Client, LogEnd};
 
 use crate::services::connect;
 use facts::TopicFacts;

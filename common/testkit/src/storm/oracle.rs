@@ -9,8 +9,8 @@ mod rows;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use common::kafka::Uuid;
 use common::record::Record;
+use kafka_client::Uuid;
 
 use super::facts::{StoredGap, Tapped, TopicFacts};
 

@@ -110,7 +110,7 @@ fn extra(row: &Row) -> Extra {
 /// The database's; one is that there is no such table yet.
 pub(super) fn positions(
     database: &mut Client,
-) -> Result<Vec<(String, common::kafka::Uuid, i64)>, postgres::Error> {
+) -> Result<Vec<(String, kafka_client::Uuid, i64)>, postgres::Error> {
     let rows =
         database.query("select topic, topic_id, next_offset from availability_offset", &[])?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use common::identity::{Ended, Identity};
-use common::kafka::{Client, FetchLimits, FetchPosition, Settings, Uuid};
+use kafka_client::{Client, FetchLimits, FetchPosition, Settings, Uuid};
 
 use super::facts::{Tapped, TopicLife};
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::error::Error;
 
 use common::identity::Identity;
-use common::kafka::Uuid;
 use common::record::Record;
+use kafka_client::Uuid;
 
 use super::facts::TopicFacts;
 use super::faults::Done;

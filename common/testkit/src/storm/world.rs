@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::domain::{Domain, TOPIC_PREFIX};
-use common::kafka::{Address, Client, Security, Settings};
+use kafka_client::{Address, Client, Security, Settings};
 
 use super::faults::make_topic;
 use super::plan::{BROKERS, DOMAINS, Plan, Who};

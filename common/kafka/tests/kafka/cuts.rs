@@ -1,0 +1,107 @@
+//! Connections cut at every byte of an exchange with a real broker.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kafka_client::*;
+use kafka_protocol::messages::ApiKey;
+use testkit::proxy::{Fault, KafkaProxy, Side, Told};
+use testkit::services::shared;
+
+use crate::support::*;
+
+fn through(proxy: &KafkaProxy) -> Arc<Settings> {
+    Arc::new(Settings::new(addresses(&proxy.addresses()), Security::Plain))
+}
+
+/// Cuts each exchange one byte later than the last one, until nothing is left
+/// to be cut; how many were.
+fn walk(proxy: &KafkaProxy, kind: ApiKey, side: Side, mut exchange: impl FnMut(&Told)) -> usize {
+    let start = Instant::now();
+    for position in 0.. {
+        let cut = proxy.tell(kind, 0, side, Fault::Cut(position));
+        exchange(&cut);
+        assert!(cut.matched(), "{kind:?} {side:?} at byte {position}");
+        if !cut.fired() {
+            println!("{kind:?} {side:?}: {position} positions in {:?}", start.elapsed());
+            return position;
+        }
+        assert_eq!(cut.bytes(), position);
+    }
+    unreachable!()
+}
+
+/// Goes red when `Partition::bytes` encodes again with the next sequence what it
+/// has encoded before.
+#[test]
+fn produce_cut_at_every_byte_leaves_each_record_once_and_in_order() {
+    let proxy = KafkaProxy::start(&shared().unwrap().kafka_plain).unwrap();
+    let topic = topic("cut-produce");
+    let mut producer = Producer::new(through(&proxy), ProducerOptions::default());
+    let mut expected = Vec::new();
+    let mut next = |producer: &mut Producer| {
+        let values = [format!("{} a", expected.len()), format!("{} b", expected.len())];
+        let outcomes = deliver(producer, vec![batch(&topic, &[&values[0], &values[1]])]);
+        assert!(matches!(outcomes[..], [(_, Outcome::Delivered { .. })]), "{outcomes:?}");
+        expected.extend(values);
+    };
+    next(&mut producer);
+    let requests = walk(&proxy, ApiKey::Produce, Side::Request, |_| next(&mut producer));
+    let answers = walk(&proxy, ApiKey::Produce, Side::Answer, |_| next(&mut producer));
+    assert!(requests > 150 && answers > 50, "{requests} {answers}");
+    assert_eq!(values(&mut Client::new(plain()), &topic), expected);
+}
+
+/// The broker has the batch, and the connection lives, but no answer comes.
+///
+/// Goes red when `Partition::bytes` encodes again with the next sequence what it
+/// has encoded before.
+#[test]
+fn a_swallowed_answer_to_produce_doubles_nothing() {
+    let proxy = KafkaProxy::start(&shared().unwrap().kafka_plain).unwrap();
+    let topic = topic("swallowed-produce");
+    let mut settings = Settings::new(addresses(&proxy.addresses()), Security::Plain);
+    settings.request_timeout_ms = 1_000;
+    let mut producer = Producer::new(Arc::new(settings), ProducerOptions::default());
+    deliver(&mut producer, vec![batch(&topic, &["a"])]);
+    let swallowed = proxy.tell(ApiKey::Produce, 0, Side::Answer, Fault::Swallow);
+    deliver(&mut producer, vec![batch(&topic, &["b", "c"])]);
+    deliver(&mut producer, vec![batch(&topic, &["d"])]);
+    assert!(swallowed.fired());
+    assert_eq!(values(&mut Client::new(plain()), &topic), ["a", "b", "c", "d"]);
+}
+
+/// Goes red when `Connection::read_frame` takes what came of a frame for the whole.
+#[test]
+fn fetch_cut_at_every_byte_skips_nothing_and_doubles_nothing() {
+    let proxy = KafkaProxy::start(&shared().unwrap().kafka_plain).unwrap();
+    let topic = topic("cut-fetch");
+    let expected = ["a", "b", "c", "d"];
+    let mut producer = producer();
+    deliver(&mut producer, vec![batch(&topic, &expected[..2])]);
+    deliver(&mut producer, vec![batch(&topic, &expected[2..])]);
+    let mut client = Client::new(through(&proxy));
+    let topic_id = known(&mut client, &topic).id;
+    let mut read = |cut: &Told| {
+        let (mut offset, mut found, mut failures) = (0, Vec::new(), 0);
+        while offset < 4 {
+            let position = FetchPosition { topic: &topic, topic_id, partition: 0, offset };
+            match client.fetch(&position, &FetchLimits::default()) {
+                Ok(fetched) => {
+                    offset = fetched.next_offset;
+                    found.extend(fetched.records.into_iter().filter_map(|record| record.value));
+                }
+                Err(error) => {
+                    assert!(matches!(error, Error::Disconnected { .. }), "{error}");
+                    failures += 1;
+                }
+            }
+            // An answer that came whole before the end is one; the next fetch meets the end.
+            assert!(failures <= 1, "a connection that was cut is used again");
+        }
+        assert_eq!(found, expected, "cut after {} bytes", cut.bytes());
+    };
+    let requests = walk(&proxy, ApiKey::Fetch, Side::Request, &mut read);
+    let answers = walk(&proxy, ApiKey::Fetch, Side::Answer, &mut read);
+    assert!(requests > 80 && answers > 200, "{requests} {answers}");
+}
