@@ -76,8 +76,10 @@ impl Page {
 
     /// Cells of all rows of tables with this header.
     fn table(&self, header: &str) -> Vec<Vec<String>> {
-        let tables = self.text.split(&format!("{header}\n")).skip(1);
-        tables
+        let header = format!("{header}\n");
+        self.text
+            .split(header.as_str())
+            .skip(1)
             .flat_map(|rest| rest.lines().skip(1).take_while(|line| line.starts_with('|')))
             .map(|row| {
                 let row = row.trim().trim_start_matches('|').trim_end_matches('|');
@@ -378,24 +380,33 @@ fn the_first_page_counts_reasons_and_causes_as_the_page_of_results_lists_them() 
     assert!(first.text.contains(&format!("{causes} causes")), "{causes} causes");
 }
 
-/// The design page names every folder below `src` of the programs and every crate of `common`.
+/// The design page describes every folder of modules below `src` of the programs
+/// and every crate of `common`, and no folder that does not exist.
 #[test]
 fn every_folder_is_described() {
     let root = repository();
-    let folders = |parent: &str| {
-        let entries = std::fs::read_dir(root.join(parent)).unwrap();
-        let paths = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
-        let names: Vec<String> =
-            paths.map(|path| format!("{}/", path.strip_prefix(&root).unwrap().display())).collect();
-        names
-    };
-    let mut expected: BTreeSet<String> =
-        ["tracker/src/", "recorder/src/", "common/src/"].map(str::to_owned).into();
-    expected.extend(folders("tracker/src"));
-    expected.extend(folders("recorder/src"));
-    let is_crate = |folder: &String| root.join(folder).join("Cargo.toml").exists();
-    expected.extend(folders("common").into_iter().filter(is_crate));
+    let mut expected = BTreeSet::from(["common/src/".to_owned()]);
+    for source in ["tracker/src", "recorder/src"] {
+        expected.insert(format!("{source}/"));
+        expected.extend(folders(&root, source).into_iter().filter(|path| has_modules(&root, path)));
+    }
+    let crates = folders(&root, "common").into_iter();
+    expected.extend(crates.filter(|folder| root.join(folder).join("Cargo.toml").exists()));
     let rows = page("common/README.md").table("| folder | content |");
     let described: BTreeSet<String> = rows.iter().flat_map(|row| words(&row[0])).collect();
     assert_eq!(described, expected);
+}
+
+/// Folders in a folder, as paths from the root that end with a slash.
+fn folders(root: &Path, parent: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(root.join(parent)).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+    paths.map(|path| format!("{}/", path.strip_prefix(root).unwrap().display())).collect()
+}
+
+/// Whether a folder contains more than one module and its tests.
+fn has_modules(root: &Path, folder: &str) -> bool {
+    let entries = std::fs::read_dir(root.join(folder)).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name != "mod.rs" && name != "tests.rs").count() > 0
 }
