@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 /// More lines than two screens have: such a page needs a table of contents.
 const LINES_WITHOUT_CONTENTS_MAX: usize = 100;
@@ -155,11 +156,14 @@ struct Help {
 
 impl Help {
     fn of(program: &str) -> Self {
-        let output = Command::new(env!("CARGO"))
-            .args(["run", "--quiet", "--locked", "--package", program, "--", "--help"])
-            .current_dir(repository())
-            .output()
-            .unwrap();
+        let output = match built(program) {
+            Some(path) => Command::new(path).arg("--help").output().unwrap(),
+            None => Command::new(env!("CARGO"))
+                .args(["run", "--quiet", "--locked", "--package", program, "--", "--help"])
+                .current_dir(repository())
+                .output()
+                .unwrap(),
+        };
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Self::parse(&String::from_utf8(output.stdout).unwrap())
     }
@@ -187,6 +191,25 @@ impl Help {
         let variables = descriptions.iter().flat_map(|text| variables(text)).collect();
         Self { flags, variables }
     }
+}
+
+/// The program in the folder of this test's build, if it is newer than its sources.
+fn built(program: &str) -> Option<PathBuf> {
+    let path = std::env::current_exe().ok()?.parent()?.parent()?.join(program);
+    let built_at = path.metadata().ok()?.modified().ok()?;
+    let sources = [format!("{program}/src"), "common/src".to_owned()];
+    let is_older = |source: &String| newest(&repository().join(source)) <= built_at;
+    sources.iter().all(is_older).then_some(path)
+}
+
+/// When a file below a folder changed last.
+fn newest(folder: &Path) -> SystemTime {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let times = paths.map(|path| match path.is_dir() {
+        true => newest(&path),
+        false => path.metadata().unwrap().modified().unwrap(),
+    });
+    times.max().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// Variables stand in the last brackets of a description.
