@@ -169,10 +169,13 @@ impl Help {
     }
 
     fn parse(text: &str) -> Self {
-        let (_, options) = text.split_once("Options:\n").unwrap();
-        let (options, notes) = options.split_once("\n\n").unwrap();
-        assert!(notes.contains("-V, --version"), "{notes}");
-        let mut flags = BTreeSet::from(["-V".to_owned(), "--version".to_owned()]);
+        let lists = ["Flags:\n", "Options:\n"];
+        let (_, list) = lists.iter().find_map(|title| text.split_once(title)).unwrap();
+        let options = list.split_once("\n\n").map_or(list, |(options, _)| options);
+        let mut flags = BTreeSet::new();
+        if text.contains("-V, --version") {
+            flags.extend(["-V", "--version"].map(str::to_owned));
+        }
         let mut descriptions: Vec<String> = Vec::new();
         for line in options.lines() {
             let mut rest = line.trim();
@@ -295,14 +298,14 @@ fn the_tables_of_flags_agree_with_help() {
 #[test]
 fn help_is_parsed_with_its_variables() {
     let help = Help::parse(
-        "Usage: x\n\nOptions:\n  -a, --alpha       what (like this) it is,\n                    \
-         or not (ALPHA or\n                    ALPHA_FILE, true or false)\n  --topic-replication\n\
-         \x20                   copies (COPIES)\n  -h, --help        display usage information\n\n\
-         Notes:\n  -V, --version prints the version.\n",
+        "Usage: x\n\nFlags:\n  -a, --alpha <alpha>\n                    what (like this) it \
+         is,\n                    or not (ALPHA or ALPHA_FILE)\n  --smart           whether \
+         (SMART, true or false)\n  -h, --help        print this help\n  -V, --version     \
+         print the version\n\nSubcommands:\n  print             Prints (THIS).\n",
     );
-    let expected = ["--alpha", "--help", "--topic-replication", "--version", "-V", "-a", "-h"];
+    let expected = ["--alpha", "--help", "--smart", "--version", "-V", "-a", "-h"];
     assert_eq!(help.flags.iter().map(String::as_str).collect::<Vec<_>>(), expected);
-    let expected = ["ALPHA", "ALPHA_FILE", "COPIES"];
+    let expected = ["ALPHA", "ALPHA_FILE", "SMART"];
     assert_eq!(help.variables.iter().map(String::as_str).collect::<Vec<_>>(), expected);
 }
 
