@@ -2,7 +2,7 @@
 //! Apache Kafka.
 //!
 //! ```text
-//! ticker ──queue──▶ workers ──results──▶ saver ──handover──▶ producer ──▶ Kafka
+//! ticker ──queue──▶ workers ──results──▶ saver ──shared_spool──▶ producer ──▶ Kafka
 //! (due)   bounded   (probe)   bounded    (spool: memory, disk)
 //! ```
 //!
@@ -36,11 +36,11 @@ use common::stop::{self, Cutoff, SignalThread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never};
 
 use check::Plan;
-use delivery::Account;
-use delivery::producer::Producer;
+use delivery::RunTotals;
+use delivery::producer::ResultProducer;
 use delivery::saver::Saver;
-use delivery::shared_spool::Handover;
-use output::Format;
+use delivery::shared_spool::SharedSpool;
+use output::OutputFormat;
 use probe::Prober;
 use probe::net::resolver::Sources;
 use reload::Reload;
@@ -79,7 +79,7 @@ pub fn run(settings: Settings) -> ExitCode {
     }
     let once = settings.once;
     match pipeline(settings) {
-        Ok(account) if !once || account == Account::default() => ExitCode::SUCCESS,
+        Ok(account) if !once || account == RunTotals::default() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             log::error!("{error}");
@@ -88,7 +88,7 @@ pub fn run(settings: Settings) -> ExitCode {
     }
 }
 
-fn pipeline(settings: Settings) -> io::Result<Account> {
+fn pipeline(settings: Settings) -> io::Result<RunTotals> {
     let Settings {
         location,
         location_cut,
@@ -194,9 +194,9 @@ fn workers_max(targets: &[Arc<Target>], given: Option<usize>, once: bool) -> usi
 /// account.
 fn account_of(
     sink: Vec<JoinHandle<()>>,
-    account: &Receiver<io::Result<Account>>,
+    account: &Receiver<io::Result<RunTotals>>,
     until: Instant,
-) -> io::Result<Account> {
+) -> io::Result<RunTotals> {
     match account.recv_deadline(until) {
         Ok(account) => {
             // Who gives the account is the last of them.
@@ -229,7 +229,7 @@ fn start_sink(
     results: Receiver<Probed>,
     no_more: Receiver<Instant>,
     url_chars: usize,
-    account: Sender<io::Result<Account>>,
+    account: Sender<io::Result<RunTotals>>,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let start =
         |name: &str, run: Box<dyn FnOnce() + Send>| Builder::new().name(name.to_owned()).spawn(run);
@@ -238,12 +238,13 @@ fn start_sink(
             settings.cutoff = Some(cutoff.clone());
             settings.connect_timeout_ms = CONNECT_TIMEOUT_MS;
             let run = Run::new().map_err(io::Error::other)?;
-            let handover = Arc::new(Handover::new(WAITING_BYTES_MAX));
-            let mut saver = Saver::new(Arc::clone(&handover), run.clone());
+            let shared_spool = Arc::new(SharedSpool::new(WAITING_BYTES_MAX));
+            let mut saver = Saver::new(Arc::clone(&shared_spool), run.clone());
             if let Some((folder, bytes_max)) = spool {
-                saver.wait_on_disk(folder, bytes_max);
+                saver.use_folder(folder, bytes_max);
             }
-            let producer = Producer::new(Arc::new(*settings), topics, topic_prefix, handover, run);
+            let producer =
+                ResultProducer::new(Arc::new(*settings), topics, topic_prefix, shared_spool, run);
             Ok(vec![
                 start("saver", Box::new(move || saver.run(&results, &no_more)))?,
                 // There is room for the account, and nobody may listen any more.
@@ -252,9 +253,9 @@ fn start_sink(
         }
         Sink::Print { look } => {
             let format = match look {
-                Look::Json => Format::Json,
-                Look::Lines => Format::Lines { url_chars },
-                Look::Picture { in_colour } => Format::Picture { url_chars, in_colour },
+                Look::Json => OutputFormat::Json,
+                Look::Lines => OutputFormat::Lines { url_chars },
+                Look::Picture { in_colour } => OutputFormat::Bars { url_chars, in_colour },
             };
             let run = move || drop(account.try_send(print(&results, &no_more, format)));
             Ok(vec![start("output", Box::new(run))?])
@@ -265,15 +266,15 @@ fn start_sink(
 fn print(
     results: &Receiver<Probed>,
     no_more: &Receiver<Instant>,
-    format: Format,
-) -> io::Result<Account> {
+    format: OutputFormat,
+) -> io::Result<RunTotals> {
     match output::run(results, no_more, format, &mut io::stdout().lock()) {
-        Ok(unhealthy) => Ok(Account { unhealthy, lost: 0 }),
+        Ok(unhealthy) => Ok(RunTotals { unhealthy, lost: 0 }),
         Err(cause) => {
             // Nobody reads any more, so that there is nothing left to do.
             stop::request();
             match cause.kind() {
-                io::ErrorKind::BrokenPipe => Ok(Account { unhealthy: 0, lost: 1 }),
+                io::ErrorKind::BrokenPipe => Ok(RunTotals { unhealthy: 0, lost: 1 }),
                 _ => Err(cause),
             }
         }

@@ -10,7 +10,7 @@ use common::settings::{Environment, Given, Name, UsageError, values};
 use kafka_client::TopicSpec;
 use kafka_client::flags::{self, KafkaFlags};
 
-use crate::delivery::spool::Folder;
+use crate::delivery::spool::SpoolFolder;
 use crate::probe::Roots;
 use crate::probe::net::resolver::Servers;
 use crate::targets::{
@@ -160,7 +160,7 @@ pub enum Sink {
         /// What topics' names begin with.
         topic_prefix: String,
         /// The folder that results wait in, and the most bytes there.
-        spool: Option<(Folder, u64)>,
+        spool: Option<(SpoolFolder, u64)>,
     },
 }
 
@@ -327,7 +327,7 @@ fn sink(
             // The last, as it makes the folder and locks it.
             spool: spool
                 .filter(|_| !options.check)
-                .map(|given| given.parse("a folder for this tracker alone", Folder::open))
+                .map(|given| given.parse("a folder for this tracker alone", SpoolFolder::open))
                 .transpose()?
                 .map(|folder| (folder, spool_mib_max * 1024 * 1024)),
         }),

@@ -1,11 +1,11 @@
-//! From a result to Kafka: the saver numbers results and makes them safe in the
-//! spool; the producer writes them.
+//! From a result to Kafka. The saver gives each result its sequence number and
+//! writes it to the spool; the producer sends what is in the spool to Kafka.
 
-mod account;
-pub mod loss_log;
-pub mod producer;
-pub mod saver;
-pub mod shared_spool;
-pub mod spool;
+pub(crate) mod loss_log;
+pub(crate) mod producer;
+mod run_totals;
+pub(crate) mod saver;
+pub(crate) mod shared_spool;
+pub(crate) mod spool;
 
-pub use account::Account;
+pub(crate) use run_totals::RunTotals;

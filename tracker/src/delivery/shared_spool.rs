@@ -1,90 +1,94 @@
-//! What the saver hands over to the producer: the spool, which both work on, and
-//! the account of what was lost in either's hands.
+//! The spool that the saver fills and the producer empties, and the counts of
+//! results that either of them lost.
 //!
-//! One lock guards it all. The saver holds it to put results in and make them
-//! safe, the producer to take a batch out and to say what became of it, and never
-//! while it speaks to Kafka. Writing and syncing happens under the lock: so what
-//! the producer finds is safe, if the disk takes anything at all, and there is no
-//! state between that it could see. The price is that a batch waits for a sync,
-//! some milliseconds, and a sync for the reading back of a backlog, some ten.
+//! One lock guards all of it. The saver holds the lock while it adds results and
+//! syncs them. The producer holds it while it takes a batch out and while it
+//! records the outcome of a batch, and never during an exchange with Kafka. Writes
+//! and syncs happen under the lock, so every result that the producer finds is
+//! already on disk (if the disk accepts writes). The price: a batch waits for a
+//! sync, some milliseconds, and a sync waits while a backlog is read back, some ten
+//! milliseconds.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::delivery::Account;
-use crate::delivery::loss_log::Lost;
-use crate::delivery::spool::{Spool, Untold};
+use crate::delivery::RunTotals;
+use crate::delivery::loss_log::LossLog;
+use crate::delivery::spool::{EndedRuns, Spool};
 
-/// The spool, shared.
+/// The spool behind its lock, and the signal that it changed.
 #[derive(Debug)]
-pub struct Handover {
-    state: Mutex<State>,
+pub(crate) struct SharedSpool {
+    state: Mutex<SpoolState>,
     changed: Condvar,
 }
 
 /// What the lock guards.
 #[derive(Debug)]
-pub struct State {
-    /// The results that wait.
-    pub spool: Spool,
-    /// How earlier runs ended, as long as Kafka is not told.
-    pub untold: Untold,
-    /// What became of all so far.
-    pub account: Account,
-    /// What was lost of them and is not said yet.
-    pub lost: Lost,
-    /// Set once no more results will come: by when all must be over.
-    pub no_more: Option<Instant>,
+pub(crate) struct SpoolState {
+    /// Results that wait for Kafka.
+    pub(crate) spool: Spool,
+    /// The ends of earlier runs that Kafka does not have yet.
+    pub(crate) ended_runs: EndedRuns,
+    pub(crate) totals: RunTotals,
+    /// Lost results that are not logged yet.
+    pub(crate) losses: LossLog,
+    /// Set when no more results will come. The producer must end by this time.
+    pub(crate) drain_deadline: Option<Instant>,
 }
 
-impl State {
-    /// Counts a result that had to go for others.
-    pub(crate) fn dropped<'a>(
-        account: &'a mut Account,
-        lost: &'a mut Lost,
-    ) -> impl FnMut(&std::sync::Arc<str>) + use<'a> {
+impl SpoolState {
+    /// Returns a function that counts a result dropped to make room for others.
+    pub(crate) fn count_dropped<'a>(
+        totals: &'a mut RunTotals,
+        losses: &'a mut LossLog,
+    ) -> impl FnMut(&Arc<str>) + use<'a> {
         |topic| {
-            account.lost += 1;
-            lost.add(topic, "no room to wait for kafka", 1);
+            totals.lost += 1;
+            losses.add(topic, "no room to wait for kafka", 1);
         }
     }
 }
 
-impl Handover {
-    /// An empty spool in at most so many bytes of memory.
-    pub fn new(bytes_max: usize) -> Self {
-        let state = State {
+impl SharedSpool {
+    /// Creates an empty spool that uses at most `bytes_max` bytes of memory.
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        let state = SpoolState {
             spool: Spool::new(bytes_max),
-            untold: Untold::default(),
-            account: Account::default(),
-            lost: Lost::default(),
-            no_more: None,
+            ended_runs: EndedRuns::default(),
+            totals: RunTotals::default(),
+            losses: LossLog::default(),
+            drain_deadline: None,
         };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// The spool, for one thread. To be held for no exchange with Kafka.
-    pub fn state(&self) -> MutexGuard<'_, State> {
-        // Who panicked has ended the program, or is a test.
+    /// Locks the spool. The caller must not hold the lock during an exchange with Kafka.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, SpoolState> {
+        // A thread that panicked with the lock has ended the program, or is a test.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes the producer.
-    pub fn changed(&self) {
+    pub(crate) fn notify(&self) {
         self.changed.notify_all();
     }
 
-    /// Waits until there is something to do, which is not before `not_before`, or
-    /// no more results will come: by when all must be over then. What is pending
-    /// elsewhere is something to do, too.
-    pub fn wait(&self, pending: bool, not_before: Option<Instant>) -> Option<Instant> {
-        let mut state = self.state();
+    /// Blocks until the producer has work to do and `not_before` has passed: results
+    /// in the spool, or batches in flight (`has_pending`). Returns the deadline of the
+    /// drain once no more results will come.
+    pub(crate) fn wait_for_work(
+        &self,
+        has_pending: bool,
+        not_before: Option<Instant>,
+    ) -> Option<Instant> {
+        let mut state = self.lock();
         loop {
-            if state.no_more.is_some() {
-                return state.no_more;
+            if state.drain_deadline.is_some() {
+                return state.drain_deadline;
             }
             let pause = not_before.and_then(|at| at.checked_duration_since(Instant::now()));
-            let has_work = pending || !state.spool.is_empty();
+            let has_work = has_pending || !state.spool.is_empty();
             state = match pause.filter(|pause| !pause.is_zero()) {
                 None if has_work => return None,
                 Some(pause) if has_work => {

@@ -1,5 +1,5 @@
-//! The producer: the one thread that speaks to Kafka. It takes what the saver has
-//! made safe and writes it, for as long as that takes.
+//! The producer: the one thread that sends results to Kafka. It takes results that
+//! the saver has saved, and retries for as long as Kafka does not accept them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,58 +10,58 @@ use common::domain;
 use common::identity::{ENDED_HEADER, Ended, Run};
 use kafka_client::{Error, Outcome, ProduceRecord, ProducerOptions, TopicBatch, TopicSpec};
 
-use crate::delivery::Account;
-use crate::delivery::shared_spool::{Handover, State};
+use crate::delivery::RunTotals;
+use crate::delivery::shared_spool::{SharedSpool, SpoolState};
 
-/// The most records of a batch: what a broker can check and append in
-/// milliseconds, while an outage of hours still goes out in a few batches.
+/// Records in one batch. A broker checks and appends this many in milliseconds, and
+/// the backlog of an outage of hours still needs few batches.
 const BATCH_RECORDS_MAX: usize = 5_000;
-/// The most topics of one round, so that a round's requests stay bounded.
+/// Topics in one round, so that the requests of a round stay bounded.
 const ROUND_TOPICS_MAX: usize = 500;
-/// The most bytes of one round, below the 100 MiB that brokers take as a request.
+/// Bytes in one round, below the 100 MiB that brokers accept as a request.
 const ROUND_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// More than one header takes that tells how a run ended.
+/// Upper bound for the size of one `ended` header.
 const ENDED_BYTES_MAX: usize = 48;
 
-/// The delays after a round that left something unsettled.
+/// Delays after a round in which Kafka did not accept a batch.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_CAP: Duration = Duration::from_secs(5);
-/// Shorter outages are not logged.
+/// Outages shorter than this are not logged.
 const OUTAGE_GRACE: Duration = Duration::from_secs(2);
-/// The pause when results wait on disk and can't be read.
+/// The pause when results on disk can't be read.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
-/// How often losses are logged.
-const SAY_AFTER: Duration = Duration::from_secs(60);
+/// How often lost results are logged.
+const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The thread's own state.
+/// The state of the producer thread.
 #[derive(Debug)]
-pub struct Producer {
+pub(crate) struct ResultProducer {
     kafka: kafka_client::Producer,
     topic_prefix: String,
     other_prefix: Option<&'static str>,
-    /// Topics whose other spelling was looked for.
-    seen: HashSet<Arc<str>>,
-    handover: Arc<Handover>,
-    /// This start of the tracker.
+    /// Topics for which the producer has looked for a topic with the other prefix.
+    prefix_checked: HashSet<Arc<str>>,
+    shared_spool: Arc<SharedSpool>,
+    /// This run of the tracker.
     run: Run,
-    /// Topics whose batch in flight tells how earlier runs ended.
-    telling: HashSet<String>,
+    /// Topics whose batch in flight carries `ended` headers.
+    ended_in_flight: HashSet<String>,
     outage: Outage,
-    /// Topics whose batch Kafka has not taken, until it is settled.
-    stuck: HashSet<String>,
+    /// Topics with a batch that failed and is being retried.
+    retrying: HashSet<String>,
     backoff: Backoff,
-    /// No round before this.
+    /// The next round starts no earlier than this.
     retry_at: Option<Instant>,
 }
 
-impl Producer {
-    /// A producer that has not connected yet, of what is handed over.
-    pub fn new(
+impl ResultProducer {
+    /// Creates a producer that has not connected yet.
+    pub(crate) fn new(
         settings: Arc<kafka_client::Settings>,
         topic_spec: TopicSpec,
         topic_prefix: String,
-        handover: Arc<Handover>,
+        shared_spool: Arc<SharedSpool>,
         run: Run,
     ) -> Self {
         let options = ProducerOptions { topic_spec, ..ProducerOptions::default() };
@@ -69,71 +69,73 @@ impl Producer {
             kafka: kafka_client::Producer::new(settings, options),
             other_prefix: domain::other_prefix(&topic_prefix),
             topic_prefix,
-            seen: HashSet::new(),
-            handover,
+            prefix_checked: HashSet::new(),
+            shared_spool,
             run,
-            telling: HashSet::new(),
+            ended_in_flight: HashSet::new(),
             outage: Outage::new(OUTAGE_GRACE),
-            stuck: HashSet::new(),
+            retrying: HashSet::new(),
             backoff: Backoff::new(RETRY_FIRST, RETRY_CAP),
             retry_at: None,
         }
     }
 
-    /// Writes results until no more will come, and then what still waits, until
-    /// all must be over: what became of all.
-    pub fn run(mut self) -> Account {
+    /// Sends results until no more will come. Then drains the spool until the
+    /// deadline. Returns the totals of the run.
+    pub(crate) fn run(mut self) -> RunTotals {
         let deadline = loop {
-            if let Some(deadline) = self.handover.wait(self.kafka.pending() > 0, self.retry_at) {
+            if let Some(deadline) =
+                self.shared_spool.wait_for_work(self.kafka.pending() > 0, self.retry_at)
+            {
                 break deadline;
             }
-            self.round(None);
-            self.say_lost(Some(SAY_AFTER));
+            self.send_round(None);
+            self.log_losses(Some(LOSS_LOG_INTERVAL));
         };
         while self.has_work() && Instant::now() < deadline {
             let pause = self.retry_at.take().map(|at| at.min(deadline));
             if let Some(pause) = pause.and_then(|at| at.checked_duration_since(Instant::now())) {
-                // Nothing can wake this thread earlier with better news.
+                // No event can end the pause early: no more results will come.
                 std::thread::park_timeout(pause);
             }
-            self.round(Some(deadline));
+            self.send_round(Some(deadline));
         }
-        let account = self.give_up();
-        self.say_lost(None);
-        account
+        let totals = self.finish();
+        self.log_losses(None);
+        totals
     }
 
     fn has_work(&self) -> bool {
-        self.kafka.pending() > 0 || !self.handover.state().spool.is_empty()
+        self.kafka.pending() > 0 || !self.shared_spool.lock().spool.is_empty()
     }
 
-    fn say_lost(&self, after: Option<Duration>) {
-        // Not under the lock, as the log may be slow.
-        let lines = self.handover.state().lost.lines(after);
+    fn log_losses(&self, interval: Option<Duration>) {
+        // Logged without the lock, because writing a log line may block.
+        let lines = self.shared_spool.lock().losses.take_due_lines(interval);
         lines.iter().for_each(|line| log::error!("{line}"));
     }
 
-    /// One round with Kafka, unless it is too early for one after a failure.
-    fn round(&mut self, deadline: Option<Instant>) {
+    /// Sends one batch per topic, unless the delay after a failure has not passed.
+    fn send_round(&mut self, deadline: Option<Instant>) {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
         self.retry_at = None;
-        let handover = Arc::clone(&self.handover);
-        handover.state().spool.load();
-        self.look_for_other_prefix();
+        let shared_spool = Arc::clone(&self.shared_spool);
+        shared_spool.lock().spool.load_from_disk();
+        self.warn_about_other_prefix();
         let batches = {
-            let mut state = handover.state();
-            let batches = self.batches(&mut state);
+            let mut state = shared_spool.lock();
+            let batches = self.build_batches(&mut state);
             if batches.is_empty() && self.kafka.pending() == 0 {
-                let waits = !state.spool.is_empty();
-                self.retry_at = waits.then(|| Instant::now() + UNREADABLE_PAUSE);
+                let has_waiting = !state.spool.is_empty();
+                self.retry_at = has_waiting.then(|| Instant::now() + UNREADABLE_PAUSE);
                 return;
             }
             batches
         };
         let outcomes = self.kafka.send(batches, deadline);
-        let mut state = handover.state();
+        let mut state = shared_spool.lock();
         let mut unsettled = None;
         let mut delivered = 0;
         for (topic, outcome) in outcomes {
@@ -142,39 +144,40 @@ impl Producer {
                 Err(reason) => unsettled = Some((topic, reason)),
             }
         }
-        state.spool.note();
+        state.spool.write_delivered_marks();
         let waiting = state.spool.len();
         drop(state);
         match unsettled {
-            // With nothing settled either, the answers are still to come.
+            // No batch failed and none was delivered: the answers are still to come.
             None if delivered == 0 && self.kafka.pending() > 0 => {}
-            // What went wrong is written again, and how that ends is still open,
-            // however well it goes for other topics.
-            None if !self.stuck.is_empty() => self.backoff.reset(),
-            None => self.well(),
-            Some((topic, reason)) => self.unwell(&topic, &reason, delivered > 0, waiting),
+            // A failed batch is in flight again. The outage lasts until that batch is
+            // accepted, even if other topics are delivered.
+            None if !self.retrying.is_empty() => self.backoff.reset(),
+            None => self.record_recovery(),
+            Some((topic, reason)) => self.record_failure(&topic, &reason, delivered > 0, waiting),
         }
     }
 
-    /// What becomes of a batch: how many were delivered, or why it is not settled.
+    /// Records the outcome of a batch. Returns the number of delivered records, or why
+    /// the batch has to be retried.
     fn settle(
         &mut self,
-        state: &mut State,
+        state: &mut SpoolState,
         topic: String,
         outcome: Outcome,
     ) -> Result<usize, Error> {
         if let Outcome::Pending { reason } = outcome {
-            self.stuck.insert(topic);
+            self.retrying.insert(topic);
             return Err(reason);
         }
-        self.stuck.remove(&topic);
-        // One that is lost may be the one that tells; it is then told with the next.
-        let telling = self.telling.remove(&topic);
+        self.retrying.remove(&topic);
+        // If the batch with the `ended` headers is lost, the next batch carries them.
+        let carried_ended = self.ended_in_flight.remove(&topic);
         match outcome {
             Outcome::Delivered { records, .. } => {
-                state.spool.settled(&topic, records);
-                if telling {
-                    state.untold.told(&topic);
+                state.spool.settle(&topic, records);
+                if carried_ended {
+                    state.ended_runs.remove_delivered(&topic);
                 }
                 return Ok(records);
             }
@@ -182,30 +185,30 @@ impl Producer {
                 for record in &mut records {
                     record.headers.retain(|(key, _)| key != ENDED_HEADER);
                 }
-                state.spool.put_back(&Arc::from(topic), records);
+                state.spool.return_unsent(&Arc::from(topic), records);
             }
             Outcome::Lost { records, cause, maybe_delivered } => {
-                refused(state, &topic, records, &cause, maybe_delivered);
+                record_refusal(state, &topic, records, &cause, maybe_delivered);
             }
             Outcome::Pending { .. } => {}
         }
         Ok(0)
     }
 
-    /// Says once for all topics that have not been written yet, before they
-    /// are made, when they stand under the prefix that is easily mistaken for
-    /// the one that was asked for.
-    fn look_for_other_prefix(&mut self) {
+    /// Before a topic is created: warns once if it does not exist but a topic with
+    /// the other prefix does, which is easily mistaken for the configured one.
+    fn warn_about_other_prefix(&mut self) {
         let Some(other_prefix) = self.other_prefix else { return };
-        let topics = self.handover.state().spool.topics();
-        let new: Vec<_> = topics.into_iter().filter(|topic| !self.seen.contains(topic)).collect();
+        let topics = self.shared_spool.lock().spool.topics();
+        let new: Vec<_> =
+            topics.into_iter().filter(|topic| !self.prefix_checked.contains(topic)).collect();
         let domains = new.iter().filter_map(|topic| topic.strip_prefix(&self.topic_prefix));
         let others: Vec<_> = domains.map(|domain| format!("{other_prefix}{domain}")).collect();
         let names: Vec<_> = new.iter().map(|topic| topic.to_string()).chain(others).collect();
         if new.is_empty() {
             return;
         }
-        // A failure shows in the round that follows, and the next one looks again.
+        // An error is reported by the round that follows; the next round asks again.
         let Ok(found) = self.kafka.client().topics(&names) else { return };
         let is_there =
             |name: &str| found.iter().any(|topic| topic.name == name && topic.error.is_none());
@@ -214,15 +217,18 @@ impl Producer {
             let other = format!("{other_prefix}{domain}");
             if !is_there(&topic) && is_there(&other) {
                 log::warn!(
-                    "topic {topic} is not there and will be made, though {other} is: set TOPIC_PREFIX={other_prefix} to write to that"
+                    "topic {topic} does not exist and will be created, but {other} exists: set TOPIC_PREFIX={other_prefix} to write to {other}"
                 );
             }
-            self.seen.insert(topic);
+            self.prefix_checked.insert(topic);
         }
     }
 
-    /// A batch for each topic that has results waiting and none in flight.
-    fn batches(&mut self, State { spool, untold, .. }: &mut State) -> Vec<TopicBatch> {
+    /// Builds a batch for each topic that has results waiting and no batch in flight.
+    fn build_batches(
+        &mut self,
+        SpoolState { spool, ended_runs, .. }: &mut SpoolState,
+    ) -> Vec<TopicBatch> {
         let mut batches = Vec::new();
         let mut bytes = 0;
         for topic in spool.topics() {
@@ -232,17 +238,18 @@ impl Producer {
             if self.kafka.is_pending(&topic) {
                 continue;
             }
-            // A batch that is one byte too large would come back, and be taken again.
+            // A batch that is too large by one byte would be refused and built again.
             let bytes_max = self.kafka.batch_bytes_max(&topic);
-            let ended = untold.of(&topic);
+            let ended = ended_runs.pending(&topic);
             let bytes_max = bytes_max.saturating_sub(ended.len() * ENDED_BYTES_MAX);
-            let mut records = spool.take(&topic, BATCH_RECORDS_MAX, bytes_max);
-            // Behind all that is left of the runs that it tells of.
+            let mut records = spool.take_batch(&topic, BATCH_RECORDS_MAX, bytes_max);
+            // The headers go on the first record of this run: all records that are left of
+            // the earlier runs come before it.
             if ended.len() > 0
                 && let Some(first) = records.iter_mut().find(|it| self.run.made(&it.headers))
             {
                 first.headers.extend(ended.map(Ended::header));
-                self.telling.insert(topic.to_string());
+                self.ended_in_flight.insert(topic.to_string());
             }
             bytes += records.iter().map(ProduceRecord::bytes_max).sum::<usize>();
             batches.push(TopicBatch { topic: topic.to_string(), records });
@@ -250,56 +257,68 @@ impl Producer {
         batches
     }
 
-    fn well(&mut self) {
+    fn record_recovery(&mut self) {
         self.backoff.reset();
         if let Some(length) = self.outage.succeeded() {
-            log::info!("kafka takes results again after {} s", length.as_secs());
+            log::info!("kafka: delivery recovered after {:.1} s", length.as_secs_f64());
         }
     }
 
-    fn unwell(&mut self, topic: &str, reason: &Error, some_delivered: bool, waiting: usize) {
+    fn record_failure(
+        &mut self,
+        topic: &str,
+        reason: &Error,
+        some_delivered: bool,
+        waiting: usize,
+    ) {
         if some_delivered {
-            // Other topics go on, and so does their pace.
+            // Other topics are delivered, so the delay starts again from its minimum.
             self.backoff.reset();
         }
         self.retry_at = Some(Instant::now() + self.backoff.next_delay());
         if let Some(length) = self.outage.failed() {
             let in_flight: usize = self.kafka.pending_records().map(|(_, records)| records).sum();
             log::warn!(
-                "kafka does not take results for {} s, {} wait: {topic}: {reason}",
+                "kafka: no delivery for {} s, {} results wait: {topic}: {reason}",
                 length.as_secs(),
                 waiting + in_flight,
             );
         }
     }
 
-    /// The drain has ended: what still waits on disk goes with the next start,
-    /// and what is in memory alone is lost, and counted.
-    fn give_up(&mut self) -> Account {
-        let mut guard = self.handover.state();
-        let State { spool, account, lost, .. } = &mut *guard;
-        account.lost += spool.take_unreadable();
-        let (stay, gone) = spool.close();
-        if stay > 0 {
-            log::info!("{stay} results wait on disk for the next start");
+    /// Ends the drain. Results on disk are sent after the next start; results that are
+    /// only in memory are counted as lost.
+    fn finish(&mut self) -> RunTotals {
+        let mut guard = self.shared_spool.lock();
+        let SpoolState { spool, totals, losses, .. } = &mut *guard;
+        totals.lost += spool.take_unreadable_count();
+        let (kept, dropped) = spool.close();
+        if kept > 0 {
+            log::info!("{kept} results wait on disk for the next start");
         }
-        for (topic, records) in gone {
-            account.lost += records;
-            lost.add(&topic, "not delivered before the end", records);
+        for (topic, records) in dropped {
+            totals.lost += records;
+            losses.add(&topic, "not delivered before the program ended", records);
         }
-        *account
+        *totals
     }
 }
 
-/// A batch was refused for good, so the topic's other results would be too,
-/// unless it was for what some of its records are.
-fn refused(state: &mut State, topic: &str, records: usize, cause: &Error, maybe_delivered: bool) {
-    state.spool.settled(topic, records);
-    let others = if cause.is_of_records() { 0 } else { state.spool.discard(topic) };
+/// Counts a batch that Kafka refused for good. Kafka would refuse the topic's other
+/// results too, unless the cause lies in single records.
+fn record_refusal(
+    state: &mut SpoolState,
+    topic: &str,
+    records: usize,
+    cause: &Error,
+    maybe_delivered: bool,
+) {
+    state.spool.settle(topic, records);
+    let others = if cause.is_of_records() { 0 } else { state.spool.discard_topic(topic) };
     let records = records + others;
-    state.account.lost += records;
-    let doubt = if maybe_delivered { " (may have been delivered earlier)" } else { "" };
-    state.lost.add(topic, &format!("{cause}{doubt}"), records);
+    state.totals.lost += records;
+    let note = if maybe_delivered { " (may have been delivered earlier)" } else { "" };
+    state.losses.add(topic, &format!("{cause}{note}"), records);
 }
 
 #[cfg(test)]

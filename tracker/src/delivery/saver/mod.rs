@@ -1,5 +1,5 @@
-//! The saver: takes results from the workers, gives each its number, and makes
-//! it safe on disk, whatever Kafka does meanwhile.
+//! The saver: receives results from the workers, gives each its sequence number,
+//! and writes it to the spool, independent of the state of Kafka.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,137 +9,137 @@ use common::identity::Run;
 use crossbeam_channel::{Receiver, RecvError, never, select_biased};
 use kafka_client::ProduceRecord;
 
-use crate::delivery::shared_spool::{Handover, State};
-use crate::delivery::spool::{Folder, Given, open_given};
+use crate::delivery::shared_spool::{SharedSpool, SpoolState};
+use crate::delivery::spool::{IssuedNumbers, SpoolFolder, open_issued_numbers};
 use crate::workers::Probed;
 
-/// The shortest time from one write to the spool's disk to the next: what comes
-/// meanwhile is synced together.
-const SAVE_EVERY: Duration = Duration::from_millis(20);
-/// The shortest time from one hand-over to the next where results wait in memory
-/// alone: what comes meanwhile wakes nobody, and goes to Kafka in one request.
-/// One that comes later goes at once.
+/// Minimum time between two writes to the spool's disk. Results that arrive in
+/// between are synced together.
+const DISK_WRITE_INTERVAL: Duration = Duration::from_millis(20);
+/// Minimum time between two flushes when results wait in memory only. Results that
+/// arrive in between wake no thread and go to Kafka in one request. A result that
+/// arrives later is flushed at once.
 const LINGER: Duration = Duration::from_millis(50);
-/// The most results that are numbered and not handed over.
+/// Bound on results that have a number and are not in the spool yet.
 const NUMBERED_MAX: usize = 10_000;
 
-/// The thread's own state.
+/// The state of the saver thread.
 #[derive(Debug)]
-pub struct Saver {
-    handover: Arc<Handover>,
-    /// This start of the tracker, in each result's identity.
+pub(crate) struct Saver {
+    shared_spool: Arc<SharedSpool>,
+    /// This run of the tracker, part of each result's identity.
     run: Run,
-    /// Topics by name, so that each name is kept once, with the number of the
-    /// next result.
+    /// Each topic's shared name and the sequence number of its next result.
     topics: HashMap<String, (Arc<str>, i64)>,
-    /// What the next run is to know of the numbers, where there is a disk.
-    given: Option<Given>,
-    /// What is numbered and not handed over, in its order.
+    /// The file of issued numbers for the next run. `None` without a disk.
+    issued: Option<IssuedNumbers>,
+    /// Results that have a number and are not in the spool yet, in order.
     numbered: Vec<(Arc<str>, ProduceRecord)>,
     unhealthy: usize,
-    /// Where results wait on disk, until it is opened.
-    folder: Option<(Folder, u64)>,
-    /// Not before this are results handed over again.
-    next_at: Option<Instant>,
-    /// When it is tried again, as it did not take what is in memory.
-    retry_at: Option<Instant>,
+    /// The spool's folder and its bound in bytes, until `run` opens it.
+    folder: Option<(SpoolFolder, u64)>,
+    /// The next flush starts no earlier than this.
+    next_flush_at: Option<Instant>,
+    /// When to write to the disk again after an error.
+    disk_retry_at: Option<Instant>,
 }
 
 impl Saver {
-    /// Numbers the results of `run`, which wait in memory.
-    pub fn new(handover: Arc<Handover>, run: Run) -> Self {
+    /// Creates a saver for the results of `run`, which wait in memory.
+    pub(crate) fn new(shared_spool: Arc<SharedSpool>, run: Run) -> Self {
         Self {
-            handover,
+            shared_spool,
             run,
             topics: HashMap::new(),
-            given: None,
+            issued: None,
             numbered: Vec::new(),
             unhealthy: 0,
             folder: None,
-            next_at: None,
-            retry_at: None,
+            next_flush_at: None,
+            disk_retry_at: None,
         }
     }
 
-    /// Lets results wait in a folder, in at most `bytes_max` bytes.
-    pub fn wait_on_disk(&mut self, folder: Folder, bytes_max: u64) {
+    /// Keeps waiting results in a folder, in at most `bytes_max` bytes.
+    pub(crate) fn use_folder(&mut self, folder: SpoolFolder, bytes_max: u64) {
         self.folder = Some((folder, bytes_max));
     }
 
-    /// Saves results until they end, or `no_more` says that no more will come and
-    /// by when all must be over; what has come by then is handed over, and the
-    /// producer told of the end.
-    pub fn run(mut self, results: &Receiver<Probed>, no_more: &Receiver<Instant>) {
-        // Whatever ends this thread, the producer does not wait for ever.
-        let _end = End(Arc::clone(&self.handover));
+    /// Saves results until `results` closes, or until `end` brings the deadline of the
+    /// drain. Then flushes all results that have arrived and passes the deadline to
+    /// the producer.
+    pub(crate) fn run(mut self, results: &Receiver<Probed>, end: &Receiver<Instant>) {
+        // The producer must learn of the end even if this thread panics.
+        let _guard = EndGuard(Arc::clone(&self.shared_spool));
         if let Some((folder, bytes_max)) = self.folder.take() {
-            let (given, untold) = open_given(&folder, &self.run);
-            self.given = Some(given);
-            let mut state = self.handover.state();
-            state.untold = untold;
-            state.spool.open(folder, bytes_max);
+            let (issued, ended_runs) = open_issued_numbers(&folder, &self.run);
+            self.issued = Some(issued);
+            let mut state = self.shared_spool.lock();
+            state.ended_runs = ended_runs;
+            state.spool.attach_folder(folder, bytes_max);
             drop(state);
-            self.handover.changed();
+            self.shared_spool.notify();
         }
         let deadline = loop {
-            if let Some(deadline) = self.wait_for_results(results, no_more) {
+            if let Some(deadline) = self.collect_results(results, end) {
                 break deadline;
             }
-            self.hand_over(None);
+            self.flush(None);
         };
         while let Ok(probed) = results.try_recv() {
-            self.take(probed);
+            self.assign_number(probed);
         }
-        self.hand_over(Some(deadline));
+        self.flush(Some(deadline));
     }
 
-    /// Waits for results, and takes those that come until it may hand over again;
-    /// or until it is time to try the disk anew. By when all must be over, once no
-    /// more will come.
-    fn wait_for_results(
+    /// Waits for a result and numbers all that arrive until the next flush is due, or
+    /// returns when the disk is to be retried. Returns the deadline of the drain once
+    /// no more results will come.
+    fn collect_results(
         &mut self,
         results: &Receiver<Probed>,
-        no_more: &Receiver<Instant>,
+        end: &Receiver<Instant>,
     ) -> Option<Instant> {
-        let ended = |deadline: Result<Instant, RecvError>| {
+        let deadline_of = |deadline: Result<Instant, RecvError>| {
             Some(deadline.unwrap_or_else(|_| Instant::now()))
         };
-        if self.given.is_none()
-            && let Some(next_at) = self.next_at
+        if self.issued.is_none()
+            && let Some(next_flush_at) = self.next_flush_at
         {
-            // A kill takes what is here, numbered or not, so that it may as well
-            // gather in the channel, where it wakes nobody.
+            // Without a disk a kill loses these results in any case, so they may wait in
+            // the channel, where they wake no thread.
             select_biased! {
-                recv(no_more) -> deadline => return ended(deadline),
-                recv(crossbeam_channel::at(next_at)) -> _ => {}
+                recv(end) -> deadline => return deadline_of(deadline),
+                recv(crossbeam_channel::at(next_flush_at)) -> _ => {}
             }
         }
-        let retry = self.retry_at.map_or_else(never, crossbeam_channel::at);
+        let retry = self.disk_retry_at.map_or_else(never, crossbeam_channel::at);
         select_biased! {
-            recv(no_more) -> deadline => return ended(deadline),
+            recv(end) -> deadline => return deadline_of(deadline),
             recv(results) -> probed => match probed {
-                Ok(probed) => self.take(probed),
-                // All workers have ended, and the word to end is on its way.
-                Err(_) => return ended(no_more.recv()),
+                Ok(probed) => self.assign_number(probed),
+                // All workers have ended; the deadline follows.
+                Err(_) => return deadline_of(end.recv()),
             },
             recv(retry) -> _ => {}
         }
-        // How many numbers are given stands on disk at once.
-        while self.given.is_some()
-            && let Some(next_at) = self.next_at
+        // With a disk results are numbered at once, because the count of issued numbers
+        // is on disk before a kill can lose the results.
+        while self.issued.is_some()
+            && let Some(next_flush_at) = self.next_flush_at
             && self.numbered.len() < NUMBERED_MAX
-            && let Ok(probed) = results.recv_deadline(next_at)
+            && let Ok(probed) = results.recv_deadline(next_flush_at)
         {
-            self.take(probed);
+            self.assign_number(probed);
         }
         let room = NUMBERED_MAX.saturating_sub(self.numbered.len());
-        results.try_iter().take(room).for_each(|probed| self.take(probed));
+        results.try_iter().take(room).for_each(|probed| self.assign_number(probed));
         None
     }
 
-    /// Gives a result its number, before anything can lose it: a lost result then
-    /// leaves a hole in the numbers.
-    fn take(&mut self, Probed { target, record }: Probed) {
+    /// Gives a result its sequence number before the result can be lost, so that a
+    /// lost result leaves a gap in the sequence.
+    fn assign_number(&mut self, Probed { target, record }: Probed) {
         self.unhealthy += usize::from(!record.healthy());
         let (topic, sequence) = self
             .topics
@@ -151,44 +151,44 @@ impl Saver {
             headers: self.run.headers(*sequence),
         };
         *sequence += 1;
-        if let Some(given) = &mut self.given {
-            given.note(topic, *sequence);
+        if let Some(issued) = &mut self.issued {
+            issued.record(topic, *sequence);
         }
         self.numbered.push((Arc::clone(topic), record));
     }
 
-    /// Puts what is numbered into the spool and makes it safe, in one go: the
-    /// producer finds no result that is not, but for what the disk does not take.
-    fn hand_over(&mut self, no_more: Option<Instant>) {
-        let mut guard = self.handover.state();
-        let State { spool, account, lost, .. } = &mut *guard;
-        account.unhealthy += std::mem::take(&mut self.unhealthy);
+    /// Puts the numbered results into the spool and syncs them, under one lock: the
+    /// producer finds only results that are on disk, unless the disk refused them.
+    fn flush(&mut self, drain_deadline: Option<Instant>) {
+        let mut guard = self.shared_spool.lock();
+        let SpoolState { spool, totals, losses, .. } = &mut *guard;
+        totals.unhealthy += std::mem::take(&mut self.unhealthy);
         for (topic, record) in self.numbered.drain(..) {
-            spool.push(&topic, record, State::dropped(account, lost));
+            spool.push(&topic, record, SpoolState::count_dropped(totals, losses));
         }
-        spool.save(State::dropped(account, lost));
-        account.lost += spool.take_unreadable();
-        let pause = if spool.has_disk() { SAVE_EVERY } else { LINGER };
-        self.next_at = Some(Instant::now() + pause);
-        self.retry_at = spool.retry_at();
-        guard.no_more = no_more;
+        spool.write_to_disk(SpoolState::count_dropped(totals, losses));
+        totals.lost += spool.take_unreadable_count();
+        let pause = if spool.has_disk() { DISK_WRITE_INTERVAL } else { LINGER };
+        self.next_flush_at = Some(Instant::now() + pause);
+        self.disk_retry_at = spool.disk_retry_at();
+        guard.drain_deadline = drain_deadline;
         drop(guard);
-        self.handover.changed();
+        self.shared_spool.notify();
     }
 }
 
-/// Says at the end of the saver that nothing more comes, if that was not said.
-struct End(Arc<Handover>);
+/// Tells the producer at the end of the saver that no more results will come.
+struct EndGuard(Arc<SharedSpool>);
 
-impl Drop for End {
+impl Drop for EndGuard {
     fn drop(&mut self) {
-        self.0.state().no_more.get_or_insert_with(Instant::now);
-        self.0.changed();
+        self.0.lock().drain_deadline.get_or_insert_with(Instant::now);
+        self.0.notify();
     }
 }
 
-/// Seconds since 1970 as milliseconds; `as` keeps what a float can't hold at
-/// the ends of the range.
+/// Converts seconds since 1970 to milliseconds. `as` saturates at the ends of the
+/// range.
 fn milliseconds(timestamp_s: f64) -> i64 {
     (timestamp_s * 1_000.0) as i64
 }

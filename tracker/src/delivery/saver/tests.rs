@@ -1,4 +1,4 @@
-//! Results numbered and handed over, with nobody who takes them.
+//! The saver without a producer.
 
 use common::identity::Identity;
 use common::record::{Record, Status};
@@ -36,119 +36,119 @@ fn sequences(records: Vec<ProduceRecord>) -> Vec<usize> {
     records.into_iter().map(sequence).collect()
 }
 
-/// Goes red when `take` counts `sequence` back down for a dropped result.
+/// A dropped result keeps its sequence number, so its loss shows as a gap.
 #[test]
-fn what_a_full_spool_drops_leaves_a_hole_in_the_numbers() {
-    let handover = Arc::new(Handover::new(2_000));
-    let mut saver = Saver::new(Arc::clone(&handover), Run::new().unwrap());
+fn a_result_dropped_by_a_full_spool_leaves_a_gap_in_the_sequence() {
+    let shared_spool = Arc::new(SharedSpool::new(2_000));
+    let mut saver = Saver::new(Arc::clone(&shared_spool), Run::new().unwrap());
     let target = target();
     for _ in 0..50 {
-        saver.take(probed(&target));
-        saver.hand_over(None);
+        saver.assign_number(probed(&target));
+        saver.flush(None);
     }
-    let mut state = handover.state();
-    let waiting = state.spool.take(&target.topic, 50, usize::MAX);
-    let lost = state.account.lost;
+    let mut state = shared_spool.lock();
+    let waiting = state.spool.take_batch(&target.topic, 50, usize::MAX);
+    let lost = state.totals.lost;
     assert!(lost > 0);
     assert_eq!(sequences(waiting), (lost..50).collect::<Vec<_>>());
 }
 
-/// Goes red when the saver waits for whoever takes results: nobody does here.
+/// The saver never waits for the producer.
 #[test]
-fn results_are_numbered_and_handed_over_while_nobody_takes_them() {
-    let handover = Arc::new(Handover::new(usize::MAX));
-    let saver = Saver::new(Arc::clone(&handover), Run::new().unwrap());
+fn results_are_flushed_while_no_producer_takes_them() {
+    let shared_spool = Arc::new(SharedSpool::new(usize::MAX));
+    let saver = Saver::new(Arc::clone(&shared_spool), Run::new().unwrap());
     let (results_in, results) = bounded(10);
-    let (say_no_more, no_more) = bounded(1);
-    let thread = std::thread::spawn(move || saver.run(&results, &no_more));
+    let (say_end, end) = bounded(1);
+    let thread = std::thread::spawn(move || saver.run(&results, &end));
     let target = target();
     for count in 1..=25 {
         results_in.send(probed(&target)).unwrap();
-        // As the producer does, which finds that there is work.
-        assert_eq!(handover.wait(false, None), None);
+        // The producer waits for work like this.
+        assert_eq!(shared_spool.wait_for_work(false, None), None);
         if count % 5 == 0 {
             let mut taken = Vec::new();
             while taken.len() < 5 {
-                assert_eq!(handover.wait(false, None), None);
-                taken.extend(handover.state().spool.take(&target.topic, 5, usize::MAX));
+                assert_eq!(shared_spool.wait_for_work(false, None), None);
+                taken.extend(shared_spool.lock().spool.take_batch(&target.topic, 5, usize::MAX));
             }
             assert_eq!(sequences(taken), (count - 5..count).collect::<Vec<_>>());
         }
     }
     results_in.send(probed(&target)).unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
-    say_no_more.send(deadline).unwrap();
+    say_end.send(deadline).unwrap();
     thread.join().unwrap();
-    // What had come by then is there, and the end is said.
-    assert_eq!(handover.wait(false, None), Some(deadline));
-    let state = handover.state();
-    assert_eq!((state.spool.len(), state.account.unhealthy), (1, 26));
+    // All results are in the spool, and the drain deadline is set.
+    assert_eq!(shared_spool.wait_for_work(false, None), Some(deadline));
+    let state = shared_spool.lock();
+    assert_eq!((state.spool.len(), state.totals.unhealthy), (1, 26));
 }
 
-/// Goes red when `wait_for_results` hands over before `next_at`.
+/// Results that follow each other quickly are flushed together.
 #[test]
-fn results_that_follow_each_other_are_handed_over_together() {
-    let mut saver = Saver::new(Arc::new(Handover::new(usize::MAX)), Run::new().unwrap());
+fn results_wait_for_the_next_flush() {
+    let mut saver = Saver::new(Arc::new(SharedSpool::new(usize::MAX)), Run::new().unwrap());
     let (results_in, results) = bounded(10);
-    let (_say_no_more, no_more) = bounded(1);
+    let (_say_end, end) = bounded(1);
     let target = target();
-    // The first one of all goes at once.
+    // The very first result is flushed at once.
     results_in.send(probed(&target)).unwrap();
-    assert_eq!(saver.wait_for_results(&results, &no_more), None);
-    assert_eq!((saver.numbered.len(), saver.next_at), (1, None));
-    saver.hand_over(None);
-    let next_at = saver.next_at.unwrap();
+    assert_eq!(saver.collect_results(&results, &end), None);
+    assert_eq!((saver.numbered.len(), saver.next_flush_at), (1, None));
+    saver.flush(None);
+    let next_flush_at = saver.next_flush_at.unwrap();
     for _ in 0..3 {
         results_in.send(probed(&target)).unwrap();
     }
-    assert_eq!(saver.wait_for_results(&results, &no_more), None);
-    assert!(Instant::now() >= next_at);
+    assert_eq!(saver.collect_results(&results, &end), None);
+    assert!(Instant::now() >= next_flush_at);
     assert_eq!(saver.numbered.len(), 3);
 }
 
-/// Goes red when `wait_for_results` waits for `next_at` whatever `no_more` says.
+/// The end of the program does not wait for the next flush.
 #[test]
-fn the_end_waits_for_no_results_to_follow() {
-    let handover = Arc::new(Handover::new(usize::MAX));
-    let mut saver = Saver::new(Arc::clone(&handover), Run::new().unwrap());
+fn the_end_does_not_wait_for_the_next_flush() {
+    let shared_spool = Arc::new(SharedSpool::new(usize::MAX));
+    let mut saver = Saver::new(Arc::clone(&shared_spool), Run::new().unwrap());
     let (results_in, results) = bounded(10);
-    let (say_no_more, no_more) = bounded(1);
+    let (say_end, end) = bounded(1);
     let deadline = Instant::now() + Duration::from_secs(600);
-    saver.next_at = Some(deadline);
+    saver.next_flush_at = Some(deadline);
     results_in.send(probed(&target())).unwrap();
-    let thread = std::thread::spawn(move || saver.run(&results, &no_more));
-    say_no_more.send(deadline).unwrap();
+    let thread = std::thread::spawn(move || saver.run(&results, &end));
+    say_end.send(deadline).unwrap();
     thread.join().unwrap();
     assert!(Instant::now() < deadline);
-    let state = handover.state();
-    assert_eq!((state.spool.len(), state.no_more), (1, Some(deadline)));
+    let state = shared_spool.lock();
+    assert_eq!((state.spool.len(), state.drain_deadline), (1, Some(deadline)));
 }
 
-/// Goes red without `End`.
+/// The producer learns of the end even if the saver panics.
 #[test]
-fn the_end_is_said_however_the_saver_ends() {
-    let handover = Arc::new(Handover::new(usize::MAX));
-    let saver = Saver::new(Arc::clone(&handover), Run::new().unwrap());
+fn the_drain_deadline_is_set_however_the_saver_ends() {
+    let shared_spool = Arc::new(SharedSpool::new(usize::MAX));
+    let saver = Saver::new(Arc::clone(&shared_spool), Run::new().unwrap());
     let (results_in, results) = bounded(1);
-    let (say_no_more, no_more) = bounded(1);
-    drop((results_in, say_no_more));
-    saver.run(&results, &no_more);
-    assert!(handover.state().no_more.is_some());
-    handover.state().no_more = None;
-    drop(End(Arc::clone(&handover)));
-    assert!(handover.state().no_more.is_some());
+    let (say_end, end) = bounded(1);
+    drop((results_in, say_end));
+    saver.run(&results, &end);
+    assert!(shared_spool.lock().drain_deadline.is_some());
+    shared_spool.lock().drain_deadline = None;
+    drop(EndGuard(Arc::clone(&shared_spool)));
+    assert!(shared_spool.lock().drain_deadline.is_some());
 }
 
-/// Goes red when `wait_for_results` does not wake at `retry_at`.
+/// The saver retries the disk without a new result.
 #[test]
-fn a_disk_that_has_failed_is_tried_again_though_nothing_comes() {
+fn a_failed_disk_is_retried_although_no_result_arrives() {
     let path = std::env::temp_dir().join(format!("saver-{}", std::process::id()));
-    let handover = Arc::new(Handover::new(usize::MAX));
-    let mut saver = Saver::new(Arc::clone(&handover), Run::new().unwrap());
-    saver.wait_on_disk(Folder::open(path.to_str().unwrap()).unwrap(), 64 << 20);
+    let shared_spool = Arc::new(SharedSpool::new(usize::MAX));
+    let mut saver = Saver::new(Arc::clone(&shared_spool), Run::new().unwrap());
+    saver.use_folder(SpoolFolder::open(path.to_str().unwrap()).unwrap(), 64 << 20);
     let (results_in, results) = bounded(10);
-    let (say_no_more, no_more) = bounded(1);
-    let thread = std::thread::spawn(move || saver.run(&results, &no_more));
+    let (say_end, end) = bounded(1);
+    let thread = std::thread::spawn(move || saver.run(&results, &end));
     let wait_until = |done: &dyn Fn() -> bool| {
         let end = Instant::now() + Duration::from_secs(60);
         while !done() {
@@ -156,16 +156,16 @@ fn a_disk_that_has_failed_is_tried_again_though_nothing_comes() {
             std::thread::park_timeout(Duration::from_millis(10));
         }
     };
-    wait_until(&|| handover.state().spool.has_disk());
-    // Where a folder stands no file can be made.
+    wait_until(&|| shared_spool.lock().spool.has_disk());
+    // A directory in place of the segment makes creating the file fail.
     let segment = path.join("00000000000000000001.segment");
     std::fs::create_dir(&segment).unwrap();
     results_in.send(probed(&target())).unwrap();
-    wait_until(&|| handover.state().spool.retry_at().is_some());
+    wait_until(&|| shared_spool.lock().spool.disk_retry_at().is_some());
     std::fs::remove_dir(&segment).unwrap();
-    wait_until(&|| segment.is_file() && handover.state().spool.retry_at().is_none());
-    say_no_more.send(Instant::now()).unwrap();
+    wait_until(&|| segment.is_file() && shared_spool.lock().spool.disk_retry_at().is_none());
+    say_end.send(Instant::now()).unwrap();
     thread.join().unwrap();
-    assert_eq!(handover.state().spool.close(), (1, vec![]));
+    assert_eq!(shared_spool.lock().spool.close(), (1, vec![]));
     std::fs::remove_dir_all(&path).unwrap();
 }

@@ -1,16 +1,16 @@
-//! How far each topic was delivered, so that a restart does not send it again.
+//! The highest delivered number of each topic, so that a restart does not send results
+//! again.
 //!
-//! Two files are written in turn, so that one is whole whenever the other is
-//! being written:
+//! Two files are written in turn, so that one is complete while the other is written:
 //!
 //! ```text
 //! file    CRC-32C of all that follows (u32), length of the body (u32), body
 //! body    generation (u64), next number (u64), topics' count (u32),
-//!         each topic's name (length, bytes) and highest number delivered (u64)
+//!         each topic's name (length, bytes) and highest delivered number (u64)
 //! ```
 //!
-//! They are not synced: what a power cut takes of them is sent a second time,
-//! under its first identity, which is no harm.
+//! The files are not synced. If a power cut loses a mark, results are sent a second time
+//! with the same identity, and the recorder drops the duplicates.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -19,21 +19,21 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::segment::Fields;
+use super::segment::FieldReader;
 
-/// The state of the two files.
+/// The contents of the newer file.
 #[derive(Debug)]
-pub(super) struct Marks {
+pub(super) struct DeliveredMarks {
     paths: [PathBuf; 2],
     generation: u64,
-    /// Above all numbers that were given when it was written.
+    /// Higher than all numbers issued when the file was written.
     pub(super) next_number: u64,
-    /// The highest number of each topic that was delivered, or given up.
+    /// The highest number of each topic that was delivered or dropped.
     pub(super) delivered: HashMap<Arc<str>, u64>,
 }
 
-impl Marks {
-    /// Reads the newer of the two files that are whole; none is no error.
+impl DeliveredMarks {
+    /// Reads the newer complete file. A missing file is no error.
     pub(super) fn read(folder: &Path) -> Self {
         let paths = ["delivered-0", "delivered-1"].map(|name| folder.join(name));
         let read = |path| decode(&fs::read(path).ok()?);
@@ -42,7 +42,7 @@ impl Marks {
         Self { paths, generation, next_number, delivered }
     }
 
-    /// Writes the older file.
+    /// Writes over the older file.
     pub(super) fn write(&mut self) -> io::Result<()> {
         self.generation += 1;
         let mut body = Vec::new();
@@ -67,10 +67,10 @@ impl Marks {
 }
 
 fn decode(bytes: &[u8]) -> Option<(u64, u64, HashMap<Arc<str>, u64>)> {
-    let mut fields = Fields(bytes);
+    let mut fields = FieldReader(bytes);
     let checksum = fields.u32()?;
     let checked = fields.0;
-    let mut body = Fields(fields.bytes()?);
+    let mut body = FieldReader(fields.bytes()?);
     if checksum != crc32c::crc32c(&checked[..4 + body.0.len()]) {
         return None;
     }
@@ -86,12 +86,11 @@ fn decode(bytes: &[u8]) -> Option<(u64, u64, HashMap<Arc<str>, u64>)> {
 mod tests {
     use super::*;
 
-    /// Red without the checksum, or with one file in place of two.
     #[test]
-    fn a_file_that_is_broken_leaves_the_one_before() {
+    fn a_damaged_file_leaves_the_older_one() {
         let folder = std::env::temp_dir().join(format!("marks-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let mut marks = Marks::read(&folder);
+        let mut marks = DeliveredMarks::read(&folder);
         assert_eq!((marks.next_number, marks.delivered.len()), (1, 0));
         for number in 1..=3 {
             marks.next_number = number + 1;
@@ -99,7 +98,7 @@ mod tests {
             marks.write().unwrap();
         }
         let newest = fs::read(&marks.paths[1]).unwrap();
-        let read = || Marks::read(&folder);
+        let read = || DeliveredMarks::read(&folder);
         assert_eq!((read().next_number, read().delivered[&Arc::from("topic")]), (4, 3));
         for bit in 0..newest.len() * 8 {
             let mut flipped = newest.clone();

@@ -1,22 +1,22 @@
-//! The spool's folder: made, and locked against a second tracker.
+//! The spool's folder: created if missing, and locked against a second tracker.
 
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-/// A folder that this process alone uses, for as long as the value lives: a
-/// lock ends with its process, however that ends.
+/// A folder that only this process uses while the value lives. The system releases the
+/// lock when the process ends, however it ends.
 #[derive(Debug)]
-pub struct Folder {
+pub struct SpoolFolder {
     path: PathBuf,
     _lock: File,
 }
 
-impl Folder {
-    /// Makes the folder if it is not there, and locks it.
+impl SpoolFolder {
+    /// Creates the folder if it does not exist, and locks it.
     ///
     /// # Errors
-    /// A text: another process holds it, or what the system said.
+    /// Another process holds the lock, or the system refused.
     pub fn open(path: &str) -> Result<Self, String> {
         let path = PathBuf::from(path);
         let file = fs::create_dir_all(&path)
@@ -41,7 +41,7 @@ impl Folder {
     }
 }
 
-impl fmt::Display for Folder {
+impl fmt::Display for SpoolFolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.path.display().fmt(f)
     }
@@ -51,16 +51,18 @@ impl fmt::Display for Folder {
 mod tests {
     use super::*;
 
-    /// Red without `try_lock`.
     #[test]
-    fn one_holder_at_a_time() {
+    fn one_process_at_a_time_holds_the_folder() {
         let path = std::env::temp_dir().join(format!("folder-{}", std::process::id()));
         let text = path.join("deep").display().to_string();
-        let folder = Folder::open(&text).unwrap();
-        assert_eq!(Folder::open(&text).unwrap_err(), format!("{text}: another tracker uses it"));
+        let folder = SpoolFolder::open(&text).unwrap();
+        assert_eq!(
+            SpoolFolder::open(&text).unwrap_err(),
+            format!("{text}: another tracker uses it")
+        );
         drop(folder);
-        Folder::open(&text).unwrap();
+        SpoolFolder::open(&text).unwrap();
         fs::remove_dir_all(path).unwrap();
-        assert!(Folder::open("/proc/nowhere").unwrap_err().starts_with("/proc/nowhere: "));
+        assert!(SpoolFolder::open("/proc/nowhere").unwrap_err().starts_with("/proc/nowhere: "));
     }
 }

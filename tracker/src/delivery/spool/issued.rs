@@ -1,20 +1,20 @@
-//! How many numbers this run gave in each topic, on disk before they are used,
-//! so that the next run can tell what went with a kill.
+//! The number of sequence numbers that this run issued in each topic. The count is on
+//! disk before the numbers are used, so that the next run knows which results a kill lost.
 //!
-//! The file `given` is made of places of 512 bytes that are written in place, so
-//! that it takes them on a full disk too:
+//! The file `given` consists of entries of 512 bytes that are overwritten in place, so
+//! that writing works on a full disk too:
 //!
 //! ```text
 //! head    "wa-given", version (u32), the file's inode (u64), CRC-32C of those (u32)
-//! place   at 0    run (16 bytes), length of the topic's name (u32), name (256 bytes)
+//! entry   at 0    run (16 bytes), length of the topic's name (u32), name (256 bytes)
 //!         at 320 and at 384, in turn: count (u64), time in seconds since 1970 (u64),
 //!                 CRC-32C of the 276 bytes and of these two (u32)
 //! ```
 //!
-//! All numbers are little endian. The higher of the two counts that are whole is
-//! meant, so that one that is torn leaves the one before. A place without one is
-//! free. It is not synced: a kill takes nothing of it, a power cut what the system
-//! had not written yet, and then the count is one of before.
+//! All numbers are little endian. The higher of the two counts with a right checksum is
+//! valid, so that a torn write leaves the previous count. An entry without a valid count
+//! is free. The file is not synced: a kill loses nothing, and after a power cut the count
+//! may be an earlier one.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -27,32 +27,32 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use common::identity::Run;
 use kafka_client::Uuid;
 
-use super::segment::Fields;
+use super::segment::FieldReader;
 
-/// The bytes of the head, and of each place after it.
-pub(super) const PLACE_BYTES: usize = 512;
-/// The most places: 32 MiB.
-pub(super) const PLACES_MAX: usize = 65_536;
-/// How many more are made when none is free.
-const PLACES_MORE: usize = 256;
-/// What the file begins with: the magic and the version of the format.
+/// Bytes of the head and of each entry.
+pub(super) const ISSUED_ENTRY_BYTES: usize = 512;
+/// Bound on the number of entries: 32 MiB.
+pub(super) const ISSUED_ENTRIES_MAX: usize = 65_536;
+/// Number of entries that are added when none is free.
+const ISSUED_ENTRIES_GROWTH: usize = 256;
+/// The first bytes of the file: magic and version of the format.
 pub(super) const HEAD: [u8; 12] = *b"wa-given\x01\0\0\0";
 const NAME_BYTES_MAX: usize = 256;
 const KEY_BYTES: usize = 16 + 4 + NAME_BYTES_MAX;
 const COUNTS_AT: [usize; 2] = [320, 384];
 
-/// What a place says.
+/// The contents of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct IssuedEntry {
     pub(super) run: Uuid,
     pub(super) topic: String,
-    /// How many numbers it gave there.
+    /// The number of sequence numbers issued.
     pub(super) count: u64,
-    /// When it gave the last one.
+    /// When the last one was issued, in seconds since 1970.
     pub(super) time_s: u64,
 }
 
-/// The head of the file with this inode.
+/// Encodes the head of the file with this inode.
 pub(super) fn head(inode: u64) -> [u8; 24] {
     let mut head = [0; 24];
     head[..12].copy_from_slice(&HEAD);
@@ -62,21 +62,21 @@ pub(super) fn head(inode: u64) -> [u8; 24] {
     head
 }
 
-/// None: it is free, or broken.
-pub(super) fn decode(place: &[u8]) -> Option<Place> {
-    let key = place.get(..KEY_BYTES)?;
+/// Returns `None` if the entry is free or damaged.
+pub(super) fn decode(entry: &[u8]) -> Option<IssuedEntry> {
+    let key = entry.get(..KEY_BYTES)?;
     let checksum = crc32c::crc32c(key);
     let counts = COUNTS_AT.iter().filter_map(|at| {
-        let bytes = place.get(*at..at + 20)?;
-        let mut fields = Fields(bytes);
+        let bytes = entry.get(*at..at + 20)?;
+        let mut fields = FieldReader(bytes);
         let count = (fields.u64()?, fields.u64()?);
         (fields.u32()? == crc32c::crc32c_append(checksum, &bytes[..16])).then_some(count)
     });
     let (count, time_s) = counts.max()?;
     let (run, name) = key.split_first_chunk::<16>()?;
-    let mut name = Fields(name);
+    let mut name = FieldReader(name);
     let topic = name.text()?;
-    Some(Place { run: Uuid::from_bytes(*run), topic, count, time_s })
+    Some(IssuedEntry { run: Uuid::from_bytes(*run), topic, count, time_s })
 }
 
 fn key(run: Uuid, topic: &str) -> Option<[u8; KEY_BYTES]> {
@@ -87,7 +87,7 @@ fn key(run: Uuid, topic: &str) -> Option<[u8; KEY_BYTES]> {
     Some(key)
 }
 
-fn counted(checksum: u32, count: u64, time_s: u64) -> [u8; 20] {
+fn encode_count(checksum: u32, count: u64, time_s: u64) -> [u8; 20] {
     let mut bytes = [0; 20];
     bytes[..8].copy_from_slice(&count.to_le_bytes());
     bytes[8..16].copy_from_slice(&time_s.to_le_bytes());
@@ -96,120 +96,130 @@ fn counted(checksum: u32, count: u64, time_s: u64) -> [u8; 20] {
     bytes
 }
 
-/// Where a topic of this run has its place.
+/// Where the entry of a topic of this run is.
 #[derive(Debug)]
-struct Noted {
+struct EntryPosition {
     at: u64,
     checksum: u32,
-    /// Which of the two counts is the older one.
-    turn: usize,
+    /// Index of the older of the two counts.
+    older: usize,
 }
 
-/// The writer.
+/// Writes the file `given`.
 #[derive(Debug)]
-pub struct Given {
+pub(crate) struct IssuedNumbers {
     run: Uuid,
     path: PathBuf,
-    /// None: it is not to be had.
+    /// `None` if the file could not be opened.
     file: Option<File>,
     inode: u64,
-    /// The places that there are, the head among them.
-    places: usize,
+    /// Number of entries in the file, including the head.
+    entries: usize,
     free: Vec<usize>,
-    topics: HashMap<Arc<str>, Noted>,
-    /// That it is not written was said.
-    said: bool,
+    topics: HashMap<Arc<str>, EntryPosition>,
+    failure_logged: bool,
 }
 
-impl Given {
+impl IssuedNumbers {
     pub(super) fn new(run: &Run, path: PathBuf) -> Self {
         let (file, topics) = (None, HashMap::new());
         let run = run.id();
-        Self { run, path, file, inode: 0, places: 0, free: Vec::new(), topics, said: false }
+        Self {
+            run,
+            path,
+            file,
+            inode: 0,
+            entries: 0,
+            free: Vec::new(),
+            topics,
+            failure_logged: false,
+        }
     }
 
-    /// Writes to an open file from now on, which has so many places, and of them
-    /// these free; with none it is to be made anew.
-    pub(super) fn use_file(&mut self, file: File, inode: u64, places: usize, free: Vec<usize>) {
-        (self.inode, self.places, self.free) = (inode, places, free);
+    /// Writes to an open file from now on. `entries` is the number of entries in the file
+    /// (0 for an empty file), and `free` are the free ones.
+    pub(super) fn use_file(&mut self, file: File, inode: u64, entries: usize, free: Vec<usize>) {
+        (self.inode, self.entries, self.free) = (inode, entries, free);
         self.file = Some(file);
-        // While there is room, if there is.
+        // The disk may be full later.
         if self.free.is_empty()
-            && let Err(cause) = self.more()
+            && let Err(cause) = self.grow()
         {
-            self.say(&cause);
+            self.log_failure(&cause);
         }
     }
 
-    /// Notes how many numbers were given in a topic. That it can't is logged
-    /// once, and tried again with the next.
-    pub fn note(&mut self, topic: &Arc<str>, count: i64) {
-        if let Err(cause) = self.try_note(topic, count.unsigned_abs()) {
-            self.say(&cause);
+    /// Records the number of sequence numbers issued in a topic. A failure is logged once;
+    /// the next call tries again.
+    pub(crate) fn record(&mut self, topic: &Arc<str>, count: i64) {
+        if let Err(cause) = self.try_record(topic, count.unsigned_abs()) {
+            self.log_failure(&cause);
         }
     }
 
-    pub(super) fn say(&mut self, cause: &io::Error) {
-        if !std::mem::replace(&mut self.said, true) {
+    pub(super) fn log_failure(&mut self, cause: &io::Error) {
+        if !std::mem::replace(&mut self.failure_logged, true) {
             let path = self.path.display();
             log::error!(
-                "spool: {path}: {cause}: what a kill takes at the end of this run is not seen as a gap"
+                "spool: {path}: {cause}: if this run is killed, no gap row will show its last results"
             );
         }
     }
 
-    fn try_note(&mut self, topic: &Arc<str>, count: u64) -> io::Result<()> {
+    fn try_record(&mut self, topic: &Arc<str>, count: u64) -> io::Result<()> {
         if self.file.is_none() {
             return Ok(());
         }
         let time_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs());
-        let Some(Noted { at, checksum, turn }) = self.topics.get_mut(topic) else {
-            return self.begin(topic, count, time_s);
+        let Some(EntryPosition { at, checksum, older }) = self.topics.get_mut(topic) else {
+            return self.add_entry(topic, count, time_s);
         };
-        let bytes = counted(*checksum, count, time_s);
+        let bytes = encode_count(*checksum, count, time_s);
         if let Some(file) = &self.file {
-            // Where that fails the other one stands, until it succeeds.
-            file.write_all_at(&bytes, *at + COUNTS_AT[*turn] as u64)?;
+            // If the write fails, the other count stays valid.
+            file.write_all_at(&bytes, *at + COUNTS_AT[*older] as u64)?;
         }
-        *turn = 1 - *turn;
+        *older = 1 - *older;
         Ok(())
     }
 
-    /// Gives a topic its place.
-    fn begin(&mut self, topic: &Arc<str>, count: u64, time_s: u64) -> io::Result<()> {
-        // No topic of Kafka has a longer name.
+    /// Adds an entry for a topic.
+    fn add_entry(&mut self, topic: &Arc<str>, count: u64, time_s: u64) -> io::Result<()> {
+        // Kafka allows no longer topic names.
         let Some(key) = key(self.run, topic) else { return Ok(()) };
         if self.free.is_empty() {
-            self.more()?;
+            self.grow()?;
         }
         let (Some(index), Some(file)) = (self.free.last(), &self.file) else { return Ok(()) };
-        let at = (index * PLACE_BYTES) as u64;
+        let at = (index * ISSUED_ENTRY_BYTES) as u64;
         let checksum = crc32c::crc32c(&key);
-        let mut place = [0; PLACE_BYTES];
-        place[..KEY_BYTES].copy_from_slice(&key);
-        place[COUNTS_AT[0]..COUNTS_AT[0] + 20].copy_from_slice(&counted(checksum, count, time_s));
-        file.write_all_at(&place, at)?;
+        let mut entry = [0; ISSUED_ENTRY_BYTES];
+        entry[..KEY_BYTES].copy_from_slice(&key);
+        entry[COUNTS_AT[0]..COUNTS_AT[0] + 20]
+            .copy_from_slice(&encode_count(checksum, count, time_s));
+        file.write_all_at(&entry, at)?;
         self.free.pop();
-        self.topics.insert(Arc::clone(topic), Noted { at, checksum, turn: 1 });
+        self.topics.insert(Arc::clone(topic), EntryPosition { at, checksum, older: 1 });
         Ok(())
     }
 
-    /// Makes places that are free, and their blocks on disk, so that what comes
-    /// needs no room.
-    fn more(&mut self) -> io::Result<()> {
+    /// Adds free entries and allocates their blocks, so that later writes need no room.
+    fn grow(&mut self) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
-        if self.places >= PLACES_MAX {
-            return Err(io::Error::other(format!("more than {PLACES_MAX} topics and runs")));
+        if self.entries >= ISSUED_ENTRIES_MAX {
+            return Err(io::Error::other(format!(
+                "more than {ISSUED_ENTRIES_MAX} topics and runs"
+            )));
         }
-        let mut bytes = vec![0; PLACES_MORE * PLACE_BYTES];
-        if self.places == 0 {
+        let mut bytes = vec![0; ISSUED_ENTRIES_GROWTH * ISSUED_ENTRY_BYTES];
+        if self.entries == 0 {
             bytes[..24].copy_from_slice(&head(self.inode));
         }
-        file.write_all_at(&bytes, (self.places * PLACE_BYTES) as u64)?;
+        file.write_all_at(&bytes, (self.entries * ISSUED_ENTRY_BYTES) as u64)?;
         file.sync_all()?;
-        let first = self.places.max(1);
-        self.places += PLACES_MORE;
-        self.free.extend((first..self.places).rev());
+        let first = self.entries.max(1);
+        self.entries += ISSUED_ENTRIES_GROWTH;
+        self.free.extend((first..self.entries).rev());
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What of the spool is in memory: of each topic its oldest results, and those
+//! The part of the spool in memory: the oldest results of each topic, and all results
 //! that are not on disk.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -7,22 +7,22 @@ use std::sync::Arc;
 
 use kafka_client::{ProduceRecord, batch_len};
 
-use super::segment::Stored;
+use super::segment::StoredResult;
 
-/// What an entry takes beside its record: its places in the indexes, their
-/// growth, its headers' parts and the allocator's share.
+/// Bytes that an entry uses besides its record: the indexes and their spare capacity,
+/// the parts of the headers, and the allocator's overhead.
 pub(super) const ENTRY_BYTES: usize = 300;
 
-/// A result that waits.
+/// A result that waits in memory.
 #[derive(Debug)]
-pub(super) struct Waiting {
-    /// Its place in the order of arrival.
+pub(super) struct QueuedResult {
+    /// Position in the order of arrival.
     number: u64,
     on_disk: bool,
     record: ProduceRecord,
 }
 
-impl Waiting {
+impl QueuedResult {
     fn bytes(&self) -> usize {
         self.record.bytes_max() + ENTRY_BYTES
     }
@@ -30,36 +30,36 @@ impl Waiting {
 
 /// A result that was taken to be sent and is not settled.
 #[derive(Debug)]
-struct InFlight {
+struct InFlightResult {
     number: u64,
     on_disk: bool,
-    /// What goes to disk when that takes it: one that waits here alone, before a
-    /// disk, goes there in its place like the others.
+    /// The record, if it still has to be written to disk.
     record: Option<ProduceRecord>,
 }
 
-/// A topic's results, in this order: `queue`, those on disk alone, `tail`.
+/// A topic's results, in this order: `queue`, results only on disk, `tail`.
 #[derive(Debug, Default)]
-pub(super) struct Topic {
-    pub(super) queue: VecDeque<Waiting>,
-    /// How many are on disk alone, and above which number those are.
+pub(super) struct TopicQueue {
+    pub(super) queue: VecDeque<QueuedResult>,
+    /// The number of results that are only on disk. They are newer than `above`.
     pub(super) unloaded: usize,
     above: u64,
-    /// What came since, and is not on disk yet.
-    tail: VecDeque<Waiting>,
-    in_flight: VecDeque<InFlight>,
+    /// Results that arrived after those on disk, and are not on disk yet.
+    tail: VecDeque<QueuedResult>,
+    in_flight: VecDeque<InFlightResult>,
     bytes: usize,
     bytes_on_disk: usize,
 }
 
-impl Topic {
-    /// How many wait.
+impl TopicQueue {
+    /// The number of waiting results.
     pub(super) fn len(&self) -> usize {
         self.queue.len() + self.unloaded + self.tail.len()
     }
 
-    /// How many are on disk and how many in memory alone, those in flight too.
-    pub(super) fn counts(&self) -> (usize, usize) {
+    /// The number of results on disk and of results only in memory, both with the results
+    /// in flight.
+    pub(super) fn disk_and_memory_counts(&self) -> (usize, usize) {
         let in_flight = self.in_flight.iter().map(|sent| sent.on_disk);
         let in_memory = self.queue.iter().chain(&self.tail).map(|waiting| waiting.on_disk);
         let on_disk = in_flight.chain(in_memory).filter(|on_disk| *on_disk).count();
@@ -72,51 +72,51 @@ impl Topic {
         }
     }
 
-    fn find(&mut self, number: u64) -> Option<(&mut Waiting, bool)> {
+    fn find(&mut self, number: u64) -> Option<(&mut QueuedResult, bool)> {
         let in_tail = self.tail.front().is_some_and(|first| first.number <= number);
         let entries = if in_tail { &mut self.tail } else { &mut self.queue };
         let index = entries.binary_search_by_key(&number, |waiting| waiting.number).ok()?;
         entries.get_mut(index).map(|waiting| (waiting, in_tail))
     }
 
-    /// The place of a result in flight.
-    fn sent(&self, number: u64) -> Option<usize> {
+    /// The index of a result in flight.
+    fn in_flight_index(&self, number: u64) -> Option<usize> {
         self.in_flight.binary_search_by_key(&number, |sent| sent.number).ok()
     }
 }
 
-/// Where else a result is that is on disk.
+/// Where a result that was just written to disk is kept besides.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Saved {
+pub(super) enum SaveOutcome {
     /// In memory.
-    Waits,
-    /// On its way to Kafka.
+    InMemory,
+    /// In flight to Kafka.
     InFlight,
-    /// Nowhere.
-    Alone,
+    /// Only on disk.
+    OnlyOnDisk,
 }
 
-/// What became of a result that was read back.
+/// The outcome of reading a result back.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Loaded {
-    /// It is in memory.
-    Yes,
-    /// It was before, or is delivered.
+pub(super) enum LoadOutcome {
+    /// The result is now in memory.
+    Loaded,
+    /// The result was already in memory, or is delivered.
     Known,
-    /// The topic has its share.
+    /// The topic already has its share of memory.
     Full,
 }
 
 #[derive(Debug)]
 pub(super) struct Memory {
-    pub(super) topics: HashMap<Arc<str>, Topic>,
+    pub(super) topics: HashMap<Arc<str>, TopicQueue>,
     /// The topic of each result in memory, in the order of arrival.
     arrivals: BTreeMap<u64, Arc<str>>,
-    /// Those of them, and of those in flight, that go to disk next, when there is one.
+    /// The topic of each result, waiting or in flight, that is not on disk yet.
     pub(super) unsaved: BTreeMap<u64, Arc<str>>,
     pub(super) track_unsaved: bool,
-    /// The highest number that went to disk: what comes back with a lower one
-    /// can't follow it there.
+    /// The highest number written to disk. A returned result with a lower number can't be
+    /// written any more, because segments are in order.
     saved_to: u64,
     pub(super) next_number: u64,
     pub(super) bytes: usize,
@@ -139,32 +139,32 @@ impl Memory {
         }
     }
 
-    pub(super) fn topic(&mut self, topic: &Arc<str>) -> &mut Topic {
+    pub(super) fn topic(&mut self, topic: &Arc<str>) -> &mut TopicQueue {
         self.topics.entry(Arc::clone(topic)).or_default()
     }
 
-    /// The topics that have results on disk and none here.
-    pub(super) fn hungry(&self) -> impl Iterator<Item = &str> {
+    /// The topics that have results on disk and none in memory.
+    pub(super) fn empty_windows(&self) -> impl Iterator<Item = &str> {
         let topics = self.topics.iter();
-        let hungry = topics.filter(|(_, topic)| topic.unloaded > 0 && topic.queue.is_empty());
-        hungry.map(|(topic, _)| &**topic)
+        let empty = topics.filter(|(_, topic)| topic.unloaded > 0 && topic.queue.is_empty());
+        empty.map(|(topic, _)| &**topic)
     }
 
     pub(super) fn is_over(&self) -> bool {
         self.bytes > self.bytes_max
     }
 
-    /// The bytes of results in memory that are on disk too.
+    /// Bytes of results in memory that are also on disk.
     pub(super) fn bytes_on_disk(&self) -> usize {
         self.bytes_on_disk
     }
 
-    /// Counts a result in that is about to be put into the topic.
-    fn enter(&mut self, topic: &Arc<str>, waiting: &Waiting) {
+    /// Adds a result to the indexes and byte counts before it is put into a queue.
+    fn add_to_counts(&mut self, topic: &Arc<str>, waiting: &QueuedResult) {
         let bytes = waiting.bytes();
         self.bytes += bytes;
         self.arrivals.insert(waiting.number, Arc::clone(topic));
-        if self.is_for_disk(waiting) {
+        if self.must_go_to_disk(waiting) {
             self.unsaved.insert(waiting.number, Arc::clone(topic));
         }
         let on_disk = if waiting.on_disk { bytes } else { 0 };
@@ -174,12 +174,12 @@ impl Memory {
         topic.bytes_on_disk += on_disk;
     }
 
-    fn is_for_disk(&self, waiting: &Waiting) -> bool {
+    fn must_go_to_disk(&self, waiting: &QueuedResult) -> bool {
         self.track_unsaved && !waiting.on_disk && waiting.number > self.saved_to
     }
 
-    /// Counts a result out that was taken from the topic.
-    fn leave(&mut self, topic: &Arc<str>, waiting: &Waiting) {
+    /// Removes a result from the indexes and byte counts after it left a queue.
+    fn remove_from_counts(&mut self, topic: &Arc<str>, waiting: &QueuedResult) {
         let bytes = waiting.bytes();
         self.bytes -= bytes;
         self.arrivals.remove(&waiting.number);
@@ -192,16 +192,16 @@ impl Memory {
     }
 
     pub(super) fn push(&mut self, topic: &Arc<str>, record: ProduceRecord) {
-        let waiting = Waiting { number: self.next_number, on_disk: false, record };
+        let waiting = QueuedResult { number: self.next_number, on_disk: false, record };
         self.next_number += 1;
-        self.enter(topic, &waiting);
+        self.add_to_counts(topic, &waiting);
         let topic = self.topic(topic);
         topic.tail.push_back(waiting);
         topic.merge_tail();
     }
 
-    /// Takes the youngest half of what one topic has both here and on disk from
-    /// memory: that of the topic with the most. `unloaded` hears each.
+    /// Finds the topic with the most bytes that are both in memory and on disk, and
+    /// removes the newest half of these results from memory. Calls `unloaded` for each.
     pub(super) fn unload(&mut self, mut unloaded: impl FnMut(&Arc<str>, u64)) {
         let largest = self.topics.iter().max_by_key(|(_, topic)| topic.bytes_on_disk);
         let Some((name, _)) = largest else { return };
@@ -222,24 +222,24 @@ impl Memory {
             unloaded(&name, waiting.number);
             gone.push(waiting);
         }
-        gone.iter().for_each(|waiting| self.leave(&name, waiting));
+        gone.iter().for_each(|waiting| self.remove_from_counts(&name, waiting));
     }
 
-    /// Drops the oldest result here, which must not be on disk: its topic.
+    /// Drops the oldest result in memory, which must not be on disk. Returns its topic.
     pub(super) fn drop_oldest(&mut self) -> Option<Arc<str>> {
         let (number, name) = self.arrivals.first_key_value()?;
         let (number, name) = (*number, Arc::clone(name));
         let topic = self.topics.get_mut(&name)?;
-        let is_it = |waiting: &mut Waiting| waiting.number == number;
+        let is_it = |waiting: &mut QueuedResult| waiting.number == number;
         let waiting = topic.queue.pop_front_if(is_it).or_else(|| topic.tail.pop_front_if(is_it))?;
-        self.leave(&name, &waiting);
+        self.remove_from_counts(&name, &waiting);
         Some(name)
     }
 
-    /// A result that is to be written to disk.
+    /// The record of a result that has to be written to disk.
     pub(super) fn unsaved_record(&self, topic: &str, number: u64) -> Option<&ProduceRecord> {
         let topic = self.topics.get(topic)?;
-        if let Some(index) = topic.sent(number) {
+        if let Some(index) = topic.in_flight_index(number) {
             return topic.in_flight.get(index)?.record.as_ref();
         }
         let in_tail = topic.tail.front().is_some_and(|first| first.number <= number);
@@ -248,85 +248,97 @@ impl Memory {
         entries.get(index).map(|waiting| &waiting.record)
     }
 
-    /// A result is on disk: where it is as well.
-    pub(super) fn saved(&mut self, name: &Arc<str>, number: u64) -> Saved {
+    /// Records that a result is on disk. Returns where it is kept besides.
+    pub(super) fn mark_saved(&mut self, name: &Arc<str>, number: u64) -> SaveOutcome {
         self.saved_to = number;
         self.unsaved.remove(&number);
-        let Some(topic) = self.topics.get_mut(name) else { return Saved::Alone };
-        if let Some(sent) = topic.sent(number).and_then(|index| topic.in_flight.get_mut(index)) {
+        let Some(topic) = self.topics.get_mut(name) else { return SaveOutcome::OnlyOnDisk };
+        if let Some(sent) =
+            topic.in_flight_index(number).and_then(|index| topic.in_flight.get_mut(index))
+        {
             (sent.on_disk, sent.record) = (true, None);
-            return Saved::InFlight;
+            return SaveOutcome::InFlight;
         }
-        let Some((waiting, in_tail)) = topic.find(number) else { return Saved::Alone };
+        let Some((waiting, in_tail)) = topic.find(number) else { return SaveOutcome::OnlyOnDisk };
         if !in_tail {
             waiting.on_disk = true;
             let bytes = waiting.bytes();
             topic.bytes_on_disk += bytes;
             self.bytes_on_disk += bytes;
-            return Saved::Waits;
+            return SaveOutcome::InMemory;
         }
         if let Some(waiting) = topic.tail.pop_front() {
             topic.unloaded += 1;
-            self.leave(name, &waiting);
+            self.remove_from_counts(name, &waiting);
         }
-        Saved::Alone
+        SaveOutcome::OnlyOnDisk
     }
 
-    /// What a segment with these numbers held of a topic is gone, and so many
-    /// results that were there alone.
+    /// Removes a topic's results that were in a dropped segment with these numbers;
+    /// `unloaded` of them were only on disk.
     pub(super) fn drop_saved(&mut self, name: &Arc<str>, numbers: Range<u64>, unloaded: usize) {
         let topic = self.topic(name);
         topic.unloaded -= unloaded;
-        let is_gone = |waiting: &Waiting| waiting.on_disk && numbers.contains(&waiting.number);
+        let is_gone = |waiting: &QueuedResult| waiting.on_disk && numbers.contains(&waiting.number);
         let (gone, kept) = std::mem::take(&mut topic.queue).into_iter().partition(is_gone);
         topic.queue = kept;
         topic.merge_tail();
-        let gone: VecDeque<Waiting> = gone;
-        gone.iter().for_each(|waiting| self.leave(name, waiting));
+        let gone: VecDeque<QueuedResult> = gone;
+        gone.iter().for_each(|waiting| self.remove_from_counts(name, waiting));
     }
 
-    /// Takes a result that was read from disk, unless it is known or its topic has
-    /// `share` bytes.
-    pub(super) fn load(&mut self, name: &Arc<str>, stored: Stored, share: usize) -> Loaded {
+    /// Adds a result that was read from disk, unless it is known or its topic already has
+    /// `share` bytes in memory.
+    pub(super) fn add_loaded(
+        &mut self,
+        name: &Arc<str>,
+        stored: StoredResult,
+        share: usize,
+    ) -> LoadOutcome {
         let topic = self.topic(name);
         if stored.number <= topic.above {
-            return Loaded::Known;
+            return LoadOutcome::Known;
         }
         if topic.bytes >= share && !topic.queue.is_empty() {
-            return Loaded::Full;
+            return LoadOutcome::Full;
         }
-        let Stored { number, record, .. } = stored;
-        let waiting = Waiting { number, on_disk: true, record };
-        self.enter(name, &waiting);
+        let StoredResult { number, record, .. } = stored;
+        let waiting = QueuedResult { number, on_disk: true, record };
+        self.add_to_counts(name, &waiting);
         let topic = self.topic(name);
         topic.above = number;
         topic.queue.push_back(waiting);
-        self.unloaded_less(name, 1);
-        Loaded::Yes
+        self.reduce_unloaded(name, 1);
+        LoadOutcome::Loaded
     }
 
-    /// So many results are not on disk alone any more.
-    pub(super) fn unloaded_less(&mut self, name: &Arc<str>, count: usize) {
+    /// Reduces the number of results that are only on disk.
+    pub(super) fn reduce_unloaded(&mut self, name: &Arc<str>, count: usize) {
         let topic = self.topic(name);
         topic.unloaded -= count;
         topic.merge_tail();
     }
 
-    /// At the start: of the topic there are so many more on disk, above a number.
-    pub(super) fn found(&mut self, name: &Arc<str>, count: usize, above: u64) {
+    /// At the start: adds `count` results that are only on disk, newer than `above`.
+    pub(super) fn add_backlog(&mut self, name: &Arc<str>, count: usize, above: u64) {
         let topic = self.topic(name);
         topic.unloaded += count;
         topic.above = above;
     }
 
-    /// Puts results of the topic in flight back: the numbers of those on disk.
-    pub(super) fn put_back(&mut self, name: &Arc<str>, records: Vec<ProduceRecord>) -> Vec<u64> {
+    /// Returns a topic's results in flight to its queue. Returns the numbers of the results
+    /// that are on disk.
+    pub(super) fn return_unsent(
+        &mut self,
+        name: &Arc<str>,
+        records: Vec<ProduceRecord>,
+    ) -> Vec<u64> {
         let mut numbers = Vec::new();
         for record in records.into_iter().rev() {
             let Some(sent) = self.topic(name).in_flight.pop_back() else { break };
-            let InFlight { number, on_disk, .. } = sent;
-            let waiting = Waiting { number, on_disk, record };
-            self.enter(name, &waiting);
+            let InFlightResult { number, on_disk, .. } = sent;
+            let waiting = QueuedResult { number, on_disk, record };
+            self.add_to_counts(name, &waiting);
             self.topic(name).queue.push_front(waiting);
             numbers.extend(on_disk.then_some(number));
         }
@@ -343,8 +355,9 @@ impl Memory {
         topics.into_iter().map(|(_, topic)| topic).collect()
     }
 
-    /// The oldest results of a topic, and the numbers of those on disk.
-    pub(super) fn take(
+    /// Takes the oldest results of a topic. Returns them, and the numbers of the results
+    /// that are on disk.
+    pub(super) fn take_batch(
         &mut self,
         name: &str,
         count_max: usize,
@@ -356,18 +369,19 @@ impl Memory {
         let name = Arc::clone(name);
         let records = topic.queue.iter().map(|waiting| &waiting.record);
         let count = batch_len(records, bytes_max, count_max);
-        let taken: Vec<Waiting> = self.topic(&name).queue.drain(..count).collect();
+        let taken: Vec<QueuedResult> = self.topic(&name).queue.drain(..count).collect();
         let mut numbers = Vec::new();
         let mut records = Vec::with_capacity(count);
         for waiting in taken {
-            self.leave(&name, &waiting);
-            let is_for_disk = self.is_for_disk(&waiting);
-            let Waiting { number, on_disk, record } = waiting;
-            if is_for_disk {
+            self.remove_from_counts(&name, &waiting);
+            let must_go_to_disk = self.must_go_to_disk(&waiting);
+            let QueuedResult { number, on_disk, record } = waiting;
+            if must_go_to_disk {
                 self.unsaved.insert(number, Arc::clone(&name));
             }
-            // Its bytes are shared.
-            let sent = InFlight { number, on_disk, record: is_for_disk.then(|| record.clone()) };
+            // Cloning the record shares its bytes.
+            let sent =
+                InFlightResult { number, on_disk, record: must_go_to_disk.then(|| record.clone()) };
             self.topic(&name).in_flight.push_back(sent);
             numbers.extend(on_disk.then_some(number));
             records.push(record);
@@ -375,28 +389,29 @@ impl Memory {
         (records, numbers)
     }
 
-    /// The oldest results in flight are over: topic and number of those on disk.
-    pub(super) fn settled(&mut self, name: &str, count: usize) -> Option<(Arc<str>, Vec<u64>)> {
+    /// Removes the oldest results in flight. Returns the topic and the numbers of the
+    /// results that are on disk.
+    pub(super) fn settle(&mut self, name: &str, count: usize) -> Option<(Arc<str>, Vec<u64>)> {
         let name = Arc::clone(self.topics.get_key_value(name)?.0);
         let in_flight = &mut self.topic(&name).in_flight;
-        let over: Vec<_> = in_flight.drain(..count.min(in_flight.len())).collect();
+        let settled: Vec<_> = in_flight.drain(..count.min(in_flight.len())).collect();
         let mut numbers = Vec::new();
-        for InFlight { number, on_disk, .. } in over {
+        for InFlightResult { number, on_disk, .. } in settled {
             self.unsaved.remove(&number);
             numbers.extend(on_disk.then_some(number));
         }
         Some((name, numbers))
     }
 
-    /// Gives up all of a topic that waits: how many they were.
-    pub(super) fn discard(&mut self, name: &str) -> Option<(Arc<str>, usize)> {
+    /// Drops all waiting results of a topic. Returns their number.
+    pub(super) fn discard_topic(&mut self, name: &str) -> Option<(Arc<str>, usize)> {
         let name = Arc::clone(self.topics.get_key_value(name)?.0);
         let topic = self.topic(&name);
         let count = topic.len();
         topic.unloaded = 0;
         let mut gone = std::mem::take(&mut topic.queue);
         gone.append(&mut topic.tail);
-        gone.iter().for_each(|waiting| self.leave(&name, waiting));
+        gone.iter().for_each(|waiting| self.remove_from_counts(&name, waiting));
         Some((name, count))
     }
 }

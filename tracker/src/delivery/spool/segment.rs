@@ -1,4 +1,4 @@
-//! The bytes of a segment: a file of the spool that is only appended to.
+//! The format of a segment, an append-only file of the spool.
 //!
 //! ```text
 //! file    "wa-spool", version (u32), then frames
@@ -8,23 +8,22 @@
 //!         each header's key and value, value; a text is its length (u32) and bytes
 //! ```
 //!
-//! All numbers are little endian. A frame's head has a checksum of its own, so
-//! that a length is never believed that was not written: with a bad payload
-//! exactly one result is lost, and a frame is torn only when the file really
-//! ends in it.
+//! All numbers are little endian. The head of a frame has its own checksum, so the
+//! reader never trusts a damaged length: a bad payload loses exactly one result, and a
+//! frame is torn only if the file ends inside it.
 
 use kafka_client::ProduceRecord;
 
-/// What a segment begins with: the magic and the version of the format.
+/// The first bytes of a segment: magic and version of the format.
 pub(super) const FILE_HEAD: [u8; 12] = *b"wa-spool\x01\0\0\0";
 
-/// The bytes of a frame before its payload.
+/// Bytes of a frame before its payload.
 const FRAME_HEAD_LEN: usize = 12;
 
-/// A result as it stands in a segment.
+/// A result as a segment stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stored {
-    /// Its place in the order of arrival, unique in a spool.
+pub(super) struct StoredResult {
+    /// Position in the order of arrival, unique in a spool.
     pub(super) number: u64,
     pub(super) topic: String,
     pub(super) record: ProduceRecord,
@@ -36,14 +35,14 @@ pub(super) fn encode(number: u64, topic: &str, record: &ProduceRecord, into: &mu
     into.extend([0; FRAME_HEAD_LEN]);
     into.extend(number.to_le_bytes());
     into.extend(record.timestamp_ms.to_le_bytes());
-    put(topic.as_bytes(), into);
-    // Results are bounded far below 2^32 bytes, and so are all lengths in them.
+    put_text(topic.as_bytes(), into);
+    // A result is far smaller than 2^32 bytes, so every length in it fits a u32.
     into.extend((record.headers.len() as u32).to_le_bytes());
     for (key, value) in &record.headers {
-        put(key.as_bytes(), into);
-        put(value, into);
+        put_text(key.as_bytes(), into);
+        put_text(value, into);
     }
-    put(&record.value, into);
+    put_text(&record.value, into);
     let payload = &into[start + FRAME_HEAD_LEN..];
     let (length, checksum) = (payload.len() as u32, crc32c::crc32c(payload));
     let head = &mut into[start..start + FRAME_HEAD_LEN];
@@ -53,75 +52,77 @@ pub(super) fn encode(number: u64, topic: &str, record: &ProduceRecord, into: &mu
     head[8..].copy_from_slice(&checksum.to_le_bytes());
 }
 
-fn put(text: &[u8], into: &mut Vec<u8>) {
+fn put_text(text: &[u8], into: &mut Vec<u8>) {
     into.extend((text.len() as u32).to_le_bytes());
     into.extend(text);
 }
 
-/// What comes next in a segment.
+/// The next item of a segment.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// A result, as it was written.
-    Result(Stored),
-    /// A result whose checksum does not fit: it is lost, and the next goes on.
+pub(super) enum FrameStep {
+    /// A complete result.
+    Result(StoredResult),
+    /// A result with a wrong checksum. The reader continues with the next frame.
     Lost,
-    /// The end, behind a whole frame.
+    /// The end of the file, after a complete frame.
     End,
-    /// The file ends in a frame, or in zeros that a file system put for what was
-    /// never written: not accepted, so nothing is lost.
+    /// The file ends inside a frame, or in zeros that the file system put in place of
+    /// bytes that were never written. The frame was never synced, so nothing is lost.
     Torn,
-    /// No frame begins here: nothing after it can be told apart.
+    /// No frame starts here, so the rest of the file can't be read.
     Damaged,
 }
 
-/// Reads a segment from its first byte on.
+/// Reads a segment from its first byte.
 #[derive(Debug)]
-pub(super) struct Reader<'a> {
+pub(super) struct SegmentReader<'a> {
     bytes: &'a [u8],
-    at: usize,
+    offset: usize,
 }
 
-impl<'a> Reader<'a> {
-    /// None: it is no segment, or one of another version.
+impl<'a> SegmentReader<'a> {
+    /// Returns `None` if the bytes are no segment of this version.
     pub(super) fn new(bytes: &'a [u8]) -> Option<Self> {
-        bytes.starts_with(&FILE_HEAD).then_some(Self { bytes, at: FILE_HEAD.len() })
+        bytes.starts_with(&FILE_HEAD).then_some(Self { bytes, offset: FILE_HEAD.len() })
     }
 
-    /// How many bytes the frames so far end at.
-    pub(super) fn at(&self) -> usize {
-        self.at
+    /// The offset after the frames that were read.
+    pub(super) fn offset(&self) -> usize {
+        self.offset
     }
 
-    /// The next step. After [`Step::End`], [`Step::Torn`] and [`Step::Damaged`]
-    /// it stays there.
-    pub(super) fn step(&mut self) -> Step {
-        let rest = &self.bytes[self.at..];
+    /// Reads the next item. After [`FrameStep::End`], [`FrameStep::Torn`] and
+    /// [`FrameStep::Damaged`] it returns the same item again.
+    pub(super) fn step(&mut self) -> FrameStep {
+        let rest = &self.bytes[self.offset..];
         if rest.is_empty() {
-            return Step::End;
+            return FrameStep::End;
         }
-        let Some((head, after)) = rest.split_at_checked(FRAME_HEAD_LEN) else { return Step::Torn };
-        let mut fields = Fields(head);
+        let Some((head, after)) = rest.split_at_checked(FRAME_HEAD_LEN) else {
+            return FrameStep::Torn;
+        };
+        let mut fields = FieldReader(head);
         let (Some(length), Some(checksum), Some(head_checksum)) =
             (fields.u32(), fields.u32(), fields.u32())
         else {
-            return Step::Torn;
+            return FrameStep::Torn;
         };
         if head_checksum != crc32c::crc32c(&head[..8]) {
             let zeros = rest.iter().all(|byte| *byte == 0);
-            return if zeros { Step::Torn } else { Step::Damaged };
+            return if zeros { FrameStep::Torn } else { FrameStep::Damaged };
         }
-        let Some(payload) = after.get(..length as usize) else { return Step::Torn };
-        self.at += FRAME_HEAD_LEN + payload.len();
+        let Some(payload) = after.get(..length as usize) else { return FrameStep::Torn };
+        self.offset += FRAME_HEAD_LEN + payload.len();
         if checksum != crc32c::crc32c(payload) {
-            return Step::Lost;
+            return FrameStep::Lost;
         }
-        decode(payload).map_or(Step::Lost, Step::Result)
+        decode(payload).map_or(FrameStep::Lost, FrameStep::Result)
     }
 }
 
-/// None: the payload is not exactly one result.
-fn decode(payload: &[u8]) -> Option<Stored> {
-    let mut fields = Fields(payload);
+/// Returns `None` if the payload is not exactly one result.
+fn decode(payload: &[u8]) -> Option<StoredResult> {
+    let mut fields = FieldReader(payload);
     let number = fields.u64()?;
     let timestamp_ms = fields.u64()?.cast_signed();
     let topic = fields.text()?;
@@ -132,13 +133,13 @@ fn decode(payload: &[u8]) -> Option<Stored> {
     }
     let value = fields.bytes()?.to_vec().into();
     let record = ProduceRecord { timestamp_ms, value, headers };
-    fields.0.is_empty().then_some(Stored { number, topic, record })
+    fields.0.is_empty().then_some(StoredResult { number, topic, record })
 }
 
-/// Bytes that are read field by field; None at the end.
-pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+/// Reads bytes field by field. Each method returns `None` if too few bytes are left.
+pub(super) struct FieldReader<'a>(pub(super) &'a [u8]);
 
-impl<'a> Fields<'a> {
+impl<'a> FieldReader<'a> {
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (array, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
@@ -169,9 +170,9 @@ impl<'a> Fields<'a> {
 mod tests {
     use super::*;
 
-    fn written(count: u64) -> (Vec<u8>, Vec<Stored>) {
+    fn written(count: u64) -> (Vec<u8>, Vec<StoredResult>) {
         let mut bytes = FILE_HEAD.to_vec();
-        let stored = (1..=count).map(|number| Stored {
+        let stored = (1..=count).map(|number| StoredResult {
             number,
             topic: format!("topic-{}", number % 3),
             record: ProduceRecord {
@@ -184,31 +185,30 @@ mod tests {
             },
         });
         let stored: Vec<_> = stored.collect();
-        for Stored { number, topic, record } in &stored {
+        for StoredResult { number, topic, record } in &stored {
             encode(*number, topic, record, &mut bytes);
         }
         (bytes, stored)
     }
 
-    /// The results of a segment, and the last step.
-    fn read(bytes: &[u8]) -> Option<(Vec<Stored>, usize, Step)> {
-        let mut reader = Reader::new(bytes)?;
+    /// The results of a segment, the number of lost results, and the last step.
+    fn read(bytes: &[u8]) -> Option<(Vec<StoredResult>, usize, FrameStep)> {
+        let mut reader = SegmentReader::new(bytes)?;
         let (mut results, mut lost) = (Vec::new(), 0);
         loop {
             match reader.step() {
-                Step::Result(stored) => results.push(stored),
-                Step::Lost => lost += 1,
+                FrameStep::Result(stored) => results.push(stored),
+                FrameStep::Lost => lost += 1,
                 end => return Some((results, lost, end)),
             }
         }
     }
 
-    /// Red without the checks of lengths in `Fields` and `Reader::step`.
     #[test]
-    fn every_prefix_gives_the_results_that_are_whole_in_it() {
+    fn every_prefix_yields_its_complete_results() {
         let (bytes, stored) = written(7);
         let mut ends = vec![FILE_HEAD.len()];
-        for Stored { number, topic, record } in &stored {
+        for StoredResult { number, topic, record } in &stored {
             let mut frame = Vec::new();
             encode(*number, topic, record, &mut frame);
             ends.push(ends[ends.len() - 1] + frame.len());
@@ -220,19 +220,18 @@ mod tests {
             };
             let whole = ends.iter().filter(|end| **end <= length).count() - 1;
             assert_eq!((results.as_slice(), lost), (&stored[..whole], 0), "{length}");
-            let expected = if ends.contains(&length) { Step::End } else { Step::Torn };
+            let expected = if ends.contains(&length) { FrameStep::End } else { FrameStep::Torn };
             assert_eq!(end, expected, "{length}");
             let mut zeros = bytes[..length].to_vec();
             zeros.resize(length + 40, 0);
             let (results, lost, end) = read(&zeros).unwrap();
             assert_eq!(results, stored[..whole], "{length} and zeros");
-            assert!(lost > 0 || end != Step::End, "{length} and zeros");
+            assert!(lost > 0 || end != FrameStep::End, "{length} and zeros");
         }
     }
 
-    /// Red without either of the two comparisons of checksums in `Reader::step`.
     #[test]
-    fn no_flipped_bit_gives_a_result_that_was_not_written() {
+    fn no_flipped_bit_yields_a_result_that_was_not_written() {
         let (bytes, stored) = written(7);
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
@@ -244,55 +243,53 @@ mod tests {
             let missing = stored.iter().filter(|stored| !results.contains(stored)).count();
             assert!(results.len() + missing == 7 && results.is_sorted_by_key(|it| it.number));
             match end {
-                // All others are there, and it is known that one is not.
-                Step::End => assert_eq!((missing, lost), (1, 1), "bit {bit}"),
-                end => assert!(end == Step::Damaged && missing > 0 && lost == 0, "bit {bit}"),
+                // All other results are read, and one loss is reported.
+                FrameStep::End => assert_eq!((missing, lost), (1, 1), "bit {bit}"),
+                end => assert!(end == FrameStep::Damaged && missing > 0 && lost == 0, "bit {bit}"),
             }
         }
     }
 
     #[test]
-    fn what_only_looks_like_a_frame_is_none() {
+    fn bytes_that_only_look_like_a_frame_are_rejected() {
         let mut noise = noise_bytes(4096);
         noise.splice(..0, FILE_HEAD);
         let (results, _, end) = read(&noise).unwrap();
-        assert_eq!((results, end), (Vec::new(), Step::Damaged));
+        assert_eq!((results, end), (Vec::new(), FrameStep::Damaged));
         assert!(read(b"wa-spool\x02\0\0\0").is_none(), "another version");
     }
 
-    /// Red when `decode` takes a payload with more behind it, or `step` goes on
-    /// without a checksum.
     #[test]
-    fn fuzzed_segments_give_results_that_were_written() {
+    fn fuzzed_segments_yield_only_written_results() {
         let (bytes, stored) = written(5);
         let more = (1..=3).map(|count| written(count).0);
         let samples: Vec<_> = more.chain([bytes]).collect();
         testkit::fuzz::run(&samples, |bytes| {
-            let Some(mut reader) = Reader::new(bytes) else { return };
+            let Some(mut reader) = SegmentReader::new(bytes) else { return };
             loop {
-                let start = reader.at();
+                let start = reader.offset();
                 let step = reader.step();
-                assert!(start <= reader.at() && reader.at() <= bytes.len());
+                assert!(start <= reader.offset() && reader.offset() <= bytes.len());
                 match step {
-                    Step::Result(read) => {
+                    FrameStep::Result(read) => {
                         assert!(stored.contains(&read), "{read:?}");
                         let mut again = Vec::new();
                         encode(read.number, &read.topic, &read.record, &mut again);
-                        assert_eq!(again, bytes[start..reader.at()]);
+                        assert_eq!(again, bytes[start..reader.offset()]);
                     }
-                    Step::Lost => assert!(start < reader.at()),
+                    FrameStep::Lost => assert!(start < reader.offset()),
                     end => {
-                        assert!(start == reader.at() && reader.step() == end);
+                        assert!(start == reader.offset() && reader.step() == end);
                         return;
                     }
                 }
             }
         });
-        // And payloads whose checksums fit, as those of another version might.
+        // Payloads with a right checksum and other contents, as another version may write.
         let payloads: Vec<_> =
             samples.iter().map(|it| it[FILE_HEAD.len() + 12..].to_vec()).collect();
         testkit::fuzz::run(&payloads, |payload| {
-            if let Some(Stored { number, topic, record }) = decode(payload) {
+            if let Some(StoredResult { number, topic, record }) = decode(payload) {
                 let mut again = Vec::new();
                 encode(number, &topic, &record, &mut again);
                 assert_eq!(&again[FRAME_HEAD_LEN..], payload);
@@ -300,7 +297,7 @@ mod tests {
         });
     }
 
-    /// Numbers of a small generator, the same each time.
+    /// Pseudorandom bytes, the same in each run.
     fn noise_bytes(count: usize) -> Vec<u8> {
         let mut state = 1_u64;
         let mut next = || {

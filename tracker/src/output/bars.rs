@@ -1,19 +1,19 @@
-//! Where a probe's time went: a bar for each phase, one below the other, as
-//! wide as its share of the whole.
+//! A bar for each phase of a probe. The width of a bar is the phase's share of the
+//! total time.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use common::record::Record;
 
-/// The width of the whole probe; a line is so below 80 characters.
+/// Width of the total time, in characters. A line stays below 80 characters.
 const COLUMNS: i64 = 48;
 
-/// What a coloured text ends with.
-const PLAIN: &str = "\x1b[0m";
+const COLOUR_RESET: &str = "\x1b[0m";
 
-/// Writes the phases that were gone through, and then what was seen.
-pub(super) fn draw(record: &Record, in_colour: bool, out: &mut impl Write) -> io::Result<()> {
+/// Writes a bar for each phase that the probe reached, then the total time and facts
+/// about the response.
+pub(super) fn write_bars(record: &Record, in_colour: bool, out: &mut impl Write) -> io::Result<()> {
     let extra = &record.extra;
     let total_us = extra.total_us.unwrap_or_default().max(1);
     let phases = [
@@ -28,31 +28,31 @@ pub(super) fn draw(record: &Record, in_colour: bool, out: &mut impl Write) -> io
         let Some(time_us) = time_us else { continue };
         let (start, end) =
             (column(begun_us, total_us), column(begun_us.saturating_add(time_us), total_us));
-        // However short it was, it is to be seen.
+        // A short phase still gets a visible bar.
         let width = (end - start).max(1);
         let start = start.min(COLUMNS - width);
-        let (indent, bar) = (" ".repeat(size(start)), "█".repeat(size(width)));
-        let (colour, plain) = if in_colour { (colour, PLAIN) } else { ("", "") };
-        writeln!(out, "  {name:<10} {:>9} {indent}{colour}{bar}{plain}", shown(time_us))?;
+        let (indent, bar) = (" ".repeat(to_usize(start)), "█".repeat(to_usize(width)));
+        let (colour, plain) = if in_colour { (colour, COLOUR_RESET) } else { ("", "") };
+        writeln!(out, "  {name:<10} {:>9} {indent}{colour}{bar}{plain}", format_ms(time_us))?;
         begun_us = begun_us.saturating_add(time_us);
     }
-    writeln!(out, "  {:<10} {:>9} {}", "total", shown(total_us), seen(record))
+    writeln!(out, "  {:<10} {:>9} {}", "total", format_ms(total_us), response_facts(record))
 }
 
 fn column(time_us: i64, total_us: i64) -> i64 {
     (time_us.saturating_mul(COLUMNS) / total_us).clamp(0, COLUMNS)
 }
 
-fn size(columns: i64) -> usize {
+fn to_usize(columns: i64) -> usize {
     usize::try_from(columns).unwrap_or_default()
 }
 
-/// Milliseconds with a digit behind the point.
-fn shown(time_us: i64) -> String {
+/// Formats microseconds as milliseconds with one decimal place.
+fn format_ms(time_us: i64) -> String {
     format!("{}.{} ms", time_us / 1000, time_us / 100 % 10)
 }
 
-fn seen(record: &Record) -> String {
+fn response_facts(record: &Record) -> String {
     let extra = &record.extra;
     let mut text = String::new();
     let mut add = |part: std::fmt::Arguments<'_>| {
@@ -94,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    fn drawn(extra: &Extra, in_colour: bool) -> String {
+    fn bars_of(extra: &Extra, in_colour: bool) -> String {
         let record = Record {
             from: "oslo".to_owned(),
             url: "http://a.io".to_owned(),
@@ -108,12 +108,12 @@ mod tests {
             extra: extra.clone(),
         };
         let mut out = Vec::new();
-        draw(&record, in_colour, &mut out).unwrap();
+        write_bars(&record, in_colour, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn the_bars_stand_one_behind_the_other() {
+    fn each_bar_starts_where_the_previous_one_ends() {
         let mut extra = Extra {
             resolve_us: Some(12_000),
             connect_us: Some(12_040),
@@ -138,17 +138,17 @@ mod tests {
             "  total        96.0 ms 192.0.2.1, HTTP/1.1, status 200, 20480 bytes, 1 redirect to https://b.io/, certificate ends in 61 days\n"
                 .to_owned(),
         ];
-        assert_eq!(drawn(&extra, false), expected.concat());
-        let coloured = drawn(&extra, true);
+        assert_eq!(bars_of(&extra, false), expected.concat());
+        let coloured = bars_of(&extra, true);
         assert!(
             coloured.starts_with("  resolve      12.0 ms \x1b[36m██████\x1b[0m\n"),
             "{coloured}"
         );
         extra.certificate_end = Some(1_000_000_000 - 3 * 86_400);
-        assert!(drawn(&extra, false).ends_with(", certificate ended 3 days ago\n"));
-        // Nothing that a record could hold is too much.
+        assert!(bars_of(&extra, false).ends_with(", certificate ended 3 days ago\n"));
+        // No value that a record can hold breaks the layout.
         extra.resolve_us = Some(i64::MAX / 2);
         extra.total_us = None;
-        assert_eq!(drawn(&extra, false).lines().count(), 5);
+        assert_eq!(bars_of(&extra, false).lines().count(), 5);
     }
 }
