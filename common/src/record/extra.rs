@@ -26,7 +26,7 @@ pub struct Extra {
     pub name: Option<String>,
     /// The one answer to "is all well?"; a warning is healthy.
     pub healthy: Option<bool>,
-    /// Why not, or the warning: a word of the closed list in README.
+    /// Why not, or the warning: a word of the closed list in common/RESULTS.md.
     pub reason: Option<String>,
     /// How far the probe had come then.
     pub phase: Option<String>,

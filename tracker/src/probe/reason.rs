@@ -77,7 +77,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// The name in README's table.
+    /// The name in common/RESULTS.md's table.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Failure => "failure",
