@@ -66,7 +66,7 @@ fn print_error(text: &str) {
 fn draw(programs: &Path, work: &Path, file: &Path) -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(work)?;
     let services = services::shared()?;
-    let demo = sites::demo()?;
+    let demo = sites::start_demo_sites()?;
     let roots = work.join("roots.pem");
     std::fs::write(&roots, &demo.ca_pem)?;
 
