@@ -8,7 +8,7 @@ use common::stop::Stop;
 use crossbeam_channel::{Sender, TrySendError};
 use kafka_client::Client;
 
-use crate::domain::shared::Shared;
+use crate::domain::shared::SharedState;
 
 /// The name of this thread in log lines about outages of Kafka.
 const OUTAGE_USER: &str = "discovery";
@@ -20,7 +20,7 @@ const OUTAGE_USER: &str = "discovery";
 /// It runs in a thread of its own, because a broker that does not answer must not delay
 /// the renewal of leases.
 pub(crate) fn run(
-    shared: &Arc<Shared>,
+    shared: &Arc<SharedState>,
     stop: &Stop,
     lists_topics: bool,
     discovered: &Sender<Vec<String>>,

@@ -48,7 +48,7 @@ use kafka_client::flags::plain_text_warning;
 
 use crate::domain::group_offset::DashboardOffset;
 use crate::domain::prefetch::Semaphore;
-use crate::domain::shared::Shared;
+use crate::domain::shared::SharedState;
 use crate::lease::kafka_health::KafkaHealth;
 use crate::lease::store::LeaseStore;
 use crate::lease::validity::LeaseValidity;
@@ -95,7 +95,7 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
     let lease_database =
         Database::for_leases(settings.postgres.clone(), Arc::clone(&postgres_outage));
     let store = LeaseStore::new(lease_database, stop.clone(), values::host(), &timings);
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(SharedState {
         database: Database::new(settings.postgres, connections, Arc::clone(&postgres_outage)),
         postgres_outage,
         postgres_refusals: SharedOutage::new("postgresql"),
@@ -151,7 +151,7 @@ fn log_start(settings: &Settings) {
 }
 
 /// Waits for the supervisor, at most for the shutdown time-out, and logs the totals.
-fn shut_down(threads: [JoinHandle<()>; 2], running: &Receiver<()>, shared: &Shared) {
+fn shut_down(threads: [JoinHandle<()>; 2], running: &Receiver<()>, shared: &SharedState) {
     let timeout = shared.timings.shutdown_timeout + SHUTDOWN_MARGIN;
     if running.recv_timeout(timeout).is_err_and(|error| error.is_timeout()) {
         log::warn!("postgresql does not answer: leases were not released, they will expire");

@@ -40,7 +40,7 @@ pub fn ensure(
     let table = DomainTable::new(domain);
     let read = || {
         database.transaction(stop, timings.schema_read_timeout, |transaction| {
-            Status::read(transaction, &table)
+            SchemaStatus::read(transaction, &table)
         })
     };
     let status = read()?;
@@ -50,7 +50,7 @@ pub fn ensure(
     // Another recorder may have created it while this one waited for the lock.
     let timeout = timings.schema_change_timeout;
     let created = tables::complete(database, stop, timeout, |transaction| {
-        Ok(Status::read(transaction, &table)?.missing)
+        Ok(SchemaStatus::read(transaction, &table)?.missing)
     })?;
     if created > 0 {
         log::info!("{domain}: created {created} missing parts of the schema");
@@ -152,13 +152,13 @@ pub fn script(domains: &[Domain], smart: bool) -> String {
 }
 
 /// The schema as it is in the database.
-struct Status {
+struct SchemaStatus {
     labels: Labels,
     /// The statements that complete it.
     missing: Vec<String>,
 }
 
-impl Status {
+impl SchemaStatus {
     fn read(
         transaction: &mut Transaction<'_>,
         table: &DomainTable,

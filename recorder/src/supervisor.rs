@@ -11,7 +11,7 @@ use common::stop::{self, Stop, Stopper};
 use crossbeam_channel::{Receiver, bounded, select};
 use crossbeam_utils::sync::WaitGroup;
 
-use crate::domain::shared::Shared;
+use crate::domain::shared::SharedState;
 use crate::domain::worker::{DomainWorker, STACK_BYTES};
 use crate::lease::plan::{LeaseSnapshot, plan_changes};
 use crate::lease::store::LeaseStore;
@@ -38,7 +38,7 @@ const FETCH_WAIT_MS_MAX: u32 = 5_000;
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     store: LeaseStore,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     selection: DomainSelection,
     /// The existing topics, from the discovery thread.
     discovered: Receiver<Vec<String>>,
@@ -72,7 +72,7 @@ impl Supervisor {
     /// Supervises these domains, and the domains of `discovered` topics.
     pub(crate) fn new(
         store: LeaseStore,
-        shared: Arc<Shared>,
+        shared: Arc<SharedState>,
         selection: DomainSelection,
         discovered: Receiver<Vec<String>>,
     ) -> Self {

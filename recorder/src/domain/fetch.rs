@@ -6,12 +6,12 @@ use kafka_client::{Error as KafkaError, FetchLimits, FetchPosition};
 use super::services::RecordLog;
 use crate::decode::batch::{BatchLimits, FetchedBatches};
 use crate::decode::labels::Labels;
-use crate::transaction::position::{Partition, Position};
+use crate::transaction::position::{Position, TopicPartition};
 
 /// A partition that is read.
 #[derive(Debug)]
 pub(super) struct PartitionReader {
-    pub(super) partition: Partition,
+    pub(super) partition: TopicPartition,
     /// The position in the database.
     pub(super) position: Position,
     /// The offset that was committed to the consumer group. `None` if unknown.
@@ -22,7 +22,7 @@ pub(super) struct PartitionReader {
 pub(super) type FetchResults = Vec<Result<FetchedBatches, KafkaError>>;
 
 /// The positions to fetch from, as they are in the database.
-pub(super) fn fetch_positions(readers: &[PartitionReader]) -> Vec<(Partition, Position)> {
+pub(super) fn fetch_positions(readers: &[PartitionReader]) -> Vec<(TopicPartition, Position)> {
     readers.iter().map(|reader| (reader.partition.clone(), reader.position)).collect()
 }
 
@@ -31,7 +31,7 @@ pub(super) fn fetch_positions(readers: &[PartitionReader]) -> Vec<(Partition, Po
 pub(super) fn prefetch_positions(
     readers: &[PartitionReader],
     fetched: &FetchResults,
-) -> Option<Vec<(Partition, Position)>> {
+) -> Option<Vec<(TopicPartition, Position)>> {
     let fetched: Vec<&FetchedBatches> =
         fetched.iter().map(|result| result.as_ref().ok()).collect::<Option<_>>()?;
     fetched.iter().any(|batches| batches.has_more()).then_some(())?;
@@ -45,7 +45,7 @@ pub(super) fn prefetch_positions(
 /// Fetches from these positions, and decodes the records into batches.
 pub(super) fn fetch(
     log: &mut impl RecordLog,
-    positions: &[(Partition, Position)],
+    positions: &[(TopicPartition, Position)],
     fetch_limits: &FetchLimits,
     batch_limits: &BatchLimits,
     labels: &Labels,

@@ -8,7 +8,7 @@ use common::backoff::{Backoff, Outage};
 
 use super::services::{Clock, RecordLog};
 use crate::timings::Timings;
-use crate::transaction::position::Partition;
+use crate::transaction::position::TopicPartition;
 
 /// Commits offsets of what the database has already.
 #[derive(Debug)]
@@ -47,14 +47,14 @@ impl DashboardOffset {
     pub(super) fn commit(
         &self,
         log: &mut impl RecordLog,
-        partition: &Partition,
+        partition: &TopicPartition,
         next_offset: i64,
         clock: &impl Clock,
     ) -> bool {
         if self.state().paused_until.is_some_and(|until| clock.now() < until) {
             return false;
         }
-        let Partition { topic, number } = partition;
+        let TopicPartition { topic, number } = partition;
         let result = log.commit_offset(&self.group, topic, *number, next_offset);
         let mut state = self.state();
         let Err(error) = result else {

@@ -8,7 +8,7 @@ use common::backoff::{Backoff, Outage};
 use common::domain::Domain;
 
 use super::error::SessionError;
-use super::shared::Shared;
+use super::shared::SharedState;
 use crate::postgres::error::TransactionError;
 use crate::report::outage_log::GRACE;
 use crate::schema::SCHEMA_HINT;
@@ -17,7 +17,7 @@ use crate::schema::SCHEMA_HINT;
 #[derive(Debug)]
 pub(super) struct RetryState {
     domain: Domain,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     /// Failures that concern this domain alone.
     own_outage: Outage,
     /// Never ends: two recorders on the same domain take turns, and each works for a
@@ -32,7 +32,7 @@ pub(super) struct RetryState {
 
 impl RetryState {
     /// No failure yet.
-    pub(super) fn new(domain: Domain, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(domain: Domain, shared: Arc<SharedState>) -> Self {
         let (min, max) = (shared.timings.retry_delay_min, shared.timings.retry_delay_max);
         Self {
             domain,

@@ -14,7 +14,7 @@ use crate::decode::labels::Labels;
 use crate::postgres::error::TransactionError;
 use crate::schema::TargetIndex;
 use crate::transaction::Written;
-use crate::transaction::position::{Partition, Position};
+use crate::transaction::position::{Position, TopicPartition};
 
 /// The topics of Kafka. It is `Send` because another thread prefetches.
 pub(crate) trait RecordLog: Send {
@@ -102,13 +102,13 @@ pub(crate) trait RecordStore {
     /// The stored position of a partition.
     fn read_position(
         &mut self,
-        partition: &Partition,
+        partition: &TopicPartition,
     ) -> Result<Option<Position>, TransactionError>;
 
     /// Moves the position from `from` to a resume point and stores its gaps.
     fn skip_to(
         &mut self,
-        partition: &Partition,
+        partition: &TopicPartition,
         from: Option<Position>,
         point: &ResumePoint,
     ) -> Result<(), TransactionError>;
@@ -125,14 +125,14 @@ pub(crate) trait RecordStore {
         &mut self,
         steps: &mut Self::Steps,
         labels: &Labels,
-        partition: &Partition,
+        partition: &TopicPartition,
         from: Position,
         batch: WriteBatch,
     ) -> Result<Written, TransactionError>;
 
     /// Removes marks of runs that stopped long ago. To be called only when all
     /// records of the partition are recorded.
-    fn clean_up_marks(&mut self, partition: &Partition) -> Result<(), TransactionError>;
+    fn clean_up_marks(&mut self, partition: &TopicPartition) -> Result<(), TransactionError>;
 }
 
 /// The time.

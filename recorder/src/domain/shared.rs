@@ -14,7 +14,7 @@ use crate::timings::Timings;
 
 /// What the workers of all domains share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct SharedState {
     /// The connections to PostgreSQL.
     pub(crate) database: Database,
     /// The outage of PostgreSQL, if there is one.

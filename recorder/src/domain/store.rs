@@ -8,14 +8,14 @@ use common::stop::Stop;
 use super::legacy::table_count::{TableCount, count_table};
 use super::resume::ResumePoint;
 use super::services::RecordStore;
-use super::shared::Shared;
+use super::shared::SharedState;
 use crate::decode::batch::WriteBatch;
 use crate::decode::labels::Labels;
 use crate::postgres::domain_table::DomainTable;
 use crate::postgres::error::TransactionError;
 use crate::schema::{self, TargetIndex};
 use crate::transaction::mark_cleanup::MarkCleanup;
-use crate::transaction::position::{self, Partition, Position};
+use crate::transaction::position::{self, Position, TopicPartition};
 use crate::transaction::{BatchWriter, Steps, Written};
 
 /// The tables of one domain.
@@ -23,14 +23,14 @@ use crate::transaction::{BatchWriter, Steps, Written};
 pub(crate) struct PostgresStore {
     domain: Domain,
     table: DomainTable,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     stop: Stop,
     mark_cleanup: MarkCleanup,
 }
 
 impl PostgresStore {
     /// The tables of this domain.
-    pub(super) fn new(domain: Domain, shared: Arc<Shared>, stop: Stop) -> Self {
+    pub(super) fn new(domain: Domain, shared: Arc<SharedState>, stop: Stop) -> Self {
         let timings = &shared.timings;
         Self {
             table: DomainTable::new(&domain),
@@ -49,37 +49,37 @@ impl RecordStore for PostgresStore {
     type Steps = Steps;
 
     fn ensure_schema(&mut self) -> Result<Labels, TransactionError> {
-        let Shared { database, timings, .. } = &*self.shared;
+        let SharedState { database, timings, .. } = &*self.shared;
         schema::ensure(database, &self.stop, timings, &self.domain)
     }
 
     fn ensure_target_index(&mut self) -> Result<TargetIndex, TransactionError> {
-        let Shared { database, timings, .. } = &*self.shared;
+        let SharedState { database, timings, .. } = &*self.shared;
         schema::ensure_target_index(database, &self.stop, timings, &self.domain)
     }
 
     fn read_position(
         &mut self,
-        partition: &Partition,
+        partition: &TopicPartition,
     ) -> Result<Option<Position>, TransactionError> {
-        let Shared { database, timings, .. } = &*self.shared;
+        let SharedState { database, timings, .. } = &*self.shared;
         position::read_position(database, &self.stop, timings.position_timeout, partition)
     }
 
     fn skip_to(
         &mut self,
-        partition: &Partition,
+        partition: &TopicPartition,
         from: Option<Position>,
         point: &ResumePoint,
     ) -> Result<(), TransactionError> {
-        let Shared { database, timings, .. } = &*self.shared;
+        let SharedState { database, timings, .. } = &*self.shared;
         let timeout = timings.position_timeout;
         let (to, gaps) = (point.position, &point.gaps);
         position::skip_to(database, &self.stop, timeout, partition, from, to, gaps)
     }
 
     fn count_table(&mut self, after_id: i64) -> Result<TableCount, TransactionError> {
-        let Shared { database, timings, .. } = &*self.shared;
+        let SharedState { database, timings, .. } = &*self.shared;
         count_table(database, &self.stop, timings.count_timeout, &self.table, after_id)
     }
 
@@ -91,17 +91,17 @@ impl RecordStore for PostgresStore {
         &mut self,
         steps: &mut Steps,
         labels: &Labels,
-        partition: &Partition,
+        partition: &TopicPartition,
         from: Position,
         batch: WriteBatch,
     ) -> Result<Written, TransactionError> {
-        let Shared { database, timings, .. } = &*self.shared;
+        let SharedState { database, timings, .. } = &*self.shared;
         let timeout = timings.write_timeout;
         let mut writer = BatchWriter { database, stop: &self.stop, timeout, labels, steps };
         writer.write(partition, from, batch)
     }
 
-    fn clean_up_marks(&mut self, partition: &Partition) -> Result<(), TransactionError> {
+    fn clean_up_marks(&mut self, partition: &TopicPartition) -> Result<(), TransactionError> {
         self.mark_cleanup.run_if_due(&self.shared.database, &self.stop, partition)
     }
 }

@@ -9,7 +9,7 @@ use super::fetch::PartitionReader;
 use super::legacy;
 use super::resume::{LogRange, ResumePoint, resume};
 use super::services::{RecordLog, RecordStore};
-use crate::transaction::position::{Partition, Position};
+use crate::transaction::position::{Position, TopicPartition};
 
 /// The topic of a domain.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl<L: RecordLog> DomainTopic<L> {
         is_table_counted: bool,
     ) -> Result<PartitionReader, SessionError> {
         let name = &self.name;
-        let partition = Partition { topic: name.clone(), number };
+        let partition = TopicPartition { topic: name.clone(), number };
         let stored = store.read_position(&partition)?;
         let start = self.log.list_offset(name, number, LogEnd::Earliest)?;
         let end = self.log.list_offset(name, number, LogEnd::Latest)?;
@@ -99,7 +99,7 @@ impl<L: RecordLog> DomainTopic<L> {
         }
         let PartitionReader { partition, position, .. } = reader;
         let Position { topic_id, .. } = *position;
-        let Partition { topic, number } = &*partition;
+        let TopicPartition { topic, number } = &*partition;
         if point.needs_confirmation() {
             self.log.confirm_leader(topic, topic_id, *number)?;
         }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::error::SessionError;
 use super::fetch::{FetchResults, PartitionReader};
 use super::services::RecordStore;
-use super::shared::Shared;
+use super::shared::SharedState;
 use crate::decode::batch::FetchedBatches;
 use crate::decode::labels::Labels;
 use crate::report::anomalies::AnomalyLog;
@@ -20,11 +20,11 @@ pub(super) struct DomainWriter<S> {
     pub(super) anomalies: AnomalyLog,
     /// When another recorder was seen to write to the domain.
     pub(super) fenced_at: Option<Instant>,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
 }
 
 impl<S: RecordStore> DomainWriter<S> {
-    pub(super) fn new(store: S, topic: String, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(store: S, topic: String, shared: Arc<SharedState>) -> Self {
         let anomalies = AnomalyLog::new(topic, shared.timings.anomaly_log_interval);
         Self { store, anomalies, fenced_at: None, shared }
     }

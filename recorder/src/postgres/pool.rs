@@ -39,22 +39,22 @@ const SESSION_SETTINGS: &str = "set statement_timeout = '20s'; \
 /// A bounded pool of connections.
 pub struct Database {
     settings: PostgresSettings,
-    free_sender: Sender<Slot>,
-    free: Receiver<Slot>,
-    retry: Mutex<Retry>,
+    free_sender: Sender<PoolSlot>,
+    free: Receiver<PoolSlot>,
+    retry: Mutex<ConnectRetry>,
     outage: Arc<SharedOutage>,
     /// The name of this pool in log lines about outages.
     name: &'static str,
 }
 
-struct Retry {
+struct ConnectRetry {
     backoff: Backoff,
     not_before: Instant,
 }
 
 /// A place in the pool, empty until it is used for the first time and after an
 /// error.
-type Slot = Option<PooledConnection>;
+type PoolSlot = Option<PooledConnection>;
 
 struct PooledConnection {
     connection: Connection,
@@ -93,7 +93,7 @@ impl Database {
             let _ = free_sender.try_send(None);
         }
         let backoff = Backoff::new(RETRY_DELAY_MIN, retry_delay_max);
-        let retry = Mutex::new(Retry { backoff, not_before: Instant::now() });
+        let retry = Mutex::new(ConnectRetry { backoff, not_before: Instant::now() });
         Self { settings, free_sender, free, retry, outage, name }
     }
 
@@ -201,12 +201,12 @@ impl Database {
         }
     }
 
-    fn put_back(&self, slot: Slot) {
+    fn put_back(&self, slot: PoolSlot) {
         // The place that the slot came from is free.
         let _ = self.free_sender.try_send(slot);
     }
 
-    fn retry(&self) -> MutexGuard<'_, Retry> {
+    fn retry(&self) -> MutexGuard<'_, ConnectRetry> {
         self.retry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -240,7 +240,7 @@ pub struct Transaction<'a> {
     statements: &'a mut HashMap<String, Statement>,
 }
 
-type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+type SqlParameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 impl Transaction<'_> {
     /// Runs statements without parameters.
@@ -256,7 +256,7 @@ impl Transaction<'_> {
     ///
     /// # Errors
     /// See [`PostgresError`].
-    pub fn execute(&mut self, sql: &str, values: Parameters<'_>) -> Result<u64, PostgresError> {
+    pub fn execute(&mut self, sql: &str, values: SqlParameters<'_>) -> Result<u64, PostgresError> {
         let statement = self.prepared(sql)?;
         Ok(self.inner.execute(&statement, values)?)
     }
@@ -266,7 +266,11 @@ impl Transaction<'_> {
     ///
     /// # Errors
     /// See [`PostgresError`].
-    pub fn query(&mut self, sql: &str, values: Parameters<'_>) -> Result<Vec<Row>, PostgresError> {
+    pub fn query(
+        &mut self,
+        sql: &str,
+        values: SqlParameters<'_>,
+    ) -> Result<Vec<Row>, PostgresError> {
         let statement = self.prepared(sql)?;
         Ok(self.inner.query(&statement, values)?)
     }

@@ -9,7 +9,7 @@ use postgres_client::PostgresError;
 use super::quarantine::{self, LockedRecord, RecordRef};
 use crate::decode::labels::Labels;
 use crate::decode::rejected::Rejected;
-use crate::decode::row::Row;
+use crate::decode::row::DomainRow;
 use crate::postgres::domain_table::DomainTable;
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::Transaction;
@@ -132,11 +132,11 @@ impl<'a> ReplayBatch<'a> {
             quarantine::lock(transaction, &ids)?
         {
             old_reasons.insert(id, reason);
-            match Row::new(offset, value.as_deref(), identity, &self.target.labels) {
+            match DomainRow::new(offset, value.as_deref(), identity, &self.target.labels) {
                 Ok(row) => {
                     let topic_offset = if self.target.keeps_offsets { offset } else { NO_OFFSET };
                     decoded_ids.push(id);
-                    rows.push(Row { topic_offset, ..row });
+                    rows.push(DomainRow { topic_offset, ..row });
                 }
                 Err(reason) => drop(outcomes.insert(id, ReplayOutcome::Rejected(reason))),
             }
@@ -152,7 +152,7 @@ impl<'a> ReplayBatch<'a> {
     fn insert(
         &self,
         transaction: &mut Transaction<'_>,
-        rows: &[Row],
+        rows: &[DomainRow],
     ) -> Result<Vec<ReplayOutcome>, TransactionError> {
         if let Ok(outcomes) = self.try_insert(transaction, rows)? {
             return Ok(outcomes);
@@ -174,7 +174,7 @@ impl<'a> ReplayBatch<'a> {
     fn try_insert(
         &self,
         transaction: &mut Transaction<'_>,
-        rows: &[Row],
+        rows: &[DomainRow],
     ) -> Result<Result<Vec<ReplayOutcome>, String>, TransactionError> {
         let insert = &self.target.insert;
         match transaction.with_savepoint(|nested| insert.execute_returning(nested, rows))? {

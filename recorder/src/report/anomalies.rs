@@ -71,14 +71,11 @@ impl AnomalyLog {
             );
         }
         if duplicates > 0 {
-            log::info!(
-                "{topic}: dropped {} because their results are recorded already",
-                counted(duplicates, "record")
-            );
+            log::info!("{topic}: dropped {}", counted(duplicates, "duplicate record"));
         }
         if let Some((offset, error)) = first_malformed {
             log::warn!(
-                "{topic}: {} with a malformed identity recorded without it (first at offset {offset}: {error})",
+                "{topic}: malformed identity in {}, recorded without it (first at offset {offset}: {error})",
                 counted(malformed, "record")
             );
         }

@@ -10,7 +10,7 @@ use postgres::types::ToSql;
 use postgres_client::PostgresError;
 
 use super::{PendingWrite, Step};
-use crate::decode::row::Row;
+use crate::decode::row::DomainRow;
 use crate::postgres::domain_table::{DomainTable, EXTRA_COLUMNS};
 use crate::postgres::enums::EnumType;
 use crate::postgres::error::TransactionError;
@@ -59,7 +59,7 @@ impl InsertStatement {
         Self { sql_returning: format!(r#"{sql} returning "id"::bigint, "topic_offset""#), sql }
     }
 
-    /// The SQL; its parameters are [`Columns::parameters`].
+    /// The SQL; its parameters are [`RowArrays::parameters`].
     pub fn sql(&self) -> &str {
         &self.sql
     }
@@ -72,10 +72,10 @@ impl InsertStatement {
     pub fn execute(
         &self,
         transaction: &mut Transaction<'_>,
-        rows: &[Row],
+        rows: &[DomainRow],
     ) -> Result<(), PostgresError> {
         if !rows.is_empty() {
-            transaction.execute(&self.sql, &Columns::new(rows).parameters())?;
+            transaction.execute(&self.sql, &RowArrays::new(rows).parameters())?;
         }
         Ok(())
     }
@@ -87,19 +87,19 @@ impl InsertStatement {
     pub fn execute_returning(
         &self,
         transaction: &mut Transaction<'_>,
-        rows: &[Row],
+        rows: &[DomainRow],
     ) -> Result<Vec<(i64, i64)>, PostgresError> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let columns = Columns::new(rows);
+        let columns = RowArrays::new(rows);
         let inserted = transaction.query(&self.sql_returning, &columns.parameters())?;
         let ids = inserted.iter().map(|row| Ok((row.try_get(1)?, row.try_get(0)?)));
         Ok(ids.collect::<Result<_, postgres::Error>>()?)
     }
 }
 
-/// The statement, with the arrays that [`Columns::parameters`] returns. An extra
+/// The statement, with the arrays that [`RowArrays::parameters`] returns. An extra
 /// column is passed as an array of the widest type of its kind, which PostgreSQL
 /// then assigns to the type of the column.
 fn insert_sql(table: &str) -> String {
@@ -132,7 +132,7 @@ fn insert_sql(table: &str) -> String {
 
 /// The values of rows as one array for each column.
 #[derive(Debug)]
-pub struct Columns<'a> {
+pub struct RowArrays<'a> {
     offsets: Vec<i64>,
     froms: Vec<&'a str>,
     urls: Vec<&'a str>,
@@ -158,9 +158,9 @@ enum ExtraColumn<'a> {
     Counts(Vec<Option<String>>),
 }
 
-impl<'a> Columns<'a> {
+impl<'a> RowArrays<'a> {
     /// Of these rows, in their order.
-    pub fn new(rows: &'a [Row]) -> Self {
+    pub fn new(rows: &'a [DomainRow]) -> Self {
         Self {
             offsets: rows.iter().map(|row| row.topic_offset).collect(),
             froms: rows.iter().map(|row| row.test_from.as_str()).collect(),
@@ -204,7 +204,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-fn extra_columns(rows: &[Row]) -> Vec<ExtraColumn<'_>> {
+fn extra_columns(rows: &[DomainRow]) -> Vec<ExtraColumn<'_>> {
     let mut columns: Vec<ExtraColumn<'_>> = Vec::new();
     for row in rows {
         let values = row.extra.values();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use common::stop::Stop;
 
-use super::position::Partition;
+use super::position::TopicPartition;
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::Database;
 use crate::report::anomalies::counted;
@@ -37,7 +37,7 @@ impl MarkCleanup {
         &mut self,
         database: &Database,
         stop: &Stop,
-        Partition { topic, number }: &Partition,
+        TopicPartition { topic, number }: &TopicPartition,
     ) -> Result<(), TransactionError> {
         if self.last.get(number).is_some_and(|last| last.elapsed() < self.interval) {
             return Ok(());

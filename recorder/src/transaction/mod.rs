@@ -26,7 +26,7 @@ use postgres_client::PostgresError;
 
 use self::dedup::{DedupOutcome, SequenceTracker};
 use self::insert::InsertStep;
-use self::position::{Partition, Position, compare_and_set};
+use self::position::{Position, TopicPartition, compare_and_set};
 use self::quarantine::QuarantineStep;
 use self::smart::{SmartEffect, SmartStep};
 use crate::decode::batch::{DecodedRecords, WriteBatch};
@@ -46,7 +46,7 @@ pub(crate) const TABLES: &[Table<'static>] =
 #[derive(Debug)]
 pub(crate) struct PendingWrite<'a> {
     /// The partition of the batch.
-    pub(crate) partition: &'a Partition,
+    pub(crate) partition: &'a TopicPartition,
     /// The position after the batch.
     pub(crate) to: Position,
     /// The identities of all records of the batch.
@@ -225,7 +225,7 @@ impl BatchWriter<'_> {
     /// anything else, and drop the steps.
     pub fn write(
         &mut self,
-        partition: &Partition,
+        partition: &TopicPartition,
         from: Position,
         mut batch: WriteBatch,
     ) -> Result<Written, TransactionError> {
@@ -247,7 +247,7 @@ impl BatchWriter<'_> {
 
     fn try_write(
         &mut self,
-        partition: &Partition,
+        partition: &TopicPartition,
         from: Position,
         to: Position,
         decoded: DecodedRecords,

@@ -52,7 +52,7 @@ pub(crate) const GAP_TABLE: Table<'static> = Table {
 
 /// A partition, as the database names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Partition {
+pub struct TopicPartition {
     /// The name of the topic.
     pub topic: String,
     /// The number of the partition.
@@ -92,7 +92,7 @@ pub fn read_position(
     database: &Database,
     stop: &Stop,
     timeout: Duration,
-    partition: &Partition,
+    partition: &TopicPartition,
 ) -> Result<Option<Position>, TransactionError> {
     database.transaction(stop, timeout, |transaction| {
         let rows = transaction.query(
@@ -118,7 +118,7 @@ pub fn skip_to(
     database: &Database,
     stop: &Stop,
     timeout: Duration,
-    partition: &Partition,
+    partition: &TopicPartition,
     from: Option<Position>,
     to: Position,
     gaps: &[Gap],
@@ -126,7 +126,7 @@ pub fn skip_to(
     database.transaction(stop, timeout, |transaction| {
         compare_and_set(transaction, partition, from, to)?;
         for Gap { topic_id, from_offset, to_offset, reason } in gaps {
-            let Partition { topic, number } = partition;
+            let TopicPartition { topic, number } = partition;
             transaction.execute(
                 r#"insert into "availability_gap"
                 ("topic", "partition", "topic_id", "from_offset", "to_offset", "reason")
@@ -160,7 +160,7 @@ pub const POSITION_MOVE: &str = r#"update "availability_offset"
 /// [`TransactionError::Fenced`] if the stored position is not `from`.
 pub(crate) fn compare_and_set(
     transaction: &mut Transaction<'_>,
-    Partition { topic, number }: &Partition,
+    TopicPartition { topic, number }: &TopicPartition,
     from: Option<Position>,
     to: Position,
 ) -> Result<(), TransactionError> {

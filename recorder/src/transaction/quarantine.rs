@@ -2,7 +2,7 @@
 
 use kafka_client::Uuid;
 
-use super::position::Partition;
+use super::position::TopicPartition;
 use super::{PendingWrite, Step};
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::Transaction;
@@ -42,7 +42,7 @@ impl Step for QuarantineStep {
         if records.is_empty() {
             return Ok(0);
         }
-        let Partition { topic, number } = write.partition;
+        let TopicPartition { topic, number } = write.partition;
         let offsets: Vec<i64> = records.iter().map(|record| record.offset).collect();
         let bytes: Vec<Option<&[u8]>> = records.iter().map(|r| r.bytes.as_deref()).collect();
         let reasons: Vec<String> = records.iter().map(|r| r.reason.reason()).collect();

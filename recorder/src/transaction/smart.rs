@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::insert::InsertStatement;
 use super::merge::{MergeDecision, RowPlace, RowRef, Timeline, TimelineRow};
 use super::{PendingWrite, Step};
-use crate::decode::row::{Row, RowKind};
+use crate::decode::row::{DomainRow, RowKind};
 use crate::postgres::domain_table::DomainTable;
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::Transaction;
@@ -38,7 +38,7 @@ const IS_MERGEABLE: &str = r#"coalesce("healthy",
 const HAS_NAME: &str = r#"coalesce("name" = $3, "name" is null and $3::text is null)"#;
 
 /// Location, URL and name.
-type Target = (String, String, Option<String>);
+type TargetKey = (String, String, Option<String>);
 
 /// Merges and inserts the rows of a batch. Remembers the newest row of each target
 /// as the last transaction left it.
@@ -49,7 +49,7 @@ pub(super) struct SmartStep {
     last_id_sql: String,
     newest_rows_sql: String,
     merge_sql: String,
-    newest: HashMap<Target, TimelineRow>,
+    newest: HashMap<TargetKey, TimelineRow>,
     /// The highest `id` of the table after the last transaction. If it is another
     /// now, somebody else wrote, and nothing that is remembered counts.
     last_id: i64,
@@ -79,12 +79,12 @@ impl SmartEffect {
 #[derive(Debug, Default)]
 struct MergePlan {
     /// New rows, with the records that were merged into them.
-    inserts: Vec<Row>,
+    inserts: Vec<DomainRow>,
     /// The changes of stored rows by `id`.
     updates: BTreeMap<i64, RowUpdate>,
     /// How many records are not a row of their own.
     merged: usize,
-    newest: HashMap<Target, TimelineRow>,
+    newest: HashMap<TargetKey, TimelineRow>,
     last_id: i64,
 }
 
@@ -119,7 +119,7 @@ impl SmartStep {
     fn plan(
         &self,
         transaction: &mut Transaction<'_>,
-        rows: Vec<Row>,
+        rows: Vec<DomainRow>,
     ) -> Result<MergePlan, TransactionError> {
         // Positions do not exclude writers of other partitions of the topic, or of
         // a topic with the other prefix. They write to the same table.
@@ -157,7 +157,7 @@ impl SmartStep {
     fn look_up(
         &self,
         transaction: &mut Transaction<'_>,
-        (test_from, url, name): &Target,
+        (test_from, url, name): &TargetKey,
         oldest: RowPlace,
     ) -> Result<Timeline, TransactionError> {
         let rows = transaction.query(
@@ -232,7 +232,7 @@ impl Step for SmartStep {
 }
 
 impl MergePlan {
-    fn add(&mut self, timeline: &mut Timeline, row: Row) {
+    fn add(&mut self, timeline: &mut Timeline, row: DomainRow) {
         match timeline.add(place_of(&row), row.kind(), RowRef::New(self.inserts.len())) {
             MergeDecision::Insert => self.inserts.push(row),
             MergeDecision::Merge(RowRef::Stored(id), place) => {
@@ -299,9 +299,9 @@ fn merge_sql(table: &str) -> String {
 
 /// The index of the target of each row, and the targets with their oldest places.
 /// A backlog has many rows of few targets.
-fn group_by_target(rows: &[Row]) -> (Vec<usize>, Vec<(Target, RowPlace)>) {
+fn group_by_target(rows: &[DomainRow]) -> (Vec<usize>, Vec<(TargetKey, RowPlace)>) {
     let mut index_by_target: HashMap<(&str, &str, Option<&str>), usize> = HashMap::new();
-    let mut targets: Vec<(Target, RowPlace)> = Vec::new();
+    let mut targets: Vec<(TargetKey, RowPlace)> = Vec::new();
     let mut indexes = Vec::with_capacity(rows.len());
     for row in rows {
         let place = place_of(row);
@@ -318,6 +318,6 @@ fn group_by_target(rows: &[Row]) -> (Vec<usize>, Vec<(Target, RowPlace)>) {
     (indexes, targets)
 }
 
-fn place_of(row: &Row) -> RowPlace {
+fn place_of(row: &DomainRow) -> RowPlace {
     RowPlace { event_time: row.event_time, topic_offset: row.topic_offset }
 }

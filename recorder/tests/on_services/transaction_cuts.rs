@@ -18,7 +18,7 @@ use recorder::postgres::pool::Database;
 use recorder::report::outage_log::SharedOutage;
 use recorder::schema;
 use recorder::timings::Timings;
-use recorder::transaction::position::{Partition, Position, read_position, skip_to};
+use recorder::transaction::position::{Position, TopicPartition, read_position, skip_to};
 use recorder::transaction::{BatchWriter, Steps, Written};
 use testkit::fuzz;
 use testkit::proxy::{Fault, PostgresProxy, Side};
@@ -65,7 +65,7 @@ struct Walker {
     _stopper: Stopper,
     table: DomainTable,
     labels: Labels,
-    partition: Partition,
+    partition: TopicPartition,
     /// Dropped after every error.
     steps: Option<Steps>,
     run: Run,
@@ -88,7 +88,7 @@ impl Walker {
         let (stopper, stop) = stop::pair();
         let domain = Domain::parse(&format!("{}.example", fresh_name("w"))).unwrap();
         let labels = schema::ensure(&direct, &stop, &Timings::default(), &domain).unwrap();
-        let partition = Partition { topic: domain.to_string(), number: 0 };
+        let partition = TopicPartition { topic: domain.to_string(), number: 0 };
         let run = Run::new().unwrap();
         let topic_id = run.id();
         let position = Position { topic_id, next_offset: BASE, counted_after_id: 0 };

@@ -44,7 +44,9 @@ fn a_batch_that_is_too_large_is_a_gap_and_later_records_are_recorded() {
     assert_eq!(gap.get::<_, &str>(2), reason);
     let (_, _, log) = recorder.stop();
     assert_eq!(log.matches("WARN").count(), 1, "{log}");
-    assert!(log.contains(&format!("{}/0: {reason}: going on at 41 instead of 1", world.topic)));
+    assert!(
+        log.contains(&format!("{}/0: {reason}: continuing at offset 41 instead of 1", world.topic))
+    );
 }
 
 /// The places of the base offset and the checksum in a batch, and of the bytes that the

@@ -10,24 +10,24 @@ use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::{ToSql, Type};
 use recorder::decode::batch::BatchLimits;
 use recorder::decode::labels::Labels;
-use recorder::decode::row::Row;
+use recorder::decode::row::DomainRow;
 use recorder::postgres::domain_table::{DomainTable, EXTRA_COLUMNS};
 use recorder::postgres::enums::EnumType;
 use recorder::schema;
-use recorder::transaction::insert::{Columns, InsertStatement};
+use recorder::transaction::insert::{InsertStatement, RowArrays};
 use recorder::transaction::position::{POSITION_INSERT, POSITION_MOVE};
 
 use super::Failed;
 use super::world::Database;
 
 /// The rows of these records, as the recorder makes them.
-pub(super) fn rows(records: impl Iterator<Item = ProduceRecord>) -> Result<Vec<Row>, Failed> {
+pub(super) fn rows(records: impl Iterator<Item = ProduceRecord>) -> Result<Vec<DomainRow>, Failed> {
     let all = |enum_type: EnumType| enum_type.labels().into_iter().map(str::to_owned).collect();
     let labels = Labels::new(all(EnumType::Status), all(EnumType::Phrase));
     let row = |(offset, record): (usize, ProduceRecord)| {
         let headers: Vec<_> = record.headers.into_iter().map(|(k, v)| (k, Some(v))).collect();
         let identity = Identity::from_headers(&headers)?;
-        Ok(Row::new(offset as i64, Some(&record.value), identity, &labels)?)
+        Ok(DomainRow::new(offset as i64, Some(&record.value), identity, &labels)?)
     };
     records.enumerate().map(row).collect()
 }
@@ -53,12 +53,12 @@ pub(super) enum Way {
 pub(super) fn insert(
     database: &mut Database,
     domain: &Domain,
-    rows: &[Row],
+    rows: &[DomainRow],
     way: Way,
     moves_position: bool,
 ) -> Result<f64, Failed> {
     let batches: Vec<_> =
-        rows.chunks(BatchLimits::NORMAL.records).map(|rows| (rows, Columns::new(rows))).collect();
+        rows.chunks(BatchLimits::NORMAL.records).map(|rows| (rows, RowArrays::new(rows))).collect();
     let client = &mut database.client;
     let (topic, topic_id) = (domain.as_str(), Uuid::nil());
     client.execute(POSITION_INSERT, &[&topic, &0, &topic_id, &0_i64, &0_i64])?;
@@ -115,7 +115,7 @@ fn copy_types() -> Vec<Type> {
     own.into_iter().cloned().chain(further).collect()
 }
 
-fn copy_row(writer: &mut BinaryCopyInWriter<'_>, row: &Row) -> Result<(), postgres::Error> {
+fn copy_row(writer: &mut BinaryCopyInWriter<'_>, row: &DomainRow) -> Result<(), postgres::Error> {
     let narrow = |number: i64| i32::try_from(number).ok();
     let further = row.extra.values();
     let narrowed = further.map(|(_, value)| match value {

@@ -8,7 +8,7 @@ use kafka_client::{Fetched, FetchedRecord};
 use super::identities::Identities;
 use super::labels::Labels;
 use super::rejected::Rejected;
-use super::row::Row;
+use super::row::DomainRow;
 
 /// The most that one transaction writes.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +49,7 @@ pub struct QuarantinedRecord {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DecodedRecords {
     /// The rows for the table of the domain.
-    pub rows: Vec<Row>,
+    pub rows: Vec<DomainRow>,
     /// The rest.
     pub quarantined: Vec<QuarantinedRecord>,
 }
@@ -60,7 +60,7 @@ impl DecodedRecords {
         let mut decoded = Self::default();
         for record in records {
             let identity = identity_of(record);
-            match Row::new(record.offset, record.value.as_deref(), identity, labels) {
+            match DomainRow::new(record.offset, record.value.as_deref(), identity, labels) {
                 Ok(row) => decoded.rows.push(row),
                 Err(reason) => decoded.quarantine(record, reason),
             }
@@ -157,7 +157,7 @@ impl WriteBatch {
 
     fn count_targets(&self) -> usize {
         let rows = self.decoded.rows.iter();
-        rows.map(Row::target).collect::<HashSet<_>>().len()
+        rows.map(DomainRow::target).collect::<HashSet<_>>().len()
     }
 }
 

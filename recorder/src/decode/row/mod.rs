@@ -20,7 +20,7 @@ const UNKNOWN_MS: i32 = -1;
 
 /// One row of a domain's table, without the columns that the database fills.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
+pub struct DomainRow {
     /// The offset of the record in its partition.
     pub topic_offset: i64,
     /// The location of the tracker.
@@ -60,7 +60,7 @@ pub struct RowKind {
     pub period_ms: Option<i64>,
 }
 
-impl Row {
+impl DomainRow {
     /// Decodes the value of a record into a row.
     ///
     /// # Errors

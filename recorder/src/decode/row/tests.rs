@@ -26,15 +26,15 @@ fn record() -> Record {
     }
 }
 
-fn row(record: &Record) -> Result<Row, Rejected> {
-    Row::new(15, Some(&record.encode()), Some(IDENTITY), &labels())
+fn row(record: &Record) -> Result<DomainRow, Rejected> {
+    DomainRow::new(15, Some(&record.encode()), Some(IDENTITY), &labels())
 }
 
 #[test]
 fn a_record_becomes_a_row() {
     assert_eq!(
         row(&record()).unwrap(),
-        Row {
+        DomainRow {
             topic_offset: 15,
             test_from: "sydney".into(),
             url: "https://aiven.io".into(),
@@ -164,7 +164,7 @@ fn labels_match_in_any_case_and_are_written_as_the_database_spells_them() {
     let written = |phrases: &[&str], phrase: &str| {
         let labels = Labels::new(responsive(), phrases.iter().map(ToString::to_string).collect());
         let record = Record { phrase: phrase.into(), ..record() };
-        Row::new(0, Some(&record.encode()), None, &labels).map(|row| row.phrase.to_string())
+        DomainRow::new(0, Some(&record.encode()), None, &labels).map(|row| row.phrase.to_string())
     };
     let capital = "Page content not expected";
     let lower = "page content not expected";
@@ -211,9 +211,9 @@ fn values_that_do_not_fit_are_rejected_with_their_reason() {
             change(|r| r.phrase = "wat".into()),
             "record: key phrase: \"wat\" is not a label of phrase_status",
         ),
-        (Row::new(0, None, None, &labels()).unwrap_err().reason(), "record: no value"),
+        (DomainRow::new(0, None, None, &labels()).unwrap_err().reason(), "record: no value"),
         (
-            Row::new(0, Some(b"{}"), None, &labels()).unwrap_err().reason(),
+            DomainRow::new(0, Some(b"{}"), None, &labels()).unwrap_err().reason(),
             "record: expected map, found FixPos(123)",
         ),
     ] {
@@ -246,7 +246,7 @@ fn fuzzed_values_become_a_row_or_a_reason_that_fits() {
     samples.push(Record { extra: full, ..record() }.encode());
     let labels = labels();
     let tried =
-        testkit::fuzz::run(&samples, |bytes| match Row::new(7, Some(bytes), None, &labels) {
+        testkit::fuzz::run(&samples, |bytes| match DomainRow::new(7, Some(bytes), None, &labels) {
             Ok(row) => {
                 for (text, max) in [
                     (Some(&row.test_from), FROM_CHARS_MAX),

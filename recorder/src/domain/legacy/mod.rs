@@ -14,7 +14,7 @@ use self::table_count::TableCount;
 use super::error::SessionError;
 use super::resume::{LogRange, RECREATED, ResumePoint, resume, resume_after_gap};
 use super::services::{RecordLog, RecordStore};
-use crate::transaction::position::{Gap, Partition, Position};
+use crate::transaction::position::{Gap, Position, TopicPartition};
 
 /// Whether the table shows the position of 1.1.0: only if the topic has the prefix of
 /// 1.1.0, and no record of the topic with the current prefix was recorded.
@@ -27,7 +27,7 @@ pub(super) fn is_table_counted(
         return Ok(false);
     }
     let Ok(topic) = domain.topic(TOPIC_PREFIX) else { return Ok(true) };
-    let stored = store.read_position(&Partition { topic, number: 0 })?;
+    let stored = store.read_position(&TopicPartition { topic, number: 0 })?;
     Ok(stored.is_none())
 }
 

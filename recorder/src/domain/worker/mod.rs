@@ -15,7 +15,7 @@ use super::resume::{LogRange, resume_after_batch, resume_after_gap};
 use super::retry::RetryState;
 use super::services::{Clock, RecordLog, RecordStore, SystemClock};
 use super::session::Session;
-use super::shared::Shared;
+use super::shared::SharedState;
 use super::store::PostgresStore;
 use super::topic::DomainTopic;
 use super::unreadable::UnreadableBatches;
@@ -32,7 +32,7 @@ pub(crate) const STACK_BYTES: usize = 512 * 1024;
 #[derive(Debug)]
 pub(crate) struct DomainWorker<L, S: RecordStore, C> {
     domain: Domain,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     stop: Stop,
     topic: DomainTopic<L>,
     clock: C,
@@ -48,7 +48,7 @@ pub(crate) struct DomainWorker<L, S: RecordStore, C> {
 
 impl DomainWorker<Client, PostgresStore, SystemClock> {
     /// A worker for this domain, whose topic has this name. Connects to nothing yet.
-    pub(crate) fn new(domain: Domain, topic: String, shared: Arc<Shared>, stop: Stop) -> Self {
+    pub(crate) fn new(domain: Domain, topic: String, shared: Arc<SharedState>, stop: Stop) -> Self {
         let log = Client::new(Arc::clone(&shared.kafka));
         let store = PostgresStore::new(domain.clone(), Arc::clone(&shared), stop.clone());
         Self::over(log, store, SystemClock, domain, topic, shared, stop)
@@ -63,7 +63,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         clock: C,
         domain: Domain,
         topic: String,
-        shared: Arc<Shared>,
+        shared: Arc<SharedState>,
         stop: Stop,
     ) -> Self {
         let prefix = shared.topic_prefix.clone();

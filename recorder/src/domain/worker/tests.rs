@@ -22,7 +22,7 @@ use crate::postgres::pool::Database;
 use crate::report::outage_log::SharedOutage;
 use crate::timings::Timings;
 use crate::transaction::Written;
-use crate::transaction::position::{Partition, Position};
+use crate::transaction::position::{Position, TopicPartition};
 
 const TOPIC: &str = "webactivity-a.example";
 const TOPIC_ID: Uuid = Uuid::from_u128(1);
@@ -154,14 +154,14 @@ impl RecordStore for MemoryStore {
 
     fn read_position(
         &mut self,
-        partition: &Partition,
+        partition: &TopicPartition,
     ) -> Result<Option<Position>, TransactionError> {
         Ok(self.positions.get(&partition.number).copied())
     }
 
     fn skip_to(
         &mut self,
-        partition: &Partition,
+        partition: &TopicPartition,
         from: Option<Position>,
         point: &ResumePoint,
     ) -> Result<(), TransactionError> {
@@ -183,7 +183,7 @@ impl RecordStore for MemoryStore {
         &mut self,
         steps: &mut usize,
         _labels: &Labels,
-        partition: &Partition,
+        partition: &TopicPartition,
         from: Position,
         batch: WriteBatch,
     ) -> Result<Written, TransactionError> {
@@ -193,7 +193,7 @@ impl RecordStore for MemoryStore {
         Ok(Written { quarantined: batch.decoded.quarantined.len(), ..Written::default() })
     }
 
-    fn clean_up_marks(&mut self, _partition: &Partition) -> Result<(), TransactionError> {
+    fn clean_up_marks(&mut self, _partition: &TopicPartition) -> Result<(), TransactionError> {
         Ok(())
     }
 }
@@ -217,12 +217,12 @@ impl Clock for ManualClock {
 type TestWorker = DomainWorker<MemoryLog, MemoryStore, ManualClock>;
 
 /// What the worker shares with no other. Nothing is connected to.
-fn shared(lease_confirmed_at: Instant) -> Arc<Shared> {
+fn shared(lease_confirmed_at: Instant) -> Arc<SharedState> {
     let uri = PostgresUri::parse("postgres://nobody@localhost/none").unwrap();
     let settings = PostgresSettings { uri, ca: None, application_name: "test".to_owned() };
     let outage = Arc::new(SharedOutage::new("postgresql"));
     let timings = Timings::default();
-    let shared = Shared {
+    let shared = SharedState {
         database: Database::new(settings, 1, Arc::clone(&outage)),
         postgres_outage: outage,
         postgres_refusals: SharedOutage::new("postgresql"),
@@ -244,7 +244,7 @@ fn shared(lease_confirmed_at: Instant) -> Arc<Shared> {
     Arc::new(shared)
 }
 
-fn extend_lease(shared: &Shared, confirmed_at: Instant) {
+fn extend_lease(shared: &SharedState, confirmed_at: Instant) {
     shared.lease.extend(confirmed_at, Instant::now() + Duration::from_secs(3_600));
 }
 

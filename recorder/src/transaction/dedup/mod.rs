@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 use common::identity::{Ended, Identity};
 use kafka_client::Uuid;
 
-use super::position::Partition;
+use super::position::TopicPartition;
 use super::{PendingWrite, Step};
 use crate::decode::identities::HeaderClaim;
 use crate::postgres::error::TransactionError;
@@ -151,7 +151,7 @@ impl Step for SequenceTracker {
 
 fn read_marks(
     transaction: &mut Transaction<'_>,
-    Partition { topic, number }: &Partition,
+    TopicPartition { topic, number }: &TopicPartition,
     runs: &[Uuid],
 ) -> Result<HashMap<Uuid, i64>, TransactionError> {
     let mut marks = HashMap::new();
@@ -171,7 +171,7 @@ fn read_marks(
 
 fn store_marks(
     transaction: &mut Transaction<'_>,
-    Partition { topic, number }: &Partition,
+    TopicPartition { topic, number }: &TopicPartition,
     marks: &HashMap<Uuid, i64>,
 ) -> Result<(), TransactionError> {
     let (runs, next): (Vec<Uuid>, Vec<i64>) = marks.iter().unzip();
@@ -187,7 +187,7 @@ fn store_marks(
 
 fn store_gaps(
     transaction: &mut Transaction<'_>,
-    Partition { topic, number }: &Partition,
+    TopicPartition { topic, number }: &TopicPartition,
     topic_id: Uuid,
     gaps: &[SequenceGap],
 ) -> Result<(), TransactionError> {
