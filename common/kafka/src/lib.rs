@@ -6,6 +6,7 @@ mod address;
 mod admin;
 mod agreement;
 mod batch;
+mod brokers;
 mod client;
 mod compression;
 mod connection;

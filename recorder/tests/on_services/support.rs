@@ -29,7 +29,7 @@ use kafka_protocol::records::{
 };
 use recorder::settings::{self, Action};
 use recorder::timings::Timings;
-use testkit::ask::ask;
+use testkit::raw_request::send_raw_request;
 use testkit::proxy::PostgresProxy;
 use testkit::services::{Services, connect, fresh_database, fresh_name};
 
@@ -226,7 +226,7 @@ impl World {
         Q: Encodable + HeaderVersion,
         A: Decodable + HeaderVersion,
     {
-        ask(&self.services.kafka_plain, key, request, version).unwrap()
+        send_raw_request(&self.services.kafka_plain, key, request, version).unwrap()
     }
 
     /// A proxy to the database, and a URI through it. New connections are fast, because

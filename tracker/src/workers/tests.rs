@@ -46,7 +46,7 @@ fn each_target_that_waits_has_a_worker() {
 
 #[test]
 fn a_record_says_slot_missed_attempts_and_whether_others_fail() {
-    let refusing = testkit::sites::Refusing::new().unwrap();
+    let refusing = testkit::sites::RefusingPort::new().unwrap();
     let port = refusing.port().unwrap();
     let list: Vec<_> = (1..=4).map(|host| format!("http://127.0.0.{host}:{port}")).collect();
     let defaults = Defaults { retries: 0, ..Defaults::default() };
@@ -76,9 +76,9 @@ fn a_record_says_slot_missed_attempts_and_whether_others_fail() {
 /// A sentinel that is gone excuses no site that answered.
 #[test]
 fn what_answers_was_not_without_a_network() {
-    let refusing = testkit::sites::Refusing::new().unwrap();
+    let refusing = testkit::sites::RefusingPort::new().unwrap();
     let site = testkit::sites::Site::http(|_| {
-        vec![testkit::sites::Step::Send(testkit::sites::answer(500))]
+        vec![testkit::sites::Step::Send(testkit::sites::status_response(500))]
     });
     let hosts = std::env::temp_dir().join(format!("workers-{}", std::process::id()));
     std::fs::write(&hosts, "127.0.0.1 site.test\n").unwrap();

@@ -9,7 +9,7 @@ use common::record::Record;
 use kafka_client::{
     Address, Client, FetchLimits, FetchPosition, FetchedRecord, Security, Settings, TopicSpec,
 };
-use testkit::forward::Forwarder;
+use testkit::forwarder::Forwarder;
 use testkit::program::Program;
 use testkit::services::{Services, fresh_name, shared};
 

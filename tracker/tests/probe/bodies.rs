@@ -1,5 +1,7 @@
 use common::phrase;
-use testkit::sites::{Site, Step, chunked, deflate_raw, deflate_zlib, gzip, head_of, with_length};
+use testkit::sites::{
+    Site, Step, chunked, deflate_raw, deflate_zlib, gzip, response_head, response_with_body,
+};
 use tracker::probe::Limits;
 
 use crate::{Seen, broken, limits, mismatched, probe, probe_within, unanswered, well};
@@ -10,7 +12,7 @@ fn see(bytes: Vec<u8>, check: &str) -> Seen {
 }
 
 fn coded(coding: &str, body: &[u8]) -> Vec<u8> {
-    with_length(200, &[&format!("Content-Encoding: {coding}")], body)
+    response_with_body(200, &[&format!("Content-Encoding: {coding}")], body)
 }
 
 #[test]
@@ -18,9 +20,9 @@ fn a_body_is_decoded_as_its_answer_declares() {
     let text = "a page ".repeat(10_000) + "and its end";
     let text = text.as_bytes();
     for (bytes, case) in [
-        (with_length(200, &[], text), "by length"),
+        (response_with_body(200, &[], text), "by length"),
         (chunked(&[&text[..7], &text[7..40_000], &text[40_000..]]), "in chunks"),
-        ([head_of(200, &[]), text.to_vec()].concat(), "to the end"),
+        ([response_head(200, &[]), text.to_vec()].concat(), "to the end"),
         (coded("gzip", &gzip(text)), "gzip"),
         (coded("X-GZip", &gzip(text)), "x-gzip"),
         (coded("deflate", &deflate_zlib(text)), "zlib"),
@@ -40,7 +42,7 @@ fn a_coded_body_may_be_empty() {
     for coding in ["gzip", "deflate", "br"] {
         assert_eq!(see(coded(coding, b""), "^$"), well("ok"), "{coding}");
     }
-    let bodiless = head_of(304, &["Content-Encoding: br"]);
+    let bodiless = response_head(304, &["Content-Encoding: br"]);
     assert_eq!(see(bodiless, "^$"), well("not modified"));
 }
 
@@ -90,7 +92,7 @@ fn the_text_is_read_in_its_own_character_set() {
         ("text/html", b"<meta charset='windows-1251'>\xcc\xee\xf1\xea\xe2\xe0", "Москва$"),
         ("text/html; charset=shift_jis", b"\x93\xfa\x96\x7b", "^日本$"),
     ] {
-        let bytes = with_length(200, &[&format!("Content-Type: {content_type}")], body);
+        let bytes = response_with_body(200, &[&format!("Content-Type: {content_type}")], body);
         assert_eq!(see(bytes, check), well("ok"), "{content_type}");
     }
 }
@@ -103,8 +105,8 @@ fn reading_stops_at_the_bound_and_the_check_sees_no_further() {
     // Neither ever ends, so only the bound ends the probe.
     let endless =
         |bytes: Vec<u8>| Site::raw(vec![Step::ReadRequest, Step::Send(bytes), Step::Hang]).unwrap();
-    let plain = endless([head_of(200, &[]), body].concat());
-    let coded = endless([head_of(200, &["Content-Encoding: gzip"]), packed].concat());
+    let plain = endless([response_head(200, &[]), body].concat());
+    let coded = endless([response_head(200, &["Content-Encoding: gzip"]), packed].concat());
     for (site, case) in [(plain, "plain"), (coded, "gzip")] {
         let see = |check| {
             let url = format!("http://127.0.0.1:{}/", site.port());
@@ -128,7 +130,7 @@ fn a_bomb_is_read_to_the_bound_only() {
 fn what_never_ends_is_given_up_at_a_bound() {
     let invalid = phrase::INVALID_RESPONSE;
     let too_large = unanswered(invalid, "more than 64 KiB").because("head_too_large", "head");
-    let chunked = || head_of(200, &["Transfer-Encoding: chunked"]);
+    let chunked = || response_head(200, &["Transfer-Encoding: chunked"]);
     let framing =
         || broken(invalid, "framing of more than 64 KiB").because("malformed_response", "body");
     for (start, again, expected) in [

@@ -19,9 +19,9 @@ fn each_fault_of_a_certificate_is_named() {
     let now = Validity::Now;
     assert_eq!(see(authority.server(&name, now).unwrap()), well("ok"));
     for (config, reason, detail) in [
-        (authority.server(&name, Validity::Over), "tls_expired", "certificate expired"),
+        (authority.server(&name, Validity::Expired), "tls_expired", "certificate expired"),
         (
-            authority.server(&name, Validity::NotYet),
+            authority.server(&name, Validity::NotYetValid),
             "tls_not_yet_valid",
             "certificate not yet valid",
         ),
@@ -37,7 +37,7 @@ fn each_fault_of_a_certificate_is_named() {
         ),
         (other.server(&name, now), "tls_unknown_issuer", "certificate of an unknown issuer"),
         (
-            authority.for_clients(&name),
+            authority.server_with_client_certificate(&name),
             "tls_certificate",
             "certificate does not allow extended key usage for server authentication, allows client authentication",
         ),

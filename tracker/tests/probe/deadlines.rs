@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use common::phrase;
 use testkit::certificates::{Authority, Validity};
-use testkit::dns::{DnsServer, Does, Kind};
-use testkit::sites::{BlackHole, Site, Step, answer, gzip, head_of, redirect};
+use testkit::dns::{Behaviour, DnsServer, QueryType};
+use testkit::sites::{BlackHole, Site, Step, gzip, redirect, response_head, status_response};
 use tracker::probe::{Limits, Roots};
 
 use crate::{
@@ -106,8 +106,8 @@ fn a_probe_ends_at_its_deadline_in_every_phase() {
 fn resolving() -> Vec<Case> {
     let silent = || {
         DnsServer::start(&[
-            ("site.example", Kind::A, Does::Silent),
-            ("site.example", Kind::Aaaa, Does::Silent),
+            ("site.example", QueryType::A, Behaviour::NoAnswer),
+            ("site.example", QueryType::Aaaa, Behaviour::NoAnswer),
         ])
         .unwrap()
     };
@@ -145,9 +145,10 @@ fn securing() -> Vec<Case> {
     };
     let authority = Authority::new("trusted").unwrap();
     let config = authority.server(&["127.0.0.1"], Validity::Now).unwrap();
-    let stalling =
-        Site::https(config, |_| vec![Step::Send(head_of(200, &["Content-Length: 5"])), Step::Hang])
-            .unwrap();
+    let stalling = Site::https(config, |_| {
+        vec![Step::Send(response_head(200, &["Content-Length: 5"])), Step::Hang]
+    })
+    .unwrap();
     let url = format!("https://127.0.0.1:{}/", stalling.port());
     vec![
         raw(vec![Step::Hang]),
@@ -160,15 +161,15 @@ fn securing() -> Vec<Case> {
 fn asking_and_reading() -> Vec<Case> {
     let first_byte = late("first_byte_timeout", "first_byte", "before the first byte");
     let head = || late("head_timeout", "head", "in the head");
-    let page = answer(200);
-    let packed = [head_of(200, &["Content-Encoding: gzip"]), gzip(&[b'x'; 100])].concat();
+    let page = status_response(200);
+    let packed = [response_head(200, &["Content-Encoding: gzip"]), gzip(&[b'x'; 100])].concat();
     let (half, most) = (page[..20].to_vec(), page[..page.len() - 5].to_vec());
     let packed = packed[..packed.len() - 9].to_vec();
     let read = || Step::ReadRequest;
     let drips = |head: Vec<u8>, body: Vec<u8>| {
         Case::plain(vec![read(), Step::Send(head), Step::Drip(body, EVERY)], late_in_body())
     };
-    let unread = Site::narrow(vec![Step::Wait(TIMEOUT * 20)]).unwrap();
+    let unread = Site::raw_with_small_buffers(vec![Step::Wait(TIMEOUT * 20)]).unwrap();
     let circling = vec![read(), Step::Wait(EVERY * 2), Step::Send(redirect(302, "/"))];
     let chunks = b"1\r\nx\r\n".repeat(100);
     vec![
@@ -182,9 +183,9 @@ fn asking_and_reading() -> Vec<Case> {
         Case::plain(vec![read(), Step::Drip(page, EVERY)], head()),
         Case::plain(vec![read(), Step::Send(most), Step::Hang], late_in_body()),
         Case::plain(vec![read(), Step::Send(packed), Step::Hang], late_in_body()),
-        drips(head_of(200, &[]), vec![b'x'; 1000]),
-        drips(head_of(200, &["Transfer-Encoding: chunked"]), chunks),
-        drips(head_of(200, &["Content-Encoding: gzip"]), gzip(b"some text")),
+        drips(response_head(200, &[]), vec![b'x'; 1000]),
+        drips(response_head(200, &["Transfer-Encoding: chunked"]), chunks),
+        drips(response_head(200, &["Content-Encoding: gzip"]), gzip(b"some text")),
         Case::plain(
             circling,
             late("first_byte_timeout", "first_byte", "127.0.0.1: before the first byte"),
@@ -203,7 +204,7 @@ fn decoding_ends_at_the_deadline() {
     let cases: Vec<_> = [("gzip", much), ("gzip, gzip", nothing)]
         .into_iter()
         .map(|(codings, member)| {
-            let head = head_of(200, &[&format!("Content-Encoding: {codings}")]);
+            let head = response_head(200, &[&format!("Content-Encoding: {codings}")]);
             let mut steps = vec![Step::ReadRequest, Step::Send(head)];
             steps.extend(std::iter::repeat_n(Step::Send(member), 2_000));
             let site = Site::raw(steps).unwrap();
@@ -217,8 +218,8 @@ fn decoding_ends_at_the_deadline() {
 #[test]
 fn a_name_server_that_hangs_by_tcp_holds_nobody_beyond_the_deadline() {
     let server = DnsServer::start(&[
-        ("tcp.example", Kind::A, Does::Truncated(Box::new(Does::Silent))),
-        ("tcp.example", Kind::Aaaa, Does::Silent),
+        ("tcp.example", QueryType::A, Behaviour::Truncated(Box::new(Behaviour::NoAnswer))),
+        ("tcp.example", QueryType::Aaaa, Behaviour::NoAnswer),
     ])
     .unwrap();
     let tester = Tester::with(short(), sources(vec![server.address()]), &Roots::These(vec![]));

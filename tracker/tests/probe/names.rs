@@ -2,26 +2,26 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use common::phrase;
-use testkit::dns::{DnsServer, Does, Kind};
-use testkit::sites::{Site, Step, answer};
+use testkit::dns::{Behaviour, DnsServer, QueryType};
+use testkit::sites::{Site, Step, status_response};
 use tracker::probe::{Ask, Family, Limits, Outcome, Roots};
 
 use crate::{Seen, Tester, limits, sources, unresolved};
 
-fn four() -> Does {
-    Does::Addresses(vec![IpAddr::from([127, 0, 0, 1])])
+fn four() -> Behaviour {
+    Behaviour::Addresses(vec![IpAddr::from([127, 0, 0, 1])])
 }
 
-fn six() -> Does {
-    Does::Addresses(vec!["::1".parse().unwrap()])
+fn six() -> Behaviour {
+    Behaviour::Addresses(vec!["::1".parse().unwrap()])
 }
 
 /// The server's rules, for a name of each.
-fn server(rules: &[(&'static str, Does, Does)]) -> DnsServer {
+fn server(rules: &[(&'static str, Behaviour, Behaviour)]) -> DnsServer {
     let rules: Vec<_> = rules
         .iter()
         .flat_map(|(name, a, aaaa)| {
-            [(*name, Kind::A, a.clone()), (*name, Kind::Aaaa, aaaa.clone())]
+            [(*name, QueryType::A, a.clone()), (*name, QueryType::Aaaa, aaaa.clone())]
         })
         .collect();
     DnsServer::start(&rules).unwrap()
@@ -31,11 +31,11 @@ fn server(rules: &[(&'static str, Does, Does)]) -> DnsServer {
 fn a_name_that_gives_no_address_is_told_apart_by_why() {
     let failure = phrase::DNS_FAILURE;
     let server = server(&[
-        ("empty.example", Does::NoData, Does::NoData),
-        ("broken.example", Does::ServerFailure, Does::ServerFailure),
-        ("refused.example", Does::Refused, Does::Refused),
-        ("loop.example", Does::AliasLoop, Does::AliasLoop),
-        ("silent.example", Does::Silent, Does::Silent),
+        ("empty.example", Behaviour::NoData, Behaviour::NoData),
+        ("broken.example", Behaviour::ServerFailure, Behaviour::ServerFailure),
+        ("refused.example", Behaviour::Refused, Behaviour::Refused),
+        ("loop.example", Behaviour::AliasLoop, Behaviour::AliasLoop),
+        ("silent.example", Behaviour::NoAnswer, Behaviour::NoAnswer),
     ]);
     let short = Limits { timeout: Duration::from_millis(300), ..limits() };
     let tester = Tester::with(short, sources(vec![server.address()]), &Roots::These(vec![]));
@@ -61,12 +61,12 @@ fn a_name_that_gives_no_address_is_told_apart_by_why() {
 
 #[test]
 fn a_family_that_is_asked_for_is_the_one_that_is_taken() {
-    let site = Site::http(|_| vec![Step::Send(answer(200))]).unwrap();
+    let site = Site::http(|_| vec![Step::Send(status_response(200))]).unwrap();
     let server = server(&[
         ("dual.example", four(), six()),
-        ("four.example", four(), Does::NoData),
-        ("six.example", Does::NoData, six()),
-        ("half.example", Does::ServerFailure, six()),
+        ("four.example", four(), Behaviour::NoData),
+        ("six.example", Behaviour::NoData, six()),
+        ("half.example", Behaviour::ServerFailure, six()),
     ]);
     let tester = Tester::with(limits(), sources(vec![server.address()]), &Roots::These(vec![]));
     let probe = |name: &str, family| -> Outcome {
@@ -93,8 +93,8 @@ fn a_family_that_is_asked_for_is_the_one_that_is_taken() {
     let (reason, _, _) = told(probe("half.example", Family::V4));
     assert_eq!(reason, Some("dns_server_failure"));
     let asked: Vec<_> =
-        server.asked().into_iter().filter(|(name, _)| name == "half.example").collect();
-    assert!(!asked.is_empty() && asked.iter().all(|(_, kind)| *kind == Kind::A), "{asked:?}");
+        server.queried_names().into_iter().filter(|(name, _)| name == "half.example").collect();
+    assert!(!asked.is_empty() && asked.iter().all(|(_, kind)| *kind == QueryType::A), "{asked:?}");
 
     let (reason, detail, _) = told(probe("dual.example", Family::Both));
     assert!(matches!(reason, Some("connect_refused" | "connect_unreachable")), "{reason:?}");

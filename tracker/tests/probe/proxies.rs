@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::phrase;
 use testkit::certificates::{Authority, Validity};
-use testkit::sites::{BlackHole, Refusing, Site, Step, page};
+use testkit::sites::{BlackHole, RefusingPort, Site, Step, page};
 use tracker::probe::Roots;
 
 use super::targets::{outcome_with, see, url_of};
@@ -100,7 +100,7 @@ fn a_proxy_is_asked_for_the_connection() {
 #[test]
 fn a_proxy_that_fails_says_so() {
     let answering = |bytes: &[u8]| Site::sends(bytes.to_vec()).unwrap();
-    let refusing = Refusing::new().unwrap();
+    let refusing = RefusingPort::new().unwrap();
     let hole = BlackHole::new().unwrap();
     let silent = Site::http(|_| vec![Step::Hang]).unwrap();
     let dripping = Site::http(|_| {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::dns::{DnsServer, Does, Kind};
+use testkit::dns::{Behaviour, DnsServer, QueryType};
 use tracker::probe::net::resolver::Resolver;
 use tracker::probe::net::socket::Deadline;
 use tracker::probe::reason::Reason;
@@ -18,7 +18,7 @@ const V6: &str = "2001:db8::1";
 const PAIRS_A_SERVER: usize = 50;
 
 /// A name, and what is done for its A and its AAAA records.
-type Pair<'a> = (String, &'a (Does, Comes), &'a (Does, Comes));
+type Pair<'a> = (String, &'a (Behaviour, Comes), &'a (Behaviour, Comes));
 
 /// What a server's behaviour comes to for one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,35 +30,36 @@ enum Comes {
     Silent,
 }
 
-fn behaviours(address: &str) -> Vec<(Does, Comes)> {
-    let good = Does::Addresses(vec![address.parse().unwrap()]);
-    let boxed = |does: &Does| Box::new(does.clone());
-    let stray = Does::Addresses(vec!["198.51.100.66".parse().unwrap(), "::bad".parse().unwrap()]);
-    let by_tcp = |does: &Does| Does::Truncated(boxed(does));
+fn behaviours(address: &str) -> Vec<(Behaviour, Comes)> {
+    let good = Behaviour::Addresses(vec![address.parse().unwrap()]);
+    let boxed = |does: &Behaviour| Box::new(does.clone());
+    let stray =
+        Behaviour::Addresses(vec!["198.51.100.66".parse().unwrap(), "::bad".parse().unwrap()]);
+    let by_tcp = |does: &Behaviour| Behaviour::Truncated(boxed(does));
     vec![
         (good.clone(), Comes::Good),
         (
-            Does::Aliases(vec!["one.example", "two.example"], vec![address.parse().unwrap()]),
+            Behaviour::Aliases(vec!["one.example", "two.example"], vec![address.parse().unwrap()]),
             Comes::Good,
         ),
         (by_tcp(&good), Comes::Good),
-        (Does::WithoutEdns(boxed(&good)), Comes::Good),
-        (Does::OtherCase(boxed(&good)), Comes::Good),
-        (Does::Both(Box::new(Does::WrongId(boxed(&stray))), boxed(&good)), Comes::Good),
-        (Does::NoSuchName, Comes::Gone),
-        (Does::NoData, Comes::Empty),
-        (Does::ServerFailure, Comes::Failed),
-        (Does::Refused, Comes::Failed),
-        (Does::AliasLoop, Comes::Failed),
-        (Does::Referral, Comes::Failed),
-        (by_tcp(&Does::Silent), Comes::Failed),
-        (by_tcp(&Does::WrongId(boxed(&stray))), Comes::Failed),
-        (by_tcp(&Does::Garbage), Comes::Failed),
-        (Does::WrongId(boxed(&stray)), Comes::Silent),
-        (Does::OtherQuestion(boxed(&stray)), Comes::Silent),
-        (Does::Garbage, Comes::Silent),
-        (Does::Late(Duration::from_millis(1200), boxed(&good)), Comes::Silent),
-        (Does::Silent, Comes::Silent),
+        (Behaviour::RejectEdns(boxed(&good)), Comes::Good),
+        (Behaviour::UppercaseName(boxed(&good)), Comes::Good),
+        (Behaviour::Both(Box::new(Behaviour::WrongId(boxed(&stray))), boxed(&good)), Comes::Good),
+        (Behaviour::NxDomain, Comes::Gone),
+        (Behaviour::NoData, Comes::Empty),
+        (Behaviour::ServerFailure, Comes::Failed),
+        (Behaviour::Refused, Comes::Failed),
+        (Behaviour::AliasLoop, Comes::Failed),
+        (Behaviour::Referral, Comes::Failed),
+        (by_tcp(&Behaviour::NoAnswer), Comes::Failed),
+        (by_tcp(&Behaviour::WrongId(boxed(&stray))), Comes::Failed),
+        (by_tcp(&Behaviour::Garbage), Comes::Failed),
+        (Behaviour::WrongId(boxed(&stray)), Comes::Silent),
+        (Behaviour::WrongQuestion(boxed(&stray)), Comes::Silent),
+        (Behaviour::Garbage, Comes::Silent),
+        (Behaviour::Delayed(Duration::from_millis(1200), boxed(&good)), Comes::Silent),
+        (Behaviour::NoAnswer, Comes::Silent),
     ]
 }
 
@@ -101,7 +102,7 @@ fn each_family_is_judged_apart_whatever_the_other_does() {
         .collect();
     let serve = |pairs: &[Pair<'_>]| {
         let rules = pairs.iter().flat_map(|(name, a, aaaa)| {
-            [(name.as_str(), Kind::A, a.0.clone()), (name, Kind::Aaaa, aaaa.0.clone())]
+            [(name.as_str(), QueryType::A, a.0.clone()), (name, QueryType::Aaaa, aaaa.0.clone())]
         });
         DnsServer::start(&rules.collect::<Vec<_>>()).unwrap()
     };
@@ -131,11 +132,11 @@ fn each_family_is_judged_apart_whatever_the_other_does() {
 /// Goes red when the TCP of one family is waited for before the other is read.
 #[test]
 fn a_family_that_hangs_by_tcp_does_not_hold_up_the_other() {
-    let late = |does| Does::Late(Duration::from_millis(1500), Box::new(does));
-    let six = Does::Addresses(vec![V6.parse().unwrap()]);
+    let late = |does| Behaviour::Delayed(Duration::from_millis(1500), Box::new(does));
+    let six = Behaviour::Addresses(vec![V6.parse().unwrap()]);
     let server = DnsServer::start(&[
-        ("site.example", Kind::Aaaa, Does::Truncated(Box::new(late(six)))),
-        ("site.example", Kind::A, Does::Addresses(vec![V4.parse().unwrap()])),
+        ("site.example", QueryType::Aaaa, Behaviour::Truncated(Box::new(late(six)))),
+        ("site.example", QueryType::A, Behaviour::Addresses(vec![V4.parse().unwrap()])),
     ])
     .unwrap();
     let resolver = Resolver::new(sources(vec![server.address()]));
@@ -148,9 +149,13 @@ fn a_family_that_hangs_by_tcp_does_not_hold_up_the_other() {
 /// Goes red when a wait has no bound on what it reads.
 #[test]
 fn a_flood_of_strays_ends_the_wait() {
-    let flood =
-        (0..150).fold(Does::Silent, |more, _| Does::Both(Box::new(Does::Garbage), Box::new(more)));
-    let rules = [("site.example", Kind::A, flood), ("site.example", Kind::Aaaa, Does::Silent)];
+    let flood = (0..150).fold(Behaviour::NoAnswer, |more, _| {
+        Behaviour::Both(Box::new(Behaviour::Garbage), Box::new(more))
+    });
+    let rules = [
+        ("site.example", QueryType::A, flood),
+        ("site.example", QueryType::Aaaa, Behaviour::NoAnswer),
+    ];
     let server = DnsServer::start(&rules).unwrap();
     let resolver = Resolver::new(sources(vec![server.address()]));
     let deadline = Deadline::after(AMPLE);
@@ -164,13 +169,13 @@ fn a_flood_of_strays_ends_the_wait() {
 /// counted.
 #[test]
 fn ids_and_ports_can_not_be_foretold() {
-    let server = DnsServer::start(&[("site.example", Kind::A, Does::NoData)]).unwrap();
+    let server = DnsServer::start(&[("site.example", QueryType::A, Behaviour::NoData)]).unwrap();
     let resolver = Resolver::new(sources(vec![server.address()]));
     let count = 40;
     for _ in 0..count {
         let _ = resolver.resolve("site.example", None, Deadline::after(AMPLE));
     }
-    let asked = server.questions();
+    let asked = server.queries();
     assert_eq!(asked.len(), 2 * count);
     let ids: HashSet<_> = asked.iter().map(|one| one.id).collect();
     let ports: HashSet<_> = asked.iter().map(|one| one.port).collect();

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use testkit::dns::{DnsServer, Does, Kind};
+use testkit::dns::{Behaviour, DnsServer, QueryType};
 use tracker::probe::net::resolver::{Resolver, Servers, Sources};
 use tracker::probe::net::socket::Deadline;
 use tracker::probe::reason::Reason;
@@ -49,7 +49,7 @@ impl Drop for Folder {
 #[test]
 fn the_hosts_file_comes_first_and_is_read_again_when_it_changes() {
     let folder = Folder::new("hosts");
-    let server = both(addresses(&[V4]), Does::NoData);
+    let server = both(addresses(&[V4]), Behaviour::NoData);
     let resolver = Resolver::new(folder.sources(server.address()));
     let see = || shown(resolver.resolve("site.example", None, Deadline::after(AMPLE)));
     assert_eq!(see(), found(&[V4]));
@@ -70,20 +70,20 @@ fn the_hosts_file_comes_first_and_is_read_again_when_it_changes() {
 #[test]
 fn short_names_are_looked_for_below_the_search_suffixes() {
     let folder = Folder::new("search");
-    let (a, aaaa) = (Kind::A, Kind::Aaaa);
+    let (a, aaaa) = (QueryType::A, QueryType::Aaaa);
     let server = DnsServer::start(&[
         ("site.two.example", a, addresses(&[V4])),
-        ("site.two.example", aaaa, Does::NoData),
+        ("site.two.example", aaaa, Behaviour::NoData),
         ("a.b.two.example", a, addresses(&[V4])),
-        ("a.b.two.example", aaaa, Does::NoData),
+        ("a.b.two.example", aaaa, Behaviour::NoData),
     ])
     .unwrap();
     let resolver = Resolver::new(folder.sources(server.address()));
     let asked = |host: &str, conf: &str| {
         folder.write("resolv.conf", &format!("search one.example two.example\n{conf}\n"));
-        let before = server.asked().len();
+        let before = server.queried_names().len();
         let found = resolver.resolve(host, None, Deadline::after(AMPLE)).is_ok();
-        let names = server.asked().split_off(before).into_iter();
+        let names = server.queried_names().split_off(before).into_iter();
         let names: Vec<_> = names.filter(|(_, kind)| *kind == a).map(|(name, _)| name).collect();
         (names, found)
     };
@@ -104,7 +104,7 @@ fn short_names_are_looked_for_below_the_search_suffixes() {
 #[test]
 fn servers_take_turns_when_told_to() {
     let folder = Folder::new("rotate");
-    let server = || both(addresses(&[V4]), Does::NoData);
+    let server = || both(addresses(&[V4]), Behaviour::NoData);
     let (one, other) = (server(), server());
     let servers = Servers::first_of(vec![one.address(), other.address()]);
     let resolver = Resolver::new(Sources { servers, ..folder.sources(one.address()) });
@@ -112,10 +112,10 @@ fn servers_take_turns_when_told_to() {
         (0..4).for_each(|_| drop(resolver.resolve("site.example", None, Deadline::after(AMPLE))))
     };
     four();
-    assert_eq!((one.asked().len(), other.asked().len()), (8, 0));
+    assert_eq!((one.queried_names().len(), other.queried_names().len()), (8, 0));
     folder.write("resolv.conf", "options rotate\n");
     four();
-    assert_eq!((one.asked().len(), other.asked().len()), (12, 4));
+    assert_eq!((one.queried_names().len(), other.queried_names().len()), (12, 4));
 }
 
 /// Goes red when an answer is kept by no cache, or one that may not be kept is,
@@ -123,24 +123,30 @@ fn servers_take_turns_when_told_to() {
 #[test]
 fn kept_answers_are_not_asked_for_again_each_family_apart() {
     let folder = Folder::new("cache");
-    let lasting = |does| Does::For(60, Box::new(does));
-    let with_zone = |does| Does::WithSoa(60, 60, Box::new(does));
+    let lasting = |does| Behaviour::WithTtl(60, Box::new(does));
+    let with_zone = |does| Behaviour::WithSoa(60, 60, Box::new(does));
     let four = || addresses(&[V4]);
-    let to_two = || lasting(Does::Aliases(vec!["two.example"], vec![]));
+    let to_two = || lasting(Behaviour::Aliases(vec!["two.example"], vec![]));
     let cases = [
-        ("kept.example", lasting(four()), with_zone(Does::NoData), 0, 0),
-        ("gone.example", with_zone(Does::NoSuchName), with_zone(Does::NoSuchName), 0, 0),
-        ("short.example", Does::For(0, Box::new(four())), with_zone(Does::NoData), 1, 0),
-        ("failed.example", lasting(four()), Does::Refused, 0, 1),
-        ("zoneless.example", Does::NoSuchName, Does::NoSuchName, 1, 1),
+        ("kept.example", lasting(four()), with_zone(Behaviour::NoData), 0, 0),
+        ("gone.example", with_zone(Behaviour::NxDomain), with_zone(Behaviour::NxDomain), 0, 0),
+        (
+            "short.example",
+            Behaviour::WithTtl(0, Box::new(four())),
+            with_zone(Behaviour::NoData),
+            1,
+            0,
+        ),
+        ("failed.example", lasting(four()), Behaviour::Refused, 0, 1),
+        ("zoneless.example", Behaviour::NxDomain, Behaviour::NxDomain, 1, 1),
         // Two names: the first is kept, of the second A alone.
         ("alias.example", to_two(), to_two(), 0, 1),
-        ("two.example", lasting(four()), Does::NoData, 0, 1),
+        ("two.example", lasting(four()), Behaviour::NoData, 0, 1),
     ];
     let rules: Vec<_> = cases
         .iter()
         .flat_map(|(name, a, aaaa, ..)| {
-            [(*name, Kind::A, a.clone()), (*name, Kind::Aaaa, aaaa.clone())]
+            [(*name, QueryType::A, a.clone()), (*name, QueryType::Aaaa, aaaa.clone())]
         })
         .collect();
     let server = DnsServer::start(&rules).unwrap();
@@ -152,15 +158,15 @@ fn kept_answers_are_not_asked_for_again_each_family_apart() {
     };
     for (name, .., fours, sixes) in &cases {
         let first = look(name, None);
-        let before = server.asked().len();
+        let before = server.queried_names().len();
         assert_eq!(look(name, None), first, "{name}");
-        let asked = server.asked().split_off(before);
+        let asked = server.queried_names().split_off(before);
         let count = |kind| asked.iter().filter(|one| one.1 == kind).count();
-        assert_eq!((count(Kind::A), count(Kind::Aaaa)), (*fours, *sixes), "{name}");
+        assert_eq!((count(QueryType::A), count(QueryType::Aaaa)), (*fours, *sixes), "{name}");
     }
     // Another server's answers are its own, and the hosts file comes first.
     assert_eq!(look("kept.example", Some(&other.address().into())), Ok(vec![V4.to_owned()]));
-    assert_eq!(other.asked().len(), 2);
+    assert_eq!(other.queried_names().len(), 2);
     folder.write("hosts", "192.0.2.7 kept.example\n");
     assert_eq!(look("kept.example", None), Ok(vec!["192.0.2.7".to_owned()]));
 }
@@ -186,17 +192,17 @@ fn the_servers_of_the_file_are_asked_and_change_with_it() {
 #[test]
 fn a_silent_server_is_asked_as_often_and_waited_for_as_long_as_the_file_says() {
     let folder = Folder::new("attempts");
-    let server = both(Does::Silent, Does::Silent);
+    let server = both(Behaviour::NoAnswer, Behaviour::NoAnswer);
     let resolver = Resolver::new(folder.sources(server.address()));
     for (options, questions, time, ends_itself) in
         [("attempts:1 timeout:1", 2, AMPLE, true), ("attempts:4", 8, Duration::from_secs(1), false)]
     {
         folder.write("resolv.conf", &format!("options {options}\n"));
-        let before = server.asked().len();
+        let before = server.queried_names().len();
         let deadline = Deadline::after(time);
         let result = shown(resolver.resolve("site.example", None, deadline));
         assert_eq!(reason(result), Reason::DnsTimeout, "{options}");
-        let asked = server.questions().split_off(before);
+        let asked = server.queries().split_off(before);
         assert_eq!(asked.len(), questions, "{options}");
         let ids: HashSet<_> = asked.iter().map(|one| (one.kind, one.id, one.port)).collect();
         assert_eq!(ids.len(), 2, "{options}");

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use common::phrase;
 use common::settings::{Environment, Given, Origin};
 use testkit::certificates::{Authority, Validity};
-use testkit::dns::{DnsServer, Does, Kind};
-use testkit::sites::{Site, Step, page, redirect, with_length};
+use testkit::dns::{Behaviour, DnsServer, QueryType};
+use testkit::sites::{Site, Step, page, redirect, response_with_body};
 use tracker::probe::{Outcome, Prober, Roots};
 use tracker::targets::{Defaults, Listing, Target};
 
@@ -178,7 +178,11 @@ fn each_check_says_what_it_found() {
     let site = Site::http(|path| {
         let headers = ["Content-Type: application/json", "Server: nginx/1.2"];
         let body = br#"{"state": "up", "count": 3}"#;
-        vec![Step::Send(with_length(path.trim_start_matches('/').parse().unwrap(), &headers, body))]
+        vec![Step::Send(response_with_body(
+            path.trim_start_matches('/').parse().unwrap(),
+            &headers,
+            body,
+        ))]
     })
     .unwrap();
     let see = |status: u16, lines: &str| see(&format!("{}{status}", url_of(&site)), lines);
@@ -288,8 +292,8 @@ fn families_and_name_servers_are_the_targets_own() {
     };
     assert_eq!(see(&url_of(&site), "ip = 4"), well("ok"));
     let rules = [
-        ("site.example", Kind::A, Does::Addresses(vec!["127.0.0.1".parse().unwrap()])),
-        ("site.example", Kind::Aaaa, Does::Addresses(vec![])),
+        ("site.example", QueryType::A, Behaviour::Addresses(vec!["127.0.0.1".parse().unwrap()])),
+        ("site.example", QueryType::Aaaa, Behaviour::Addresses(vec![])),
     ];
     let server = DnsServer::start(&rules).unwrap();
     let url = format!("http://site.example:{}/", site.port());
@@ -332,7 +336,7 @@ fn certificates_are_the_targets_own() {
         (trusted.server(&names, Validity::Now), &*ca, well("ok")),
         (own.server(&names, Validity::Now), "", unknown()),
         (own.server(&names, Validity::Now), &*ca, well("ok")),
-        (own.server(&["other.example"], Validity::Over), "insecure = true", well("ok")),
+        (own.server(&["other.example"], Validity::Expired), "insecure = true", well("ok")),
         (trusted.server(&names, Validity::EndsInDays(15)), soon, well("ok")),
         (trusted.server(&names, Validity::EndsInDays(3)), soon, warned(well("ok"))),
         (
@@ -340,16 +344,17 @@ fn certificates_are_the_targets_own() {
             &*soon_fails,
             warned(well(phrase::SSL_ERROR)),
         ),
-        (own.server_for_clients(&names), &*identity, well("ok")),
+        (own.server_requiring_client_certificate(&names), &*identity, well("ok")),
     ] {
         let site = Site::https(config.unwrap(), |_| vec![Step::Send(page("x"))]).unwrap();
         let url = format!("https://127.0.0.1:{}/", site.port());
         let roots = Roots::These(vec![trusted.certificate()]);
         assert_eq!(Seen::from(outcome_with(roots, &url, lines)), expected, "{lines}");
     }
-    let site =
-        Site::https(own.server_for_clients(&names).unwrap(), |_| vec![Step::Send(page("x"))])
-            .unwrap();
+    let site = Site::https(own.server_requiring_client_certificate(&names).unwrap(), |_| {
+        vec![Step::Send(page("x"))]
+    })
+    .unwrap();
     let url = format!("https://127.0.0.1:{}/", site.port());
     let seen = see(&url, &ca);
     assert_eq!(seen.detail.as_deref(), Some("the site says: certificate required"));

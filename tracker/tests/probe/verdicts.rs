@@ -1,9 +1,10 @@
 use std::time::Duration;
 
 use common::phrase;
-use testkit::dns::{DnsServer, Does, Kind};
+use testkit::dns::{Behaviour, DnsServer, QueryType};
 use testkit::sites::{
-    BlackHole, Refusing, Site, Step, answer, demo, head_of, page, redirect, with_length,
+    BlackHole, RefusingPort, Site, Step, page, redirect, response_head, response_with_body,
+    start_demo_sites, status_response,
 };
 use tracker::probe::{Limits, Outcome, Roots};
 
@@ -49,27 +50,27 @@ fn an_answer_is_called_by_its_number_and_not_by_its_own_words() {
         (503, "service unavailable"),
     ] {
         let expected = if status < 400 { well(phrase) } else { unexpected(phrase, None) };
-        assert_eq!(sends(answer(status)), expected, "{status}");
+        assert_eq!(sends(status_response(status)), expected, "{status}");
     }
     let unknown = phrase::UNKNOWN_STATUS;
     let without_name = Seen { detail: Some("299".to_owned()), ..well(unknown) };
-    assert_eq!(sends(answer(299)), without_name);
+    assert_eq!(sends(status_response(299)), without_name);
     for (status, number) in [(418, "418"), (599, "599"), (999, "999")] {
-        assert_eq!(sends(answer(status)), unexpected(unknown, Some(number)), "{status}");
+        assert_eq!(sends(status_response(status)), unexpected(unknown, Some(number)), "{status}");
     }
 }
 
 #[test]
 fn an_interim_answer_is_passed_over() {
-    let early = head_of(103, &["Link: </style.css>; rel=preload"]);
-    assert_eq!(sends([early, answer(200)].concat()), well("ok"));
+    let early = response_head(103, &["Link: </style.css>; rel=preload"]);
+    assert_eq!(sends([early, status_response(200)].concat()), well("ok"));
 }
 
 #[test]
 fn the_page_is_searched_whatever_its_status() {
     let site = Site::http(|path| {
         let status = if path == "/gone" { 404 } else { 200 };
-        vec![Step::Send(with_length(status, &[], b"one <b>two</b> three"))]
+        vec![Step::Send(response_with_body(status, &[], b"one <b>two</b> three"))]
     })
     .unwrap();
     for (path, check, expected) in [
@@ -87,7 +88,7 @@ fn the_page_is_searched_whatever_its_status() {
 
 #[test]
 fn a_request_says_who_asks_and_for_what() {
-    let site = Site::http(|_| vec![Step::Send(answer(200))]).unwrap();
+    let site = Site::http(|_| vec![Step::Send(status_response(200))]).unwrap();
     let port = site.port();
     probe(&format!("http://us%20er:p%40ss@127.0.0.1:{port}/a%20b/ü?q=1|2#part"), None);
     let request = site.requests().pop_front().unwrap();
@@ -133,14 +134,14 @@ fn redirects_are_followed_as_browsers_do() {
             "/302" => redirect(302, "/end"),
             "/303" => redirect(303, "./end#part"),
             "/307" => redirect(307, "?end"),
-            "/twice" => with_length(302, &["Location: /end", "Location: /end"], b""),
-            "/nowhere" => answer(302),
+            "/twice" => response_with_body(302, &["Location: /end", "Location: /end"], b""),
+            "/nowhere" => status_response(302),
             "/ftp" => redirect(302, "ftp://127.0.0.1/file"),
             "/ftp-user" => redirect(302, "ftp://user:s3cret@127.0.0.1/file"),
             "/bad" => redirect(302, "http://[::1/"),
             "/loop" => redirect(302, "/loop"),
             "/end" | "/307?end" => page("end"),
-            _ => answer(404),
+            _ => status_response(404),
         };
         vec![Step::Send(step)]
     })
@@ -174,7 +175,7 @@ fn redirects_are_followed_as_browsers_do() {
 
 #[test]
 fn what_fails_behind_a_redirect_names_the_host() {
-    let refusing = Refusing::new().unwrap();
+    let refusing = RefusingPort::new().unwrap();
     let port = refusing.port().unwrap();
     let site = Site::http(move |path| {
         vec![Step::Send(redirect(
@@ -195,7 +196,7 @@ fn what_fails_behind_a_redirect_names_the_host() {
 
 #[test]
 fn a_connection_that_does_not_come_about_is_told_apart() {
-    let refusing = Refusing::new().unwrap();
+    let refusing = RefusingPort::new().unwrap();
     let port = refusing.port().unwrap();
     let seen = Seen::from(probe(&format!("http://127.0.0.1:{port}/"), None));
     assert_eq!(seen, refused(&format!("127.0.0.1:{port}")));
@@ -232,7 +233,7 @@ fn what_the_system_says_of_a_connection_is_passed_on() {
 
 #[test]
 fn a_request_that_is_not_taken_is_told_from_an_answer_that_does_not_come() {
-    let site = Site::narrow(vec![Step::ReadSome, Step::Reset]).unwrap();
+    let site = Site::raw_with_small_buffers(vec![Step::ReadSome, Step::Reset]).unwrap();
     let seen = Seen::from(probe(&large_request(&site), None));
     let expected = unanswered(phrase::CONNECTION_FAILED, "in the request: connection reset");
     assert_eq!(seen, expected.because("send_failed", "request"));
@@ -241,11 +242,11 @@ fn a_request_that_is_not_taken_is_told_from_an_answer_that_does_not_come() {
 #[test]
 fn a_connection_that_breaks_is_told_apart_by_how_and_where() {
     let (closed, reset) = (phrase::CONNECTION_CLOSED, phrase::CONNECTION_RESET);
-    let mut half = answer(200);
+    let mut half = status_response(200);
     half.truncate(20);
-    let mut most = answer(200);
+    let mut most = status_response(200);
     most.truncate(most.len() - 1);
-    let headless = head_of(200, &[]);
+    let headless = response_head(200, &[]);
     let read = Step::ReadRequest;
     let send = |bytes: &Vec<u8>| Step::Send(bytes.clone());
     for (steps, expected) in [
@@ -288,9 +289,9 @@ fn a_connection_that_breaks_is_told_apart_by_how_and_where() {
 #[test]
 fn what_is_not_http_is_an_invalid_response() {
     let invalid = phrase::INVALID_RESPONSE;
-    let large = head_of(200, &[&format!("X: {}", "x".repeat(70_000))]);
-    let bad_length = head_of(200, &["Content-Length: many"]);
-    let bad_chunks = [head_of(200, &["Transfer-Encoding: chunked"]), b"xyz\r\n".to_vec()];
+    let large = response_head(200, &[&format!("X: {}", "x".repeat(70_000))]);
+    let bad_length = response_head(200, &["Content-Length: many"]);
+    let bad_chunks = [response_head(200, &["Transfer-Encoding: chunked"]), b"xyz\r\n".to_vec()];
     let many: Vec<_> = (0..200).map(|i| format!("X-{i}: x")).collect();
     let many: Vec<_> = many.iter().map(String::as_str).collect();
     for (bytes, expected) in [
@@ -311,7 +312,7 @@ fn what_is_not_http_is_an_invalid_response() {
         ),
         (large, unanswered(invalid, "more than 64 KiB").because("head_too_large", "head")),
         (
-            head_of(200, &many),
+            response_head(200, &many),
             unanswered(invalid, "http parse resulted in too many headers")
                 .because("malformed_response", "head"),
         ),
@@ -330,18 +331,18 @@ fn what_is_not_http_is_an_invalid_response() {
         assert_eq!(sends(bytes), expected, "{start}");
     }
     // Long, and within the bound.
-    let long = head_of(204, &[&format!("X: {}", "x".repeat(60_000))]);
+    let long = response_head(204, &[&format!("X: {}", "x".repeat(60_000))]);
     assert_eq!(sends(long), well("no content"));
 }
 
 #[test]
 fn the_times_are_those_of_dns_and_of_the_response_apart_and_summed_over_redirects() {
     let wait = Duration::from_millis(150);
-    let late = |does| Does::Late(wait * 2, Box::new(does));
-    let address = Does::Addresses(vec!["127.0.0.1".parse().unwrap()]);
+    let late = |does| Behaviour::Delayed(wait * 2, Box::new(does));
+    let address = Behaviour::Addresses(vec!["127.0.0.1".parse().unwrap()]);
     let server = DnsServer::start(&[
-        ("slow.example", Kind::A, late(address)),
-        ("slow.example", Kind::Aaaa, Does::NoData),
+        ("slow.example", QueryType::A, late(address)),
+        ("slow.example", QueryType::Aaaa, Behaviour::NoData),
     ])
     .unwrap();
     let site = Site::http(move |path| {
@@ -384,7 +385,7 @@ fn a_proxy_in_the_environment_is_not_taken() {
 
 #[test]
 fn every_site_of_the_demonstration_gets_what_it_promises() {
-    let demo = demo().unwrap();
+    let demo = start_demo_sites().unwrap();
     let roots = certificates(&demo.ca_pem);
     let limits = Limits { timeout: Duration::from_millis(2500), ..limits() };
     let prober = Tester::with(limits, sources(vec![]), &Roots::These(roots));

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use kafka_client::*;
 use kafka_protocol::messages::ApiKey;
-use testkit::proxy::{Fault, KafkaProxy, Side, Told};
+use testkit::proxy::{Direction, KafkaProxy, ProxyFault, RuleHandle};
 use testkit::services::shared;
 
 use crate::support::*;
@@ -16,17 +16,22 @@ fn through(proxy: &KafkaProxy) -> Arc<Settings> {
 
 /// Cuts each exchange one byte later than the last one, until nothing is left
 /// to be cut; how many were.
-fn walk(proxy: &KafkaProxy, kind: ApiKey, side: Side, mut exchange: impl FnMut(&Told)) -> usize {
+fn walk(
+    proxy: &KafkaProxy,
+    kind: ApiKey,
+    side: Direction,
+    mut exchange: impl FnMut(&RuleHandle),
+) -> usize {
     let start = Instant::now();
     for position in 0.. {
-        let cut = proxy.tell(kind, 0, side, Fault::Cut(position));
+        let cut = proxy.add_rule(kind, 0, side, ProxyFault::Cut(position));
         exchange(&cut);
         assert!(cut.matched(), "{kind:?} {side:?} at byte {position}");
         if !cut.fired() {
             println!("{kind:?} {side:?}: {position} positions in {:?}", start.elapsed());
             return position;
         }
-        assert_eq!(cut.bytes(), position);
+        assert_eq!(cut.bytes_passed(), position);
     }
     unreachable!()
 }
@@ -46,8 +51,8 @@ fn produce_cut_at_every_byte_leaves_each_record_once_and_in_order() {
         expected.extend(values);
     };
     next(&mut producer);
-    let requests = walk(&proxy, ApiKey::Produce, Side::Request, |_| next(&mut producer));
-    let answers = walk(&proxy, ApiKey::Produce, Side::Answer, |_| next(&mut producer));
+    let requests = walk(&proxy, ApiKey::Produce, Direction::Request, |_| next(&mut producer));
+    let answers = walk(&proxy, ApiKey::Produce, Direction::Response, |_| next(&mut producer));
     assert!(requests > 150 && answers > 50, "{requests} {answers}");
     assert_eq!(values(&mut Client::new(plain()), &topic), expected);
 }
@@ -64,7 +69,7 @@ fn a_swallowed_answer_to_produce_doubles_nothing() {
     settings.request_timeout_ms = 1_000;
     let mut producer = Producer::new(Arc::new(settings), ProducerOptions::default());
     deliver(&mut producer, vec![batch(&topic, &["a"])]);
-    let swallowed = proxy.tell(ApiKey::Produce, 0, Side::Answer, Fault::Swallow);
+    let swallowed = proxy.add_rule(ApiKey::Produce, 0, Direction::Response, ProxyFault::Discard);
     deliver(&mut producer, vec![batch(&topic, &["b", "c"])]);
     deliver(&mut producer, vec![batch(&topic, &["d"])]);
     assert!(swallowed.fired());
@@ -82,7 +87,7 @@ fn fetch_cut_at_every_byte_skips_nothing_and_doubles_nothing() {
     deliver(&mut producer, vec![batch(&topic, &expected[2..])]);
     let mut client = Client::new(through(&proxy));
     let topic_id = known(&mut client, &topic).id;
-    let mut read = |cut: &Told| {
+    let mut read = |cut: &RuleHandle| {
         let (mut offset, mut found, mut failures) = (0, Vec::new(), 0);
         while offset < 4 {
             let position = FetchPosition { topic: &topic, topic_id, partition: 0, offset };
@@ -99,9 +104,9 @@ fn fetch_cut_at_every_byte_skips_nothing_and_doubles_nothing() {
             // An answer that came whole before the end is one; the next fetch meets the end.
             assert!(failures <= 1, "a connection that was cut is used again");
         }
-        assert_eq!(found, expected, "cut after {} bytes", cut.bytes());
+        assert_eq!(found, expected, "cut after {} bytes", cut.bytes_passed());
     };
-    let requests = walk(&proxy, ApiKey::Fetch, Side::Request, &mut read);
-    let answers = walk(&proxy, ApiKey::Fetch, Side::Answer, &mut read);
+    let requests = walk(&proxy, ApiKey::Fetch, Direction::Request, &mut read);
+    let answers = walk(&proxy, ApiKey::Fetch, Direction::Response, &mut read);
     assert!(requests > 80 && answers > 200, "{requests} {answers}");
 }

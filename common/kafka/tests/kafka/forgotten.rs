@@ -14,8 +14,8 @@ use kafka_protocol::messages::{
     IncrementalAlterConfigsResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
-use testkit::ask::ask;
-use testkit::proxy::{Fault, KafkaProxy, Side};
+use testkit::proxy::{Direction, KafkaProxy, ProxyFault};
+use testkit::raw_request::send_raw_request;
 use testkit::services::OwnSet;
 
 use crate::support::*;
@@ -34,7 +34,7 @@ fn wait_until_forgotten(set: &OwnSet, client: &mut Client, topic: &str) {
             .with_partition_indexes(vec![0]);
         let request = DescribeProducersRequest::default().with_topics(vec![topic]);
         let answer: DescribeProducersResponse =
-            ask(broker, ApiKey::DescribeProducers, &request, 0).unwrap();
+            send_raw_request(broker, ApiKey::DescribeProducers, &request, 0).unwrap();
         let partition = &answer.topics[0].partitions[0];
         assert_eq!(partition.error_code, 0);
         if partition.active_producers.is_empty() {
@@ -60,7 +60,7 @@ pub(crate) fn a_producer_that_is_forgotten_goes_on(set: &OwnSet) {
     let request = IncrementalAlterConfigsRequest::default().with_resources(vec![all]);
     let first = set.plain_listener(1).unwrap();
     let answer: IncrementalAlterConfigsResponse =
-        ask(first, ApiKey::IncrementalAlterConfigs, &request, 1).unwrap();
+        send_raw_request(first, ApiKey::IncrementalAlterConfigs, &request, 1).unwrap();
     assert_eq!(answer.responses[0].error_code, 0, "{:?}", answer.responses[0].error_message);
 
     let proxy = KafkaProxy::start(&set.kafka_plain).unwrap();
@@ -76,7 +76,7 @@ pub(crate) fn a_producer_that_is_forgotten_goes_on(set: &OwnSet) {
     assert!(matches!(outcomes[..], [(_, Outcome::Delivered { .. })]), "{outcomes:?}");
     assert_eq!(values(&mut client, &topic), ["a", "b", "c"]);
 
-    let told = proxy.tell(ApiKey::Produce, 0, Side::Answer, Fault::Cut(0));
+    let told = proxy.add_rule(ApiKey::Produce, 0, Direction::Response, ProxyFault::Cut(0));
     let outcomes = producer.send(vec![batch(&topic, &["d"])], None);
     assert!(told.fired() && matches!(outcomes[..], [(_, Outcome::Pending { .. })]), "{outcomes:?}");
     wait_until_forgotten(set, &mut client, &topic);

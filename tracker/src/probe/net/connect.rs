@@ -172,7 +172,7 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::time::Instant;
 
-    use testkit::sites::{BlackHole, Refusing, Site};
+    use testkit::sites::{BlackHole, RefusingPort, Site};
 
     use super::*;
 
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_first_address_to_answer_is_taken() {
-        let (held, refusing) = (BlackHole::new().unwrap(), Refusing::new().unwrap());
+        let (held, refusing) = (BlackHole::new().unwrap(), RefusingPort::new().unwrap());
         let (silent, refused) = (here(held.port().unwrap()), here(refusing.port().unwrap()));
         let unreachable = SocketAddr::from(([127, 255, 255, 255], 81));
         let site = Site::raw(vec![]).unwrap();
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn the_failure_is_the_one_that_says_most() {
-        let (hole, refusing) = (BlackHole::new().unwrap(), Refusing::new().unwrap());
+        let (hole, refusing) = (BlackHole::new().unwrap(), RefusingPort::new().unwrap());
         let (silent, refused) = (here(hole.port().unwrap()), here(refusing.port().unwrap()));
         let unreachable = SocketAddr::from(([127, 255, 255, 255], 81));
         for (addresses, expected) in [

@@ -1,4 +1,4 @@
-use testkit::sites::{BlackHole, Refusing, Site};
+use testkit::sites::{BlackHole, RefusingPort, Site};
 
 use super::*;
 use crate::probe::Roots;
@@ -81,7 +81,7 @@ fn there_is_a_way_out_by_an_interface_that_is_up_or_by_rules_of_the_kernel() {
 
 #[test]
 fn the_network_is_down_when_no_sentinel_is_reached() {
-    let (hole, refusing) = (BlackHole::new().unwrap(), Refusing::new().unwrap());
+    let (hole, refusing) = (BlackHole::new().unwrap(), RefusingPort::new().unwrap());
     let site = Site::raw(vec![]).unwrap();
     let (silent, refused) = (here(hole.port().unwrap()), here(refusing.port().unwrap()));
     let prober = Prober::new(Sources::default(), &Roots::These(vec![])).unwrap();
