@@ -1,43 +1,44 @@
+//! Responses, redirects, failed connections, and the outcome of each.
+
 use std::time::Duration;
 
 use common::phrase;
 use testkit::dns::{Behaviour, DnsServer, QueryType};
 use testkit::sites::{
-    BlackHole, RefusingPort, Site, Step, page, redirect, response_head, response_with_body,
-    start_demo_sites, status_response,
+    BlackHole, RefusingPort, Site, Step, status_response, start_demo_sites, response_head, page, redirect, response_with_body,
 };
-use tracker::probe::{Limits, Outcome, Roots};
+use tracker::probe::{Limits, ProbeOutcome, Roots};
 
 use crate::{
-    Seen, Tester, broken, large_request, limits, mismatched, probe, probe_within, sources,
-    unanswered, unexpected, unresolved, well,
+    Observed, TestProber, incomplete, large_request_url, limits, no_response, probe, probe_within,
+    resolver_config, success, unexpected_body, unexpected_status, unresolved,
 };
 
 fn url(site: &Site, path: &str) -> String {
     format!("http://127.0.0.1:{}{path}", site.port())
 }
 
-/// What a site that sends these bytes to any request gets.
-fn sends(bytes: Vec<u8>) -> Seen {
+/// Probes a site that answers any request with these bytes.
+fn probe_bytes(bytes: Vec<u8>) -> Observed {
     let site = Site::sends(bytes).unwrap();
     probe(&url(&site, "/"), None).into()
 }
 
-fn does(steps: Vec<Step>) -> Seen {
+fn probe_steps(steps: Vec<Step>) -> Observed {
     let site = Site::raw(steps).unwrap();
     probe(&url(&site, "/"), None).into()
 }
 
-fn no_such_domain(detail: Option<&str>) -> Seen {
-    unresolved(phrase::DOMAIN_NOT_EXIST, detail).because("dns_no_such_domain", "resolve")
+fn no_such_domain(detail: Option<&str>) -> Observed {
+    unresolved(phrase::DOMAIN_NOT_EXIST, detail).with_failure("dns_no_such_domain", "resolve")
 }
 
-fn refused(detail: &str) -> Seen {
-    unanswered(phrase::CONNECTION_REFUSED, detail).because("connect_refused", "connect")
+fn refused(detail: &str) -> Observed {
+    no_response(phrase::CONNECTION_REFUSED, detail).with_failure("connect_refused", "connect")
 }
 
 #[test]
-fn an_answer_is_called_by_its_number_and_not_by_its_own_words() {
+fn the_phrase_comes_from_the_status_number() {
     for (status, phrase) in [
         (200, "ok"),
         (201, "created"),
@@ -49,37 +50,45 @@ fn an_answer_is_called_by_its_number_and_not_by_its_own_words() {
         (500, "internal server error"),
         (503, "service unavailable"),
     ] {
-        let expected = if status < 400 { well(phrase) } else { unexpected(phrase, None) };
-        assert_eq!(sends(status_response(status)), expected, "{status}");
+        let expected = if status < 400 { success(phrase) } else { unexpected_status(phrase, None) };
+        assert_eq!(probe_bytes(status_response(status)), expected, "{status}");
     }
     let unknown = phrase::UNKNOWN_STATUS;
-    let without_name = Seen { detail: Some("299".to_owned()), ..well(unknown) };
-    assert_eq!(sends(status_response(299)), without_name);
+    let without_name = Observed { detail: Some("299".to_owned()), ..success(unknown) };
+    assert_eq!(probe_bytes(status_response(299)), without_name);
     for (status, number) in [(418, "418"), (599, "599"), (999, "999")] {
-        assert_eq!(sends(status_response(status)), unexpected(unknown, Some(number)), "{status}");
+        assert_eq!(
+            probe_bytes(status_response(status)),
+            unexpected_status(unknown, Some(number)),
+            "{status}"
+        );
     }
 }
 
 #[test]
-fn an_interim_answer_is_passed_over() {
+fn an_interim_response_is_skipped() {
     let early = response_head(103, &["Link: </style.css>; rel=preload"]);
-    assert_eq!(sends([early, status_response(200)].concat()), well("ok"));
+    assert_eq!(probe_bytes([early, status_response(200)].concat()), success("ok"));
 }
 
 #[test]
-fn the_page_is_searched_whatever_its_status() {
+fn the_body_is_checked_at_any_status() {
     let site = Site::http(|path| {
         let status = if path == "/gone" { 404 } else { 200 };
         vec![Step::Send(response_with_body(status, &[], b"one <b>two</b> three"))]
     })
     .unwrap();
     for (path, check, expected) in [
-        ("/", r"<b>t\w+", well("ok")),
-        ("/gone", "three$", unexpected("not found", None)),
-        ("/", "four", mismatched("four")),
-        ("/gone", "four", mismatched("four")),
+        ("/", r"<b>t\w+", success("ok")),
+        ("/gone", "three$", unexpected_status("not found", None)),
+        ("/", "four", unexpected_body("four")),
+        ("/gone", "four", unexpected_body("four")),
     ] {
-        assert_eq!(Seen::from(probe(&url(&site, path), Some(check))), expected, "{path} {check}");
+        assert_eq!(
+            Observed::from(probe(&url(&site, path), Some(check))),
+            expected,
+            "{path} {check}"
+        );
     }
     let long = "é".repeat(200);
     let outcome = probe(&url(&site, "/"), Some(&long));
@@ -87,7 +96,7 @@ fn the_page_is_searched_whatever_its_status() {
 }
 
 #[test]
-fn a_request_says_who_asks_and_for_what() {
+fn a_request_has_these_headers() {
     let site = Site::http(|_| vec![Step::Send(status_response(200))]).unwrap();
     let port = site.port();
     probe(&format!("http://us%20er:p%40ss@127.0.0.1:{port}/a%20b/ü?q=1|2#part"), None);
@@ -106,13 +115,14 @@ fn a_request_says_who_asks_and_for_what() {
         assert!(lines.contains(&line), "{line} is not in {lines:?}");
     }
     assert_eq!(lines.iter().filter(|line| line.starts_with("host:")).count(), 1);
-    // A token is a long password.
-    let seen = Seen::from(probe(&format!("http://u:{}@127.0.0.1:{port}/", "x".repeat(6000)), None));
-    assert_eq!(seen, well("ok"));
+    // A long password, for example a token.
+    let observed =
+        Observed::from(probe(&format!("http://u:{}@127.0.0.1:{port}/", "x".repeat(6000)), None));
+    assert_eq!(observed, success("ok"));
 }
 
 #[test]
-fn each_probe_and_each_redirect_has_a_connection_of_its_own() {
+fn each_probe_and_each_redirect_uses_a_new_connection() {
     let site = Site::http(|path| {
         vec![Step::Send(match path {
             "/" => redirect(301, "/second?a=b"),
@@ -121,13 +131,13 @@ fn each_probe_and_each_redirect_has_a_connection_of_its_own() {
         })]
     })
     .unwrap();
-    let expected = well("ok");
-    assert_eq!(Seen::from(probe(&url(&site, "/"), Some("arrived"))), expected);
+    let expected = success("ok");
+    assert_eq!(Observed::from(probe(&url(&site, "/"), Some("arrived"))), expected);
     assert_eq!(site.connections(), 3);
 }
 
 #[test]
-fn redirects_are_followed_as_browsers_do() {
+fn redirects_are_followed_as_in_browsers() {
     let site = Site::http(|path| {
         let step = match path {
             "/300" => redirect(300, "/end"),
@@ -146,35 +156,38 @@ fn redirects_are_followed_as_browsers_do() {
         vec![Step::Send(step)]
     })
     .unwrap();
-    let see = |path: &str| Seen::from(probe(&url(&site, path), None));
-    assert_eq!(see("/300"), well("multiple choices"));
-    assert_eq!(see("/302"), well("ok"));
-    assert_eq!(see("/303"), well("ok"));
-    assert_eq!(see("/307"), well("ok"));
-    assert_eq!(see("/twice"), well("ok"));
-    assert_eq!(see("/nowhere"), well("found"));
-    let refused =
-        |detail| broken(phrase::INVALID_REDIRECT, detail).because("redirect_refused", "redirect");
-    assert_eq!(see("/ftp"), refused("ftp://127.0.0.1/file"));
-    assert_eq!(see("/bad"), refused("invalid IPv6 address: http://[::1/"));
-    let looped = format!("more than 10, last to http://127.0.0.1:{}/loop", site.port());
-    let looped =
-        || broken(phrase::TOO_MANY_REDIRECTS, &looped).because("too_many_redirects", "redirect");
-    // Credentials stay with a relative redirect, and out of what is told of it.
+    let observe = |path: &str| Observed::from(probe(&url(&site, path), None));
+    assert_eq!(observe("/300"), success("multiple choices"));
+    assert_eq!(observe("/302"), success("ok"));
+    assert_eq!(observe("/303"), success("ok"));
+    assert_eq!(observe("/307"), success("ok"));
+    assert_eq!(observe("/twice"), success("ok"));
+    assert_eq!(observe("/nowhere"), success("found"));
+    let refused = |detail| {
+        incomplete(phrase::INVALID_REDIRECT, detail).with_failure("redirect_refused", "redirect")
+    };
+    assert_eq!(observe("/ftp"), refused("ftp://127.0.0.1/file"));
+    assert_eq!(observe("/bad"), refused("invalid IPv6 address: http://[::1/"));
+    let detail = format!("more than 10, last to http://127.0.0.1:{}/loop", site.port());
+    let looped = || {
+        incomplete(phrase::TOO_MANY_REDIRECTS, &detail)
+            .with_failure("too_many_redirects", "redirect")
+    };
+    // A relative redirect keeps credentials, and no detail shows them.
     let with_secret = format!("http://user:s3cret@127.0.0.1:{}/loop", site.port());
-    let seen = Seen::from(probe(&with_secret, None));
-    assert_eq!(seen, looped());
-    assert_eq!(see("/ftp-user"), refused("ftp://127.0.0.1/file"));
+    let observed = Observed::from(probe(&with_secret, None));
+    assert_eq!(observed, looped());
+    assert_eq!(observe("/ftp-user"), refused("ftp://127.0.0.1/file"));
     let before = site.connections();
-    assert_eq!(see("/loop"), looped());
+    assert_eq!(observe("/loop"), looped());
     assert_eq!(site.connections() - before, 11);
-    let none = Limits { redirects_max: 0, ..limits() };
-    let seen = Seen::from(probe_within(none, &url(&site, "/302"), None));
-    assert_eq!(seen.phrase, phrase::TOO_MANY_REDIRECTS);
+    let no_redirects = Limits { redirects_max: 0, ..limits() };
+    let observed = Observed::from(probe_within(no_redirects, &url(&site, "/302"), None));
+    assert_eq!(observed.phrase, phrase::TOO_MANY_REDIRECTS);
 }
 
 #[test]
-fn what_fails_behind_a_redirect_names_the_host() {
+fn a_failure_after_a_redirect_names_the_host() {
     let refusing = RefusingPort::new().unwrap();
     let port = refusing.port().unwrap();
     let site = Site::http(move |path| {
@@ -187,107 +200,108 @@ fn what_fails_behind_a_redirect_names_the_host() {
         ))]
     })
     .unwrap();
-    let seen = Seen::from(probe(&url(&site, "/gone"), None));
-    assert_eq!(seen, no_such_domain(Some("gone.invalid")));
-    let seen = Seen::from(probe(&url(&site, "/"), None));
+    let observed = Observed::from(probe(&url(&site, "/gone"), None));
+    assert_eq!(observed, no_such_domain(Some("gone.invalid")));
+    let observed = Observed::from(probe(&url(&site, "/"), None));
     let detail = format!("127.0.0.1: 127.0.0.1:{port}");
-    assert_eq!(seen, refused(&detail));
+    assert_eq!(observed, refused(&detail));
 }
 
 #[test]
-fn a_connection_that_does_not_come_about_is_told_apart() {
+fn each_failure_to_connect_has_its_reason() {
     let refusing = RefusingPort::new().unwrap();
     let port = refusing.port().unwrap();
-    let seen = Seen::from(probe(&format!("http://127.0.0.1:{port}/"), None));
-    assert_eq!(seen, refused(&format!("127.0.0.1:{port}")));
+    let observed = Observed::from(probe(&format!("http://127.0.0.1:{port}/"), None));
+    assert_eq!(observed, refused(&format!("127.0.0.1:{port}")));
 
-    // No host has the broadcast address, and the kernel says so at once.
-    let seen = Seen::from(probe("http://127.255.255.255:81/", None));
-    let expected = unanswered(phrase::NETWORK_UNREACHABLE, "127.255.255.255:81");
-    assert_eq!(seen, expected.because("connect_unreachable", "connect"));
+    // No host has the broadcast address, and the kernel reports that at once.
+    let observed = Observed::from(probe("http://127.255.255.255:81/", None));
+    let expected = no_response(phrase::NETWORK_UNREACHABLE, "127.255.255.255:81");
+    assert_eq!(observed, expected.with_failure("connect_unreachable", "connect"));
 
     let hole = BlackHole::new().unwrap();
     let port = hole.port().unwrap();
     let short = Limits { timeout: Duration::from_millis(300), ..limits() };
-    let seen = Seen::from(probe_within(short, &format!("http://127.0.0.1:{port}/"), None));
-    let expected = unanswered(phrase::CONNECTION_TIMEOUT, &format!("127.0.0.1:{port}"));
-    assert_eq!(seen, expected.because("connect_timeout", "connect"));
+    let observed = Observed::from(probe_within(short, &format!("http://127.0.0.1:{port}/"), None));
+    let expected = no_response(phrase::CONNECTION_TIMEOUT, &format!("127.0.0.1:{port}"));
+    assert_eq!(observed, expected.with_failure("connect_timeout", "connect"));
 
-    let seen = Seen::from(probe("http://no-such-name.invalid/", None));
-    assert_eq!(seen, no_such_domain(None));
+    let observed = Observed::from(probe("http://no-such-name.invalid/", None));
+    assert_eq!(observed, no_such_domain(None));
 }
 
-/// The one thing that connect(2) refuses for another reason without rights:
-/// an address that is a link's, and the link is not said.
+/// A link-local address without its interface: the only other error of connect(2) that a test
+/// can cause without privileges.
 #[test]
-fn what_the_system_says_of_a_connection_is_passed_on() {
+fn an_error_of_the_system_is_in_the_detail() {
     if std::net::UdpSocket::bind("[::1]:0").is_err() {
-        println!("not tried: no ipv6 on this machine");
+        println!("skipped: no ipv6 on this machine");
         return;
     }
-    let seen = Seen::from(probe("http://[fe80::1]/", None));
+    let observed = Observed::from(probe("http://[fe80::1]/", None));
     let text = "Invalid argument (os error 22) ([fe80::1]:80)";
-    let expected = unanswered(phrase::CONNECTION_FAILED, text);
-    assert_eq!(seen, expected.because("connect_failed", "connect"));
+    let expected = no_response(phrase::CONNECTION_FAILED, text);
+    assert_eq!(observed, expected.with_failure("connect_failed", "connect"));
 }
 
 #[test]
-fn a_request_that_is_not_taken_is_told_from_an_answer_that_does_not_come() {
+fn a_reset_while_sending_is_a_failed_request() {
     let site = Site::raw_with_small_buffers(vec![Step::ReadSome, Step::Reset]).unwrap();
-    let seen = Seen::from(probe(&large_request(&site), None));
-    let expected = unanswered(phrase::CONNECTION_FAILED, "in the request: connection reset");
-    assert_eq!(seen, expected.because("send_failed", "request"));
+    let observed = Observed::from(probe(&large_request_url(&site), None));
+    let expected = no_response(phrase::CONNECTION_FAILED, "in the request: connection reset");
+    assert_eq!(observed, expected.with_failure("send_failed", "request"));
 }
 
 #[test]
-fn a_connection_that_breaks_is_told_apart_by_how_and_where() {
+fn a_broken_connection_has_its_reason_and_phase() {
     let (closed, reset) = (phrase::CONNECTION_CLOSED, phrase::CONNECTION_RESET);
     let mut half = status_response(200);
     half.truncate(20);
-    let mut most = status_response(200);
-    most.truncate(most.len() - 1);
-    let headless = response_head(200, &[]);
+    let mut nearly_all = status_response(200);
+    nearly_all.truncate(nearly_all.len() - 1);
+    let no_length = response_head(200, &[]);
     let read = Step::ReadRequest;
     let send = |bytes: &Vec<u8>| Step::Send(bytes.clone());
     for (steps, expected) in [
         (
             vec![read.clone()],
-            unanswered(closed, "before the first byte").because("closed_early", "first_byte"),
+            no_response(closed, "before the first byte").with_failure("closed_early", "first_byte"),
         ),
         (
             vec![read.clone(), send(&half)],
-            unanswered(closed, "in the head").because("closed_early", "head"),
+            no_response(closed, "in the head").with_failure("closed_early", "head"),
         ),
         (
-            vec![read.clone(), send(&most)],
-            broken(closed, "in the body").because("closed_early", "body"),
+            vec![read.clone(), send(&nearly_all)],
+            incomplete(closed, "in the body").with_failure("closed_early", "body"),
         ),
         (
             vec![read.clone(), Step::Reset],
-            unanswered(reset, "before the first byte").because("connection_reset", "first_byte"),
+            no_response(reset, "before the first byte")
+                .with_failure("connection_reset", "first_byte"),
         ),
         (
             vec![read.clone(), send(&half), Step::Reset],
-            unanswered(reset, "in the head").because("connection_reset", "head"),
+            no_response(reset, "in the head").with_failure("connection_reset", "head"),
         ),
         (
-            vec![read.clone(), send(&most), Step::Reset],
-            broken(reset, "in the body").because("connection_reset", "body"),
+            vec![read.clone(), send(&nearly_all), Step::Reset],
+            incomplete(reset, "in the body").with_failure("connection_reset", "body"),
         ),
-        // A body that ends with the connection ends well only by a close.
-        (vec![read.clone(), send(&headless)], well("ok")),
+        // A body without a length is complete only if the connection is closed.
+        (vec![read.clone(), send(&no_length)], success("ok")),
         (
-            vec![read.clone(), send(&headless), Step::Reset],
-            broken(reset, "in the body").because("connection_reset", "body"),
+            vec![read.clone(), send(&no_length), Step::Reset],
+            incomplete(reset, "in the body").with_failure("connection_reset", "body"),
         ),
     ] {
         let shown = format!("{steps:?}");
-        assert_eq!(does(steps), expected, "{shown}");
+        assert_eq!(probe_steps(steps), expected, "{shown}");
     }
 }
 
 #[test]
-fn what_is_not_http_is_an_invalid_response() {
+fn a_response_that_is_not_http_is_invalid() {
     let invalid = phrase::INVALID_RESPONSE;
     let large = response_head(200, &[&format!("X: {}", "x".repeat(70_000))]);
     let bad_length = response_head(200, &["Content-Length: many"]);
@@ -297,46 +311,46 @@ fn what_is_not_http_is_an_invalid_response() {
     for (bytes, expected) in [
         (
             b"220 mail.example ESMTP\r\n".to_vec(),
-            unanswered(invalid, "http parse fail: invalid HTTP version")
-                .because("malformed_response", "head"),
+            no_response(invalid, "http parse fail: invalid HTTP version")
+                .with_failure("malformed_response", "head"),
         ),
         (
             b"\x16\x03\x01\x00\x01".to_vec(),
-            unanswered(invalid, "http parse fail: invalid HTTP version")
-                .because("malformed_response", "head"),
+            no_response(invalid, "http parse fail: invalid HTTP version")
+                .with_failure("malformed_response", "head"),
         ),
         (
             b"HTTP/1.1 2000 Ok\r\n\r\n".to_vec(),
-            unanswered(invalid, "http parse fail: invalid response status")
-                .because("malformed_response", "head"),
+            no_response(invalid, "http parse fail: invalid response status")
+                .with_failure("malformed_response", "head"),
         ),
-        (large, unanswered(invalid, "more than 64 KiB").because("head_too_large", "head")),
+        (large, no_response(invalid, "more than 64 KiB").with_failure("head_too_large", "head")),
         (
             response_head(200, &many),
-            unanswered(invalid, "http parse resulted in too many headers")
-                .because("malformed_response", "head"),
+            no_response(invalid, "http parse resulted in too many headers")
+                .with_failure("malformed_response", "head"),
         ),
         (
             bad_length,
-            unanswered(invalid, "content-length header not a number")
-                .because("malformed_response", "head"),
+            no_response(invalid, "content-length header not a number")
+                .with_failure("malformed_response", "head"),
         ),
         (
             bad_chunks.concat(),
-            broken(invalid, "chunk length cannot be read as a number")
-                .because("malformed_response", "body"),
+            incomplete(invalid, "chunk length cannot be read as a number")
+                .with_failure("malformed_response", "body"),
         ),
     ] {
         let start = String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).into_owned();
-        assert_eq!(sends(bytes), expected, "{start}");
+        assert_eq!(probe_bytes(bytes), expected, "{start}");
     }
-    // Long, and within the bound.
+    // A large head within the limit.
     let long = response_head(204, &[&format!("X: {}", "x".repeat(60_000))]);
-    assert_eq!(sends(long), well("no content"));
+    assert_eq!(probe_bytes(long), success("no content"));
 }
 
 #[test]
-fn the_times_are_those_of_dns_and_of_the_response_apart_and_summed_over_redirects() {
+fn dns_and_response_times_are_separate_and_summed_over_redirects() {
     let wait = Duration::from_millis(150);
     let late = |does| Behaviour::Delayed(wait * 2, Box::new(does));
     let address = Behaviour::Addresses(vec!["127.0.0.1".parse().unwrap()]);
@@ -354,8 +368,8 @@ fn the_times_are_those_of_dns_and_of_the_response_apart_and_summed_over_redirect
         ]
     })
     .unwrap();
-    let sources = sources(vec![server.address()]);
-    let prober = Tester::with(limits(), sources, &Roots::These(vec![]));
+    let sources = resolver_config(vec![server.address()]);
+    let prober = TestProber::with(limits(), sources, &Roots::Custom(vec![]));
     let url = format!("http://slow.example:{}/", site.port());
     let outcome = prober.probe(&url.parse().unwrap(), None);
     let (dns, response) = (outcome.dns_ms.unwrap(), outcome.response_ms.unwrap());
@@ -368,28 +382,28 @@ fn the_times_are_those_of_dns_and_of_the_response_apart_and_summed_over_redirect
 }
 
 #[test]
-fn a_proxy_in_the_environment_is_not_taken() {
-    // The test's own process can't change its environment safely, so another
-    // process runs one test of this file with it.
+fn a_proxy_in_the_environment_is_ignored() {
+    // A process can't change its own environment safely, so another process runs one test of
+    // this file.
     let program = std::env::current_exe().unwrap();
     let run = std::process::Command::new(program)
-        .args(["--exact", "verdicts::each_probe_and_each_redirect_has_a_connection_of_its_own"])
+        .args(["--exact", "responses::each_probe_and_each_redirect_uses_a_new_connection"])
         .env("HTTP_PROXY", "http://127.0.0.1:1")
         .env("http_proxy", "http://127.0.0.1:1")
         .env("ALL_PROXY", "http://127.0.0.1:1")
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&run.stdout);
-    assert!(run.status.success() && said.contains("1 passed"), "{said}");
+    let output = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success() && output.contains("1 passed"), "{output}");
 }
 
 #[test]
-fn every_site_of_the_demonstration_gets_what_it_promises() {
+fn each_site_of_the_demo_has_the_promised_outcome() {
     let demo = start_demo_sites().unwrap();
     let roots = certificates(&demo.ca_pem);
     let limits = Limits { timeout: Duration::from_millis(2500), ..limits() };
-    let prober = Tester::with(limits, sources(vec![]), &Roots::These(roots));
-    let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
+    let prober = TestProber::with(limits, resolver_config(vec![]), &Roots::Custom(roots));
+    let outcomes: Vec<ProbeOutcome> = std::thread::scope(|scope| {
         let threads: Vec<_> = demo
             .sites
             .iter()

@@ -1,4 +1,4 @@
-//! What a result says beside its verdict: times of phases, addresses, counts.
+//! The measurements in an outcome: times of phases, addresses, counts.
 
 use std::net::{IpAddr, TcpListener};
 use std::time::Duration;
@@ -6,25 +6,22 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use testkit::certificates::{Authority, Validity, self_signed};
 use testkit::dns::{Behaviour, DnsServer, QueryType};
-use testkit::sites::{
-    Site, Step, chunked, gzip, page, redirect, response_head, response_with_body, status_response,
-};
-use tracker::probe::{Ask, Limits, Outcome, Roots, Sum};
+use testkit::sites::{Site, Step, status_response, chunked, gzip, response_head, page, redirect, response_with_body};
+use tracker::probe::{Limits, PhaseTime, ProbeOutcome, ProbeRequest, Roots};
 
-use crate::{Tester, limits, probe, prober_with, sources, waited_for_a_processor};
+use crate::{TestProber, limits, probe, resolver_config, test_prober, time_waiting_for_cpu};
 
-/// The first days of the years 2999 and 2001, where the test kit's certificates end.
-const LATE: Option<i64> = Some(32_472_144_000);
-const OVER: Option<i64> = Some(978_307_200);
+/// When the certificates of the testkit expire: on the first day of 2999 and of 2001.
+const VALID_END: Option<i64> = Some(32_472_144_000);
+const EXPIRED_END: Option<i64> = Some(978_307_200);
 
 const WAIT: Duration = Duration::from_millis(100);
 
-fn by(roots: Vec<CertificateDer<'static>>, url: &str) -> Outcome {
-    prober_with(limits(), roots).probe(&url.parse().unwrap(), None)
+fn probe_with_roots(roots: Vec<CertificateDer<'static>>, url: &str) -> ProbeOutcome {
+    test_prober(limits(), roots).probe(&url.parse().unwrap(), None)
 }
 
-/// Goes red when a phase of one hop is taken for the phase of all, or the time
-/// of one phase counted in another as well.
+/// The time of a phase is the sum over all redirects, and no time is counted twice.
 #[test]
 fn each_phase_is_summed_over_redirects_and_counted_once() {
     let authority = Authority::new("trusted").unwrap();
@@ -47,19 +44,19 @@ fn each_phase_is_summed_over_redirects_and_counted_once() {
     })
     .unwrap();
     let url = format!("http://127.0.0.1:{}/", plain.port());
-    let waited = waited_for_a_processor();
-    let outcome = by(vec![authority.certificate()], &url);
+    let waited = time_waiting_for_cpu();
+    let outcome = probe_with_roots(vec![authority.certificate()], &url);
 
     let facts = &outcome.facts;
     assert_eq!((outcome.failure.as_ref(), facts.redirects), (None, 1), "{outcome:?}");
     assert_eq!(facts.final_url.clone(), Some(format!("https://127.0.0.1:{port}/end?q")));
     assert_eq!(facts.address, Some(IpAddr::from([127, 0, 0, 1])));
     assert_eq!((facts.http_version, facts.http_status), (Some("1.1"), Some(200)));
-    assert_eq!((facts.body_bytes, facts.certificate_end), (Some(2), LATE));
+    assert_eq!((facts.body_bytes, facts.certificate_end), (Some(2), VALID_END));
 
     let timings = outcome.timings;
     let [first_byte, transfer] = [timings.first_byte, timings.transfer].map(|sum| sum.0.unwrap());
-    // Who reads late finds that a part of what it would have waited for is over.
+    // A reader that is late waits less for the transfer, so only the sum is certain.
     assert!(first_byte >= WAIT * 2 && transfer >= WAIT, "{timings:?}");
     assert!(first_byte + transfer >= WAIT * 4, "{timings:?}");
     let phases = [timings.resolve, timings.connect, timings.tls];
@@ -67,8 +64,8 @@ fn each_phase_is_summed_over_redirects_and_counted_once() {
     let sum: Duration = phases.iter().map(|phase| phase.0.unwrap()).sum();
     assert!(timings.tls.0 > Some(Duration::ZERO));
     assert!(sum <= timings.total, "{timings:?}");
-    // Between the phases nothing waits but for a processor.
-    let waited = waited_for_a_processor() - waited;
+    // Between the phases the probe waits only for a CPU.
+    let waited = time_waiting_for_cpu() - waited;
     assert!(timings.total - sum < WAIT + waited, "{timings:?}");
 }
 
@@ -77,69 +74,69 @@ fn a_phase_that_is_not_reached_has_no_time() {
     let site = Site::http(|_| vec![Step::Hang]).unwrap();
     let short = Limits { timeout: WAIT, ..limits() };
     let url = format!("http://127.0.0.1:{}/", site.port()).parse().unwrap();
-    let outcome = prober_with(short, vec![]).probe(&url, None);
+    let outcome = test_prober(short, vec![]).probe(&url, None);
     let timings = outcome.timings;
     assert!(timings.connect.0.is_some());
     assert!(timings.first_byte.0.unwrap() > WAIT / 2, "{timings:?}");
-    assert_eq!((timings.tls, timings.transfer), (Sum(None), Sum(None)));
+    assert_eq!((timings.tls, timings.transfer), (PhaseTime(None), PhaseTime(None)));
     let facts = outcome.facts;
     assert_eq!((facts.http_version, facts.http_status, facts.body_bytes), (None, None, None));
     let timings = probe("http://nothing.invalid/", None).timings;
     assert!(timings.resolve.0.is_some());
-    assert_eq!(timings.connect, Sum(None));
+    assert_eq!(timings.connect, PhaseTime(None));
 }
 
 #[test]
-fn the_end_of_a_certificate_is_told_though_it_is_refused() {
+fn the_end_of_a_rejected_certificate_is_reported() {
     let [trusted, other] = ["trusted", "other"].map(|name| Authority::new(name).unwrap());
     let name = ["127.0.0.1"];
     let end = |config| {
         let site = Site::https(config, |_| vec![Step::Send(page("secret"))]).unwrap();
         let url = format!("https://127.0.0.1:{}/", site.port());
-        by(vec![trusted.certificate()], &url).facts.certificate_end
+        probe_with_roots(vec![trusted.certificate()], &url).facts.certificate_end
     };
-    assert_eq!(end(trusted.server(&name, Validity::Now).unwrap()), LATE);
-    assert_eq!(end(trusted.server(&name, Validity::Expired).unwrap()), OVER);
-    assert_eq!(end(trusted.server(&name, Validity::NotYetValid).unwrap()), LATE);
-    assert_eq!(end(trusted.server(&["a.example"], Validity::Now).unwrap()), LATE);
-    assert_eq!(end(other.server(&name, Validity::Expired).unwrap()), OVER);
-    assert_eq!(end(self_signed(&name).unwrap()), LATE);
+    assert_eq!(end(trusted.server(&name, Validity::Now).unwrap()), VALID_END);
+    assert_eq!(end(trusted.server(&name, Validity::Expired).unwrap()), EXPIRED_END);
+    assert_eq!(end(trusted.server(&name, Validity::NotYetValid).unwrap()), VALID_END);
+    assert_eq!(end(trusted.server(&["a.example"], Validity::Now).unwrap()), VALID_END);
+    assert_eq!(end(other.server(&name, Validity::Expired).unwrap()), EXPIRED_END);
+    assert_eq!(end(self_signed(&name).unwrap()), VALID_END);
 
-    // It is the final host's, which here has none.
+    // The value is for the last host, which has no certificate here.
     let plain = Site::http(|_| vec![Step::Send(status_response(200))]).unwrap();
     let to = format!("http://127.0.0.1:{}/", plain.port());
     let config = trusted.server(&name, Validity::Now).unwrap();
     let secure = Site::https(config, move |_| vec![Step::Send(redirect(302, &to))]).unwrap();
     let url = format!("https://127.0.0.1:{}/", secure.port());
-    let facts = by(vec![trusted.certificate()], &url).facts;
+    let facts = probe_with_roots(vec![trusted.certificate()], &url).facts;
     assert_eq!((facts.redirects, facts.certificate_end), (1, None));
 }
 
 #[test]
-fn the_bytes_of_a_body_are_counted_as_they_are_read() {
+fn the_decoded_bytes_of_a_body_are_counted() {
     let text = b"some text".repeat(1000);
-    let packed = response_with_body(200, &["Content-Encoding: gzip"], &gzip(&text));
+    let compressed = response_with_body(200, &["Content-Encoding: gzip"], &gzip(&text));
     let endless = [response_head(200, &[]), vec![b'x'; 5000]].concat();
     let cut = response_with_body(200, &[], &text)[..1000].to_vec();
     let head = response_with_body(200, &[], &text).len() - text.len();
     let old = b"HTTP/1.0 200 OK\r\n\r\nfour".to_vec();
     for (bytes, bytes_max, version, expected) in [
-        (packed, 1_000_000, "1.1", 9000),
+        (compressed, 1_000_000, "1.1", 9000),
         (endless, 3000, "1.1", 3000),
-        // What came before it failed.
+        // The bytes before the failure are counted.
         (cut, 1_000_000, "1.1", 1000 - head as u64),
         (old, 1_000_000, "1.0", 4),
     ] {
         let site = Site::sends(bytes).unwrap();
-        let bound = Limits { body_bytes_max: bytes_max, ..limits() };
+        let limits = Limits { body_bytes_max: bytes_max, ..limits() };
         let url = format!("http://127.0.0.1:{}/", site.port()).parse().unwrap();
-        let facts = prober_with(bound, vec![]).probe(&url, None).facts;
+        let facts = test_prober(limits, vec![]).probe(&url, None).facts;
         assert_eq!((facts.http_version, facts.body_bytes), (Some(version), Some(expected)));
     }
 }
 
 #[test]
-fn a_final_url_is_cut_at_its_bound() {
+fn a_long_final_url_is_cut() {
     let location = format!("/end?{}", "x".repeat(60_000));
     let site = Site::http(move |path| {
         vec![Step::Send(if path == "/" { redirect(302, &location) } else { status_response(200) })]
@@ -152,9 +149,9 @@ fn a_final_url_is_cut_at_its_bound() {
     assert!(url.starts_with(&start) && url.len() == 1024, "{url}");
 }
 
-/// A name with two addresses, of which one accepts and never answers.
+/// One address of the name accepts connections and never answers.
 #[test]
-fn another_attempt_can_begin_at_another_address() {
+fn a_retry_can_start_with_another_address() {
     let addresses = [[127, 0, 0, 1], [127, 0, 0, 2]].map(IpAddr::from);
     let server = DnsServer::start(&[
         ("two.example", QueryType::A, Behaviour::Addresses(addresses.to_vec())),
@@ -164,21 +161,26 @@ fn another_attempt_can_begin_at_another_address() {
     let silent = TcpListener::bind((addresses[0], 0)).unwrap();
     let port = silent.local_addr().unwrap().port();
     let answering = TcpListener::bind((addresses[1], port)).unwrap();
-    let answers = std::thread::spawn(move || {
+    let answering_thread = std::thread::spawn(move || {
         use std::io::{Read, Write};
         let mut stream = answering.accept().unwrap().0;
         let _ = stream.read(&mut [0; 4096]).unwrap();
         stream.write_all(&status_response(200)).unwrap();
     });
-    let tester = Tester::with(limits(), sources(vec![server.address()]), &Roots::These(vec![]));
+    let prober =
+        TestProber::with(limits(), resolver_config(vec![server.address()]), &Roots::Custom(vec![]));
     let url = format!("http://two.example:{port}/").parse().unwrap();
     let short = Limits { timeout: WAIT * 3, ..limits() };
-    let first = tester.prober.probe(&Ask { limits: short, ..Ask::new(&url) });
+    let first = prober.prober.probe(&ProbeRequest { limits: short, ..ProbeRequest::new(&url) });
     assert_eq!(first.failure.unwrap().reason.as_str(), "first_byte_timeout");
     assert_eq!(first.facts.address, Some(addresses[0]));
     assert!(first.facts.has_other_address);
-    let ask = Ask { limits: limits(), last_resort: first.facts.address, ..Ask::new(&url) };
-    let second = tester.prober.probe(&ask);
+    let retry = ProbeRequest {
+        limits: limits(),
+        last_resort: first.facts.address,
+        ..ProbeRequest::new(&url)
+    };
+    let second = prober.prober.probe(&retry);
     assert_eq!((second.failure, second.facts.address), (None, Some(addresses[1])));
-    answers.join().unwrap();
+    answering_thread.join().unwrap();
 }
