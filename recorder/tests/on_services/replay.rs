@@ -200,7 +200,14 @@ impl Walker {
     }
 
     /// Replays two records while the connection is cut, and checks the rows.
-    fn cut(&mut self, kind: u8, holding: &str, nth: usize, side: Direction, bytes: usize) -> RuleHandle {
+    fn cut(
+        &mut self,
+        kind: u8,
+        holding: &str,
+        nth: usize,
+        side: Direction,
+        bytes: usize,
+    ) -> RuleHandle {
         let Self { world, proxy, uri, replayed } = self;
         world.quarantine(*replayed, &[Some(ok(*replayed)), Some(failed(*replayed))]);
         let told = proxy.add_rule(kind, holding, nth, side, ProxyFault::Cut(bytes));

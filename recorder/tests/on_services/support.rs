@@ -29,8 +29,8 @@ use kafka_protocol::records::{
 };
 use recorder::settings::{self, Action};
 use recorder::timings::Timings;
-use testkit::raw_request::send_raw_request;
 use testkit::proxy::PostgresProxy;
+use testkit::raw_request::send_raw_request;
 use testkit::services::{Services, connect, fresh_database, fresh_name};
 
 /// The bound on all waits. It is generous for slow machines.

@@ -143,7 +143,8 @@ fn controller_of(services: &Services) -> i32 {
         .with_partitions(vec![log]);
     let request = DescribeQuorumRequest::default().with_topics(vec![log]);
     let broker = services.plain_listener(1).unwrap();
-    let answer: DescribeQuorumResponse = send_raw_request(broker, ApiKey::DescribeQuorum, &request, 0).unwrap();
+    let answer: DescribeQuorumResponse =
+        send_raw_request(broker, ApiKey::DescribeQuorum, &request, 0).unwrap();
     answer.topics[0].partitions[0].leader_id.0
 }
 

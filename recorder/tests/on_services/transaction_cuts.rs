@@ -215,7 +215,8 @@ impl Walker {
                 Ok(_) => {
                     self.position = self.after();
                     // A cut at the very end comes after the last response.
-                    let whole = (!told.wait_until_fired(Duration::from_millis(100))).then(|| told.bytes_passed());
+                    let whole = (!told.wait_until_fired(Duration::from_millis(100)))
+                        .then(|| told.bytes_passed());
                     self.leave_connection();
                     return whole;
                 }
@@ -277,9 +278,12 @@ fn a_transaction_cut_at_any_byte_leaves_each_row_gap_and_refusal_once() {
     let mut world = World::new(&services);
     let mut walkers: Vec<_> = (0..WALKERS).map(|_| Walker::start(&mut world)).collect();
     let (mut each, mut sampled) = (Vec::new(), Vec::new());
-    for (prepares, side) in
-        [(false, Direction::Request), (false, Direction::Response), (true, Direction::Request), (true, Direction::Response)]
-    {
+    for (prepares, side) in [
+        (false, Direction::Request),
+        (false, Direction::Response),
+        (true, Direction::Request),
+        (true, Direction::Response),
+    ] {
         let stretch = Stretch { prepares, side };
         let bytes = walkers[0].cut(stretch, usize::MAX).unwrap();
         let end = if side == Direction::Request { COMMIT_BYTES } else { COMMITTED_BYTES };

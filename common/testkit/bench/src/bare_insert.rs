@@ -69,7 +69,8 @@ pub(crate) fn insert(
     client.execute(POSITION_INSERT, &[&topic, &0, &topic_id, &0_i64, &0_i64])?;
     let compare_and_set = client.prepare(POSITION_MOVE)?;
     let arrays = client.prepare(InsertStatement::new(&DomainTable::new(domain)).sql())?;
-    let extra: String = EXTRA_COLUMNS.iter().map(|column| format!(", \"{}\"", column.name)).collect();
+    let extra: String =
+        EXTRA_COLUMNS.iter().map(|column| format!(", \"{}\"", column.name)).collect();
     let copy = client.prepare(&format!(
         r#"copy "{}" ("topic_offset", "test_from", "url", "event_time", "status", "phrase", "dns", "response", "detail"{extra}) from stdin (format binary)"#,
         domain.table()
@@ -139,9 +140,7 @@ fn copy_row(writer: &mut BinaryCopyInWriter<'_>, row: &DomainRow) -> Result<(), 
         &row.response,
         &row.detail,
     ];
-    for (((_, value), as_i32), column) in
-        extra.into_iter().zip(&as_i32).zip(EXTRA_COLUMNS)
-    {
+    for (((_, value), as_i32), column) in extra.into_iter().zip(&as_i32).zip(EXTRA_COLUMNS) {
         values.push(match value {
             Value::Text(text) => text,
             Value::Number(_) if column.definition == "integer" => as_i32,
