@@ -13,7 +13,6 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use common::backoff::{Backoff, Outage};
 use common::domain::{Domain, TOPIC_PREFIX_OF_1_1_0};
@@ -37,8 +36,6 @@ use quarantine::RecordRef;
 /// transaction: a recorder in smart mode waits for its end.
 const BATCH_RECORDS_MAX: i64 = 500;
 const BATCH_BYTES_MAX: i64 = 4 * 1024 * 1024;
-/// The longest that a transaction may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Replays all records that are in quarantine at the start. The exit code is 0 if none
 /// of them is left in quarantine, and 1 if some are or the replay failed.
@@ -156,7 +153,8 @@ impl Replayer<'_> {
         &mut self,
         mut work: impl FnMut(&mut Transaction<'_>) -> Result<T, TransactionError>,
     ) -> Result<T, TransactionError> {
-        self.with_retries(|database, stop| database.transaction(stop, TIMEOUT, &mut work))
+        let timeout = self.timings.write_timeout;
+        self.with_retries(|database, stop| database.transaction(stop, timeout, &mut work))
     }
 
     /// Runs `work` until it succeeds or fails permanently, with growing delays. A long
