@@ -156,7 +156,7 @@ fn targets_are_probed_on_their_period_until_a_stop() {
     let url = format!("http://127.0.0.1:{}/", site.port());
     let start = Instant::now();
     let tracker = tracker(&["--json", "-p", "1", "-w", &url], &[]);
-    tracker.wait_for_line("1 targets, each once in 1s", PATIENCE).unwrap();
+    tracker.wait_for_line("1 target, period 1s", PATIENCE).unwrap();
     // A result may be under way when the signal arrives.
     while asked.load(Ordering::Relaxed) < 3 {
         assert!(start.elapsed() < PATIENCE, "asked {asked:?} times");

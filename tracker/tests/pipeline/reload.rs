@@ -28,14 +28,14 @@ fn a_valid_file_replaces_the_list_and_an_invalid_one_changes_nothing() {
 
     write(listed(&first, "") + &listed(&second, ""));
     tracker.signal("HUP");
-    tracker.wait_for_line("2 targets now: 1 added, 0 changed, 0 removed", PATIENCE).unwrap();
+    tracker.wait_for_line("reloaded 2 targets: 1 added, 0 changed, 0 removed", PATIENCE).unwrap();
     probed(&second);
 
     write(listed(&first, "statuss = 200"));
     tracker.signal("HUP");
-    let line = tracker.wait_for_line("the targets stay as they are", PATIENCE).unwrap();
+    let line = tracker.wait_for_line("the current targets stay", PATIENCE).unwrap();
     let fault = format!(
-        "--targets: {}:4:1: target http://127.0.0.1:{}/: there is no key statuss: expected status?; ",
+        "--targets: {}:4:1: target http://127.0.0.1:{}/: unknown option statuss: did you mean status?; ",
         path.display(),
         first.port()
     );
@@ -46,9 +46,9 @@ fn a_valid_file_replaces_the_list_and_an_invalid_one_changes_nothing() {
     write(listed(&second, "insecure = true"));
     tracker.signal("HUP");
     let unverified =
-        format!("http://127.0.0.1:{}/: its certificate is not verified", second.port());
+        format!("http://127.0.0.1:{}/: the certificate is not verified", second.port());
     tracker.wait_for_line(&unverified, PATIENCE).unwrap();
-    tracker.wait_for_line("1 targets now: 0 added, 1 changed, 1 removed", PATIENCE).unwrap();
+    tracker.wait_for_line("reloaded 1 target: 0 added, 1 changed, 1 removed", PATIENCE).unwrap();
     probed(&second);
     let ended = tracker.stop(PATIENCE).unwrap();
     std::fs::remove_file(&path).unwrap();

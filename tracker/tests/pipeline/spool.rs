@@ -169,7 +169,7 @@ fn delivered_results_are_not_sent_again_after_a_kill() {
     first.signal("KILL");
     first.wait(PATIENCE).unwrap();
     let second = absent.tracker("rome", &site);
-    second.wait_for_line("each once in", PATIENCE).unwrap();
+    second.wait_for_line(", period ", PATIENCE).unwrap();
     let records = absent.kafka.wait_for_records(&topic, 6);
     // The kill may precede the mark of the third result, not of the second.
     for known in &records[..2] {

@@ -8,13 +8,14 @@ use common::record::Value;
 use kafka_client::{ProduceRecord, Uuid};
 use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::{ToSql, Type};
-use recorder::decode::batch::Most;
-use recorder::decode::row::{Labels, Row};
-use recorder::postgres::domain_table::FURTHER_COLUMNS;
-use recorder::postgres::domain_table::TableSql;
-use recorder::postgres::sql::{PHRASE_TYPE, POSITION_INSERT, POSITION_MOVE, STATUS_TYPE, labels};
+use recorder::decode::batch::BatchLimits;
+use recorder::decode::labels::Labels;
+use recorder::decode::row::DomainRow;
+use recorder::postgres::domain_table::{DomainTable, EXTRA_COLUMNS};
+use recorder::postgres::enums::EnumType;
 use recorder::schema;
-use recorder::transaction::insert::Columns;
+use recorder::transaction::insert::{InsertStatement, RowArrays};
+use recorder::transaction::position::{POSITION_INSERT, POSITION_MOVE};
 
 use crate::BenchError;
 use crate::testbed::BenchDatabase;
@@ -22,13 +23,13 @@ use crate::testbed::BenchDatabase;
 /// Converts records to rows with the recorder's own code.
 pub(crate) fn make_rows(
     records: impl Iterator<Item = ProduceRecord>,
-) -> Result<Vec<Row>, BenchError> {
-    let all = |name| labels(name).into_iter().map(str::to_owned).collect();
-    let labels = Labels::new(all(STATUS_TYPE), all(PHRASE_TYPE));
+) -> Result<Vec<DomainRow>, BenchError> {
+    let all = |enum_type: EnumType| enum_type.labels().into_iter().map(str::to_owned).collect();
+    let labels = Labels::new(all(EnumType::Status), all(EnumType::Phrase));
     let row = |(offset, record): (usize, ProduceRecord)| {
         let headers: Vec<_> = record.headers.into_iter().map(|(k, v)| (k, Some(v))).collect();
         let identity = Identity::from_headers(&headers)?;
-        Ok(Row::new(offset as i64, Some(&record.value), identity, &labels)?)
+        Ok(DomainRow::new(offset as i64, Some(&record.value), identity, &labels)?)
     };
     records.enumerate().map(row).collect()
 }
@@ -57,18 +58,18 @@ pub(crate) enum InsertMethod {
 pub(crate) fn insert(
     database: &mut BenchDatabase,
     domain: &Domain,
-    rows: &[Row],
+    rows: &[DomainRow],
     method: InsertMethod,
     moves_position: bool,
 ) -> Result<f64, BenchError> {
     let batches: Vec<_> =
-        rows.chunks(Most::NORMAL.records).map(|rows| (rows, Columns::new(rows))).collect();
+        rows.chunks(BatchLimits::NORMAL.records).map(|rows| (rows, RowArrays::new(rows))).collect();
     let client = &mut database.client;
     let (topic, topic_id) = (domain.as_str(), Uuid::nil());
     client.execute(POSITION_INSERT, &[&topic, &0, &topic_id, &0_i64, &0_i64])?;
     let compare_and_set = client.prepare(POSITION_MOVE)?;
-    let arrays = client.prepare(&TableSql::new(domain).insert)?;
-    let extra: String = FURTHER_COLUMNS.iter().map(|(name, _)| format!(", \"{name}\"")).collect();
+    let arrays = client.prepare(InsertStatement::new(&DomainTable::new(domain)).sql())?;
+    let extra: String = EXTRA_COLUMNS.iter().map(|column| format!(", \"{}\"", column.name)).collect();
     let copy = client.prepare(&format!(
         r#"copy "{}" ("topic_offset", "test_from", "url", "event_time", "status", "phrase", "dns", "response", "detail"{extra}) from stdin (format binary)"#,
         domain.table()
@@ -107,7 +108,7 @@ pub(crate) fn insert(
 fn copy_types() -> Vec<Type> {
     let (number, text) = (Type::INT8, Type::TEXT);
     let own = [&number, &text, &text, &number, &text, &text, &Type::INT4, &Type::INT4, &text];
-    let extra = FURTHER_COLUMNS.iter().map(|(_, column_type)| match *column_type {
+    let extra = EXTRA_COLUMNS.iter().map(|column| match column.definition {
         "bigint" => Type::INT8,
         "integer" => Type::INT4,
         "boolean" => Type::BOOL,
@@ -118,7 +119,7 @@ fn copy_types() -> Vec<Type> {
     own.into_iter().cloned().chain(extra).collect()
 }
 
-fn copy_row(writer: &mut BinaryCopyInWriter<'_>, row: &Row) -> Result<(), postgres::Error> {
+fn copy_row(writer: &mut BinaryCopyInWriter<'_>, row: &DomainRow) -> Result<(), postgres::Error> {
     let to_i32 = |number: i64| i32::try_from(number).ok();
     let extra = row.extra.values();
     let as_i32 = extra.map(|(_, value)| match value {
@@ -138,12 +139,12 @@ fn copy_row(writer: &mut BinaryCopyInWriter<'_>, row: &Row) -> Result<(), postgr
         &row.response,
         &row.detail,
     ];
-    for (((_, value), as_i32), (_, column_type)) in
-        extra.into_iter().zip(&as_i32).zip(FURTHER_COLUMNS)
+    for (((_, value), as_i32), column) in
+        extra.into_iter().zip(&as_i32).zip(EXTRA_COLUMNS)
     {
         values.push(match value {
             Value::Text(text) => text,
-            Value::Number(_) if *column_type == "integer" => as_i32,
+            Value::Number(_) if column.definition == "integer" => as_i32,
             Value::Number(number) => number,
             Value::Flag(flag) => flag,
             Value::Counts(_) => &None::<&str>,

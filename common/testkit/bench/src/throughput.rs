@@ -1,7 +1,7 @@
 //! Throughput of recording a backlog.
 
 use common::domain::Domain;
-use recorder::decode::row::Row;
+use recorder::decode::row::DomainRow;
 
 use crate::bare_insert::{self, InsertMethod};
 use crate::machine::processor_s;
@@ -84,7 +84,7 @@ fn server(runs: &[RunResult]) -> String {
 fn insert(
     testbed: &BenchTestbed<'_>,
     domain: &Domain,
-    rows: &[Row],
+    rows: &[DomainRow],
     method: InsertMethod,
     moves_position: bool,
 ) -> Result<RunResult, BenchError> {
