@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::{Address, Mechanism, Sasl, Security, Settings};
+use crate::{BrokerAddress, KafkaSettings, Sasl, SaslMechanism, Security};
 use common::pem::{Pem, PemError};
 use common::secret::Secret;
 
@@ -40,7 +40,7 @@ pub fn settings(
     environment: &Environment<'_>,
     client_id: &str,
     flags: KafkaFlags,
-) -> Result<Option<Settings>, UsageError> {
+) -> Result<Option<KafkaSettings>, UsageError> {
     let get = |flag, variables, value| environment.setting(Name { flag, variables }, value);
     let bootstrap = get("--kafka", &["KAFKA"], flags.kafka)?;
     let ca = get("--ca", &["CA"], flags.ca)?;
@@ -50,7 +50,7 @@ pub fn settings(
     let tls_asked = values::switch(environment, tls_name, flags.kafka_tls)?;
     let sasl = sasl(environment, flags.sasl_mechanism, flags.sasl_username, flags.sasl_password)?;
     let Some(bootstrap) = bootstrap else { return Ok(None) };
-    let addresses = bootstrap.parse("host:port,host:port,...", Address::parse_list)?;
+    let addresses = bootstrap.parse("host:port,host:port,...", BrokerAddress::parse_list)?;
 
     let roots = ca.as_ref().map(|ca| pem(ca, "CA certificates", |pem| pem.roots().map(drop)));
     let identity = match (&cert, &key) {
@@ -77,7 +77,7 @@ pub fn settings(
         }
         log::warn!("kafka: plain text to {remote}: neither CA, CERT, KEY nor --kafka-tls is given");
     }
-    let mut settings = Settings::new(addresses, security);
+    let mut settings = KafkaSettings::new(addresses, security);
     settings.sasl = sasl;
     settings.client_id = client_id.to_owned();
     settings.check().map_err(|error| match &cert {
@@ -112,7 +112,7 @@ fn sasl(
         (None, None, None) => Ok(None),
         (Some(mechanism), Some(username), Some(password)) => Ok(Some(Sasl {
             mechanism: mechanism
-                .parse("PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", Mechanism::from_str)?,
+                .parse("PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", SaslMechanism::from_str)?,
             username: username.value,
             password: Secret::from(password),
         })),
