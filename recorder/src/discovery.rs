@@ -21,7 +21,12 @@ const WHO: &str = "looking for brokers";
 /// topics with the prefix, if they are looked for; without, none as soon as
 /// Kafka answers that was away. It is a thread of its own because a broker that
 /// hangs may not keep leases from being renewed.
-pub fn run(shared: &Arc<Shared>, stop: &Stop, for_topics: bool, found: &Sender<Vec<String>>) {
+pub(crate) fn run(
+    shared: &Arc<Shared>,
+    stop: &Stop,
+    for_topics: bool,
+    found: &Sender<Vec<String>>,
+) {
     let mut client = Client::new(Arc::clone(&shared.kafka));
     while !stop.requested() {
         let asked = Instant::now();

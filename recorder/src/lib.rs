@@ -1,42 +1,25 @@
 //! Reads results from Apache Kafka and writes each to PostgreSQL exactly once.
 //!
-//! One thread keeps a lease for each domain ([`keeper`], [`leases`]), so that
+//! One thread keeps a lease for each domain ([`supervisor`], [`lease`]), so that
 //! several recorders share them, and one looks for brokers and topics
-//! ([`discovery`], [`reach`], [`wanted`]). One thread per domain ([`domain_thread`]): it fetches records,
-//! turns them into rows ([`rows`], [`batch`]) and writes them in one transaction with the new
-//! position ([`mod@write`]), less what is recorded already ([`marks`]); smart
-//! mode merges healthy rows on the way ([`smart`], [`merge`]). All SQL is in
-//! [`sql`]. Where reading starts is decided in [`position`]. What went to
+//! ([`discovery`]). One thread per domain ([`domain`]): it fetches records,
+//! turns them into rows ([`decode`]) and writes them in one transaction with the new
+//! position ([`transaction`]), less what is recorded already; smart
+//! mode merges healthy rows on the way. What went to
 //! quarantine is put through again by [`replay`], when somebody asks for it.
 
-pub mod ahead;
-pub mod batch;
-pub mod columns;
-pub mod counts;
-pub mod database;
-pub mod discovery;
-pub mod domain_thread;
-pub mod failure;
-pub mod group;
-pub mod keeper;
-pub mod lease_store;
-pub mod leases;
-pub mod marks;
-pub mod merge;
-pub mod offsets;
-pub mod outage;
-pub mod position;
-pub mod reach;
+pub mod decode;
+pub(crate) mod discovery;
+pub mod domain;
+pub(crate) mod lease;
+pub mod postgres;
 pub mod replay;
-pub mod rows;
+pub mod report;
 pub mod schema;
 pub mod settings;
-pub mod shared;
-pub mod smart;
-pub mod sql;
-pub mod unreadable;
-pub mod wanted;
-pub mod write;
+pub(crate) mod shared;
+pub(crate) mod supervisor;
+pub mod transaction;
 
 use std::io;
 use std::process::ExitCode;
@@ -49,17 +32,17 @@ use common::settings::values;
 use common::stop::SignalThread;
 use crossbeam_channel::{Receiver, bounded};
 
-use crate::ahead::Permits;
-use crate::counts::Counts;
-use crate::database::Database;
-use crate::group::GroupOffset;
-use crate::keeper::{END_WITHIN, Keeper};
-use crate::lease_store::LeaseStore;
-use crate::leases::LeaseClock;
-use crate::outage::SharedOutage;
-use crate::reach::Reach;
+use crate::domain::group_offset::GroupOffset;
+use crate::domain::prefetch::Permits;
+use crate::lease::kafka_health::Reach;
+use crate::lease::store::LeaseStore;
+use crate::lease::validity::LeaseClock;
+use crate::postgres::pool::Database;
+use crate::report::counts::Counts;
+use crate::report::outage_log::SharedOutage;
 use crate::settings::Settings;
 use crate::shared::Shared;
+use crate::supervisor::{END_WITHIN, Keeper};
 
 /// Records until SIGTERM or SIGINT; then 0, or 1 when it can't even start.
 pub fn run(settings: Settings) -> ExitCode {

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use common::domain::{Domain, stable_hash};
 
-use crate::database::{Database, Transaction, WorkError};
-use crate::rows::Labels;
-use crate::sql;
-use crate::sql::{leases, table};
+use crate::decode::row::Labels;
+use crate::lease::sql as leases;
+use crate::postgres::domain_table as table;
+use crate::postgres::pool::{Database, Transaction, WorkError};
+use crate::postgres::sql;
 use common::stop::Stop;
 
 /// The longest that making the schema may take: an index on a large table of

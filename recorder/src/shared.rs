@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
-use crate::ahead::Permits;
-use crate::database::Database;
-use crate::group::GroupOffset;
-use crate::leases::LeaseClock;
-use crate::outage::SharedOutage;
-use crate::reach::Reach;
+use crate::domain::group_offset::GroupOffset;
+use crate::domain::prefetch::Permits;
+use crate::lease::kafka_health::Reach;
+use crate::lease::validity::LeaseClock;
+use crate::postgres::pool::Database;
+use crate::report::outage_log::SharedOutage;
 
 /// What all domains' threads share.
 #[derive(Debug)]

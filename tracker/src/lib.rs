@@ -2,7 +2,7 @@
 //! Apache Kafka.
 //!
 //! ```text
-//! ticker ──queue──▶ workers ──results──▶ saver ──handover──▶ producer ──▶ Kafka
+//! ticker ──queue──▶ workers ──results──▶ saver ──shared_spool──▶ producer ──▶ Kafka
 //! (due)   bounded   (probe)   bounded    (spool: memory, disk)
 //! ```
 //!
@@ -13,26 +13,13 @@
 //! This file owns every channel and every join; with no Kafka server given,
 //! `output` stands in the place of both.
 
-pub mod attempts;
-pub mod board;
-pub mod capacity;
-pub mod clock;
-pub mod handover;
-pub mod lateness;
-pub mod lost;
-pub mod network;
+pub mod check;
+pub mod delivery;
 pub mod output;
-pub mod plan;
 pub mod probe;
-pub mod producer;
-mod queue;
 pub mod reload;
-pub mod result;
-pub mod saver;
 pub mod schedule;
 pub mod settings;
-pub mod slots;
-pub mod spool;
 pub mod targets;
 pub mod ticker;
 pub mod workers;
@@ -48,20 +35,21 @@ use common::settings::{Environment, UsageError};
 use common::stop::{self, Cutoff, SignalThread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never};
 
-use capacity::{WORKERS_MAX, WorstCase};
-use handover::Handover;
-use network::Network;
-use output::Format;
-use plan::Plan;
+use check::Plan;
+use delivery::RunTotals;
+use delivery::producer::ResultProducer;
+use delivery::saver::Saver;
+use delivery::shared_spool::SharedSpool;
+use output::OutputFormat;
 use probe::Prober;
-use probe::resolver::Sources;
-use producer::Producer;
+use probe::net::resolver::Sources;
 use reload::Reload;
-use saver::Saver;
 use settings::{Look, Settings, Sink};
-use spool::SPOOL_BYTES_MAX;
 use targets::Target;
 use ticker::Rhythm;
+use workers::cgroup::memory_bytes_max;
+use workers::network::Network;
+use workers::sizing::{WAITING_BYTES_MAX, WORKERS_MAX, WorstCase};
 use workers::{Pool, Probed};
 
 /// Results on their way from the workers. The saver takes them at once, unless the
@@ -81,15 +69,6 @@ const STOP_SLACK: Duration = Duration::from_millis(500);
 /// [`STOP_ALL`], as a connect is the one wait that a stop can't cut short.
 const CONNECT_TIMEOUT_MS: u64 = 5_000;
 
-/// What became of all results.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Account {
-    /// Results that were not healthy.
-    pub unhealthy: usize,
-    /// Results that reached nobody.
-    pub lost: usize,
-}
-
 /// Runs until a signal, or, with `--once`, until every target was probed.
 ///
 /// The exit code is 1 when the program could not start or, with `--once`, when
@@ -100,7 +79,7 @@ pub fn run(settings: Settings) -> ExitCode {
     }
     let once = settings.once;
     match pipeline(settings) {
-        Ok(account) if !once || account == Account::default() => ExitCode::SUCCESS,
+        Ok(account) if !once || account == RunTotals::default() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             log::error!("{error}");
@@ -109,7 +88,7 @@ pub fn run(settings: Settings) -> ExitCode {
     }
 }
 
-fn pipeline(settings: Settings) -> io::Result<Account> {
+fn pipeline(settings: Settings) -> io::Result<RunTotals> {
     let Settings {
         location,
         location_cut,
@@ -129,7 +108,7 @@ fn pipeline(settings: Settings) -> io::Result<Account> {
         log::warn!("location {location:?}: the host's name, cut to 32 characters");
     }
     if !once {
-        log::info!("from {location:?}: {}", plan::summary(&targets, targets_of));
+        log::info!("from {location:?}: {}", check::summary(&targets, targets_of));
     }
     say_insecure(&targets);
     let workers_max = workers_max(&targets, workers, once);
@@ -205,7 +184,7 @@ fn workers_max(targets: &[Arc<Target>], given: Option<usize>, once: bool) -> usi
         (true, Some(workers)) => workers.min(targets.len()),
         (false, workers) => {
             let worst_case = WorstCase::of(targets, workers);
-            worst_case.say(capacity::memory_bytes_max());
+            worst_case.say(memory_bytes_max());
             worst_case.workers
         }
     }
@@ -215,9 +194,9 @@ fn workers_max(targets: &[Arc<Target>], given: Option<usize>, once: bool) -> usi
 /// account.
 fn account_of(
     sink: Vec<JoinHandle<()>>,
-    account: &Receiver<io::Result<Account>>,
+    account: &Receiver<io::Result<RunTotals>>,
     until: Instant,
-) -> io::Result<Account> {
+) -> io::Result<RunTotals> {
     match account.recv_deadline(until) {
         Ok(account) => {
             // Who gives the account is the last of them.
@@ -250,7 +229,7 @@ fn start_sink(
     results: Receiver<Probed>,
     no_more: Receiver<Instant>,
     url_chars: usize,
-    account: Sender<io::Result<Account>>,
+    account: Sender<io::Result<RunTotals>>,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let start =
         |name: &str, run: Box<dyn FnOnce() + Send>| Builder::new().name(name.to_owned()).spawn(run);
@@ -259,12 +238,13 @@ fn start_sink(
             settings.cutoff = Some(cutoff.clone());
             settings.connect_timeout_ms = CONNECT_TIMEOUT_MS;
             let run = Run::new().map_err(io::Error::other)?;
-            let handover = Arc::new(Handover::new(SPOOL_BYTES_MAX));
-            let mut saver = Saver::new(Arc::clone(&handover), run.clone());
+            let shared_spool = Arc::new(SharedSpool::new(WAITING_BYTES_MAX));
+            let mut saver = Saver::new(Arc::clone(&shared_spool), run.clone());
             if let Some((folder, bytes_max)) = spool {
-                saver.wait_on_disk(folder, bytes_max);
+                saver.use_folder(folder, bytes_max);
             }
-            let producer = Producer::new(Arc::new(*settings), topics, topic_prefix, handover, run);
+            let producer =
+                ResultProducer::new(Arc::new(*settings), topics, topic_prefix, shared_spool, run);
             Ok(vec![
                 start("saver", Box::new(move || saver.run(&results, &no_more)))?,
                 // There is room for the account, and nobody may listen any more.
@@ -273,9 +253,9 @@ fn start_sink(
         }
         Sink::Print { look } => {
             let format = match look {
-                Look::Json => Format::Json,
-                Look::Lines => Format::Lines { url_chars },
-                Look::Picture { in_colour } => Format::Picture { url_chars, in_colour },
+                Look::Json => OutputFormat::Json,
+                Look::Lines => OutputFormat::Lines { url_chars },
+                Look::Picture { in_colour } => OutputFormat::Bars { url_chars, in_colour },
             };
             let run = move || drop(account.try_send(print(&results, &no_more, format)));
             Ok(vec![start("output", Box::new(run))?])
@@ -286,15 +266,15 @@ fn start_sink(
 fn print(
     results: &Receiver<Probed>,
     no_more: &Receiver<Instant>,
-    format: Format,
-) -> io::Result<Account> {
+    format: OutputFormat,
+) -> io::Result<RunTotals> {
     match output::run(results, no_more, format, &mut io::stdout().lock()) {
-        Ok(unhealthy) => Ok(Account { unhealthy, lost: 0 }),
+        Ok(unhealthy) => Ok(RunTotals { unhealthy, lost: 0 }),
         Err(cause) => {
             // Nobody reads any more, so that there is nothing left to do.
             stop::request();
             match cause.kind() {
-                io::ErrorKind::BrokenPipe => Ok(Account { unhealthy: 0, lost: 1 }),
+                io::ErrorKind::BrokenPipe => Ok(RunTotals { unhealthy: 0, lost: 1 }),
                 _ => Err(cause),
             }
         }

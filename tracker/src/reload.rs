@@ -9,9 +9,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::{Handle, Signals};
 
-use crate::capacity::{self, WorstCase};
 use crate::targets::Target;
 use crate::ticker::List;
+use crate::workers::cgroup::memory_bytes_max;
+use crate::workers::sizing::WorstCase;
 
 /// The thread that waits for the signal.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl Reload {
                 match read() {
                     Ok(targets) => {
                         let worst_case = WorstCase::of(&targets, workers);
-                        worst_case.say(capacity::memory_bytes_max());
+                        worst_case.say(memory_bytes_max());
                         let workers = worst_case.workers;
                         // At the end nobody takes one any more.
                         if give.send(List { targets, workers }).is_err() {

@@ -10,14 +10,14 @@ use common::settings::{Environment, Given, Name, UsageError, values};
 use kafka_client::TopicSpec;
 use kafka_client::flags::{self, KafkaFlags};
 
-use crate::capacity::WORKERS_MAX;
-use crate::network::Sentinel;
+use crate::delivery::spool::SpoolFolder;
 use crate::probe::Roots;
-use crate::probe::resolver::Servers;
-use crate::spool::Folder;
+use crate::probe::net::resolver::Servers;
 use crate::targets::{
     Defaults, Listed, Listing, PERIODS, RETRIES, SHARES_MAX, Share, TIMEOUTS, Target,
 };
+use crate::workers::network::Sentinel;
+use crate::workers::sizing::WORKERS_MAX;
 
 /// Probes websites on a fixed schedule and writes every result to Apache Kafka, or, with no Kafka server given, to standard output. Each flag can be given by the environment variable in brackets as well, and the variable wins.
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -160,7 +160,7 @@ pub enum Sink {
         /// What topics' names begin with.
         topic_prefix: String,
         /// The folder that results wait in, and the most bytes there.
-        spool: Option<(Folder, u64)>,
+        spool: Option<(SpoolFolder, u64)>,
     },
 }
 
@@ -327,7 +327,7 @@ fn sink(
             // The last, as it makes the folder and locks it.
             spool: spool
                 .filter(|_| !options.check)
-                .map(|given| given.parse("a folder for this tracker alone", Folder::open))
+                .map(|given| given.parse("a folder for this tracker alone", SpoolFolder::open))
                 .transpose()?
                 .map(|folder| (folder, spool_mib_max * 1024 * 1024)),
         }),

@@ -6,15 +6,17 @@ use std::fmt;
 use common::identity::Identity;
 use postgres_client::PostgresError;
 
-use crate::database::{Transaction, WorkError};
-use crate::rows::{Labels, Rejected, Row};
+use super::quarantine;
+use crate::decode::row::{Labels, Rejected, Row};
+use crate::postgres::domain_table::TableSql;
+use crate::postgres::pool::{Transaction, WorkError};
+use crate::postgres::sql;
 use crate::schema::lock_key;
-use crate::sql::{self, TableSql, quarantine};
-use crate::write::insert;
+use crate::transaction::insert;
 
 /// Where a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// The row in quarantine.
     pub id: i64,
     /// Its partition.
@@ -25,7 +27,7 @@ pub struct Place {
 
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// It is a row now, and no longer in quarantine.
     Recorded {
         /// The row.
@@ -55,7 +57,7 @@ const NO_OFFSET: i64 = -1;
 
 /// Records that are replayed together.
 #[derive(Debug)]
-pub struct Batch<'a> {
+pub(crate) struct Batch<'a> {
     table: &'a TableSql,
     labels: &'a Labels,
     keeps_offsets: bool,
@@ -69,7 +71,7 @@ impl<'a> Batch<'a> {
     /// their offset: with 1.1.0's own topics the table tells where reading
     /// starts, and the offset of an earlier topic of the same name would make
     /// that pass over records.
-    pub fn new(
+    pub(crate) fn new(
         table: &'a TableSql,
         labels: &'a Labels,
         keeps_offsets: bool,
@@ -83,7 +85,10 @@ impl<'a> Batch<'a> {
     ///
     /// # Errors
     /// See [`WorkError`].
-    pub fn write(&mut self, transaction: &mut Transaction<'_>) -> Result<Vec<Outcome>, WorkError> {
+    pub(crate) fn write(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+    ) -> Result<Vec<Outcome>, WorkError> {
         // A recorder in smart mode takes the table's highest `id` for a sign that
         // nobody else wrote, which holds only for who has this lock. And whoever
         // has it finds that its own last transaction is over.

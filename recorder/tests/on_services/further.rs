@@ -122,7 +122,7 @@ fn make_old(world: &mut World) {
     let script = schema(world);
     world.database.batch_execute(&script).unwrap();
     let table = world.table();
-    let drop: Vec<String> = recorder::sql::table::FURTHER_COLUMNS
+    let drop: Vec<String> = recorder::postgres::domain_table::FURTHER_COLUMNS
         .iter()
         .map(|(name, _)| format!("drop column \"{name}\""))
         .collect();
@@ -163,7 +163,7 @@ fn columns(world: &mut World) -> Vec<String> {
 fn tables_from_before_get_the_columns_at_their_end_and_can_still_be_written_as_before() {
     let services = shared().unwrap();
     let names: Vec<_> =
-        recorder::sql::table::FURTHER_COLUMNS.iter().map(|(name, _)| *name).collect();
+        recorder::postgres::domain_table::FURTHER_COLUMNS.iter().map(|(name, _)| *name).collect();
     let mut world = World::new(&services);
     make_old(&mut world);
     assert_eq!(columns(&mut world), [""; 0]);

@@ -88,7 +88,7 @@ fn domains_are_spread_and_taken_over_from_who_dies_and_who_stops() {
     let mut all = Domains::new(7);
     let first = all.recorder();
     all.expect_shares(&[7]);
-    let says_more = ("RUST_LOG", "info,recorder::lease_store=debug");
+    let says_more = ("RUST_LOG", "info,recorder::lease::store=debug");
     let second = all.world.recorder_with(&[("DOMAIN", &all.list()), says_more]);
     all.expect_shares(&[3, 4]);
     let third = all.recorder();
@@ -190,7 +190,7 @@ fn who_never_reached_kafka_has_no_share() {
     let list = all.list();
     let blind = all.world.recorder_with(&[("DOMAIN", &list), ("KAFKA", "127.0.0.1:1")]);
     blind.expect_log("leases: 0 of 4 domains are ours, recorders at work: 1");
-    blind.expect_log("WARN  recorder::outage] kafka: ");
+    blind.expect_log("WARN  recorder::report::outage_log] kafka: ");
     all.produce();
     all.expect_all_once();
     assert_eq!(all.shares(), [4]);

@@ -73,14 +73,14 @@ fn kafka_and_postgresql_away_at_start_and_later(services: &OwnSet) {
     services.stop_postgres().unwrap();
     services.kill_broker(1).unwrap();
     let recorder = world.recorder();
-    recorder.expect_log("WARN  recorder::outage] postgresql: localhost:");
+    recorder.expect_log("WARN  recorder::report::outage_log] postgresql: localhost:");
     let other = world.recorder();
     other.expect_log("recording 1 domains");
     let (status, took, log) = other.stop();
     assert!(status.success() && took.as_secs() < 8, "{status} {took:?} {log}");
     services.start_postgres().unwrap();
     recorder.expect_log("postgresql: well again after");
-    recorder.expect_log("WARN  recorder::outage] kafka: ");
+    recorder.expect_log("WARN  recorder::report::outage_log] kafka: ");
     services.start_broker(1).unwrap();
     world.database = connect(services, &world.uri).unwrap();
     world.expect_position(1);
@@ -90,14 +90,16 @@ fn kafka_and_postgresql_away_at_start_and_later(services: &OwnSet) {
     services.kill_postgres().unwrap();
     world.produce([ok(1), ok(2)]);
     eventually("second outage", || {
-        (recorder.log().matches("WARN  recorder::outage] postgresql: ").count() == 2).then_some(())
+        (recorder.log().matches("WARN  recorder::report::outage_log] postgresql: ").count() == 2)
+            .then_some(())
     });
     services.start_postgres().unwrap();
     world.database = connect(services, &world.uri).unwrap();
     world.expect_position(3);
     services.kill_broker(1).unwrap();
     eventually("second outage", || {
-        (recorder.log().matches("WARN  recorder::outage] kafka: ").count() == 2).then_some(())
+        (recorder.log().matches("WARN  recorder::report::outage_log] kafka: ").count() == 2)
+            .then_some(())
     });
     services.start_broker(1).unwrap();
     world.produce([ok(3)]);
@@ -148,7 +150,7 @@ fn a_certificate_that_is_of_no_use_any_more_is_said_once(services: &OwnSet) {
     services.kill_broker(1).unwrap();
     std::fs::copy(services.cert("foreign-ca.crt"), &ca).unwrap();
     services.start_broker(1).unwrap();
-    recorder.expect_log("WARN  recorder::outage] kafka: ");
+    recorder.expect_log("WARN  recorder::report::outage_log] kafka: ");
     // Long enough for each domain to have met it.
     std::thread::park_timeout(Duration::from_secs(15));
     std::fs::copy(&services.kafka_ca, &ca).unwrap();

@@ -62,7 +62,7 @@ fn a_partition_without_a_leader_holds_up_no_other(services: &OwnSet, dead: usize
     // One fetch each, which the broker that leads the third lets wait for 3 s.
     let took = goes_on(&mut world, 3);
     assert!(took < Duration::from_secs(20), "{took:?}");
-    recorder.expect_log("WARN  recorder::outage] kafka: ");
+    recorder.expect_log("WARN  recorder::report::outage_log] kafka: ");
     recorder.stop();
     let recorder = world.recorder();
     let took = goes_on(&mut world, 2);

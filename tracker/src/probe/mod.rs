@@ -2,29 +2,16 @@
 //! one deadline, and the verdict on what came.
 //!
 //! Resolver, connection, TLS and HTTP are separate steps here, each with its
-//! own time and its own failures; [`verdict`] alone knows what they are called.
+//! own time and its own failures; [`reason`] alone knows what they are called.
 
-mod ask;
-mod body;
-mod both;
-mod buffers;
-pub mod checks;
-mod connect;
-pub mod deadline;
-mod http;
-mod json;
+mod dual_stack;
+mod family;
+pub mod http;
+pub mod net;
 mod outcome;
-pub mod proxy;
 mod reach;
-mod redirect;
-pub mod request;
-pub mod resolver;
-mod signatures;
+pub mod reason;
 mod spec;
-mod stream;
-mod tls;
-pub mod trust;
-pub mod verdict;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -35,18 +22,20 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use url::{Host, Url};
 
-pub use ask::{Ask, Family, Limits};
-use checks::Page;
-use deadline::{Deadline, Wire};
+pub use family::Family;
+use http::checks::Page;
+use http::request::Request;
+use http::{body, client, redirect};
+use net::proxy::Proxy;
+use net::resolver::{Resolver, Sources};
+use net::socket::{Deadline, Wire};
+use net::stream::Stream;
+pub use net::tls::Roots;
+use net::{connect, tls};
 use outcome::Course;
 pub use outcome::{Facts, Outcome, Sum, Timings};
-use proxy::Proxy;
-use request::Request;
-use resolver::{Resolver, Sources};
-pub use spec::Spec;
-use stream::Stream;
-pub use tls::Roots;
-use verdict::{Failure, Phase, Reason};
+use reason::{Failure, Phase, Reason};
+pub use spec::{Ask, Limits, Spec};
 
 /// The longest final URL that a record carries, in characters; a longer one,
 /// which only a site itself can make, is cut.
@@ -58,7 +47,7 @@ pub struct Prober {
     resolver: Resolver,
     roots: RootCertStore,
     tls: Arc<ClientConfig>,
-    client: http::Client,
+    client: client::Client,
 }
 
 impl Prober {
@@ -73,7 +62,7 @@ impl Prober {
             resolver: Resolver::new(sources),
             tls: tls::client_config(roots.clone(), false, None)?,
             roots,
-            client: http::Client::new(),
+            client: client::Client::new(),
         })
     }
 
@@ -81,7 +70,7 @@ impl Prober {
     /// which a page within its bound is decoded and searched.
     pub fn probe(&self, ask: &Ask<'_>) -> Outcome {
         match ask.family {
-            Family::Both => both::probe(self, ask),
+            Family::Both => dual_stack::probe(self, ask),
             _ => self.attempt(ask),
         }
     }
@@ -108,7 +97,7 @@ impl Prober {
                     let redirected = request.redirected(status, same_site);
                     request = Cow::Owned(redirected.ok_or_else(|| redirect::of_body(&next))?);
                     url = next;
-                    let shown = http::target_of(&url);
+                    let shown = client::target_of(&url);
                     course.facts.follow(shown.chars().take(FINAL_URL_CHARS_MAX).collect());
                 }
                 Err(failure) if redirects == 0 || failure.phase == Phase::Check => {
@@ -117,7 +106,7 @@ impl Prober {
                 Err(failure) => return Err(failure.at_host(url.host_str().unwrap_or_default())),
             }
         }
-        let last = http::target_of(&url);
+        let last = client::target_of(&url);
         let detail = format!("more than {}, last to {last}", ask.limits.redirects_max);
         Err(Failure::with(Reason::TooManyRedirects, Phase::Redirect, detail))
     }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use common::record::Status;
 
-use super::deadline::Deadline;
-use super::verdict::{Failure, Kept, Phase, Severity, Told, milliseconds};
+use crate::probe::net::socket::Deadline;
+use crate::probe::reason::{Failure, Kept, Phase, Severity, Told, milliseconds};
 
 /// What a probe found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub struct Timings {
     /// The whole of it.
     pub total: Duration,
     /// From the start of a connection to the last byte, over all redirects.
-    pub(super) response: Sum,
+    pub(crate) response: Sum,
 }
 
 /// A phase's time over all hops; none when it was not reached.
@@ -72,13 +72,13 @@ pub struct Sum(pub Option<Duration>);
 
 impl Sum {
     /// Adds the time since then; returns now, where the next phase begins.
-    pub(super) fn add_since(&mut self, begun: Instant) -> Instant {
+    pub(crate) fn add_since(&mut self, begun: Instant) -> Instant {
         let now = Instant::now();
         self.add(now - begun);
         now
     }
 
-    pub(super) fn add(&mut self, time: Duration) {
+    pub(crate) fn add(&mut self, time: Duration) {
         self.0 = Some(self.0.unwrap_or_default() + time);
     }
 }
@@ -108,22 +108,22 @@ pub struct Facts {
 
 impl Facts {
     /// Goes on to another host.
-    pub(super) fn follow(&mut self, url: String) {
+    pub(crate) fn follow(&mut self, url: String) {
         *self = Self { redirects: self.redirects + 1, final_url: Some(url), ..Self::default() };
     }
 }
 
 /// A probe under way.
 #[derive(Debug)]
-pub(super) struct Course {
-    pub(super) begun: Instant,
-    pub(super) deadline: Deadline,
-    pub(super) timings: Timings,
-    pub(super) facts: Facts,
+pub(crate) struct Course {
+    pub(crate) begun: Instant,
+    pub(crate) deadline: Deadline,
+    pub(crate) timings: Timings,
+    pub(crate) facts: Facts,
 }
 
 impl Course {
-    pub(super) fn begin(timeout: Duration) -> Self {
+    pub(crate) fn begin(timeout: Duration) -> Self {
         Self {
             begun: Instant::now(),
             deadline: Deadline::after(timeout),
@@ -133,7 +133,7 @@ impl Course {
     }
 
     /// The end of it: a status with perhaps a warning, or a failure.
-    pub(super) fn end(mut self, result: Result<Option<Failure>, Failure>) -> Outcome {
+    pub(crate) fn end(mut self, result: Result<Option<Failure>, Failure>) -> Outcome {
         self.timings.total = self.begun.elapsed();
         let Self { timings, facts, .. } = self;
         let failure = result.unwrap_or_else(Some);
@@ -152,7 +152,7 @@ mod tests {
     use common::phrase;
 
     use super::*;
-    use crate::probe::verdict::Reason;
+    use crate::probe::reason::Reason;
 
     /// Every reason as a failure and as a warning, at an answer of 200.
     #[test]

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use url::Host;
 
-use super::deadline::Deadline;
-use super::verdict::Failure;
-use super::{Prober, connect};
+use super::Prober;
+use super::net::connect;
+use crate::probe::net::socket::Deadline;
+use crate::probe::reason::Failure;
 
 impl Prober {
     /// Resolves and connects, and no more.

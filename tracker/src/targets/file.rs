@@ -15,10 +15,10 @@ use common::settings::command_line::nearest;
 use toml::de::DeTable;
 use url::{Host, Url};
 
-use super::keys::{Draft, KEYS, Sources};
+use super::options::{Draft, KEYS, Sources};
 use super::values::{Problem, entries};
 use super::{Defaults, Fault, List, Located, Target, shown, without_secret};
-use crate::probe::trust::Trust;
+use crate::probe::net::tls::target::Trust;
 use crate::probe::{Family, Spec};
 
 /// The longest file.

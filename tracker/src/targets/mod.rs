@@ -2,9 +2,9 @@
 //! to fail later.
 
 pub mod file;
-mod keys;
-mod listing;
+mod options;
 mod share;
+mod source;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -20,8 +20,8 @@ use common::domain::{self, Domain, DomainError, TakenNames};
 use url::Url;
 
 use crate::probe::{Ask, Family, Limits, Spec};
-pub use listing::{Listed, Listing};
 pub use share::{SHARES_MAX, Share};
+pub use source::{Listed, Listing};
 pub use websites::{WebsitesError, parse};
 
 /// The most characters of a URL: the tables' column holds no more.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use common::settings::Environment;
 use testkit::certificates::Authority;
 
-use super::keys::{KEYS, Sources};
+use super::options::{KEYS, Sources};
 use super::*;
 use crate::probe::Family;
-use crate::probe::verdict::Severity;
+use crate::probe::reason::Severity;
 
 const EXAMPLE: &str = include_str!("../../../scripts/targets.example.toml");
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use regex::Regex;
 
 use super::{Defaults, Fault, List, Located, Target, shown};
-use crate::probe::checks::Checks;
+use crate::probe::http::checks::Checks;
 use crate::probe::{Family, Limits, Spec};
 
 /// Reads a list as the README of 1.1.0 has it: entries separated by commas,

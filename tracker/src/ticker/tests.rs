@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::*;
-use crate::slots::Job;
+use crate::schedule::slot_account::Job;
 use crate::targets::{Defaults, parse};
 
 /// A world with a clock of its own; workers are counters.
@@ -136,7 +136,7 @@ fn a_new_list_is_applied_and_its_workers_allowed() {
     let prober =
         crate::probe::Prober::new(Default::default(), &crate::probe::Roots::These(vec![])).unwrap();
     let (results, _taken) = crossbeam_channel::bounded(1);
-    let network = crate::network::Network::new(vec![]);
+    let network = crate::workers::network::Network::new(vec![]);
     let mut pool = Pool::new(1, "oslo", prober, network, results, stop);
     let start = Look::take();
     let mut random = fastrand::Rng::with_seed(1);

@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::probe::Roots;
-use crate::probe::resolver::Sources;
+use crate::probe::net::resolver::Sources;
 use crate::targets::Defaults;
 
 /// The one idle worker is caught while it takes the first of two targets,
@@ -59,7 +59,7 @@ fn a_record_says_slot_missed_attempts_and_whether_others_fail() {
     let entries: Vec<_> =
         targets.into_iter().map(|target| Arc::new(Entry::new(Arc::new(target)))).collect();
     for (index, entry) in entries.iter().enumerate() {
-        entry.miss(crate::slots::Cause::Stalled, index as u64);
+        entry.miss(crate::schedule::slot_account::Cause::Stalled, index as u64);
         let slot = Slot { number: index as u64, due_at: clock::now() };
         assert_eq!(pool.offer(entry, Some(slot)), Offer::Queue);
         let extra = results.recv().unwrap().record.extra;
@@ -88,7 +88,8 @@ fn what_answers_was_not_without_a_network() {
     let list = ports.map(|port| format!("http://site.test:{port}")).join(",");
     let defaults = Defaults { retries: 0, ..Defaults::default() };
     let targets = crate::targets::parse(&list, "x-", &defaults).unwrap();
-    let gone = crate::network::Sentinel::parse_list(&format!("127.0.0.1:{}", ports[0])).unwrap();
+    let gone =
+        crate::workers::network::Sentinel::parse_list(&format!("127.0.0.1:{}", ports[0])).unwrap();
     let (_stopper, stop) = common::stop::pair();
     let (results_in, results) = bounded(9);
     let mut pool = Pool::new(1, "oslo", prober, Network::new(gone), results_in, stop.clone());

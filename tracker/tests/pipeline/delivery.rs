@@ -1,4 +1,4 @@
-//! To a real Kafka, over TLS with client certificates.
+//! Delivery to a real Kafka, over TLS with client certificates.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use testkit::services::{Services, fresh_name, shared};
 
 use crate::{PATIENCE, hello_site, run, tracker};
 
-/// The tracker's variables for Kafka over TLS, with topics of the test's own.
+/// The tracker's variables for Kafka over TLS, with a topic prefix for this test alone.
 pub(crate) struct Kafka {
     pub(crate) services: Services,
     pub(crate) prefix: String,
@@ -47,7 +47,7 @@ impl Kafka {
         Client::new(Arc::new(Settings::new(bootstrap, Security::Plain)))
     }
 
-    /// The records of a topic, when it is there.
+    /// The records of a topic, none if the topic does not exist.
     fn records(&self, topic: &str) -> Vec<Record> {
         let values = self.fetched(topic).into_iter().map(|record| record.value.unwrap());
         values.map(|value| Record::decode(&value).unwrap()).collect()
@@ -68,7 +68,7 @@ impl Kafka {
         };
         let position = FetchPosition { topic, topic_id: id, partition: 0, offset: 0 };
         let limits = FetchLimits { max_wait_ms: 100, min_bytes: 1, max_bytes: 1 << 20 };
-        // A broker may not lead yet what was just made; who waits asks again.
+        // The leader of a new topic may not be elected yet; the caller asks again.
         client.fetch(&position, &limits).map_or_else(|_| Vec::new(), |fetched| fetched.records)
     }
 
@@ -105,10 +105,9 @@ fn results_arrive_in_the_topics_of_their_domains() {
     assert_eq!((records[0].dns_ms, records[0].response_ms), (None, None));
 }
 
-/// Goes red when `take` in the producer does not count `sequence` up, or when
-/// `Run::new` does not fill the bytes.
+/// Sequence numbers count up in each topic; the run is the same in all topics.
 #[test]
-fn each_result_has_its_run_and_its_number_in_the_topic() {
+fn each_record_carries_its_run_and_its_sequence_in_the_topic() {
     let kafka = Kafka::new();
     let site = hello_site();
     let websites = format!("{site},{site} hello,{site} world,http://nothing.invalid/");
@@ -119,19 +118,19 @@ fn each_result_has_its_run_and_its_number_in_the_topic() {
     assert!(found[..3].iter().all(|one| one.run == found[0].run), "{found:?}");
     assert!(found[3..].iter().all(|one| one.run == found[3].run), "{found:?}");
     assert_ne!(found[0].run, found[3].run);
-    // Another topic has its own numbers in the same run.
+    // Another topic has its own sequence in the same run.
     let other = kafka.identities(&format!("{}nothing.invalid", kafka.prefix));
     assert_eq!(other.iter().map(|one| one.sequence).collect::<Vec<_>>(), [0, 0]);
     assert_eq!([other[0].run, other[1].run], [found[0].run, found[3].run]);
 }
 
 #[test]
-fn results_from_before_kafka_was_there_are_delivered() {
+fn results_from_before_kafka_was_reachable_are_delivered() {
     let kafka = Kafka::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let real = kafka.services.plain_listener(1).unwrap().parse().unwrap();
-    // The port stays ours, and nothing answers on it yet.
+    // The port is reserved and refuses connections.
     let site = hello_site();
     let address_text = address.to_string();
     let variables = [
@@ -142,11 +141,11 @@ fn results_from_before_kafka_was_there_are_delivered() {
     ];
     drop(listener);
     let tracker = tracker(&[], &variables);
-    tracker.wait_for_line("kafka does not take results", PATIENCE).unwrap();
+    tracker.wait_for_line("kafka: no delivery for", PATIENCE).unwrap();
     let _forwarder = Forwarder::start(TcpListener::bind(address).unwrap(), real).unwrap();
     let forwarded_at =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
-    tracker.wait_for_line("kafka takes results again", PATIENCE).unwrap();
+    tracker.wait_for_line("kafka: delivery recovered", PATIENCE).unwrap();
     let records = kafka.wait_for_records(&format!("{}127.0.0.1", kafka.prefix), 3);
     assert!(records[0].timestamp < forwarded_at, "{} from before", records[0].timestamp);
     assert!(records.is_sorted_by(|one, next| one.timestamp < next.timestamp));
@@ -154,28 +153,29 @@ fn results_from_before_kafka_was_there_are_delivered() {
 }
 
 #[test]
-fn a_stop_ends_it_within_eight_seconds_and_counts_what_is_lost() {
+fn a_stop_ends_within_eight_seconds_and_counts_lost_results() {
     let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
     let hanging_url = format!("http://{}/", hanging.local_addr().unwrap());
-    // Connections to it are accepted by the system and never answered.
+    // The system accepts connections to this port; no program answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent_address = silent.local_addr().unwrap().to_string();
     let websites = format!("{},{hanging_url}", hello_site());
     let tracker =
         tracker(&["-p", "1", "-t", "30"], &[("KAFKA", &silent_address), ("WEBSITES", &websites)]);
-    // Both a probe and a request to Kafka hang once these have come.
+    // From now on a probe and a request to Kafka both hang.
     let _probe = hanging.accept().unwrap();
     let _request = silent.accept().unwrap();
     let start = Instant::now();
     let ended = tracker.stop(PATIENCE).unwrap();
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
-    let lost = ended.log.iter().filter(|line| line.contains("not delivered before the end"));
+    let lost =
+        ended.log.iter().filter(|line| line.contains("not delivered before the program ended"));
     assert_eq!(lost.count(), 1, "{:?}", ended.log);
     assert_eq!(ended.status.code(), Some(0));
 }
 
 #[test]
-fn a_refusal_by_tls_is_one_clear_line() {
+fn a_tls_refusal_is_one_clear_line() {
     let kafka = Kafka::new();
     let site = hello_site();
     let path = |name: &str| kafka.services.cert(name).display().to_string();
@@ -201,7 +201,7 @@ fn a_refusal_by_tls_is_one_clear_line() {
         }
         let tracker: Program =
             tracker(&["-p", "1", "-t", "0.5", "--retries", "0", "-w", &site], &variables);
-        let line = tracker.wait_for_line("kafka does not take results", PATIENCE).unwrap();
+        let line = tracker.wait_for_line("kafka: no delivery for", PATIENCE).unwrap();
         assert!(line.contains(expected), "{line}");
         let log = tracker.log();
         let lines = log.iter().filter(|line| line.contains("WARN") || line.contains("ERROR"));
@@ -210,14 +210,14 @@ fn a_refusal_by_tls_is_one_clear_line() {
 }
 
 #[test]
-fn the_other_spelling_of_a_topic_is_named() {
+fn a_topic_with_the_other_prefix_is_named() {
     let kafka = Kafka::new();
     let domain = fresh_name("other") + ".invalid";
     let spec = TopicSpec::default();
     let other = [format!("webactiviity-{domain}")];
     let mut client = kafka.client();
     client.create_topic(&other[0], &spec).unwrap();
-    // A broker that made a topic may not know it at once.
+    // A broker may not know a new topic at once.
     let end = Instant::now() + PATIENCE;
     while client.topics(&other).unwrap()[0].error.is_some() {
         assert!(Instant::now() < end, "never there");
@@ -228,7 +228,7 @@ fn the_other_spelling_of_a_topic_is_named() {
     variables.retain(|(name, _)| *name != "TOPIC_PREFIX");
     let ended = run(&["--once", "-w", &websites], &variables);
     let expected = format!(
-        "topic webactivity-{domain} is not there and will be made, though webactiviity-{domain} is: set TOPIC_PREFIX=webactiviity- to write to that"
+        "topic webactivity-{domain} does not exist and will be created, but webactiviity-{domain} exists: set TOPIC_PREFIX=webactiviity- to write to webactiviity-{domain}"
     );
     assert_eq!(
         ended.log.iter().filter(|line| line.contains(&expected)).count(),

@@ -1,4 +1,4 @@
-//! A spool on a disk that is really full: a small tmpfs, filled.
+//! A spool on a disk that is really full: a small tmpfs that the test fills.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,47 +9,47 @@ use testkit::program::Program;
 use testkit::services::{connect, fresh_database};
 use testkit::small_disk::SmallDisk;
 
-use crate::spool::Away;
+use crate::spool::AbsentKafka;
 use crate::{PATIENCE, hello_site};
 
-/// More than the least bound of a spool, so that it is the disk that is full.
+/// Larger than the smallest bound of a spool, so that the disk is full first.
 const DISK_MIB: u32 = 24;
 
-struct Full {
-    away: Away,
+struct FullDisk {
+    absent: AbsentKafka,
     disk: SmallDisk,
     site: String,
 }
 
-impl Full {
+impl FullDisk {
     fn new() -> Self {
-        let away = Away::new();
-        let disk = SmallDisk::mount(&away.folder, DISK_MIB).unwrap();
-        Self { away, disk, site: hello_site() }
+        let absent = AbsentKafka::new();
+        let disk = SmallDisk::mount(&absent.folder, DISK_MIB).unwrap();
+        Self { absent, disk, site: hello_site() }
     }
 
     fn tracker(&self, location: &str) -> Program {
         let mut words = self.disk.entrance();
         words.push(env!("CARGO_BIN_EXE_tracker").to_owned());
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        self.away.with_variables(location, &self.site, |variables| {
+        self.absent.with_variables(location, &self.site, |variables| {
             Program::start(words[0], &words[1..], variables).unwrap()
         })
     }
 
     fn topic(&self) -> String {
-        format!("{}127.0.0.1", self.away.kafka.prefix)
+        format!("{}127.0.0.1", self.absent.kafka.prefix)
     }
 
-    fn given(&self) -> Vec<Given> {
+    fn issued_counts(&self) -> Vec<Given> {
         given::read(&self.disk.from_here()).unwrap_or_default()
     }
 
-    /// Waits until all runs together have given so many numbers.
-    fn wait_for_given(&self, sum: i64) -> i64 {
+    /// Waits until all runs together have issued `sum` numbers.
+    fn wait_for_issued(&self, sum: i64) -> i64 {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let given: i64 = self.given().iter().map(|given| given.count).sum();
+            let given: i64 = self.issued_counts().iter().map(|given| given.count).sum();
             if given >= sum {
                 return given;
             }
@@ -58,27 +58,27 @@ impl Full {
         }
     }
 
-    /// The numbers of the records in Kafka, by their order.
+    /// The sequence numbers of the records in Kafka, in order.
     fn sequences(&self) -> Vec<i64> {
-        self.away.kafka.identities(&self.topic()).iter().map(|it| it.sequence).collect()
+        self.absent.kafka.identities(&self.topic()).iter().map(|it| it.sequence).collect()
     }
 }
 
-/// Red without the retry in `Spool::save`.
+/// No result is lost or doubled.
 #[test]
-fn a_disk_that_is_full_for_a_while_loses_nothing_and_doubles_nothing() {
-    let full = Full::new();
+fn a_disk_that_is_full_for_a_while_neither_loses_nor_doubles_results() {
+    let full = FullDisk::new();
     let tracker = full.tracker("oslo");
-    full.wait_for_given(2);
+    full.wait_for_issued(2);
     full.disk.fill().unwrap();
-    tracker.wait_for_line("results wait in memory meanwhile", PATIENCE).unwrap();
-    let in_memory = full.wait_for_given(1) + 3;
-    full.wait_for_given(in_memory);
+    tracker.wait_for_line("results wait in memory until", PATIENCE).unwrap();
+    let in_memory = full.wait_for_issued(1) + 3;
+    full.wait_for_issued(in_memory);
     full.disk.empty().unwrap();
     tracker.wait_for_line("results wait on disk again", PATIENCE).unwrap();
-    let all = full.wait_for_given(in_memory + 2);
-    let _forwarder = full.away.come();
-    full.away.kafka.wait_for_records(&full.topic(), all as usize);
+    let all = full.wait_for_issued(in_memory + 2);
+    let _forwarder = full.absent.start();
+    full.absent.kafka.wait_for_records(&full.topic(), all as usize);
     let ended = tracker.stop(PATIENCE).unwrap();
     assert_eq!(ended.status.code(), Some(0), "{:?}", ended.log);
     let sequences = full.sequences();
@@ -87,41 +87,39 @@ fn a_disk_that_is_full_for_a_while_loses_nothing_and_doubles_nothing() {
     assert_eq!(said.count(), 1, "{:?}", ended.log);
 }
 
-/// What is on a full disk's spool, what a kill took of it, and what the recorder
-/// makes of that: `recorder` is the one beside the tracker, as the whole
-/// workspace's tests build it. Red without `note` in `Saver::take`, or without
-/// `headers.extend` in `Producer::batches`.
+/// Results that a kill loses while the disk is full become a gap row, exactly. The test
+/// runs the `recorder` beside the tracker's binary.
 #[test]
-fn what_a_kill_takes_while_the_disk_is_full_is_a_gap() {
-    let full = Full::new();
+fn results_lost_by_a_kill_on_a_full_disk_become_gap_rows() {
+    let full = FullDisk::new();
     let first = full.tracker("oslo");
-    full.wait_for_given(2);
+    full.wait_for_issued(2);
     full.disk.fill().unwrap();
-    first.wait_for_line("results wait in memory meanwhile", PATIENCE).unwrap();
-    let before = full.wait_for_given(1);
-    full.wait_for_given(before + 2);
+    first.wait_for_line("results wait in memory until", PATIENCE).unwrap();
+    let before = full.wait_for_issued(1);
+    full.wait_for_issued(before + 2);
     first.signal("KILL");
     first.wait(PATIENCE).unwrap();
-    let of_first = full.given();
-    // And once more, when all that was given is in memory.
+    let of_first = full.issued_counts();
+    // A second kill, when all results of the run are only in memory.
     let second = full.tracker("rome");
-    second.wait_for_line("results wait in memory meanwhile", PATIENCE).unwrap();
-    full.wait_for_given(of_first[0].count + 2);
+    second.wait_for_line("results wait in memory until", PATIENCE).unwrap();
+    full.wait_for_issued(of_first[0].count + 2);
     second.signal("KILL");
     second.wait(PATIENCE).unwrap();
-    let given = full.given();
+    let given = full.issued_counts();
     assert_eq!((of_first.len(), given.len()), (1, 2));
 
     full.disk.empty().unwrap();
-    let _forwarder = full.away.come();
+    let _forwarder = full.absent.start();
     let third = full.tracker("bonn");
-    let line = third.wait_for_line("results of the last run go first", PATIENCE).unwrap();
-    let records = full.away.kafka.wait_for_records(&full.topic(), 2);
+    let line = third.wait_for_line("results of the last run first", PATIENCE).unwrap();
+    let records = full.absent.kafka.wait_for_records(&full.topic(), 2);
     let saved = records.iter().filter(|record| record.from == "oslo").count() as i64;
     assert!(saved > 0 && line.contains(&format!(" {saved} results")), "{line}");
     assert!(saved < of_first[0].count);
 
-    let services = &full.away.kafka.services;
+    let services = &full.absent.kafka.services;
     let uri = fresh_database(services).unwrap();
     let ca = services.postgres_ca.display().to_string();
     let recorder = Path::new(env!("CARGO_BIN_EXE_tracker")).with_file_name("recorder");
@@ -131,7 +129,7 @@ fn what_a_kill_takes_while_the_disk_is_full_is_a_gap() {
         ("KAFKA", services.kafka_plain.as_str()),
         ("POSTGRES", uri.as_str()),
         ("PGCA", ca.as_str()),
-        ("TOPIC_PREFIX", full.away.kafka.prefix.as_str()),
+        ("TOPIC_PREFIX", full.absent.kafka.prefix.as_str()),
     ];
     let recorder = Program::start(recorder, &[], &variables).unwrap();
     recorder.wait_for_line("results of a tracker never came", PATIENCE).unwrap();
@@ -148,35 +146,34 @@ fn what_a_kill_takes_while_the_disk_is_full_is_a_gap() {
         (given.run.to_string(), from, given.count)
     };
     assert_eq!(gaps, given.iter().map(lost).collect());
-    // Once Kafka has been told, nobody is told again.
-    let told = full.given();
+    // Ends that are delivered are removed from the file.
+    let told = full.issued_counts();
     assert!(told.len() == 1 && given.iter().all(|it| it.run != told[0].run), "{told:?}");
     assert_eq!(third.stop(PATIENCE).unwrap().status.code(), Some(0));
     assert_eq!(recorder.stop(PATIENCE).unwrap().status.code(), Some(0));
 }
 
-/// Red when `say` does not keep that it was said, or when `begin` does not try to
-/// make the file longer again; at the end without the `save_until` in `Spool::close`.
+/// The spool works as soon as the disk has room, and once more when the program ends.
 #[test]
-fn a_disk_that_is_full_from_the_start_is_said_once_and_used_when_there_is_room() {
-    let full = Full::new();
+fn a_disk_that_is_full_from_the_start_is_used_once_it_has_room() {
+    let full = FullDisk::new();
     full.disk.fill().unwrap();
     let tracker = full.tracker("oslo");
-    tracker.wait_for_line("is not seen as a gap", PATIENCE).unwrap();
-    tracker.wait_for_line("results wait in memory meanwhile", PATIENCE).unwrap();
-    tracker.wait_for_line("kafka does not take results", PATIENCE).unwrap();
-    assert_eq!(full.given(), []);
+    tracker.wait_for_line("no gap row will show", PATIENCE).unwrap();
+    tracker.wait_for_line("results wait in memory until", PATIENCE).unwrap();
+    tracker.wait_for_line("kafka: no delivery for", PATIENCE).unwrap();
+    assert_eq!(full.issued_counts(), []);
     full.disk.empty().unwrap();
     tracker.wait_for_line("results wait on disk again", PATIENCE).unwrap();
-    let given = full.wait_for_given(3);
-    // Full once more, and empty when it is too late to try it in the usual time.
+    let given = full.wait_for_issued(3);
+    // The disk is full again, and has room only shortly before the program ends.
     full.disk.fill().unwrap();
-    tracker.wait_for_line("results wait in memory meanwhile", PATIENCE).unwrap();
-    full.wait_for_given(given + 2);
+    tracker.wait_for_line("results wait in memory until", PATIENCE).unwrap();
+    full.wait_for_issued(given + 2);
     full.disk.empty().unwrap();
     let ended = tracker.stop(PATIENCE).unwrap();
     let said = |text: &str| ended.log.iter().filter(|line| line.contains(text)).count();
-    let counts = (said("is not seen as a gap"), said("wait in memory meanwhile"));
+    let counts = (said("no gap row will show"), said("wait in memory until"));
     assert_eq!(counts, (1, 2), "{:?}", ended.log);
     let kept = (said("results wait on disk for the next start"), said("lost "));
     assert_eq!(kept, (1, 0), "{:?}", ended.log);

@@ -1,5 +1,4 @@
-//! The whole tracker, as a program: its settings, its output, and its way to a
-//! real Kafka.
+//! Tests of the tracker program: settings, output, and delivery to a real Kafka.
 
 #![cfg(test)]
 
@@ -16,7 +15,7 @@ use std::time::Duration;
 
 use testkit::program::{Ended, Program};
 
-/// Longer than anything here takes on a busy machine.
+/// Longer than any step takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn tracker(arguments: &[&str], variables: &[(&str, &str)]) -> Program {
@@ -27,7 +26,7 @@ fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
     tracker(arguments, variables).wait(PATIENCE).unwrap()
 }
 
-/// A site that says hello for as long as the test runs: its URL.
+/// Starts a site that answers until the test ends. Returns its URL.
 fn hello_site() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! Without Kafka: a tool to look with.
+//! Results on standard output, without Kafka.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use testkit::sites::{Site, Step, answer};
 use crate::{PATIENCE, hello_site, run, tracker};
 
 #[test]
-fn once_probes_each_target_and_says_whether_all_are_healthy() {
+fn once_probes_each_target_and_exits_with_the_result() {
     let site = hello_site();
     let good = run(&["--once", "-w", &format!("{site} h.llo")], &[("LOCATION", "Oslo")]);
     assert_eq!((good.status.code(), good.log.as_slice()), (Some(0), &[][..]));
@@ -63,7 +63,7 @@ fn once_probes_each_target_and_says_whether_all_are_healthy() {
     assert!(["tls_us", "final_url", "certificate_end"].iter().all(|key| good[key].is_null()));
 }
 
-/// An answer that is well and is not called `ok`.
+/// The phrase of a healthy answer need not be `ok`.
 #[test]
 fn a_status_below_400_is_healthy() {
     let site = Site::http(|_| vec![Step::Send(answer(204))]).unwrap();
@@ -73,7 +73,7 @@ fn a_status_below_400_is_healthy() {
 }
 
 #[test]
-fn the_roots_that_are_named_are_the_ones_that_count() {
+fn given_roots_replace_the_roots_of_the_machine() {
     let authority = testkit::certificates::Authority::new("trusted").unwrap();
     let config = authority.server(&["127.0.0.1"], testkit::certificates::Validity::Now).unwrap();
     let site = Site::https(config, |_| vec![Step::Send(answer(200))]).unwrap();
@@ -86,7 +86,7 @@ fn the_roots_that_are_named_are_the_ones_that_count() {
         ([("ROOTS", pem.as_str()), empty], " ok "),
         ([("ROOTS", "mozilla"), empty], unknown),
         ([("ROOTS", "system"), empty], none),
-        // Who named them gets no others.
+        // No other roots are trusted.
         ([("ROOTS", ""), empty], none),
     ] {
         let ended = run(&["--once", "--retries", "0", "-w", &url], &variables);
@@ -94,9 +94,9 @@ fn the_roots_that_are_named_are_the_ones_that_count() {
     }
 }
 
-/// Goes red when the servers given, or the cache, do not reach the prober.
+/// RESOLVER and DNS_CACHE reach the prober.
 #[test]
-fn the_name_servers_given_are_asked_and_their_answers_kept_when_told_to() {
+fn given_name_servers_are_asked_and_answers_are_cached_if_configured() {
     let addresses =
         |all: &[&str]| Does::Addresses(all.iter().map(|a| a.parse().unwrap()).collect());
     let server = DnsServer::start(&[
@@ -112,7 +112,7 @@ fn the_name_servers_given_are_asked_and_their_answers_kept_when_told_to() {
     let variables = [("WEBSITES", "http://other.example/"), ("RESOLVER", &resolver)];
     let by_variable = run(&["--once", "--resolver", "127.0.0.1:1"], &variables);
     assert!(by_variable.stdout.contains("domain not exist"), "{}", by_variable.stdout);
-    // A redirect to the same host is a second look-up of its name.
+    // A redirect to the same host looks the name up a second time.
     let site = Site::http(|path| {
         let location = "HTTP/1.1 302 Found\r\nlocation: /b\r\ncontent-length: 0\r\n\r\n";
         let is_first = path == "/";
@@ -130,13 +130,13 @@ fn the_name_servers_given_are_asked_and_their_answers_kept_when_told_to() {
 }
 
 #[test]
-fn no_level_of_the_log_shows_a_password() {
+fn no_log_level_shows_a_password() {
     let site = hello_site().replace("//", "//user:s3cret@");
     for level in ["trace", "ureq_proto=trace", "ureq_proto::util=trace"] {
         let ended = run(&["--once", "-w", &site], &[("RUST_LOG", level)]);
         let log = ended.log.join("\n").to_lowercase();
         assert!(level != "trace" || log.contains("ureq::run] get http://127"), "{log}");
-        // The last is where the bytes on the wire are dumped, cut anywhere.
+        // At trace level libraries dump bytes of the connection.
         for secret in ["s3cret", "basic dxnlcjpz", "ureq_proto::util]"] {
             assert!(!log.contains(secret), "{level}: {log}");
         }
@@ -145,7 +145,7 @@ fn no_level_of_the_log_shows_a_password() {
 }
 
 #[test]
-fn it_runs_on_its_period_until_it_is_stopped() {
+fn targets_are_probed_on_their_period_until_a_stop() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&asked);
     let site = Site::http(move |_| {
@@ -157,7 +157,7 @@ fn it_runs_on_its_period_until_it_is_stopped() {
     let start = Instant::now();
     let tracker = tracker(&["--json", "-p", "1", "-w", &url], &[]);
     tracker.wait_for_line("1 targets, each once in 1s", PATIENCE).unwrap();
-    // The signal may find the last of them on its way.
+    // A result may be under way when the signal arrives.
     while asked.load(Ordering::Relaxed) < 3 {
         assert!(start.elapsed() < PATIENCE, "asked {asked:?} times");
         std::thread::park_timeout(std::time::Duration::from_millis(20));
@@ -170,7 +170,7 @@ fn it_runs_on_its_period_until_it_is_stopped() {
 }
 
 #[test]
-fn more_probes_at_once_than_files_make_no_site_look_down() {
+fn a_low_limit_on_open_files_makes_no_site_look_down() {
     let pause = Step::Wait(std::time::Duration::from_millis(300));
     let site = Site::http(move |_| vec![pause.clone(), Step::Send(answer(200))]).unwrap();
     let url = |index| format!("http://127.0.0.1:{}/{index}", site.port());
@@ -186,9 +186,9 @@ fn more_probes_at_once_than_files_make_no_site_look_down() {
     }
 }
 
-/// Nobody reads its output, and a probe runs for longer than a stop may take.
+/// No process reads the output, and a probe takes longer than a stop may take.
 #[test]
-fn it_ends_in_time_though_its_output_is_stuck() {
+fn a_blocked_output_does_not_delay_a_stop() {
     let hanging = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let site = hello_site();
     let sites: Vec<_> = (0..400).map(|index| format!("{site}?{index:0>200}")).collect();
@@ -200,7 +200,7 @@ fn it_ends_in_time_though_its_output_is_stuck() {
         .spawn()
         .unwrap();
     let probed = hanging.accept().unwrap();
-    // A pipe holds 64 KiB, and one round of probes writes more.
+    // A pipe holds 64 KiB; one round of probes writes more.
     std::thread::park_timeout(std::time::Duration::from_secs(2));
     let start = Instant::now();
     assert!(testkit::program::send_signal("TERM", child.id()));

@@ -1,4 +1,4 @@
-//! Results that wait on disk: through a kill, and while the disk is full.
+//! Results on disk survive a kill, a stop, a silent broker and a full disk.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -12,16 +12,16 @@ use testkit::sites::Refusing;
 use crate::delivery::Kafka;
 use crate::{PATIENCE, hello_site, run, tracker};
 
-/// A Kafka that is away until it is said to come, and a folder for the spool.
-pub(crate) struct Away {
+/// A Kafka address that refuses connections until `start`, and a folder for the spool.
+pub(crate) struct AbsentKafka {
     pub(crate) kafka: Kafka,
     address: SocketAddr,
-    /// Keeps the port for us.
+    /// Reserves the port.
     _port: Refusing,
     pub(crate) folder: PathBuf,
 }
 
-impl Away {
+impl AbsentKafka {
     pub(crate) fn new() -> Self {
         let kafka = Kafka::new();
         let port = Refusing::new().unwrap();
@@ -50,7 +50,7 @@ impl Away {
         self.with_variables(location, site, |variables| tracker(&[], variables))
     }
 
-    pub(crate) fn come(&self) -> Forwarder {
+    pub(crate) fn start(&self) -> Forwarder {
         let real = self.kafka.services.plain_listener(1).unwrap().parse().unwrap();
         Forwarder::start(TcpListener::bind(self.address).unwrap(), real).unwrap()
     }
@@ -65,7 +65,7 @@ impl Away {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let bytes = self.bytes_on_disk();
-            // The head of a segment is no result.
+            // The head of a segment takes 12 bytes.
             if bytes > known.max(12) {
                 return bytes;
             }
@@ -74,13 +74,13 @@ impl Away {
         }
     }
 
-    /// Starts another tracker on the spool, with Kafka there: how many results of
-    /// the first it said to have found, once all have arrived, each once, in order
-    /// and before its own; and the sequence of the first of them.
-    fn all_arrive(&self, site: &str) -> (usize, i64) {
-        let _forwarder = self.come();
+    /// Starts Kafka and a second tracker on the spool. Checks that the results of the
+    /// first tracker arrive once each, in order, before the results of the second. Returns
+    /// their number and the sequence of the first one.
+    fn assert_all_arrive(&self, site: &str) -> (usize, i64) {
+        let _forwarder = self.start();
         let second = self.tracker("rome", site);
-        let line = second.wait_for_line("results of the last run go first", PATIENCE).unwrap();
+        let line = second.wait_for_line("results of the last run first", PATIENCE).unwrap();
         let words: Vec<&str> = line.split_whitespace().collect();
         let at = words.iter().position(|word| *word == "results").unwrap();
         let count: usize = words[at - 1].parse().unwrap();
@@ -89,7 +89,7 @@ impl Away {
         assert!(records.is_sorted_by(|one, next| one.timestamp < next.timestamp));
         let of_first = records.iter().take_while(|record| record.from == "oslo").count();
         assert_eq!(of_first, count);
-        // With the identities that they had: the second's own begin at 0 again.
+        // The results keep their identities. The second tracker's own start at 0.
         let identities = self.kafka.identities(&topic);
         let sequences: Vec<i64> = identities.iter().map(|identity| identity.sequence).collect();
         let first = sequences[0];
@@ -101,22 +101,22 @@ impl Away {
     }
 }
 
-impl Drop for Away {
+impl Drop for AbsentKafka {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
-/// Red without the call of `save` in `Producer::run`.
+/// Results that were synced arrive after a kill. A second tracker can't open the folder.
 #[test]
-fn what_was_accepted_arrives_after_a_kill_and_a_second_tracker_is_kept_out() {
-    let away = Away::new();
+fn synced_results_arrive_after_a_kill_and_the_folder_is_locked() {
+    let absent = AbsentKafka::new();
     let site = hello_site();
-    let first = away.tracker("oslo", &site);
-    first.wait_for_line("kafka does not take results", PATIENCE).unwrap();
+    let first = absent.tracker("oslo", &site);
+    first.wait_for_line("kafka: no delivery for", PATIENCE).unwrap();
 
-    let second = away.with_variables("rome", &site, |variables| run(&[], variables));
-    let folder = away.folder.display();
+    let second = absent.with_variables("rome", &site, |variables| run(&[], variables));
+    let folder = absent.folder.display();
     let expected = format!(
         "tracker: SPOOL: {folder}: another tracker uses it: expected a folder for this tracker alone"
     );
@@ -124,50 +124,54 @@ fn what_was_accepted_arrives_after_a_kill_and_a_second_tracker_is_kept_out() {
 
     first.signal("KILL");
     first.wait(PATIENCE).unwrap();
-    let (count, first) = away.all_arrive(&site);
+    let (count, first) = absent.assert_all_arrive(&site);
     assert!(count >= 2 && first == 0);
-    assert_eq!(away.bytes_on_disk(), 0, "a segment goes when all of it was delivered");
+    assert_eq!(
+        absent.bytes_on_disk(),
+        0,
+        "a segment is removed when all its results are delivered"
+    );
 }
 
-/// A broker that takes connections and says nothing holds an exchange for half a
-/// minute. Red when one thread does both, exchanges and saving.
+/// A broker that accepts connections and never answers holds a request for half a minute.
+/// Meanwhile results are saved.
 #[test]
-fn a_result_is_safe_at_once_while_a_broker_is_silent() {
-    let away = Away::new();
+fn results_are_saved_at_once_while_a_broker_is_silent() {
+    let absent = AbsentKafka::new();
     let site = hello_site();
-    let silent = TcpListener::bind(away.address).unwrap();
-    let first = away.tracker("oslo", &site);
-    // It asks, and is never answered; what it asked with comes first.
+    let silent = TcpListener::bind(absent.address).unwrap();
+    let first = absent.tracker("oslo", &site);
+    // The tracker has sent a request, which is never answered.
     let _asking = silent.accept().unwrap();
     let silent_since = Instant::now();
-    let one = away.wait_for_bytes_above(0);
-    let two = away.wait_for_bytes_above(one);
-    let three = away.wait_for_bytes_above(two);
-    // Each second one more comes, the first before.
+    let one = absent.wait_for_bytes_above(0);
+    let two = absent.wait_for_bytes_above(one);
+    let three = absent.wait_for_bytes_above(two);
+    // One result a second is saved.
     assert!(silent_since.elapsed() < Duration::from_secs(10), "{:?}", silent_since.elapsed());
     first.signal("KILL");
     first.wait(PATIENCE).unwrap();
     drop(silent);
-    let (count, first) = away.all_arrive(&site);
+    let (count, first) = absent.assert_all_arrive(&site);
     assert!(count as u64 >= three / one && first == 0);
 }
 
-/// Red without the calls of `settled` and `note` in `Producer::round`.
+/// Delivered results whose mark is on disk are not sent again.
 #[test]
-fn what_was_delivered_is_not_sent_again_after_a_kill() {
-    let away = Away::new();
+fn delivered_results_are_not_sent_again_after_a_kill() {
+    let absent = AbsentKafka::new();
     let site = hello_site();
-    let _forwarder = away.come();
-    let topic = format!("{}127.0.0.1", away.kafka.prefix);
-    let first = away.tracker("oslo", &site);
-    away.kafka.wait_for_records(&topic, 3);
-    assert!(away.bytes_on_disk() > 0, "the segment in use stays");
+    let _forwarder = absent.start();
+    let topic = format!("{}127.0.0.1", absent.kafka.prefix);
+    let first = absent.tracker("oslo", &site);
+    absent.kafka.wait_for_records(&topic, 3);
+    assert!(absent.bytes_on_disk() > 0, "the active segment stays");
     first.signal("KILL");
     first.wait(PATIENCE).unwrap();
-    let second = away.tracker("rome", &site);
+    let second = absent.tracker("rome", &site);
     second.wait_for_line("each once in", PATIENCE).unwrap();
-    let records = away.kafka.wait_for_records(&topic, 6);
-    // The kill may have come before the third was noted, not before the second.
+    let records = absent.kafka.wait_for_records(&topic, 6);
+    // The kill may precede the mark of the third result, not of the second.
     for known in &records[..2] {
         let same = records.iter().filter(|record| record.timestamp == known.timestamp);
         assert_eq!(same.count(), 1);
@@ -176,47 +180,46 @@ fn what_was_delivered_is_not_sent_again_after_a_kill() {
 }
 
 #[test]
-fn a_stop_leaves_what_waits_on_disk_for_the_next_start() {
-    let away = Away::new();
+fn a_stop_leaves_waiting_results_on_disk() {
+    let absent = AbsentKafka::new();
     let site = hello_site();
-    let first = away.tracker("oslo", &site);
-    first.wait_for_line("kafka does not take results", PATIENCE).unwrap();
+    let first = absent.tracker("oslo", &site);
+    first.wait_for_line("kafka: no delivery for", PATIENCE).unwrap();
     let ended = first.stop(PATIENCE).unwrap();
     assert_eq!(ended.status.code(), Some(0));
     let says = |text: &str| ended.log.iter().any(|line| line.contains(text));
     assert!(says("results wait on disk for the next start") && !says("lost"), "{:?}", ended.log);
-    let (count, first) = away.all_arrive(&site);
+    let (count, first) = absent.assert_all_arrive(&site);
     assert!(count >= 2 && first == 0);
 }
 
-/// Red when `open` does not say it.
+/// The tracker works without the file `given` and logs once what that costs.
 #[test]
-fn a_spool_without_its_file_of_numbers_goes_on_and_says_so_once() {
-    let away = Away::new();
-    std::fs::create_dir_all(away.folder.join("given")).unwrap();
-    let tracker = away.tracker("oslo", &hello_site());
-    tracker.wait_for_line("is not seen as a gap", PATIENCE).unwrap();
-    let one = away.wait_for_bytes_above(0);
-    away.wait_for_bytes_above(one);
+fn a_missing_file_of_issued_numbers_is_logged_once() {
+    let absent = AbsentKafka::new();
+    std::fs::create_dir_all(absent.folder.join("given")).unwrap();
+    let tracker = absent.tracker("oslo", &hello_site());
+    tracker.wait_for_line("no gap row will show", PATIENCE).unwrap();
+    let one = absent.wait_for_bytes_above(0);
+    absent.wait_for_bytes_above(one);
     let ended = tracker.stop(PATIENCE).unwrap();
     assert_eq!(ended.status.code(), Some(0));
-    let said = ended.log.iter().filter(|line| line.contains("is not seen as a gap"));
+    let said = ended.log.iter().filter(|line| line.contains("no gap row will show"));
     assert_eq!(said.count(), 1, "{:?}", ended.log);
 }
 
-/// A disk with no room is made by a limit on the size of files. Red without the
-/// retry in `Spool::save`.
+/// A limit on the size of files stands for a full disk. The disk is tried again.
 #[test]
-fn a_full_disk_is_said_once_and_tried_again() {
-    let away = Away::new();
+fn a_full_disk_is_logged_once_and_tried_again() {
+    let absent = AbsentKafka::new();
     let site = hello_site();
     let script = format!("trap '' XFSZ; ulimit -S -f 0; exec {}", env!("CARGO_BIN_EXE_tracker"));
-    let first = away.with_variables("oslo", &site, |variables| {
+    let first = absent.with_variables("oslo", &site, |variables| {
         Program::start("/bin/bash", &["-c", &script], variables).unwrap()
     });
-    first.wait_for_line("results wait in memory meanwhile", PATIENCE).unwrap();
-    first.wait_for_line("kafka does not take results", PATIENCE).unwrap();
-    assert_eq!(away.bytes_on_disk(), 0);
+    first.wait_for_line("results wait in memory until", PATIENCE).unwrap();
+    first.wait_for_line("kafka: no delivery for", PATIENCE).unwrap();
+    assert_eq!(absent.bytes_on_disk(), 0);
     let pid = first.id().to_string();
     let limits = ["--pid", &pid, "--fsize=unlimited"];
     assert!(Command::new("prlimit").args(limits).status().unwrap().success());
@@ -225,7 +228,7 @@ fn a_full_disk_is_said_once_and_tried_again() {
     let ended = first.wait(PATIENCE).unwrap();
     let said = ended.log.iter().filter(|line| line.contains("wait in memory"));
     assert_eq!(said.count(), 1, "{:?}", ended.log);
-    // What was in flight before is in memory alone, and went with the kill.
-    let (count, first) = away.all_arrive(&site);
+    // A result that was in flight was only in memory, so the kill lost it.
+    let (count, first) = absent.assert_all_arrive(&site);
     assert!(count >= 3 && first <= 1);
 }

@@ -1,11 +1,11 @@
-//! Settings that can't be used: exit code 2 and one line.
+//! Invalid settings: exit code 2 and one line.
 
 use crate::run;
 
 const SITE: (&str, &str) = ("WEBSITES", "http://127.0.0.1:1/");
 
 #[test]
-fn what_is_wrong_where_it_came_from_and_what_was_expected() {
+fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
     let kafka = ("KAFKA", "localhost:1");
     let secret = ("SASL_PASSWORD", "s3cret");
     for (arguments, variables, expected) in [
@@ -192,7 +192,7 @@ fn help_goes_to_standard_output_and_names_every_variable() {
     );
 }
 
-/// A file with this text, as long as the test lasts.
+/// A temporary file with this text.
 struct File(std::path::PathBuf);
 
 impl File {
@@ -214,7 +214,7 @@ impl Drop for File {
 }
 
 #[test]
-fn a_target_that_cant_be_used_is_named_with_its_place() {
+fn an_invalid_target_is_named_with_its_position() {
     let file =
         File::new("usage-wrong", "[[target]]\nurl = 'http://u:s3cret@a.io'\nstatuss = 200\n");
     let ended = run(&["--once"], &[("TARGETS", file.path())]);
@@ -232,9 +232,9 @@ fn a_target_that_cant_be_used_is_named_with_its_place() {
     assert_eq!((ended.log, ended.status.code()), (vec![expected], Some(2)));
 }
 
-/// Goes red when a check opens the spool, which a tracker at work holds.
+/// `--check` does not open the spool, which a running tracker holds.
 #[test]
-fn a_check_tells_the_plan_and_does_nothing() {
+fn check_prints_the_plan_and_probes_nothing() {
     let site = crate::hello_site();
     let many: String = (0..60).map(|at| format!("[[target]]\nurl = '{site}{at}'\n")).collect();
     let file = File::new(

@@ -23,9 +23,9 @@ use common::record::Status;
 use regex::Regex;
 use rustls::pki_types::CertificateDer;
 use testkit::sites::Site;
-use tracker::probe::checks::Checks;
-use tracker::probe::resolver::{Servers, Sources};
-use tracker::probe::verdict::Failure;
+use tracker::probe::http::checks::Checks;
+use tracker::probe::net::resolver::{Servers, Sources};
+use tracker::probe::reason::Failure;
 use tracker::probe::{Ask, Limits, Outcome, Prober, Roots, Spec};
 use url::Url;
 

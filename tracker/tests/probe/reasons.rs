@@ -1,6 +1,6 @@
 //! The list of reasons: as README has it, and each of them tried.
 
-use tracker::probe::verdict::{Answered, Kept, Reason, Words};
+use tracker::probe::reason::{Answered, Kept, Reason, Words};
 
 const README: &str = include_str!("../../../README.md");
 

@@ -2,9 +2,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use testkit::dns::{DnsServer, Does, Kind};
-use tracker::probe::deadline::Deadline;
-use tracker::probe::resolver::Resolver;
-use tracker::probe::verdict::{Failure, Reason};
+use tracker::probe::net::resolver::Resolver;
+use tracker::probe::net::socket::Deadline;
+use tracker::probe::reason::{Failure, Reason};
 
 use crate::{AMPLE, sources};
 

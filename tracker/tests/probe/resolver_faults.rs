@@ -6,9 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use testkit::dns::{DnsServer, Does, Kind};
-use tracker::probe::deadline::Deadline;
-use tracker::probe::resolver::Resolver;
-use tracker::probe::verdict::Reason;
+use tracker::probe::net::resolver::Resolver;
+use tracker::probe::net::socket::Deadline;
+use tracker::probe::reason::Reason;
 
 use crate::{AMPLE, sources};
 

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use testkit::dns::{DnsServer, Does, Kind};
-use tracker::probe::deadline::Deadline;
-use tracker::probe::resolver::{Resolver, Servers, Sources};
-use tracker::probe::verdict::Reason;
+use tracker::probe::net::resolver::{Resolver, Servers, Sources};
+use tracker::probe::net::socket::Deadline;
+use tracker::probe::reason::Reason;
 
 use crate::AMPLE;
 use crate::resolver::{V4, addresses, both, found, reason, shown};

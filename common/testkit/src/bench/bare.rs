@@ -8,12 +8,13 @@ use common::record::Value;
 use kafka_client::{ProduceRecord, Uuid};
 use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::{ToSql, Type};
-use recorder::batch::Most;
-use recorder::columns::Columns;
-use recorder::rows::{Labels, Row};
+use recorder::decode::batch::Most;
+use recorder::decode::row::{Labels, Row};
+use recorder::postgres::domain_table::FURTHER_COLUMNS;
+use recorder::postgres::domain_table::TableSql;
+use recorder::postgres::sql::{PHRASE_TYPE, POSITION_INSERT, POSITION_MOVE, STATUS_TYPE, labels};
 use recorder::schema;
-use recorder::sql::table::FURTHER_COLUMNS;
-use recorder::sql::{PHRASE_TYPE, POSITION_INSERT, POSITION_MOVE, STATUS_TYPE, TableSql, labels};
+use recorder::transaction::insert::Columns;
 
 use super::Failed;
 use super::world::Database;

@@ -1,7 +1,7 @@
 //! How fast a backlog is recorded.
 
 use common::domain::Domain;
-use recorder::rows::Row;
+use recorder::decode::row::Row;
 
 use super::bare::{self, Way};
 use super::load::Load;

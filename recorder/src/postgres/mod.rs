@@ -1,0 +1,5 @@
+//! Connections to PostgreSQL, and the tables in it.
+
+pub mod domain_table;
+pub mod pool;
+pub mod sql;

@@ -1,0 +1,4 @@
+//! What is logged and counted.
+
+pub(crate) mod counts;
+pub mod outage_log;

@@ -1,0 +1,88 @@
+//! Results on standard output, for a person or for another program: `lines` and `bars`
+//! are read by people, `json` by programs.
+
+use std::io::{self, Write};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, select_biased};
+
+use crate::workers::Probed;
+
+mod bars;
+mod json;
+mod lines;
+
+/// The format of results on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputFormat {
+    /// One aligned line for each result.
+    Lines {
+        /// Width of the longest URL with its name, in characters.
+        url_chars: usize,
+    },
+    /// The same line, and below it a bar for each phase of the probe.
+    Bars {
+        /// Width of the longest URL with its name, in characters.
+        url_chars: usize,
+        /// Whether the bars are coloured.
+        in_colour: bool,
+    },
+    /// One JSON object a line, with the keys of the record.
+    Json,
+}
+
+/// Writes results until `results` closes, or until `end` receives a message and all
+/// results that have arrived are written. Returns the number of unhealthy results.
+///
+/// # Errors
+/// Standard output can't be written. A reader that closed its end of a pipe ends the
+/// program.
+pub fn run(
+    results: &Receiver<Probed>,
+    end: &Receiver<Instant>,
+    format: OutputFormat,
+    out: &mut impl Write,
+) -> io::Result<usize> {
+    let mut unhealthy = 0;
+    loop {
+        let probed = select_biased! {
+            recv(results) -> probed => probed.ok(),
+            recv(end) -> _ => results.try_recv().ok(),
+        };
+        let Some(Probed { record, .. }) = probed else { return Ok(unhealthy) };
+        unhealthy += usize::from(!record.healthy());
+        match format {
+            OutputFormat::Lines { url_chars } => lines::write_line(&record, url_chars, out)?,
+            OutputFormat::Bars { url_chars, in_colour } => {
+                lines::write_line(&record, url_chars, out)?;
+                bars::write_bars(&record, in_colour, out)?;
+            }
+            OutputFormat::Json => json::write_object(&record, out)?,
+        }
+        out.flush()?;
+    }
+}
+
+#[cfg(test)]
+fn test_record() -> common::record::Record {
+    use common::phrase;
+    use common::record::{Extra, Record, Status};
+
+    Record {
+        from: "sydney".into(),
+        url: "https://a.io".into(),
+        timestamp: 1_608_855_561.565_346,
+        status: Status::Responsive,
+        phrase: phrase::PAGE_CONTENT_NOT_EXPECTED.into(),
+        dns_ms: Some(3),
+        response_ms: None,
+        detail: Some("\"<svg\\s+\"".into()),
+        offset: -1,
+        extra: Extra {
+            healthy: Some(false),
+            reason: Some("body_not_expected".into()),
+            total_us: Some(3_100),
+            ..Extra::default()
+        },
+    }
+}
