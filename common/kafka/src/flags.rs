@@ -1,4 +1,4 @@
-//! The settings of the way to Kafka, which both programs share.
+//! The command line flags and environment variables for Kafka, which both programs share.
 
 use std::str::FromStr;
 
@@ -8,7 +8,7 @@ use common::secret::Secret;
 
 use common::settings::{Environment, Given, Name, UsageError, values};
 
-/// The flags as the command line gave them.
+/// The values of the flags on the command line.
 #[derive(Debug, Default)]
 pub struct KafkaFlags {
     /// `--kafka`
@@ -29,13 +29,13 @@ pub struct KafkaFlags {
     pub sasl_password: Option<String>,
 }
 
-/// The way to Kafka; none when no server is given.
+/// Builds the settings from flags and environment variables. `None`: no broker is given.
 ///
-/// TLS when CA, CERT or KEY is given or `--kafka-tls` says so, else plain text,
-/// with a warning where that leaves the machine and without SASL there.
+/// TLS is used if CA, CERT, KEY or `--kafka-tls` is given. Otherwise plain text is used, with a warning
+/// if a broker is on another machine. SASL in plain text to another machine is refused.
 ///
 /// # Errors
-/// A [`UsageError`] that names the flag or variable at fault.
+/// A [`UsageError`] that names the wrong flag or variable.
 pub fn settings(
     environment: &Environment<'_>,
     client_id: &str,
@@ -47,7 +47,7 @@ pub fn settings(
     let cert = get("--cert", &["CERT"], flags.cert)?;
     let key = environment.setting(Name { flag: "--key", variables: &["KEY"] }, flags.key)?;
     let tls_name = Name { flag: "--kafka-tls", variables: &["KAFKA_TLS"] };
-    let tls_asked = values::switch(environment, tls_name, flags.kafka_tls)?;
+    let is_tls_requested = values::switch(environment, tls_name, flags.kafka_tls)?;
     let sasl = sasl(environment, flags.sasl_mechanism, flags.sasl_username, flags.sasl_password)?;
     let Some(bootstrap) = bootstrap else { return Ok(None) };
     let addresses = bootstrap.parse("host:port,host:port,...", BrokerAddress::parse_list)?;
@@ -59,10 +59,14 @@ pub fn settings(
             pem(key, "its private key", |pem| pem.private_key().map(drop))?,
         )),
         (None, None) => None,
-        (Some(cert), None) => return Err(cert.error("a certificate without key: expected KEY too")),
-        (None, Some(key)) => return Err(key.error("a key without certificate: expected CERT too")),
+        (Some(cert), None) => {
+            return Err(cert.error("a certificate without a key: expected KEY too"));
+        }
+        (None, Some(key)) => {
+            return Err(key.error("a key without a certificate: expected CERT too"));
+        }
     };
-    let security = if tls_asked || roots.is_some() || identity.is_some() {
+    let security = if is_tls_requested || roots.is_some() || identity.is_some() {
         Security::Tls { roots: roots.transpose()?, identity }
     } else {
         Security::Plain
@@ -72,10 +76,12 @@ pub fn settings(
     {
         if sasl.is_some() {
             return Err(bootstrap.error(format!(
-                "a password would go to {remote} in plain text: expected CA, CERT and KEY, or --kafka-tls"
+                "the password would be sent to {remote} in plain text: expected CA, CERT and KEY, or --kafka-tls"
             )));
         }
-        log::warn!("kafka: plain text to {remote}: neither CA, CERT, KEY nor --kafka-tls is given");
+        log::warn!(
+            "kafka: the connection to {remote} is not encrypted: set CA, CERT and KEY, or --kafka-tls"
+        );
     }
     let mut settings = KafkaSettings::new(addresses, security);
     settings.sasl = sasl;
@@ -128,7 +134,7 @@ fn sasl(
             let given = [mechanism, username, password].into_iter().flatten().next();
             let origin = given.map_or_else(String::new, |given| format!("{}: ", given.origin));
             Err(UsageError::new(format!(
-                "{origin}sasl takes three settings: expected {} too",
+                "{origin}sasl needs three settings: expected {} too",
                 missing.join(" and ")
             )))
         }

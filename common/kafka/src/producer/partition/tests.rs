@@ -14,7 +14,7 @@ fn error(code: E) -> KafkaError {
     KafkaError::from_code("Produce", "t", code.code(), None).unwrap_err()
 }
 
-/// KafkaProducer id and base sequence, read from where they stand in a batch.
+/// Producer id and base sequence of an encoded batch.
 fn id_and_sequence(bytes: &Bytes) -> (i64, i32) {
     let id = i64::from_be_bytes(bytes[43..51].try_into().unwrap());
     (id, i32::from_be_bytes(bytes[53..57].try_into().unwrap()))

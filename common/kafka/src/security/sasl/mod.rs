@@ -171,7 +171,7 @@ impl<'a> Scram<'a> {
         let password = self.sasl.password.expose().as_bytes();
         pbkdf2::derive(pbkdf2, iterations, &salt, password, &mut salted);
         let salted = hmac::Key::new(hmac, &salted);
-        let client_key = hmac::sign(&salted, b"KafkaClient Key");
+        let client_key = hmac::sign(&salted, b"Client Key");
         let stored_key = digest::digest(digest, client_key.as_ref());
         let server_key = hmac::sign(&salted, b"Server Key");
 

@@ -1,4 +1,4 @@
-//! Records that a broker refuses, among others that it takes.
+//! Records and topics that a broker refuses while it accepts others.
 
 use std::sync::Arc;
 
@@ -11,17 +11,17 @@ use kafka_protocol::protocol::StrBytes;
 use testkit::ask::ask;
 use testkit::services::shared;
 
-use crate::scripted::{Broker, Reply, encoded, identity};
+use crate::scripted_broker::{ScriptedBroker, ScriptedReply, encoded, identity};
 use crate::support::*;
 
-/// As an ACL says them: a topic, by its whole name, and what nobody may do.
+/// Values of an ACL (AclCreation in Kafka's protocol).
 const TOPIC: i8 = 2;
 const LITERAL: i8 = 3;
 const DENY: i8 = 2;
 const READ: i8 = 3;
 const WRITE: i8 = 4;
 
-/// Takes from the user of SASL what it may do with a topic.
+/// Denies the SASL user an operation on a topic.
 fn deny(topic: &str, operation: i8) {
     let services = shared().unwrap();
     let creation = AclCreation::default()
@@ -38,22 +38,24 @@ fn deny(topic: &str, operation: i8) {
     assert_eq!(answer.results[0].error_code, 0, "{:?}", answer.results[0].error_message);
 }
 
-/// Goes red when `verdict` does not take the refusal for permanent.
+/// A missing right is permanent: the topic's batch is lost at once, and other topics continue.
 #[test]
-fn a_right_that_is_taken_away_loses_its_topics_results_at_once_and_no_others() {
+fn denied_topic_loses_its_batch_and_no_other() {
     let [mine, other] = ["denied", "allowed"].map(topic);
-    let settings = Arc::new(sasl(false, Mechanism::Plain, None));
-    let mut producer = Producer::new(Arc::clone(&settings), ProducerOptions::default());
+    let settings = Arc::new(sasl(false, SaslMechanism::Plain, None));
+    let mut producer = KafkaProducer::new(Arc::clone(&settings), ProducerOptions::default());
     deliver(&mut producer, vec![batch(&mine, &["0"]), batch(&other, &["0"])]);
     deny(&mine, WRITE);
-    // The broker hears of it a moment later.
+    // The ACL takes effect a moment later.
     let mut written = vec!["0".to_owned()];
     let cause = loop {
         let value = written.len().to_string();
         let outcomes = deliver(&mut producer, vec![batch(&mine, &[&value])]);
         match <[_; 1]>::try_from(outcomes).unwrap() {
-            [(_, Outcome::Delivered { .. })] => written.push(value),
-            [(_, Outcome::Lost { records: 1, cause, maybe_delivered: false })] => break cause,
+            [(_, ProduceOutcome::Delivered { .. })] => written.push(value),
+            [(_, ProduceOutcome::Lost { records: 1, cause, maybe_delivered: false })] => {
+                break cause;
+            }
             other => panic!("{other:?}"),
         }
         assert!(written.len() < 10_000);
@@ -62,35 +64,35 @@ fn a_right_that_is_taken_away_loses_its_topics_results_at_once_and_no_others() {
     let outcomes = producer.send(vec![batch(&mine, &["no"]), batch(&other, &["1"])], None);
     for (topic, outcome) in outcomes {
         match outcome {
-            Outcome::Lost { maybe_delivered: false, .. } => assert_eq!(topic, mine),
-            Outcome::Delivered { .. } => assert_eq!(topic, other),
+            ProduceOutcome::Lost { maybe_delivered: false, .. } => assert_eq!(topic, mine),
+            ProduceOutcome::Delivered { .. } => assert_eq!(topic, other),
             outcome => panic!("{topic}: {outcome:?}"),
         }
     }
-    let mut client = Client::new(plain());
-    assert_eq!(values(&mut client, &mine), written);
-    assert_eq!(values(&mut client, &other), ["0", "1"]);
+    let mut client = KafkaClient::new(plain());
+    assert_eq!(read_values(&mut client, &mine), written);
+    assert_eq!(read_values(&mut client, &other), ["0", "1"]);
 
     deny(&other, READ);
-    let topic_id = known(&mut client, &other).id;
-    let mut client = Client::new(settings);
+    let topic_id = wait_for_topic(&mut client, &other).id;
+    let mut client = KafkaClient::new(settings);
     let position = FetchPosition { topic: &other, topic_id, partition: 0, offset: 0 };
-    let refused = patiently_until(
+    let refused = retry_until(
         || client.fetch(&position, &FetchLimits::default()),
         |error| !error.is_retryable(),
     );
-    // Without another right it is not to be described either.
+    // READ denied also denies DESCRIBE, so the request that fails can be another one.
     let text = refused.to_string();
     assert!(text.contains(&other) && text.ends_with(": topic authorization failed"), "{text}");
 }
 
 #[test]
-fn a_record_that_is_refused_takes_no_other_with_it() {
+fn refused_record_does_not_affect_other_records() {
     let mut first = true;
-    let broker = Broker::start(move |request| {
+    let broker = ScriptedBroker::start(move |request| {
         let is_produce = request.key == ApiKey::Produce;
         if !is_produce || !std::mem::take(&mut first) {
-            return Reply::Answer(request.good_answer());
+            return ScriptedReply::Answer(request.good_answer());
         }
         let errors = vec![
             BatchIndexAndErrorMessage::default().with_batch_index(1),
@@ -103,17 +105,24 @@ fn a_record_that_is_refused_takes_no_other_with_it() {
         let topic = TopicProduceResponse::default()
             .with_name(TopicName(StrBytes::from_static_str("t")))
             .with_partition_responses(vec![refused]);
-        Reply::Answer(encoded(&ProduceResponse::default().with_responses(vec![topic]), request))
+        ScriptedReply::Answer(encoded(
+            &ProduceResponse::default().with_responses(vec![topic]),
+            request,
+        ))
     });
-    let mut producer = Producer::new(Arc::new(broker.settings()), ProducerOptions::default());
+    let mut producer = KafkaProducer::new(Arc::new(broker.settings()), ProducerOptions::default());
     let outcomes = producer.send(vec![batch("t", &["a", "b", "c"])], None);
-    let [(_, Outcome::Lost { records: 1, cause, maybe_delivered: false })] = &outcomes[..] else {
+    let [(_, ProduceOutcome::Lost { records: 1, cause, maybe_delivered: false })] = &outcomes[..]
+    else {
         panic!("{outcomes:?}")
     };
-    assert!(cause.is_of_records());
+    assert!(cause.is_record_error());
     assert!(producer.is_pending("t"));
     let outcomes = producer.send(vec![], None);
-    assert!(matches!(outcomes[..], [(_, Outcome::Delivered { records: 2, .. })]), "{outcomes:?}");
+    assert!(
+        matches!(outcomes[..], [(_, ProduceOutcome::Delivered { records: 2, .. })]),
+        "{outcomes:?}"
+    );
     let batches = broker.batches("t");
     assert_eq!(identity(&batches[0]), identity(&batches[1]));
     drop(producer);
@@ -121,17 +130,19 @@ fn a_record_that_is_refused_takes_no_other_with_it() {
 }
 
 #[test]
-fn a_record_of_tomorrow_is_refused_alone_by_a_real_broker() {
+fn record_with_a_future_time_is_refused_alone_by_a_real_broker() {
     let topic = topic("tomorrow");
     let mut producer = producer();
     let mut mixed = batch(&topic, &["a", "b", "c"]);
     mixed.records[1].timestamp_ms += 86_400_000;
     let outcomes = deliver(&mut producer, vec![mixed]);
-    let [(_, Outcome::Lost { records: 1, .. }), (_, Outcome::Delivered { records: 2, .. })] =
-        &outcomes[..]
+    let [
+        (_, ProduceOutcome::Lost { records: 1, .. }),
+        (_, ProduceOutcome::Delivered { records: 2, .. }),
+    ] = &outcomes[..]
     else {
         panic!("{outcomes:?}")
     };
-    let mut client = Client::new(plain());
-    assert_eq!(values(&mut client, &topic), ["a", "c"]);
+    let mut client = KafkaClient::new(plain());
+    assert_eq!(read_values(&mut client, &topic), ["a", "c"]);
 }

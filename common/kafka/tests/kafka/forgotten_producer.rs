@@ -1,5 +1,4 @@
-//! A producer that brokers do not remember any more, on brokers that forget within
-//! seconds.
+//! A producer that the broker has forgotten, on a broker that forgets producers within seconds.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,16 +15,16 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use testkit::ask::ask;
 use testkit::proxy::{Fault, KafkaProxy, Side};
-use testkit::services::OwnSet;
+use testkit::services::{OwnSet, Services};
 
 use crate::support::*;
 
-/// All brokers, in IncrementalAlterConfigs.
+/// The resource type of brokers in IncrementalAlterConfigs.
 const BROKER: i8 = 4;
 
-/// Waits until the topic's leader knows no producer of it.
-fn wait_until_forgotten(set: &OwnSet, client: &mut Client, topic: &str) {
-    let leader = known(client, topic).partitions[0].leader.unwrap();
+/// Waits until the topic's leader remembers no producer of the topic.
+fn wait_until_forgotten(set: &OwnSet, client: &mut KafkaClient, topic: &str) {
+    let leader = wait_for_topic(client, topic).partitions[0].leader.unwrap();
     let broker = set.plain_listener(usize::try_from(leader).unwrap()).unwrap();
     let end = Instant::now() + Duration::from_secs(60);
     loop {
@@ -40,18 +39,18 @@ fn wait_until_forgotten(set: &OwnSet, client: &mut Client, topic: &str) {
         if partition.active_producers.is_empty() {
             return;
         }
-        assert!(Instant::now() < end, "the producer is still known");
+        assert!(Instant::now() < end, "the broker still remembers the producer");
         std::thread::park_timeout(Duration::from_millis(100));
     }
 }
 
-/// One that was idle for longer than it is remembered goes on, and nothing is
-/// lost or doubled. What was in doubt meanwhile is the one thing that is written
-/// twice, as `producer/partition.rs` says: the same to the byte, so that who reads
-/// can tell.
-///
-/// Goes red when `refused` gives up what is in doubt.
-pub(crate) fn a_producer_that_is_forgotten_goes_on(set: &OwnSet) {
+/// A producer that was idle until the broker forgot it continues without losing or duplicating records.
+/// Only a batch whose response was lost before can be appended twice, as `producer/partition`
+/// describes: with equal bytes, so that a reader can recognise it.
+#[test]
+fn forgotten_producer_continues() {
+    // A broker of its own: the configuration would disturb other tests.
+    let set = &Services::start(1).unwrap();
     let expiration = AlterableConfig::default()
         .with_name(StrBytes::from_static_str("producer.id.expiration.ms"))
         .with_value(Some(StrBytes::from_static_str("2000")));
@@ -64,24 +63,27 @@ pub(crate) fn a_producer_that_is_forgotten_goes_on(set: &OwnSet) {
     assert_eq!(answer.responses[0].error_code, 0, "{:?}", answer.responses[0].error_message);
 
     let proxy = KafkaProxy::start(&set.kafka_plain).unwrap();
-    let settings = Settings::new(addresses(&proxy.addresses()), Security::Plain);
-    let mut producer = Producer::new(Arc::new(settings), ProducerOptions::default());
+    let settings = KafkaSettings::new(addresses(&proxy.addresses()), Security::Plain);
+    let mut producer = KafkaProducer::new(Arc::new(settings), ProducerOptions::default());
     let topic = topic("forgotten");
     deliver(&mut producer, vec![batch(&topic, &["a"])]);
     deliver(&mut producer, vec![batch(&topic, &["b"])]);
-    let direct = Settings::new(addresses(&set.kafka_plain), Security::Plain);
-    let mut client = Client::new(Arc::new(direct));
+    let direct = KafkaSettings::new(addresses(&set.kafka_plain), Security::Plain);
+    let mut client = KafkaClient::new(Arc::new(direct));
     wait_until_forgotten(set, &mut client, &topic);
     let outcomes = deliver(&mut producer, vec![batch(&topic, &["c"])]);
-    assert!(matches!(outcomes[..], [(_, Outcome::Delivered { .. })]), "{outcomes:?}");
-    assert_eq!(values(&mut client, &topic), ["a", "b", "c"]);
+    assert!(matches!(outcomes[..], [(_, ProduceOutcome::Delivered { .. })]), "{outcomes:?}");
+    assert_eq!(read_values(&mut client, &topic), ["a", "b", "c"]);
 
-    let told = proxy.tell(ApiKey::Produce, 0, Side::Answer, Fault::Cut(0));
+    let cut = proxy.tell(ApiKey::Produce, 0, Side::Answer, Fault::Cut(0));
     let outcomes = producer.send(vec![batch(&topic, &["d"])], None);
-    assert!(told.fired() && matches!(outcomes[..], [(_, Outcome::Pending { .. })]), "{outcomes:?}");
+    assert!(
+        cut.fired() && matches!(outcomes[..], [(_, ProduceOutcome::Pending { .. })]),
+        "{outcomes:?}"
+    );
     wait_until_forgotten(set, &mut client, &topic);
     let outcomes = deliver(&mut producer, vec![]);
-    assert!(matches!(outcomes[..], [(_, Outcome::Delivered { .. })]), "{outcomes:?}");
+    assert!(matches!(outcomes[..], [(_, ProduceOutcome::Delivered { .. })]), "{outcomes:?}");
     deliver(&mut producer, vec![batch(&topic, &["e"])]);
-    assert_eq!(values(&mut client, &topic), ["a", "b", "c", "d", "d", "e"]);
+    assert_eq!(read_values(&mut client, &topic), ["a", "b", "c", "d", "d", "e"]);
 }

@@ -10,12 +10,12 @@ use testkit::services::shared;
 
 use crate::support::*;
 
-fn through(proxy: &KafkaProxy) -> Arc<Settings> {
-    Arc::new(Settings::new(addresses(&proxy.addresses()), Security::Plain))
+fn through(proxy: &KafkaProxy) -> Arc<KafkaSettings> {
+    Arc::new(KafkaSettings::new(addresses(&proxy.addresses()), Security::Plain))
 }
 
-/// Cuts each exchange one byte later than the last one, until nothing is left
-/// to be cut; how many were.
+/// Repeats an exchange and cuts it one byte later each time, until it is complete. Returns the number
+/// of cuts.
 fn walk(proxy: &KafkaProxy, kind: ApiKey, side: Side, mut exchange: impl FnMut(&Told)) -> usize {
     let start = Instant::now();
     for position in 0.. {
@@ -31,57 +31,54 @@ fn walk(proxy: &KafkaProxy, kind: ApiKey, side: Side, mut exchange: impl FnMut(&
     unreachable!()
 }
 
-/// Goes red when `Partition::bytes` encodes again with the next sequence what it
-/// has encoded before.
+/// A batch keeps its sequence when it is sent again.
 #[test]
-fn produce_cut_at_every_byte_leaves_each_record_once_and_in_order() {
+fn produce_cut_at_any_byte_appends_each_record_once_and_in_order() {
     let proxy = KafkaProxy::start(&shared().unwrap().kafka_plain).unwrap();
     let topic = topic("cut-produce");
-    let mut producer = Producer::new(through(&proxy), ProducerOptions::default());
+    let mut producer = KafkaProducer::new(through(&proxy), ProducerOptions::default());
     let mut expected = Vec::new();
-    let mut next = |producer: &mut Producer| {
+    let mut next = |producer: &mut KafkaProducer| {
         let values = [format!("{} a", expected.len()), format!("{} b", expected.len())];
         let outcomes = deliver(producer, vec![batch(&topic, &[&values[0], &values[1]])]);
-        assert!(matches!(outcomes[..], [(_, Outcome::Delivered { .. })]), "{outcomes:?}");
+        assert!(matches!(outcomes[..], [(_, ProduceOutcome::Delivered { .. })]), "{outcomes:?}");
         expected.extend(values);
     };
     next(&mut producer);
     let requests = walk(&proxy, ApiKey::Produce, Side::Request, |_| next(&mut producer));
     let answers = walk(&proxy, ApiKey::Produce, Side::Answer, |_| next(&mut producer));
     assert!(requests > 150 && answers > 50, "{requests} {answers}");
-    assert_eq!(values(&mut Client::new(plain()), &topic), expected);
+    assert_eq!(read_values(&mut KafkaClient::new(plain()), &topic), expected);
 }
 
-/// The broker has the batch, and the connection lives, but no answer comes.
-///
-/// Goes red when `Partition::bytes` encodes again with the next sequence what it
-/// has encoded before.
+/// The broker appends the batch and the connection stays open, but the response is lost.
+/// A batch keeps its sequence when it is sent again.
 #[test]
-fn a_swallowed_answer_to_produce_doubles_nothing() {
+fn lost_produce_response_does_not_duplicate_records() {
     let proxy = KafkaProxy::start(&shared().unwrap().kafka_plain).unwrap();
     let topic = topic("swallowed-produce");
-    let mut settings = Settings::new(addresses(&proxy.addresses()), Security::Plain);
+    let mut settings = KafkaSettings::new(addresses(&proxy.addresses()), Security::Plain);
     settings.request_timeout_ms = 1_000;
-    let mut producer = Producer::new(Arc::new(settings), ProducerOptions::default());
+    let mut producer = KafkaProducer::new(Arc::new(settings), ProducerOptions::default());
     deliver(&mut producer, vec![batch(&topic, &["a"])]);
     let swallowed = proxy.tell(ApiKey::Produce, 0, Side::Answer, Fault::Swallow);
     deliver(&mut producer, vec![batch(&topic, &["b", "c"])]);
     deliver(&mut producer, vec![batch(&topic, &["d"])]);
     assert!(swallowed.fired());
-    assert_eq!(values(&mut Client::new(plain()), &topic), ["a", "b", "c", "d"]);
+    assert_eq!(read_values(&mut KafkaClient::new(plain()), &topic), ["a", "b", "c", "d"]);
 }
 
-/// Goes red when `Connection::read_frame` takes what came of a frame for the whole.
+/// A cut response is an error, not a short response.
 #[test]
-fn fetch_cut_at_every_byte_skips_nothing_and_doubles_nothing() {
+fn fetch_cut_at_any_byte_returns_each_record_once() {
     let proxy = KafkaProxy::start(&shared().unwrap().kafka_plain).unwrap();
     let topic = topic("cut-fetch");
     let expected = ["a", "b", "c", "d"];
     let mut producer = producer();
     deliver(&mut producer, vec![batch(&topic, &expected[..2])]);
     deliver(&mut producer, vec![batch(&topic, &expected[2..])]);
-    let mut client = Client::new(through(&proxy));
-    let topic_id = known(&mut client, &topic).id;
+    let mut client = KafkaClient::new(through(&proxy));
+    let topic_id = wait_for_topic(&mut client, &topic).id;
     let mut read = |cut: &Told| {
         let (mut offset, mut found, mut failures) = (0, Vec::new(), 0);
         while offset < 4 {
@@ -92,12 +89,12 @@ fn fetch_cut_at_every_byte_skips_nothing_and_doubles_nothing() {
                     found.extend(fetched.records.into_iter().filter_map(|record| record.value));
                 }
                 Err(error) => {
-                    assert!(matches!(error, Error::Disconnected { .. }), "{error}");
+                    assert!(matches!(error, KafkaError::Disconnected { .. }), "{error}");
                     failures += 1;
                 }
             }
-            // An answer that came whole before the end is one; the next fetch meets the end.
-            assert!(failures <= 1, "a connection that was cut is used again");
+            // A response that was complete before the cut is valid; the next fetch then fails once.
+            assert!(failures <= 1, "a broken connection was used again");
         }
         assert_eq!(found, expected, "cut after {} bytes", cut.bytes());
     };

@@ -1,5 +1,5 @@
-//! A broker that does what it is told: for lost answers, half frames, hostile
-//! bytes and refusals that no real broker can be brought to.
+//! A broker with scripted replies: lost responses, cut frames, hostile bytes and errors that a real
+//! broker can't be made to send.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,30 +7,30 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_client::{Address, Security, Settings, Uuid};
+use kafka_client::{BrokerAddress, KafkaSettings, Security, Uuid};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::metadata_response::*;
 use kafka_protocol::messages::produce_response::*;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
-/// What is done with one request.
-pub(crate) enum Reply {
-    /// This answer.
+/// What the broker does with one request.
+pub(crate) enum ScriptedReply {
+    /// Send this response.
     Answer(Vec<u8>),
-    /// The connection is closed with nothing said.
+    /// Close the connection without a response.
     Close,
-    /// Nothing, with the connection open.
+    /// Send nothing and keep the connection open.
     Silence,
-    /// These bytes, frame and all, and the connection is closed.
+    /// Send these bytes without a frame, then close the connection.
     Raw(Vec<u8>),
-    /// The answer one byte at a time, with this many milliseconds between.
+    /// Send the response byte by byte, with this many milliseconds between.
     Dribble(Vec<u8>, u64),
 }
 
-/// One request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
+pub(crate) struct ReceivedRequest {
     pub(crate) key: ApiKey,
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
@@ -38,17 +38,19 @@ pub(crate) struct Request {
     pub(crate) port: u16,
 }
 
-type Script = Arc<Mutex<dyn FnMut(&Request) -> Reply + Send>>;
+type Script = Arc<Mutex<dyn FnMut(&ReceivedRequest) -> ScriptedReply + Send>>;
 
-pub(crate) struct Broker {
+pub(crate) struct ScriptedBroker {
     pub(crate) port: u16,
-    seen: Arc<Mutex<Vec<Request>>>,
+    seen: Arc<Mutex<Vec<ReceivedRequest>>>,
     listener: TcpListener,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Broker {
-    pub(crate) fn start(script: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
+impl ScriptedBroker {
+    pub(crate) fn start(
+        script: impl FnMut(&ReceivedRequest) -> ScriptedReply + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -58,7 +60,7 @@ impl Broker {
             let mut connections = Vec::new();
             while let Ok((stream, _)) = accepting.accept() {
                 let mut first = [0; 1];
-                // The end is told by a connection that sends nothing but this.
+                // `stop` opens a connection that sends only this byte.
                 if stream.peek(&mut first).is_ok_and(|read| read == 1) && first[0] == b'!' {
                     break;
                 }
@@ -70,21 +72,21 @@ impl Broker {
         Self { port, seen, listener, thread: Some(thread) }
     }
 
-    pub(crate) fn settings(&self) -> Settings {
-        let address = Address { host: "127.0.0.1".to_owned(), port: self.port };
-        let mut settings = Settings::new(vec![address], Security::Plain);
+    pub(crate) fn settings(&self) -> KafkaSettings {
+        let address = BrokerAddress { host: "127.0.0.1".to_owned(), port: self.port };
+        let mut settings = KafkaSettings::new(vec![address], Security::Plain);
         settings.connect_timeout_ms = 2_000;
         settings.request_timeout_ms = 2_000;
         settings
     }
 
-    /// The requests of a kind so far.
-    pub(crate) fn seen(&self, key: ApiKey) -> Vec<Request> {
+    /// Returns the requests with this API key so far.
+    pub(crate) fn seen(&self, key: ApiKey) -> Vec<ReceivedRequest> {
         let seen = self.seen.lock().unwrap();
         seen.iter().filter(|request| request.key == key).cloned().collect()
     }
 
-    /// The batches of partition 0 of `topic`, in the order in which they came.
+    /// Returns the batches of partition 0 of `topic`, in the order of their arrival.
     pub(crate) fn batches(&self, topic: &str) -> Vec<Bytes> {
         self.seen(ApiKey::Produce)
             .into_iter()
@@ -97,7 +99,7 @@ impl Broker {
             .collect()
     }
 
-    /// Ends it once every client is gone.
+    /// Stops the broker after all clients have disconnected.
     pub(crate) fn stop(mut self) {
         let address = self.listener.local_addr().unwrap();
         TcpStream::connect(address).unwrap().write_all(b"!").unwrap();
@@ -105,7 +107,7 @@ impl Broker {
     }
 }
 
-fn serve(mut stream: TcpStream, port: u16, script: &Script, seen: &Mutex<Vec<Request>>) {
+fn serve(mut stream: TcpStream, port: u16, script: &Script, seen: &Mutex<Vec<ReceivedRequest>>) {
     loop {
         let mut length = [0; 4];
         if stream.read_exact(&mut length).is_err() {
@@ -115,7 +117,7 @@ fn serve(mut stream: TcpStream, port: u16, script: &Script, seen: &Mutex<Vec<Req
         stream.read_exact(&mut frame).unwrap();
         let mut body = Bytes::from(frame);
         let header = RequestHeader::decode(&mut body, 2).unwrap();
-        let request = Request {
+        let request = ReceivedRequest {
             key: ApiKey::try_from(header.request_api_key).unwrap(),
             version: header.request_api_version,
             correlation_id: header.correlation_id,
@@ -125,19 +127,19 @@ fn serve(mut stream: TcpStream, port: u16, script: &Script, seen: &Mutex<Vec<Req
         seen.lock().unwrap().push(request.clone());
         let reply = (script.lock().unwrap())(&request);
         match reply {
-            Reply::Answer(body) => {
+            ScriptedReply::Answer(body) => {
                 let frame = request.frame(&body);
                 if stream.write_all(&frame).is_err() {
                     return;
                 }
             }
-            Reply::Close => return,
-            Reply::Silence => {}
-            Reply::Raw(bytes) => {
+            ScriptedReply::Close => return,
+            ScriptedReply::Silence => {}
+            ScriptedReply::Raw(bytes) => {
                 let _ = stream.write_all(&bytes);
                 return;
             }
-            Reply::Dribble(body, pause_ms) => {
+            ScriptedReply::Dribble(body, pause_ms) => {
                 for byte in request.frame(&body) {
                     if stream.write_all(&[byte]).is_err() {
                         return;
@@ -149,8 +151,8 @@ fn serve(mut stream: TcpStream, port: u16, script: &Script, seen: &Mutex<Vec<Req
     }
 }
 
-impl Request {
-    /// The whole answer as it goes over the wire.
+impl ReceivedRequest {
+    /// Returns the response with its frame.
     pub(crate) fn frame(&self, body: &[u8]) -> Vec<u8> {
         let mut frame = BytesMut::new();
         let flexible = !matches!(self.key, ApiKey::ApiVersions | ApiKey::SaslHandshake);
@@ -163,35 +165,35 @@ impl Request {
         frame.to_vec()
     }
 
-    /// What a good broker that leads partition 0 of every topic says.
+    /// The response of a broker that leads partition 0 of every topic.
     pub(crate) fn good_answer(&self) -> Vec<u8> {
         match self.key {
-            ApiKey::ApiVersions => api_versions(&ALL, self.version),
+            ApiKey::ApiVersions => api_versions(&API_VERSIONS, self.version),
             ApiKey::Metadata => self.metadata(&|_| self.port),
             ApiKey::InitProducerId => {
                 let id = i64::from(self.correlation_id) * 1000;
                 encoded(&InitProducerIdResponse::default().with_producer_id(ProducerId(id)), self)
             }
-            ApiKey::Produce => self.produced(0),
+            ApiKey::Produce => self.produce_answer(0),
             other => panic!("no answer to {other:?} in the script"),
         }
     }
 
-    /// The same of a broker that tells of itself as of another host.
-    pub(crate) fn good_answer_of(&self, host: &'static str) -> Vec<u8> {
+    /// Like [`ReceivedRequest::good_answer`], but with `host` as the broker's host.
+    pub(crate) fn good_answer_as_host(&self, host: &'static str) -> Vec<u8> {
         match self.key {
-            ApiKey::Metadata => self.metadata_of(host, &|_| self.port),
+            ApiKey::Metadata => self.metadata_with_host(host, &|_| self.port),
             _ => self.good_answer(),
         }
     }
 
-    /// Every topic asked for, led by the broker at the port that `leader` gives;
-    /// a broker's id is its port.
+    /// Metadata of every requested topic. `leader` returns the port of the topic's leader; the id of a
+    /// broker is its port.
     pub(crate) fn metadata(&self, leader: &dyn Fn(&str) -> u16) -> Vec<u8> {
-        self.metadata_of("127.0.0.1", leader)
+        self.metadata_with_host("127.0.0.1", leader)
     }
 
-    fn metadata_of(&self, host: &'static str, leader: &dyn Fn(&str) -> u16) -> Vec<u8> {
+    fn metadata_with_host(&self, host: &'static str, leader: &dyn Fn(&str) -> u16) -> Vec<u8> {
         let mut body = self.body.clone();
         let request = MetadataRequest::decode(&mut body, self.version).unwrap();
         let mut ports = vec![self.port];
@@ -219,8 +221,8 @@ impl Request {
         encoded(&response, self)
     }
 
-    /// The same error code (0: none) for every topic of a Produce.
-    pub(crate) fn produced(&self, code: i16) -> Vec<u8> {
+    /// A Produce response with the same error code (0: none) for every topic.
+    pub(crate) fn produce_answer(&self, code: i16) -> Vec<u8> {
         let mut body = self.body.clone();
         let request = ProduceRequest::decode(&mut body, self.version).unwrap();
         let answers = request.topic_data.into_iter().map(|data| {
@@ -234,14 +236,14 @@ impl Request {
     }
 }
 
-pub(crate) fn encoded(response: &impl Encodable, request: &Request) -> Vec<u8> {
+pub(crate) fn encoded(response: &impl Encodable, request: &ReceivedRequest) -> Vec<u8> {
     let mut bytes = BytesMut::new();
     response.encode(&mut bytes, request.version).unwrap();
     bytes.to_vec()
 }
 
-/// As wide as a Kafka 4.4 says.
-const ALL: [(ApiKey, i16, i16); 9] = [
+/// The versions that Kafka 4.4 advertises.
+const API_VERSIONS: [(ApiKey, i16, i16); 9] = [
     (ApiKey::Produce, 0, 13),
     (ApiKey::Fetch, 4, 18),
     (ApiKey::ListOffsets, 1, 11),
@@ -266,7 +268,7 @@ pub(crate) fn api_versions(apis: &[(ApiKey, i16, i16)], version: i16) -> Vec<u8>
     bytes.to_vec()
 }
 
-/// Producer id and first sequence of a batch.
+/// Producer id and base sequence of a batch.
 pub(crate) fn identity(batch: &Bytes) -> (i64, i32) {
     ((&batch[43..]).get_i64(), (&batch[53..]).get_i32())
 }

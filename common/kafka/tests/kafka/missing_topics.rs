@@ -1,4 +1,4 @@
-//! Topics that are not there, or have no leader, and brokers that will not make them.
+//! Topics that do not exist, and brokers that refuse to create them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,13 +10,13 @@ use kafka_protocol::messages::metadata_response::*;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, StrBytes};
 
-use crate::scripted::{Broker, Reply, Request, encoded};
+use crate::scripted_broker::{ReceivedRequest, ScriptedBroker, ScriptedReply, encoded};
 use crate::support::batch;
 
-/// A broker on which all topics are but `absent`, which it refuses to make with `code`.
-fn broker(code: i16) -> Broker {
-    Broker::start(move |request| {
-        Reply::Answer(match request.key {
+/// A broker with all topics except `absent`, which it refuses to create with `code`.
+fn broker(code: i16) -> ScriptedBroker {
+    ScriptedBroker::start(move |request| {
+        ScriptedReply::Answer(match request.key {
             ApiKey::Metadata => metadata_without_absent(request),
             ApiKey::CreateTopics => {
                 let topic =
@@ -32,7 +32,7 @@ fn name(name: &'static str) -> TopicName {
     TopicName(StrBytes::from_static_str(name))
 }
 
-fn metadata_without_absent(request: &Request) -> Vec<u8> {
+fn metadata_without_absent(request: &ReceivedRequest) -> Vec<u8> {
     let mut good = Bytes::from(request.metadata(&|_| request.port));
     let mut response = MetadataResponse::decode(&mut good, request.version).unwrap();
     for topic in &mut response.topics {
@@ -45,22 +45,23 @@ fn metadata_without_absent(request: &Request) -> Vec<u8> {
     encoded(&response, request)
 }
 
-fn reason(outcomes: Vec<(String, Outcome)>) -> String {
+fn reason(outcomes: Vec<(String, ProduceOutcome)>) -> String {
     match <[_; 1]>::try_from(outcomes).unwrap() {
-        [(_, Outcome::Pending { reason })] => reason.to_string(),
+        [(_, ProduceOutcome::Pending { reason })] => reason.to_string(),
         [other] => panic!("{other:?}"),
     }
 }
 
 #[test]
-fn a_topic_that_may_not_be_made_is_waited_for_and_why_is_said() {
+fn batch_of_a_topic_that_can_not_be_created_stays_pending_with_the_reason() {
     for (code, expected) in [
         (ResponseError::TopicAuthorizationFailed, "topic authorization failed"),
         (ResponseError::PolicyViolation, "policy violation"),
         (ResponseError::InvalidReplicationFactor, "invalid replication factor"),
     ] {
         let broker = broker(code.code());
-        let mut producer = Producer::new(Arc::new(broker.settings()), ProducerOptions::default());
+        let mut producer =
+            KafkaProducer::new(Arc::new(broker.settings()), ProducerOptions::default());
         let reason = reason(producer.send(vec![batch("absent", &["a"])], None));
         assert_eq!(reason, format!("CreateTopics topic absent: {expected}"));
         drop(producer);
@@ -69,30 +70,30 @@ fn a_topic_that_may_not_be_made_is_waited_for_and_why_is_said() {
 }
 
 #[test]
-fn a_name_that_no_topic_can_have_is_not_waited_for() {
+fn batch_of_an_invalid_topic_name_is_lost() {
     let broker = broker(ResponseError::InvalidTopicException.code());
-    let mut producer = Producer::new(Arc::new(broker.settings()), ProducerOptions::default());
+    let mut producer = KafkaProducer::new(Arc::new(broker.settings()), ProducerOptions::default());
     let outcomes = producer.send(vec![batch("absent", &["a"])], None);
-    assert!(matches!(&outcomes[..], [(_, Outcome::Lost { .. })]), "{outcomes:?}");
+    assert!(matches!(&outcomes[..], [(_, ProduceOutcome::Lost { .. })]), "{outcomes:?}");
     drop(producer);
     broker.stop();
 }
 
 #[test]
-fn a_topic_that_stays_away_is_not_asked_for_in_every_round() {
+fn missing_topic_is_not_looked_up_in_every_round() {
     let broker = broker(ResponseError::InvalidReplicationFactor.code());
-    let mut producer = Producer::new(Arc::new(broker.settings()), ProducerOptions::default());
+    let mut producer = KafkaProducer::new(Arc::new(broker.settings()), ProducerOptions::default());
     let mut offered = vec![batch("absent", &["a"])];
     let start = Instant::now();
     let mut rounds = 0;
     while start.elapsed() < Duration::from_secs(1) {
         offered.push(batch("there", &["a"]));
         let outcomes = producer.send(std::mem::take(&mut offered), None);
-        let is_delivered = |(topic, outcome): &(String, Outcome)| {
-            topic == "there" && matches!(outcome, Outcome::Delivered { .. })
+        let is_delivered = |(topic, outcome): &(String, ProduceOutcome)| {
+            topic == "there" && matches!(outcome, ProduceOutcome::Delivered { .. })
         };
         assert!(outcomes.iter().any(is_delivered), "{outcomes:?}");
-        // It is told of in every round all the same.
+        // Its reason is reported in every round.
         assert_eq!(outcomes.len(), 2, "{outcomes:?}");
         rounds += 1;
     }

@@ -1,4 +1,4 @@
-//! Leaders that are others by now though nobody says so, and turns.
+//! Brokers that lost their leadership without returning an error for it, and fairness of fetches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -7,42 +7,42 @@ use std::time::{Duration, Instant};
 use kafka_client::*;
 use kafka_protocol::messages::ApiKey;
 
-use crate::scripted::{Broker, Reply, Request};
+use crate::scripted_broker::{ReceivedRequest, ScriptedBroker, ScriptedReply};
 use crate::support::*;
 
-/// Tells of the broker at this port as of the leader.
-fn answer(request: &Request, leader: &AtomicU16) -> Vec<u8> {
+/// The response of a broker that reports the broker at port `leader` as the leader.
+fn answer(request: &ReceivedRequest, leader: &AtomicU16) -> Vec<u8> {
     match request.key {
         ApiKey::Metadata => request.metadata(&|_| leader.load(Ordering::SeqCst)),
         _ => request.good_answer(),
     }
 }
 
-/// Goes red when `doubts_leader` is not asked.
+/// After three retryable errors the leader is looked up again.
 #[test]
-fn a_broker_that_asks_for_patience_again_and_again_may_not_lead_any_more() {
-    // Not enough replicas, before and after the append, and a time-out.
+fn leader_is_looked_up_after_repeated_retryable_errors() {
+    // Not enough replicas, not enough replicas after append, request timed out.
     for code in [19, 20, 7] {
-        let new = Broker::start(|request| Reply::Answer(request.good_answer()));
+        let new = ScriptedBroker::start(|request| ScriptedReply::Answer(request.good_answer()));
         let leader = Arc::new(AtomicU16::new(0));
-        let (new_port, told) = (new.port, Arc::clone(&leader));
-        let old = Broker::start(move |request| match request.key {
+        let (new_port, reported) = (new.port, Arc::clone(&leader));
+        let old = ScriptedBroker::start(move |request| match request.key {
             ApiKey::Produce => {
-                told.store(new_port, Ordering::SeqCst);
-                Reply::Answer(request.produced(code))
+                reported.store(new_port, Ordering::SeqCst);
+                ScriptedReply::Answer(request.produce_answer(code))
             }
-            _ => Reply::Answer(answer(request, &told)),
+            _ => ScriptedReply::Answer(answer(request, &reported)),
         });
         leader.store(old.port, Ordering::SeqCst);
-        let mut producer = Producer::new(Arc::new(old.settings()), ProducerOptions::default());
+        let mut producer = KafkaProducer::new(Arc::new(old.settings()), ProducerOptions::default());
         let mut outcomes = producer.send(vec![batch("t", &["a"])], None);
         let mut pending = 0;
-        while let [(_, Outcome::Pending { reason })] = &outcomes[..] {
+        while let [(_, ProduceOutcome::Pending { reason })] = &outcomes[..] {
             assert!(reason.is_retryable() && pending < 10, "{code}: {reason}");
             pending += 1;
             outcomes = producer.send(vec![], None);
         }
-        assert!(matches!(outcomes[..], [(_, Outcome::Delivered { .. })]), "{outcomes:?}");
+        assert!(matches!(outcomes[..], [(_, ProduceOutcome::Delivered { .. })]), "{outcomes:?}");
         assert_eq!(pending, 3, "{code}");
         assert_eq!(old.batches("t")[0], new.batches("t")[0]);
         drop(producer);
@@ -51,23 +51,24 @@ fn a_broker_that_asks_for_patience_again_and_again_may_not_lead_any_more() {
     }
 }
 
-/// Goes red when `has_leader` does not look at the age.
+/// The leader is looked up again at the maximum age of metadata, although no broker returns an error.
 #[test]
-fn what_is_told_of_a_topic_is_asked_for_anew_when_it_is_old() {
-    let new = Broker::start(|request| Reply::Answer(request.good_answer()));
+fn leader_is_looked_up_at_the_maximum_metadata_age() {
+    let new = ScriptedBroker::start(|request| ScriptedReply::Answer(request.good_answer()));
     let leader = Arc::new(AtomicU16::new(0));
-    let told = Arc::clone(&leader);
-    let old = Broker::start(move |request| Reply::Answer(answer(request, &told)));
+    let reported = Arc::clone(&leader);
+    let old =
+        ScriptedBroker::start(move |request| ScriptedReply::Answer(answer(request, &reported)));
     leader.store(old.port, Ordering::SeqCst);
     let mut settings = old.settings();
     settings.metadata_max_age_ms = 1_000;
-    let mut producer = Producer::new(Arc::new(settings), ProducerOptions::default());
+    let mut producer = KafkaProducer::new(Arc::new(settings), ProducerOptions::default());
     let start = Instant::now();
     let mut sent = 0;
-    let one_more = |producer: &mut Producer| {
-        // Not always in one round: on a busy machine what was just told is old already.
+    let one_more = |producer: &mut KafkaProducer| {
+        // Not always in one round: on a loaded machine new metadata can be old at once.
         let outcomes = deliver(producer, vec![batch("t", &["a"])]);
-        assert!(matches!(outcomes[..], [(_, Outcome::Delivered { .. })]), "{outcomes:?}");
+        assert!(matches!(outcomes[..], [(_, ProduceOutcome::Delivered { .. })]), "{outcomes:?}");
     };
     one_more(&mut producer);
     leader.store(new.port, Ordering::SeqCst);
@@ -85,18 +86,17 @@ fn what_is_told_of_a_topic_is_asked_for_anew_when_it_is_old() {
     new.stop();
 }
 
-/// Goes red when `fetch_partitions` begins with the first each time: its records
-/// then always leave no room for a batch above the bound.
+/// Each partition comes first in turn, so a backlog in one does not crowd out a large batch in another.
 #[test]
-fn a_partition_with_a_backlog_does_not_keep_the_others_waiting() {
+fn partition_with_a_backlog_does_not_starve_the_others() {
     let topics = [topic("turns-long"), topic("turns-large")];
     let mut producer = producer();
     let long = "x".repeat(1_000);
     deliver(&mut producer, vec![batch(&topics[0], &[long.as_str(); 20])]);
     deliver(&mut producer, vec![batch(&topics[1], &["y".repeat(20_000).as_str()])]);
-    let mut client = Client::new(plain());
-    let ids: Vec<_> = topics.iter().map(|topic| known(&mut client, topic).id).collect();
-    // The first is never done: it is read from its beginning each time.
+    let mut client = KafkaClient::new(plain());
+    let ids: Vec<_> = topics.iter().map(|topic| wait_for_topic(&mut client, topic).id).collect();
+    // The first partition always has a backlog: it is read from its start each time.
     let positions: Vec<_> = topics
         .iter()
         .zip(&ids)
