@@ -31,8 +31,8 @@ pub struct KafkaFlags {
 
 /// Builds the settings from flags and environment variables. `None`: no broker is given.
 ///
-/// TLS is used if CA, CERT, KEY or `--kafka-tls` is given. Otherwise plain text is used, with a warning
-/// if a broker is on another machine. SASL in plain text to another machine is refused.
+/// TLS is used if CA, CERT, KEY or `--kafka-tls` is given. Otherwise plain text is used, with a
+/// warning if a broker is on another machine. SASL in plain text to another machine is refused.
 ///
 /// # Errors
 /// A [`UsageError`] that names the wrong flag or variable.

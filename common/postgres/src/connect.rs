@@ -35,8 +35,8 @@ impl PostgresSettings {
         }
     }
 
-    /// Returns a warning for the log if the server is on another machine and is not verified, so that
-    /// someone on the network could pretend to be the server.
+    /// Returns a warning for the log if the server is on another machine and is not verified, so
+    /// that someone on the network could pretend to be the server.
     pub fn warning(&self) -> Option<String> {
         if self.uri.is_local() || self.verification() != Verification::None {
             return None;
@@ -54,8 +54,8 @@ impl PostgresSettings {
         })
     }
 
-    /// Reads certificates and key without connecting, so that a program can refuse wrong settings at
-    /// start.
+    /// Reads certificates and key without connecting, so that a program can refuse wrong settings
+    /// at start.
     ///
     /// # Errors
     /// [`TlsError`] if a certificate or key can't be used.
@@ -65,8 +65,8 @@ impl PostgresSettings {
 
     /// Connects. Files are read and names are resolved again each time.
     ///
-    /// For each address it takes at most the URI's `connect_timeout` (default: 10 s) for TCP, and as
-    /// long again for TLS and authentication.
+    /// For each address it takes at most the URI's `connect_timeout` (default: 10 s) for TCP, and
+    /// as long again for TLS and authentication.
     ///
     /// # Errors
     /// [`ConnectError`] with the error of each attempt.
@@ -163,8 +163,9 @@ impl PostgresSettings {
     }
 }
 
-/// Whether to try the other of TLS and plain text, as libpq does after a failed handshake or an error
-/// from the server. Of the server's errors only those of authorization (class 28) depend on TLS.
+/// Whether to try the other of TLS and plain text, as libpq does after a failed handshake or an
+/// error from the server. Of the server's errors only those of authorization (class 28) depend on
+/// TLS.
 fn should_try_other(address: &ServerAddress, encrypted: bool, cause: &postgres::Error) -> bool {
     if matches!(address, ServerAddress::Unix { .. }) {
         return false;
@@ -192,8 +193,8 @@ pub struct PostgresConnection {
 }
 
 impl PostgresConnection {
-    /// Returns the client, whose waits for the server end after `timeout` from now. A later answer is
-    /// an error, and the connection is lost. Unix sockets have no time limit.
+    /// Returns the client, whose waits for the server end after `timeout` from now. A later answer
+    /// is an error, and the connection is lost. Unix sockets have no time limit.
     pub fn within(&mut self, timeout: Duration) -> &mut Client {
         self.deadline.set(timeout);
         &mut self.client

@@ -6,14 +6,15 @@ use std::fmt;
 /// An error of the server or of the connection, classified by what helps against it.
 #[derive(Debug)]
 pub enum PostgresError {
-    /// The connection failed, or the server is starting, stopping, full or read-only. A new connection
-    /// can succeed later.
+    /// The connection failed, or the server is starting, stopping, full or read-only. A new
+    /// connection can succeed later.
     Connection(postgres::Error),
     /// A conflict with another session. The same transaction can succeed when it is repeated.
     Contention(postgres::Error),
     /// The database refuses a value. The same statement fails again.
     Data(postgres::Error),
-    /// A password, right, table or type is wrong. A person must change it; a later retry then succeeds.
+    /// A password, right, table or type is wrong. A person must change it; a later retry then
+    /// succeeds.
     Setup(postgres::Error),
 }
 

@@ -1,8 +1,8 @@
 //! The byte stream of a connection: TLS negotiation, and a deadline for every wait.
 //!
 //! The crate `postgres` waits without a limit for the answer to its SSLRequest and for results. TCP
-//! time-outs do not help if the server's kernel answers but PostgreSQL does not (a stopped process, a
-//! disk that hangs). The crate is therefore configured for direct TLS, and this module gives it a
+//! time-outs do not help if the server's kernel answers but PostgreSQL does not (a stopped process,
+//! a disk that hangs). The crate is therefore configured for direct TLS, and this module gives it a
 //! stream that negotiates TLS itself and applies the deadline.
 
 use std::error::Error;
@@ -224,10 +224,11 @@ where
             let mut stream = DeadlineStream { inner: stream, deadline: self.deadline, timer: None };
             let Some(tls) = self.tls else { return Ok(PostgresStream::Plain(stream)) };
             if self.send_request {
-                // SSLRequest: length 8 and code 80877103 (PostgreSQL documentation, "Message Formats").
+                // SSLRequest: length 8 and code 80877103 (PostgreSQL documentation, "Message
+                // Formats").
                 stream.write_all(&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]).await?;
-                // Exactly one byte: bytes after it belong to the handshake, so that plain text can't be
-                // injected into the encrypted stream (CVE-2021-23222).
+                // Exactly one byte: bytes after it belong to the handshake, so that plain text
+                // can't be injected into the encrypted stream (CVE-2021-23222).
                 match stream.read_u8().await? {
                     b'S' => {}
                     b'N' if self.allow_plain => return Ok(PostgresStream::Plain(stream)),

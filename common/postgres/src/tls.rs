@@ -32,9 +32,10 @@ pub(super) enum TrustedRoots {
 
 /// Returns verification and trusted CAs for a TLS mode and root certificate.
 ///
-/// As in libpq, with one difference: without a root certificate libpq needs `~/.postgresql/root.crt`,
-/// while here the verify modes use the system's CA certificates. Public CAs sign certificates for any
-/// host, so `verify-ca` then verifies the host too, as libpq requires for `sslrootcert=system`.
+/// As in libpq, with one difference: without a root certificate libpq needs
+/// `~/.postgresql/root.crt`, while here the verify modes use the system's CA certificates. Public
+/// CAs sign certificates for any host, so `verify-ca` then verifies the host too, as libpq requires
+/// for `sslrootcert=system`.
 pub(super) fn policy(tls: &TlsOptions, ca: Option<&Pem>) -> (Verification, TrustedRoots) {
     let roots = match (ca, &tls.root) {
         (Some(ca), _) => TrustedRoots::Pem(ca.clone()),
@@ -49,8 +50,8 @@ pub(super) fn policy(tls: &TlsOptions, ca: Option<&Pem>) -> (Verification, Trust
         }
         (SslMode::VerifyFull, roots) => (Verification::ChainAndHost, roots),
         (_, TrustedRoots::None) => (Verification::None, TrustedRoots::None),
-        // libpq verifies the chain in every mode if there is a root certificate; `allow` and `prefer`
-        // then continue without TLS.
+        // libpq verifies the chain in every mode if there is a root certificate; `allow` and
+        // `prefer` then continue without TLS.
         (_, roots) => (Verification::Chain, roots),
     }
 }
@@ -91,8 +92,8 @@ impl ConnectorInputs {
     }
 }
 
-/// The last connector. Building one is most of the cost of a connection, because OpenSSL always reads
-/// all of the system's CA certificates.
+/// The last connector. Building one is most of the cost of a connection, because OpenSSL always
+/// reads all of the system's CA certificates.
 static LAST_CONNECTOR: Mutex<Option<(ConnectorInputs, SslConnector)>> = Mutex::new(None);
 
 /// Returns a connector with the current certificates.
@@ -132,7 +133,8 @@ fn build(
         Verification::Chain | Verification::ChainAndHost => SslVerifyMode::PEER,
     });
     let trusted = match (roots, &inputs.roots) {
-        // OpenSSL's default folder is that of the build machine, which does not fit a static binary.
+        // OpenSSL's default folder is that of the build machine, which does not fit a static
+        // binary.
         (TrustedRoots::System, _) => {
             let found = rustls_native_certs::load_native_certs();
             if found.certs.is_empty() {
@@ -175,8 +177,8 @@ fn invalid(pem: &Pem) -> TlsError {
     TlsError::Certificate(pem.to_string())
 }
 
-/// Why a certificate or key can't be used. Permanent at start; later a file may be in the middle of a
-/// renewal, so connecting should be retried.
+/// Why a certificate or key can't be used. Permanent at start; later a file may be in the middle of
+/// a renewal, so connecting should be retried.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file can't be read.

@@ -9,9 +9,9 @@
 //! | `sequence` | 8 bytes, big-endian: 0 for the run's first record of the topic, then increasing by one; at most 2⁶³ − 2 |
 //! | `ended` | 24 bytes: the 16 bytes of an earlier run, and 8 bytes, big-endian: how many sequence numbers it issued in the topic |
 //!
-//! A result gets its sequence number once and keeps it when it is sent again. A sequence number that
-//! never arrives is therefore a lost result: the next sequence number shows the gap, and after the
-//! last one of a run [`EndedRun`] does.
+//! A result gets its sequence number once and keeps it when it is sent again. A sequence number
+//! that never arrives is therefore a lost result: the next sequence number shows the gap, and after
+//! the last one of a run [`EndedRun`] does.
 
 mod ended_run;
 

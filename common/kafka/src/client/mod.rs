@@ -5,6 +5,7 @@ mod group_offset;
 mod list_offset;
 mod metadata;
 mod stale_broker;
+mod topic_id;
 mod topics;
 
 use std::collections::HashMap;

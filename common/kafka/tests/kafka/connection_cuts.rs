@@ -14,8 +14,8 @@ fn through(proxy: &KafkaProxy) -> Arc<KafkaSettings> {
     Arc::new(KafkaSettings::new(addresses(&proxy.addresses()), Security::Plain))
 }
 
-/// Repeats an exchange and cuts it one byte later each time, until it is complete. Returns the number
-/// of cuts.
+/// Repeats an exchange and cuts it one byte later each time, until it is complete. Returns the
+/// number of cuts.
 fn walk(proxy: &KafkaProxy, kind: ApiKey, side: Side, mut exchange: impl FnMut(&Told)) -> usize {
     let start = Instant::now();
     for position in 0.. {

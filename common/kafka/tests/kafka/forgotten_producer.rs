@@ -44,9 +44,9 @@ fn wait_until_forgotten(set: &OwnSet, client: &mut KafkaClient, topic: &str) {
     }
 }
 
-/// A producer that was idle until the broker forgot it continues without losing or duplicating records.
-/// Only a batch whose response was lost before can be appended twice, as `producer/partition`
-/// describes: with equal bytes, so that a reader can recognise it.
+/// A producer that was idle until the broker forgot it continues without losing or duplicating
+/// records. Only a batch whose response was lost before can be appended twice, as
+/// `producer/partition` describes: with equal bytes, so that a reader can recognise it.
 #[test]
 fn forgotten_producer_continues() {
     // A broker of its own: the configuration would disturb other tests.

@@ -9,8 +9,8 @@ use testkit::services::{OwnSet, Services};
 
 use crate::support::*;
 
-/// Three brokers that the tests of this file stop and start, one test at a time. `scripts/test` stops
-/// them at its end.
+/// Three brokers that the tests of this file stop and start, one test at a time. `scripts/test`
+/// stops them at its end.
 fn three_brokers() -> MutexGuard<'static, OwnSet> {
     static BROKERS: OnceLock<Mutex<OwnSet>> = OnceLock::new();
     let brokers = BROKERS.get_or_init(|| Mutex::new(Services::start(3).unwrap()));
@@ -24,8 +24,8 @@ fn settings(set: &OwnSet) -> Arc<KafkaSettings> {
     Arc::new(settings)
 }
 
-/// Writes numbers to several topics while brokers are killed, paused and started one after the other,
-/// then reads each number once and in order.
+/// Writes numbers to several topics while brokers are killed, paused and started one after the
+/// other, then reads each number once and in order.
 #[test]
 fn records_are_appended_once_and_in_order_while_leaders_change() {
     let set = three_brokers();

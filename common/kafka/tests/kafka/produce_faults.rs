@@ -63,7 +63,8 @@ fn response_cut_at_any_byte_leaves_the_batch_pending() {
     let mut cut = 0;
     let broker = broker(move |n, request| {
         let frame = request.frame(&request.produce_answer(0));
-        // For each batch: a response cut one byte later than for the batch before, then a complete one.
+        // For each batch: a response cut one byte later than for the batch before, then a complete
+        // one.
         if n % 2 == 0 && cut < frame.len() {
             cut += 1;
             return ScriptedReply::Raw(frame[..cut - 1].to_vec());

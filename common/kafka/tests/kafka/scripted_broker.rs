@@ -187,8 +187,8 @@ impl ReceivedRequest {
         }
     }
 
-    /// Metadata of every requested topic. `leader` returns the port of the topic's leader; the id of a
-    /// broker is its port.
+    /// Metadata of every requested topic. `leader` returns the port of the topic's leader; the id
+    /// of a broker is its port.
     pub(crate) fn metadata(&self, leader: &dyn Fn(&str) -> u16) -> Vec<u8> {
         self.metadata_with_host("127.0.0.1", leader)
     }

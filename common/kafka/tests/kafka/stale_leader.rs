@@ -51,7 +51,8 @@ fn leader_is_looked_up_after_repeated_retryable_errors() {
     }
 }
 
-/// The leader is looked up again at the maximum age of metadata, although no broker returns an error.
+/// The leader is looked up again at the maximum age of metadata, although no broker returns an
+/// error.
 #[test]
 fn leader_is_looked_up_at_the_maximum_metadata_age() {
     let new = ScriptedBroker::start(|request| ScriptedReply::Answer(request.good_answer()));
@@ -86,7 +87,8 @@ fn leader_is_looked_up_at_the_maximum_metadata_age() {
     new.stop();
 }
 
-/// Each partition comes first in turn, so a backlog in one does not crowd out a large batch in another.
+/// Each partition comes first in turn, so a backlog in one does not crowd out a large batch in
+/// another.
 #[test]
 fn partition_with_a_backlog_does_not_starve_the_others() {
     let topics = [topic("turns-long"), topic("turns-large")];

@@ -1,5 +1,5 @@
-//! Splits a connection string into the parameters that are parsed here and the rest, which the crate
-//! `postgres` parses.
+//! Splits a connection string into the parameters that are parsed here and the rest, which the
+//! crate `postgres` parses.
 //!
 //! Both forms of libpq are supported: `postgres://…?key=value` and `key=value key='v v'`.
 

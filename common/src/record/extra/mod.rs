@@ -1,5 +1,5 @@
-//! The extra keys of a record, beyond the nine of 1.1.0, whose readers ignore them. Each extra key is
-//! also an extra column of the table with the same name.
+//! The extra keys of a record, beyond the nine of 1.1.0, whose readers ignore them. Each extra key
+//! is also an extra column of the table with the same name.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ use super::wire::{
 
 /// The number of extra keys.
 pub(super) const KEYS: usize = 24;
-/// The most entries of [`Extra::missed`]. The encoder omits further ones; the decoder refuses a record
-/// with more.
+/// The most entries of [`Extra::missed`]. The encoder omits further ones; the decoder refuses a
+/// record with more.
 pub const MISSED_MAX: usize = 16;
 
-/// The extra keys. A key without a value is omitted from the map, and its column is null. Records of
-/// 1.1.0 have none.
+/// The extra keys. A key without a value is omitted from the map, and its column is null. Records
+/// of 1.1.0 have none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Extra {
     /// The target's name. Name and URL identify the target.
@@ -172,14 +172,14 @@ impl ExtraValue<'_> {
 }
 
 impl Extra {
-    /// Returns the extra keys and their values, in the order of the record. The columns have the same
-    /// names and order.
+    /// Returns the extra keys and their values, in the order of the record. The columns have the
+    /// same names and order.
     pub fn values(&self) -> [(&'static str, ExtraValue<'_>); KEYS] {
         entries!(self, ExtraValue)
     }
 
-    /// Whether the record has a mark, so that smart mode must not merge it: a reason or warning, more
-    /// than one attempt, no network, failures of other hosts, or missed slots.
+    /// Whether the record has a mark, so that smart mode must not merge it: a reason or warning,
+    /// more than one attempt, no network, failures of other hosts, or missed slots.
     pub fn is_marked(&self) -> bool {
         self.reason.is_some()
             || self.attempts.is_some_and(|attempts| attempts > 1)

@@ -47,7 +47,7 @@ fn extra_keys_follow_the_nine_in_their_order() {
 }
 
 #[test]
-fn what_is_not_known_has_no_key_and_nil_is_not_known() {
+fn key_without_value_is_omitted_and_nil_is_no_value() {
     let record = Record { extra: Extra { slot: Some(0), ..Extra::default() }, ..golden() };
     assert_eq!(record.encode(), map_of(&[("slot", raw(&[0]))]));
     for (key, _) in Extra::default().values() {
