@@ -143,7 +143,7 @@ fn pipeline(settings: Settings) -> io::Result<RunTotals> {
         true => (None, never()),
         false => {
             let read = move || {
-                let listed = listing.read(&Environment::of_process())?;
+                let listed = listing.read(&Environment::from_process())?;
                 say_insecure(&listed.targets);
                 Ok::<_, UsageError>(listed.targets)
             };

@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     common::logger::start();
     let terminal = std::io::stdout().is_terminal();
     let arguments = std::env::args_os().skip(1);
-    match tracker::settings::parse(arguments, &Environment::of_process(), terminal) {
+    match tracker::settings::parse(arguments, &Environment::from_process(), terminal) {
         Ok(Command::Run(settings)) => tracker::run(settings),
         Ok(Command::Print(text)) => common::logger::print(&text),
         Err(error) => common::logger::usage(env!("CARGO_PKG_NAME"), &error),

@@ -189,7 +189,7 @@ pub fn parse(
     terminal: bool,
 ) -> Result<Command<Settings>, UsageError> {
     let program = env!("CARGO_PKG_NAME");
-    match command_line::parse::<Options>(program, env!("CARGO_PKG_VERSION"), arguments)? {
+    match command_line::parse_struct::<Options>(program, env!("CARGO_PKG_VERSION"), arguments)? {
         Command::Print(text) => Ok(Command::Print(text)),
         Command::Run(options) => settings(options, environment, terminal).map(Command::Run),
     }
@@ -294,12 +294,12 @@ fn sink(
     let kafka = flags::settings(
         environment,
         program_id(),
-        KafkaFlags {
+        &KafkaFlags {
             kafka: options.kafka,
             ca: options.ca,
             cert: options.cert,
             key: options.key,
-            kafka_tls: options.kafka_tls,
+            kafka_tls: options.kafka_tls.then(|| "true".to_owned()),
             sasl_mechanism: options.sasl_mechanism,
             sasl_username: options.sasl_username,
             sasl_password: options.sasl_password,

@@ -15,7 +15,7 @@ use crate::probe::reason::Severity;
 const EXAMPLE: &str = include_str!("../../../scripts/targets.example.toml");
 
 fn read_in(folder: &Path, text: &str) -> Result<Vec<Target>, String> {
-    let environment = Environment::of(&[("API_KEY", "s3cret-key"), ("EMPTY", "")]);
+    let environment = Environment::from_variables(&[("API_KEY", "s3cret-key"), ("EMPTY", "")]);
     let sources = Sources::new(folder, &environment);
     let mut list = List::default();
     match file::parse(&mut list, text, "webactivity-", &Defaults::default(), &sources) {
@@ -363,7 +363,7 @@ fn errors_name_the_file() {
     let folder = Folder::new("file");
     let path = folder.0.join("list.toml");
     let add = || {
-        let environment = Environment::of(&[]);
+        let environment = Environment::from_variables(&[]);
         let mut list = List::default();
         let (prefix, defaults) = ("webactivity-", Defaults::default());
         let added = file::add(&mut list, &path, prefix, &defaults, &environment);

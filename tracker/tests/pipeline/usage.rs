@@ -27,7 +27,7 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
         (
             &["--once", "-p", "fast"],
             &[SITE],
-            "--period: \"fast\" is no number: expected 1 to 86400 seconds",
+            "--period: \"fast\" is not a number: expected 1 to 86400 seconds",
         ),
         (
             &["--once"],
@@ -69,7 +69,7 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
             &[SITE, ("SHARE", "1/3")],
             "SHARE: shares hang on the location: expected LOCATION too, the same for all who share",
         ),
-        (&["--perod", "1"], &[SITE], "there is no flag --perod: expected --period?"),
+        (&["--perod", "1"], &[SITE], "unknown flag --perod: did you mean --period?"),
         (
             &[],
             &[SITE],
@@ -98,17 +98,17 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
         (
             &[],
             &[SITE, kafka, ("CERT", "/nowhere")],
-            "CERT: a certificate without key: expected KEY too",
+            "CERT: a certificate without its key: expected KEY too",
         ),
         (
             &[],
             &[SITE, kafka, secret],
-            "SASL_PASSWORD: sasl takes three settings: expected SASL_MECHANISM and SASL_USERNAME too",
+            "SASL_PASSWORD: SASL needs three settings: expected SASL_MECHANISM and SASL_USERNAME too",
         ),
         (
             &["--sasl-username", "user", "--sasl-mechanism", "plain"],
             &[SITE, ("KAFKA", "kafka.example:9092"), secret],
-            "KAFKA: a password would go to kafka.example:9092 in plain text: expected CA, CERT and KEY, or --kafka-tls",
+            "KAFKA: the password would be sent to kafka.example:9092 in plain text: expected CA, CERT and KEY, or --kafka-tls",
         ),
         (
             &["--once"],

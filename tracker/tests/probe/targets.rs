@@ -30,7 +30,7 @@ fn target(url: &str, lines: &str) -> Arc<Target> {
         location: "oslo".to_owned(),
         share: None,
     };
-    let listed = listing.read(&Environment::of(&[("TOKEN", "t0ken")]));
+    let listed = listing.read(&Environment::from_variables(&[("TOKEN", "t0ken")]));
     std::fs::remove_file(&path).unwrap();
     listed.unwrap().targets.remove(0)
 }

@@ -8,25 +8,26 @@ use common::record::Value;
 use kafka_client::{ProduceRecord, Uuid};
 use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::{ToSql, Type};
-use recorder::decode::batch::Most;
-use recorder::decode::row::{Labels, Row};
-use recorder::postgres::domain_table::FURTHER_COLUMNS;
-use recorder::postgres::domain_table::TableSql;
-use recorder::postgres::sql::{PHRASE_TYPE, POSITION_INSERT, POSITION_MOVE, STATUS_TYPE, labels};
+use recorder::decode::batch::BatchLimits;
+use recorder::decode::labels::Labels;
+use recorder::decode::row::DomainRow;
+use recorder::postgres::domain_table::{DomainTable, EXTRA_COLUMNS};
+use recorder::postgres::enums::EnumType;
 use recorder::schema;
-use recorder::transaction::insert::Columns;
+use recorder::transaction::insert::{InsertStatement, RowArrays};
+use recorder::transaction::position::{POSITION_INSERT, POSITION_MOVE};
 
 use super::Failed;
 use super::world::Database;
 
 /// The rows of these records, as the recorder makes them.
-pub(super) fn rows(records: impl Iterator<Item = ProduceRecord>) -> Result<Vec<Row>, Failed> {
-    let all = |name| labels(name).into_iter().map(str::to_owned).collect();
-    let labels = Labels::new(all(STATUS_TYPE), all(PHRASE_TYPE));
+pub(super) fn rows(records: impl Iterator<Item = ProduceRecord>) -> Result<Vec<DomainRow>, Failed> {
+    let all = |enum_type: EnumType| enum_type.labels().into_iter().map(str::to_owned).collect();
+    let labels = Labels::new(all(EnumType::Status), all(EnumType::Phrase));
     let row = |(offset, record): (usize, ProduceRecord)| {
         let headers: Vec<_> = record.headers.into_iter().map(|(k, v)| (k, Some(v))).collect();
         let identity = Identity::from_headers(&headers)?;
-        Ok(Row::new(offset as i64, Some(&record.value), identity, &labels)?)
+        Ok(DomainRow::new(offset as i64, Some(&record.value), identity, &labels)?)
     };
     records.enumerate().map(row).collect()
 }
@@ -52,18 +53,19 @@ pub(super) enum Way {
 pub(super) fn insert(
     database: &mut Database,
     domain: &Domain,
-    rows: &[Row],
+    rows: &[DomainRow],
     way: Way,
     moves_position: bool,
 ) -> Result<f64, Failed> {
     let batches: Vec<_> =
-        rows.chunks(Most::NORMAL.records).map(|rows| (rows, Columns::new(rows))).collect();
+        rows.chunks(BatchLimits::NORMAL.records).map(|rows| (rows, RowArrays::new(rows))).collect();
     let client = &mut database.client;
     let (topic, topic_id) = (domain.as_str(), Uuid::nil());
     client.execute(POSITION_INSERT, &[&topic, &0, &topic_id, &0_i64, &0_i64])?;
     let compare_and_set = client.prepare(POSITION_MOVE)?;
-    let arrays = client.prepare(&TableSql::new(domain).insert)?;
-    let further: String = FURTHER_COLUMNS.iter().map(|(name, _)| format!(", \"{name}\"")).collect();
+    let arrays = client.prepare(InsertStatement::new(&DomainTable::new(domain)).sql())?;
+    let further: String =
+        EXTRA_COLUMNS.iter().map(|column| format!(", \"{}\"", column.name)).collect();
     let copy = client.prepare(&format!(
         r#"copy "{}" ("topic_offset", "test_from", "url", "event_time", "status", "phrase", "dns", "response", "detail"{further}) from stdin (format binary)"#,
         domain.table()
@@ -102,7 +104,7 @@ pub(super) fn insert(
 fn copy_types() -> Vec<Type> {
     let (number, text) = (Type::INT8, Type::TEXT);
     let own = [&number, &text, &text, &number, &text, &text, &Type::INT4, &Type::INT4, &text];
-    let further = FURTHER_COLUMNS.iter().map(|(_, of_type)| match *of_type {
+    let further = EXTRA_COLUMNS.iter().map(|column| match column.definition {
         "bigint" => Type::INT8,
         "integer" => Type::INT4,
         "boolean" => Type::BOOL,
@@ -113,7 +115,7 @@ fn copy_types() -> Vec<Type> {
     own.into_iter().cloned().chain(further).collect()
 }
 
-fn copy_row(writer: &mut BinaryCopyInWriter<'_>, row: &Row) -> Result<(), postgres::Error> {
+fn copy_row(writer: &mut BinaryCopyInWriter<'_>, row: &DomainRow) -> Result<(), postgres::Error> {
     let narrow = |number: i64| i32::try_from(number).ok();
     let further = row.extra.values();
     let narrowed = further.map(|(_, value)| match value {
@@ -133,12 +135,10 @@ fn copy_row(writer: &mut BinaryCopyInWriter<'_>, row: &Row) -> Result<(), postgr
         &row.response,
         &row.detail,
     ];
-    for (((_, value), narrowed), (_, of_type)) in
-        further.into_iter().zip(&narrowed).zip(FURTHER_COLUMNS)
-    {
+    for (((_, value), narrowed), column) in further.into_iter().zip(&narrowed).zip(EXTRA_COLUMNS) {
         values.push(match value {
             Value::Text(text) => text,
-            Value::Number(_) if *of_type == "integer" => narrowed,
+            Value::Number(_) if column.definition == "integer" => narrowed,
             Value::Number(number) => number,
             Value::Flag(flag) => flag,
             Value::Counts(_) => &None::<&str>,

@@ -1,7 +1,7 @@
 //! How fast a backlog is recorded.
 
 use common::domain::Domain;
-use recorder::decode::row::Row;
+use recorder::decode::row::DomainRow;
 
 use super::bare::{self, Way};
 use super::load::Load;
@@ -79,7 +79,7 @@ fn server(runs: &[Run]) -> String {
 fn insert(
     world: &World<'_>,
     domain: &Domain,
-    rows: &[Row],
+    rows: &[DomainRow],
     way: Way,
     moves_position: bool,
 ) -> Result<Run, Failed> {

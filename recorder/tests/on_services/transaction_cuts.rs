@@ -1,5 +1,5 @@
-//! The connection to PostgreSQL cut at every byte of a batch's transaction: the
-//! recorder's own writer in this process, without a recorder's waits.
+//! The transaction of a batch, whose connection to PostgreSQL is cut at every byte. The
+//! writer of the recorder runs in this process, without the delays of a whole recorder.
 
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -10,41 +10,44 @@ use common::identity::Run;
 use common::stop::{self, Stop, Stopper};
 use kafka_client::FetchedRecord;
 use postgres_client::{PostgresSettings, PostgresUri};
-use recorder::decode::batch::Part;
-use recorder::decode::row::Labels;
-use recorder::domain::resume::{Position, Start};
-use recorder::postgres::domain_table::TableSql;
-use recorder::postgres::pool::{Database, WorkError};
+use recorder::decode::batch::WriteBatch;
+use recorder::decode::labels::Labels;
+use recorder::postgres::domain_table::DomainTable;
+use recorder::postgres::error::TransactionError;
+use recorder::postgres::pool::Database;
 use recorder::report::outage_log::SharedOutage;
 use recorder::schema;
-use recorder::transaction::dedup::Marks;
-use recorder::transaction::position::{Partition, read_position, store_start};
-use recorder::transaction::{Writer, Written};
+use recorder::timings::Timings;
+use recorder::transaction::position::{Position, TopicPartition, read_position, skip_to};
+use recorder::transaction::{BatchWriter, Steps, Written};
 use testkit::fuzz;
 use testkit::proxy::{Fault, PostgresProxy, Side};
 use testkit::services::{fresh_name, shared};
 
 use crate::support::{World, ok};
 
-/// What begins a transaction.
+/// The longest that a transaction may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The first request of a transaction.
 const BEGIN: &str = "START TRANSACTION";
-/// Writers at once: each waits for PostgreSQL to start a process.
+/// The number of concurrent writers. Each mostly waits for PostgreSQL to start a process.
 const WALKERS: usize = 12;
-/// After one in so many cuts that came too late the batch is tried once more.
+/// One of this many batches that were committed before the cut is written once more.
 const AGAIN_EACH: usize = 8;
-/// How long all is walked, if not longer.
+/// The default duration of the sampled cuts.
 const SAMPLE: Duration = Duration::from_secs(4);
-/// What ends a transaction's requests, and its answers: a simple query of `COMMIT`.
+/// The bytes of the last request of a transaction, a simple query of `COMMIT`, and of the
+/// response.
 const COMMIT_BYTES: usize = b"Q....COMMIT\0".len();
 const COMMITTED_BYTES: usize = b"C....COMMIT\0Z....I".len();
-/// The first offset, so that texts and numbers keep their lengths as it grows.
+/// The first offset. All offsets have the same length, and so have all requests.
 const BASE: i64 = 1_000_000;
-/// The records of a batch: one that is recorded already, one that is no record, and
-/// a result after a number that never comes.
-const OF_BATCH: i64 = 3;
+/// The records of a batch: a duplicate, a value that is not a record, and a result after a
+/// missing sequence number.
+const RECORDS_PER_BATCH: i64 = 3;
 
-/// Which bytes: those of a transaction on a connection that has prepared its
-/// statements before, or of one that prepares them on its way.
+/// The bytes to cut: of a transaction on a connection that has prepared its statements
+/// before, or of a transaction that prepares them; of its requests or its responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stretch {
     prepares: bool,
@@ -55,18 +58,19 @@ struct Stretch {
 struct Walker {
     /// Through the proxy.
     database: Database,
-    /// Past it.
+    /// Without the proxy.
     direct: Database,
     proxy: PostgresProxy,
     stop: Stop,
     _stopper: Stopper,
-    table: TableSql,
+    table: DomainTable,
     labels: Labels,
-    partition: Partition,
-    marks: Marks,
+    partition: TopicPartition,
+    /// Dropped after every error.
+    steps: Option<Steps>,
     run: Run,
     position: Position,
-    /// After how many cuts the transaction had taken place.
+    /// The number of cuts after which the transaction was committed.
     committed: usize,
 }
 
@@ -83,23 +87,22 @@ impl Walker {
         });
         let (stopper, stop) = stop::pair();
         let domain = Domain::parse(&format!("{}.example", fresh_name("w"))).unwrap();
-        let labels = schema::ensure(&direct, &stop, &domain).unwrap();
-        let partition = Partition { topic: domain.to_string(), number: 0 };
+        let labels = schema::ensure(&direct, &stop, &Timings::default(), &domain).unwrap();
+        let partition = TopicPartition { topic: domain.to_string(), number: 0 };
         let run = Run::new().unwrap();
         let topic_id = run.id();
         let position = Position { topic_id, next_offset: BASE, counted_after_id: 0 };
-        let start = Start { position, gaps: Vec::new(), note: None };
-        store_start(&direct, &stop, &partition, None, &start).unwrap();
+        skip_to(&direct, &stop, TIMEOUT, &partition, None, position, &[]).unwrap();
         let mut walker = Self {
             database,
             direct,
             proxy,
             stop,
             _stopper: stopper,
-            table: TableSql::new(&domain),
+            table: DomainTable::new(&domain),
             labels,
             partition,
-            marks: Marks::default(),
+            steps: None,
             run,
             position,
             committed: 0,
@@ -109,8 +112,8 @@ impl Walker {
         walker
     }
 
-    /// Writes the batch that comes next.
-    fn write(&mut self) -> Result<Written, WorkError> {
+    /// Writes the next batch.
+    fn write(&mut self) -> Result<Written, TransactionError> {
         let offset = self.position.next_offset;
         let record = |offset, value: Vec<u8>, headers| FetchedRecord {
             offset,
@@ -128,29 +131,32 @@ impl Walker {
             record(offset + 1, b"none".to_vec(), Vec::new()),
             numbered(offset + 2, offset + 2),
         ]);
-        let part = Part::new(records.collect(), &self.labels, offset + OF_BATCH);
-        let mut writer = Writer {
+        let batch = WriteBatch::new(records.collect(), &self.labels, offset + RECORDS_PER_BATCH);
+        let new_steps = || Steps::new(&self.table, false);
+        let mut steps = self.steps.take().unwrap_or_else(new_steps);
+        let mut writer = BatchWriter {
             database: &self.database,
             stop: &self.stop,
-            table: &self.table,
+            timeout: TIMEOUT,
             labels: &self.labels,
-            memory: None,
-            marks: &mut self.marks,
+            steps: &mut steps,
         };
-        writer.write(&self.partition, self.position, part)
+        let written = writer.write(&self.partition, self.position, batch)?;
+        self.steps = Some(steps);
+        Ok(written)
     }
 
     fn after(&self) -> Position {
-        Position { next_offset: self.position.next_offset + OF_BATCH, ..self.position }
+        Position { next_offset: self.position.next_offset + RECORDS_PER_BATCH, ..self.position }
     }
 
-    /// What the database has, as after any failure: nobody else knows it.
+    /// Reads the position from the database, as the recorder does after every error.
     fn read_back(&mut self) -> Position {
-        self.marks.forget();
-        read_position(&self.direct, &self.stop, &self.partition).unwrap().unwrap()
+        self.steps = None;
+        read_position(&self.direct, &self.stop, TIMEOUT, &self.partition).unwrap().unwrap()
     }
 
-    /// Goes on from what the database has.
+    /// Continues from the position in the database.
     fn settle(&mut self) {
         let after = self.after();
         let found = self.read_back();
@@ -158,47 +164,47 @@ impl Walker {
             assert_eq!(found, self.position);
             return;
         }
-        // Whoever did not read it back would write the batch once more. As that takes
-        // another connection, only some of them do.
+        // Writing the batch once more must fail. Only some batches are tried, because that
+        // takes another connection.
         if self.committed.is_multiple_of(AGAIN_EACH) {
             let again = self.write();
-            assert!(matches!(again, Err(WorkError::Fenced)), "written twice: {again:?}");
+            assert!(matches!(again, Err(TransactionError::Fenced)), "written twice: {again:?}");
             assert_eq!(self.read_back(), after);
         }
         self.position = after;
         self.committed += 1;
     }
 
-    /// The position was read back while the server was still about its commit.
+    /// The position was read before the server finished the commit.
     fn fenced(&mut self) {
         let before = self.position;
         self.settle();
-        assert_ne!(self.position, before, "fenced by nobody");
+        assert_ne!(self.position, before, "fenced, but the position did not move");
     }
 
-    /// Writes a batch to whose transaction nothing is done.
+    /// Writes a batch without a cut.
     fn write_whole(&mut self) {
         loop {
             match self.write() {
                 Ok(_) => break self.position = self.after(),
-                Err(WorkError::Fenced) => self.fenced(),
+                Err(TransactionError::Fenced) => self.fenced(),
                 Err(error) => panic!("{error}"),
             }
         }
     }
 
-    /// Leaves the connection, so that the next one has prepared nothing, and
-    /// whatever is left of a cut on it goes with it.
+    /// Makes the pool drop the connection, so that the next connection has no prepared
+    /// statements and no cut is pending.
     fn leave_connection(&mut self) {
         let position = self.position;
-        self.position.next_offset -= OF_BATCH;
+        self.position.next_offset -= RECORDS_PER_BATCH;
         let again = self.write();
         assert!(again.is_err(), "written twice: {again:?}");
         assert_eq!(self.read_back(), position);
         self.position = position;
     }
 
-    /// Cuts a batch's transaction; `None` when it was, else the bytes that it had.
+    /// Cuts the transaction of a batch. Returns its length if it ended before the cut.
     fn cut(&mut self, Stretch { prepares, side }: Stretch, bytes: usize) -> Option<usize> {
         loop {
             if !prepares {
@@ -208,31 +214,31 @@ impl Walker {
             match self.write() {
                 Ok(_) => {
                     self.position = self.after();
-                    // At the very end the last answer passes, and the cut is next.
+                    // A cut at the very end comes after the last response.
                     let whole = (!told.wait(Duration::from_millis(100))).then(|| told.bytes());
                     self.leave_connection();
                     return whole;
                 }
-                Err(WorkError::Postgres(error)) if error.is_connection_lost() => {
+                Err(TransactionError::Postgres(error)) if error.is_connection_lost() => {
                     assert!(told.fired(), "{error}");
                     self.settle();
                     return None;
                 }
-                // This position is still to come.
-                Err(WorkError::Fenced) => self.fenced(),
+                // The cut has not happened yet.
+                Err(TransactionError::Fenced) => self.fenced(),
                 Err(error) => panic!("{error}"),
             }
         }
     }
 
-    /// Each row once, in order; each gap once, the mark, and what is no record.
+    /// Checks that each row, gap and record in quarantine was written once, and the mark.
     fn check(self, world: &mut World) {
-        let batches = (BASE..self.position.next_offset).step_by(OF_BATCH as usize);
+        let batches = (BASE..self.position.next_offset).step_by(RECORDS_PER_BATCH as usize);
         let mut of = |sql: String| -> Vec<Vec<i64>> {
             let rows = world.database.query(&sql, &[]).unwrap();
             rows.iter().map(|row| (0..row.len()).map(|n| row.get(n)).collect()).collect()
         };
-        let table = &self.table.name;
+        let table = &self.table.name();
         let topic = &self.partition.topic;
         let results: Vec<_> = batches.clone().map(|offset| vec![offset + 2]).collect();
         assert_eq!(of(format!("select topic_offset from \"{table}\" order by id")), results);
@@ -255,20 +261,16 @@ impl Walker {
     }
 }
 
-/// Every position of a commit and of its answer, of a transaction that prepares its
-/// statements and of one as nearly all are, on a connection that has prepared them; and
-/// of what comes before, as many as there is time for, by a seed, which is printed: all
-/// if `AVAILABILITY_FUZZ_SECONDS` gives it. After each cut the position is read back,
-/// and of those that took place some are tried once more from before it.
+/// Whatever byte a connection is cut at, each row, gap, mark and record in quarantine of a
+/// batch is written once: the position moves in the same transaction, by compare-and-set, and
+/// after an error the position and the marks are read from the database again.
 ///
-/// Some two hundred a second on two processors: each is a process of PostgreSQL.
+/// Every byte of the commit and of its response is cut, with and without statements that were
+/// prepared before. The bytes before the commit are sampled by a seed, which is printed, for as
+/// long as there is time: all of them if `AVAILABILITY_FUZZ_SECONDS` is large enough. After each
+/// cut the position is read, and some batches that were committed are written once more.
 ///
-/// Goes red when the comparison of the compare-and-set goes (`next_offset` in
-/// `POSITION_MOVE`, or the last line of `move_position`), when the position moves in
-/// another transaction than the rows, or with the marks and gaps in one before theirs
-/// (a commit after `move_position`, or after `judge`, in `Writer::try_write`), and when
-/// after a cut the position is not read back, or the marks are not forgotten, as
-/// `Writer::write` demands (`read_back` here).
+/// Two processors do about two hundred cuts a second: each starts a process of PostgreSQL.
 #[test]
 fn a_transaction_cut_at_any_byte_leaves_each_row_gap_and_refusal_once() {
     let services = shared().unwrap();
@@ -315,7 +317,7 @@ fn a_transaction_cut_at_any_byte_leaves_each_row_gap_and_refusal_once() {
     }
 }
 
-/// All at the same time.
+/// Runs all walkers concurrently.
 fn with_all(walkers: &mut [Walker], walk: impl Fn(&mut Walker) + Sync) {
     thread::scope(|scope| {
         for walker in walkers {

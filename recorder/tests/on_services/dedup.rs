@@ -1,4 +1,4 @@
-//! Results that come twice or never, told by their identity.
+//! Duplicate and missing results, by their identities.
 
 use common::identity::{Ended, Run};
 use kafka_client::ProduceRecord;
@@ -6,7 +6,7 @@ use testkit::services::shared;
 
 use crate::support::{World, ok};
 
-/// A gap by numbers: run, first number, the one after the last, offset, reason.
+/// A gap in sequence numbers: run, first number, number after the last, offset, reason.
 type Gap = (String, i64, i64, i64, String);
 
 fn gaps(world: &mut World) -> Vec<Gap> {
@@ -16,7 +16,7 @@ fn gaps(world: &mut World) -> Vec<Gap> {
     rows.iter().map(|r| (r.get(0), r.get(1), r.get(2), r.get(3), r.get(4))).collect()
 }
 
-/// The runs that have a mark and the number after the highest, by number.
+/// The marks: runs with their next sequence numbers, ordered by number.
 fn marks(world: &mut World) -> Vec<(String, i64)> {
     let sql = "select run::text, next_sequence from availability_mark order by next_sequence";
     let rows = world.database.query(sql, &[]).unwrap();
@@ -27,13 +27,11 @@ fn id(run: &Run) -> String {
     run.id().to_string()
 }
 
-/// Goes red when `try_write` does not leave out what `judge` drops, or `judge`
-/// does not store what is missing.
 #[test]
-fn what_comes_twice_is_one_row_and_what_never_comes_is_a_gap() {
+fn a_duplicate_result_is_one_row_and_a_missing_result_is_a_gap() {
     let mut world = World::new(&shared().unwrap());
     let (one, other) = (Run::new().unwrap(), Run::new().unwrap());
-    // Offsets 0 to 3: the second and the third are the same result.
+    // Offsets 0 to 3: the second and the third record are the same result.
     world.produce_of(&one, [(0, ok(1)), (1, ok(2)), (1, ok(2)), (4, ok(5))]);
     let recorder = world.recorder();
     world.expect_position(4);
@@ -41,8 +39,8 @@ fn what_comes_twice_is_one_row_and_what_never_comes_is_a_gap() {
     let hole = format!("missing sequence numbers: 2 to 3 of run {}", id(&one));
     let first_gap = (id(&one), 2, 4, 3, hole);
     assert_eq!(gaps(&mut world), std::slice::from_ref(&first_gap));
-    // Offsets 4 to 9: again, a new run, one without and one with a broken
-    // identity, and a run whose beginning nobody saw.
+    // Offsets 4 to 9: a duplicate, a new run, a record without an identity, a record with a
+    // malformed identity, and a run whose first results are missing.
     world.produce_of(&one, [(4, ok(5)), (5, ok(6))]);
     world.produce_of(&other, [(0, ok(7))]);
     world.produce([ok(8)]);
@@ -62,39 +60,41 @@ fn what_comes_twice_is_one_row_and_what_never_comes_is_a_gap() {
     assert_eq!(marks(&mut world), [(id(&other), 1), (id(&one), 6), (id(&late), 101)]);
     let (_, _, log) = recorder.stop();
     assert!(
-        log.contains("8 rows, 0 merged records, 0 in quarantine, 2 duplicates dropped"),
+        log.contains(
+            "inserted rows: 8, merged records: 0, records in quarantine: 0, dropped duplicates: 2"
+        ),
         "{log}"
     );
     assert!(
-        log.contains("1 records with a broken identity, recorded without it (first at offset 8: header sequence: 1 bytes, expected 8)"),
+        log.contains("malformed identity in 1 record, recorded without it (first at offset 8: header sequence: 1 bytes, expected 8)"),
         "{log}"
     );
-    // The first batch's are said at once, the others when the recorder ends.
-    assert_eq!(log.matches("results of a tracker never came").count(), 2, "{log}");
-    assert_eq!(log.matches("records dropped, as they are recorded already").count(), 2, "{log}");
+    // Those of the first batch are logged at once, the others when the recorder stops.
+    assert_eq!(log.matches("results never arrived").count(), 2, "{log}");
+    assert_eq!(log.matches(": dropped 1 duplicate record").count(), 2, "{log}");
 }
 
-/// Goes red when `Identities::new` does not look for ended runs.
+/// A later run of the tracker reports how many results an earlier run had. Missing results at
+/// its end are one gap, however often they are reported.
 #[test]
-fn the_end_of_a_run_that_another_tells_of_is_a_gap_once() {
+fn missing_results_at_the_end_of_a_run_are_one_gap() {
     let mut world = World::new(&shared().unwrap());
     let (one, other) = (Run::new().unwrap(), Run::new().unwrap());
     world.produce_of(&one, (0..3).map(|n| (n, ok(n))));
     let recorder = world.recorder();
     world.expect_position(3);
-    let telling = |sequence| {
+    let reporting = |sequence| {
         let mut headers = other.headers(sequence);
         headers.push(Ended { run: one.id(), count: 5 }.header());
         headers.push(Ended { run: one.id(), count: 2 }.header());
         let value = ok(10 + sequence).into();
         ProduceRecord { timestamp_ms: 1_700_000_000_000, value, headers }
     };
-    // Twice, the second time to a recorder that remembers nothing; and then what
-    // was thought to be lost.
-    world.produce_records(vec![telling(0)]);
+    // Reported twice, the second time to a new recorder; then a missing result arrives.
+    world.produce_records(vec![reporting(0)]);
     world.expect_position(4);
     recorder.kill();
-    world.produce_records(vec![telling(1)]);
+    world.produce_records(vec![reporting(1)]);
     world.produce_of(&one, [(4, ok(4))]);
     let recorder = world.recorder();
     world.expect_position(6);
@@ -105,8 +105,6 @@ fn the_end_of_a_run_that_another_tells_of_is_a_gap_once() {
     recorder.stop();
 }
 
-/// Goes red when `judge` does not ask for `MARKS` or does not execute
-/// `MARKS_MOVE`.
 #[test]
 fn marks_outlive_the_recorder_and_the_topic() {
     let mut world = World::new(&shared().unwrap());
@@ -120,7 +118,7 @@ fn marks_outlive_the_recorder_and_the_topic() {
     world.expect_position(9);
     assert_eq!(world.offsets(), [0, 1, 2, 3, 4, 7, 8]);
     world.delete_topic();
-    // A new client: the old one's producer knows the old topic.
+    // A new producer, because the old producer knows the old topic.
     let mut again = World::new(&world.services);
     again.topic = world.topic.clone();
     again.produce_of(&run, (6..9).map(|n| (n, ok(n))));
@@ -131,17 +129,16 @@ fn marks_outlive_the_recorder_and_the_topic() {
     recorder.stop();
 }
 
-/// Goes red when `judge` is given only the records that are rows, or when
-/// `leave_out` does not look at `quarantined`.
+/// Records in quarantine move the mark too, and their duplicates are dropped.
 #[test]
-fn what_goes_to_quarantine_moves_the_mark_and_goes_there_once() {
+fn a_record_in_quarantine_is_stored_there_once() {
     let mut world = World::new(&shared().unwrap());
     let run = Run::new().unwrap();
     let nonsense = || b"nonsense".to_vec();
     world.produce_of(&run, [(0, nonsense()), (1, ok(1)), (0, nonsense()), (2, nonsense())]);
     let recorder = world.recorder();
     world.expect_position(4);
-    // What only the database refuses, too.
+    // A row that only the database refuses.
     let constraint = format!("alter table {} add check (event_time <> 7)", world.table());
     world.database.batch_execute(&constraint).unwrap();
     world.produce_of(&run, [(2, nonsense()), (3, ok(7)), (3, ok(7)), (4, ok(8))]);
@@ -155,46 +152,44 @@ fn what_goes_to_quarantine_moves_the_mark_and_goes_there_once() {
     recorder.stop();
 }
 
-/// Goes red when `record` does not forget the marks: it would take what the
-/// other recorded for a hole.
+/// A fenced recorder reads the marks again: it reports no gap for results that the other
+/// recorder recorded.
 #[test]
-fn who_lost_the_position_sees_no_hole_in_what_the_other_recorded() {
+fn a_fenced_recorder_sees_no_gap_in_results_recorded_by_another() {
     let mut world = World::new(&shared().unwrap());
     let run = Run::new().unwrap();
     world.produce_of(&run, (0..10).map(|n| (n, ok(n))));
-    let stopped = world.recorder();
+    let suspended = world.recorder();
     world.expect_position(10);
     let holder = "select holder::text from availability_lease";
     let holder: String = world.database.query_one(holder, &[]).unwrap().get(0);
-    stopped.signal("STOP");
+    suspended.signal("STOP");
     let other = world.recorder();
     world.produce_of(&run, (10..20).map(|n| (n, ok(n))));
     world.expect_position(20);
     other.kill();
-    // Its lease comes back to it before it looks, so that its thread goes on.
+    // It gets its lease back before it reads the leases, so that its worker goes on.
     let back = format!(
         "update availability_recorder set expires_at = now() + interval '9 s' where holder = '{holder}';
          update availability_lease set holder = '{holder}'"
     );
     world.database.batch_execute(&back).unwrap();
-    stopped.signal("CONT");
+    suspended.signal("CONT");
     world.produce_of(&run, (20..30).map(|n| (n, ok(n))));
     world.expect_position(30);
     assert_eq!(world.offsets(), (0..30).collect::<Vec<_>>());
     assert_eq!(gaps(&mut world), []);
     assert_eq!(marks(&mut world), [(id(&run), 30)]);
-    stopped.stop();
+    suspended.stop();
 }
 
-/// What was in a database then.
+/// The tables of a version without marks.
 const BEFORE: &str = r#"create table "availability_offset" ("topic" text not null, "partition" integer not null, "topic_id" uuid not null, "next_offset" bigint not null, "counted_after_id" bigint not null default 0, "updated_at" timestamp with time zone not null default current_timestamp, primary key ("topic", "partition"));
         create table "availability_gap" ("id" bigserial primary key, "topic" text not null, "topic_id" uuid not null, "partition" integer not null, "from_offset" bigint not null, "to_offset" bigint, "reason" text not null, "at" timestamp with time zone not null default current_timestamp);
         insert into "availability_gap" ("topic", "topic_id", "partition", "from_offset", "to_offset", "reason") values ('t', '00000000-0000-0000-0000-000000000001', 0, 5, 7, 'kept');"#;
 
-/// Goes red when `look` does not look for the gap table's columns, or the
-/// schema lacks the table of marks.
 #[test]
-fn a_database_from_before_there_were_marks_is_completed() {
+fn the_recorder_completes_a_database_without_marks() {
     let mut world = World::new(&shared().unwrap());
     world.database.batch_execute(BEFORE).unwrap();
     let run = Run::new().unwrap();
@@ -209,9 +204,8 @@ fn a_database_from_before_there_were_marks_is_completed() {
     assert!(log.contains("parts of the schema"), "{log}");
 }
 
-/// Goes red when `script` does not add the gap table's columns.
 #[test]
-fn the_script_completes_a_database_from_before_there_were_marks() {
+fn the_script_completes_a_database_without_marks() {
     let mut world = World::new(&shared().unwrap());
     world.database.batch_execute(BEFORE).unwrap();
     let script = std::process::Command::new(env!("CARGO_BIN_EXE_recorder"))
@@ -229,9 +223,8 @@ fn the_script_completes_a_database_from_before_there_were_marks() {
     assert!(!log.contains("parts of the schema"), "{log}");
 }
 
-/// Goes red when `remove_old` is not called, or does not look at the time.
 #[test]
-fn marks_of_runs_silent_for_long_are_removed() {
+fn marks_of_runs_without_results_for_long_are_removed() {
     let mut world = World::new(&shared().unwrap());
     let (old, silent, new) = (Run::new().unwrap(), Run::new().unwrap(), Run::new().unwrap());
     world.produce_of(&old, [(0, ok(1))]);
@@ -241,7 +234,7 @@ fn marks_of_runs_silent_for_long_are_removed() {
     world.expect_position(6);
     assert_eq!(marks(&mut world), [(id(&old), 1), (id(&silent), 2), (id(&new), 3)]);
     recorder.stop();
-    // The clock is the database's.
+    // Ages are computed by the clock of the database.
     let age = format!(
         "update availability_mark set updated_at = now() - case run when '{}' then interval '31 days' \
          else interval '29 days' end where run <> '{}'",
@@ -252,6 +245,6 @@ fn marks_of_runs_silent_for_long_are_removed() {
     let recorder = world.recorder();
     world.expect("select count(*) from availability_mark", 2);
     assert_eq!(marks(&mut world), [(id(&silent), 2), (id(&new), 3)]);
-    recorder.expect_log("removed the marks of 1 old runs");
+    recorder.expect_log("removed marks of 1 old run");
     recorder.stop();
 }

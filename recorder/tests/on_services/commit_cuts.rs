@@ -1,4 +1,4 @@
-//! The connection of a recorder to PostgreSQL cut at every byte of a commit.
+//! A whole recorder whose connection to PostgreSQL is cut at every byte of a commit.
 
 use std::sync::Mutex;
 use std::thread;
@@ -10,15 +10,15 @@ use testkit::services::shared;
 
 use crate::support::{Recorder, World, ok};
 
-/// How a transaction ends, and the answer to it.
+/// The last request of a transaction, and the response.
 const COMMIT: &[u8] = b"Q....COMMIT\0";
 const COMMITTED: &[u8] = b"C....COMMIT\0Z....I";
-/// How the next one begins, and the answer to it.
+/// The first request of the next transaction, and the response.
 const BEGIN: &[u8] = b"Q....START TRANSACTION\0";
 const BEGUN: &[u8] = b"C....START TRANSACTION\0Z....T";
-/// The first number, so that texts with one keep their lengths.
+/// The first sequence number. All numbers have the same length, and so have all requests.
 const FIRST: i64 = 1001;
-/// Recorders at once; each waits a while after a cut before it tries again.
+/// The number of concurrent recorders. Each waits after a cut before it retries.
 const WALKERS: usize = 4;
 
 /// A recorder of a domain of its own that reaches PostgreSQL through a proxy.
@@ -27,8 +27,8 @@ struct Walker {
     proxy: PostgresProxy,
     recorder: Recorder,
     run: Run,
-    /// How many results; the n-th has the number `FIRST` + 2 n, and at the offset
-    /// before it comes the one before once more.
+    /// The number of results. Result n has the sequence number `FIRST` + 2 n. The offset
+    /// before it holds the previous result again.
     written: i64,
 }
 
@@ -44,9 +44,9 @@ impl Walker {
         walker
     }
 
-    /// One more result, after one that is recorded already and a number that never
-    /// comes, and waits until the position is behind it: a transaction that drops a
-    /// record, writes a row and a gap, and moves the position and the mark.
+    /// Writes one more result, after a duplicate and a missing sequence number, and waits
+    /// until it is recorded. The transaction drops a record, writes a row and a gap, and moves
+    /// the position and the mark.
     fn write(&mut self) {
         let n = self.written;
         let number = FIRST + 2 * n;
@@ -56,36 +56,39 @@ impl Walker {
         self.world.expect_position(2 * n + 1);
     }
 
-    /// From the first statement of a batch's transaction on, which is the one of
-    /// those that are repeated that names the topic.
+    /// Cuts after this many bytes from the first statement of a batch on. Of the statements
+    /// that are repeated, it is the one that names the topic.
     fn tell(&self, side: Side, bytes: usize) -> Told {
         self.proxy.tell(b'B', &self.world.topic, 0, side, Fault::Cut(bytes))
     }
 
-    /// Cuts a transaction so many bytes before its end. A connection that was idle for
-    /// long is tried first, which makes the one before it seem longer.
+    /// Cuts a transaction this many bytes before its end. Retries, because the recorder tests
+    /// a connection that was idle for long, which makes the previous transaction seem longer.
     fn cut(&mut self, side: Side, before_end: usize) {
         let cut = (0..3).any(|_| self.try_cut(side, before_end));
         assert!(cut, "{side:?}, {before_end} before the end");
     }
 
     fn try_cut(&mut self, side: Side, before_end: usize) -> bool {
-        // To prepare the statements on a connection that is new after a cut.
+        // Prepares the statements on the new connection after a cut.
         self.write();
         let told = self.tell(side, usize::MAX);
         self.write();
-        // It counts up to the same statement of the next one, where this takes its place.
+        // Counts up to the same statement of the next transaction.
         let next = self.tell(side, usize::MAX);
         self.write();
-        assert!(told.matched() && next.matched(), "a transaction has another beginning now");
+        assert!(
+            told.matched() && next.matched(),
+            "a transaction begins with another statement now"
+        );
         let next_begins = if side == Side::Request { BEGIN } else { BEGUN };
         let cut = self.tell(side, told.bytes() - next_begins.len() - before_end);
         self.write();
-        // The row is there before the answer to its commit.
+        // The row exists before the response to the commit arrives.
         cut.wait(Duration::from_secs(5))
     }
 
-    /// Rows once, each, and in order; each gap once, and the mark at the end.
+    /// Checks that each row and each gap was written once and in order, and the mark.
     fn check(mut self) {
         let log = self.recorder.log();
         self.recorder.kill();
@@ -112,10 +115,9 @@ impl Walker {
     }
 }
 
-/// What the walk of the writer alone does not show: that a whole recorder reads the
-/// position back after an outcome that is not known, and goes on.
-///
-/// Goes red when `record` does not forget the marks.
+/// After a commit whose outcome is unknown, a recorder reads the position and the marks from
+/// the database and continues. (The test of the writer alone covers all bytes of the
+/// transaction.)
 #[test]
 fn a_recorder_whose_commit_is_cut_at_any_byte_writes_each_row_and_gap_once() {
     let mut walkers: Vec<_> = thread::scope(|scope| {
@@ -123,7 +125,7 @@ fn a_recorder_whose_commit_is_cut_at_any_byte_writes_each_row_and_gap_once() {
         starting.into_iter().map(|starting| starting.join().unwrap()).collect()
     });
     let of_side = |(side, end): (Side, &'static [u8])| {
-        // The end itself is one: all has passed, and the connection is cut.
+        // With 0, all bytes pass before the connection is cut.
         (0..=end.len()).map(move |before_end| (side, before_end))
     };
     let ends = [(Side::Request, COMMIT), (Side::Answer, COMMITTED)];

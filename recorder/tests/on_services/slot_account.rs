@@ -1,14 +1,14 @@
-//! README's account of a target's slots, as SQL on rows as they are.
+//! The documented SQL that accounts for every slot of a target.
 
 use common::identity::Run;
 use common::record::Record;
 use kafka_client::ProduceRecord;
 use testkit::services::shared;
 
-use crate::further::changed;
+use crate::extra_columns::changed;
 use crate::support::{World, now_ms};
 
-/// The statements of README between lines of ```sql, for a domain's table and topic.
+/// The SQL statements of the documentation, with the table and the topic of this domain.
 fn statements(world: &World) -> Vec<String> {
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
     let readme = std::fs::read_to_string(readme).unwrap();
@@ -21,10 +21,9 @@ fn statements(world: &World) -> Vec<String> {
     statements.map(of_this).collect()
 }
 
-/// Goes red when README asks for a column that is not there, or when a merged
-/// row loses a result, or keeps the slot of its first one.
+/// In both modes, each slot that was due counts as observed, explained or unexplained.
 #[test]
-fn what_was_due_is_observed_or_explained_or_not_in_either_mode() {
+fn due_slots_are_observed_explained_or_unexplained_in_both_modes() {
     let services = shared().unwrap();
     let run = Run::new().unwrap();
     let result = |number: i64, slot: i64, change: fn(&mut Record)| {
@@ -41,12 +40,12 @@ fn what_was_due_is_observed_or_explained_or_not_in_either_mode() {
         result(0, 0, |_| {}),
         result(1, 1, |_| {}),
         result(2, 5, missed),
-        // Numbers 3 and 4 never came.
+        // The results 3 and 4 are missing.
         result(5, 8, |_| {}),
         result(6, 9, |_| {}),
         result(7, 10, |record| record.phrase = "not found".into()),
         result(8, 11, |_| {}),
-        // The next one is in quarantine.
+        // The next result goes to quarantine.
         result(9, 12, |record| record.url.push('\0')),
         result(10, 13, |_| {}),
     ];
@@ -72,7 +71,7 @@ fn what_was_due_is_observed_or_explained_or_not_in_either_mode() {
     }
 }
 
-/// A result of a run: its number, its slot, which is its second, and what is said of it.
+/// A result of a run with this sequence number and slot, which is also its second.
 fn of_run(run: &Run, number: i64, slot: i64, change: impl FnOnce(&mut Record)) -> ProduceRecord {
     let value = changed(slot, |record| {
         record.extra.healthy = Some(true);
@@ -83,8 +82,8 @@ fn of_run(run: &Run, number: i64, slot: i64, change: impl FnOnce(&mut Record)) -
     ProduceRecord { timestamp_ms: now_ms(), value: value.into(), headers: run.headers(number) }
 }
 
-/// The account of each target from one second to another: its name, due, observed,
-/// down, that without a network, explained and unexplained.
+/// The account of each target between two seconds: name, due, observed, down, down without
+/// a network, explained and unexplained.
 fn accounts(world: &mut World, from: i64, to: i64) -> Vec<String> {
     let second = |second: i64| format!("'1970-01-01 00:00:{second:02}+00'");
     let account = statements(world)[0]
@@ -98,11 +97,10 @@ fn accounts(world: &mut World, from: i64, to: i64) -> Vec<String> {
     world.database.query(&sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
 }
 
-/// Goes red when spans that follow each other share a second, when one record
-/// with a slot or a time that nobody has takes everybody's account away, or when
-/// runs or periods are mixed up.
+/// The accounts of consecutive spans add up over restarts and changes of the period. A record
+/// with an impossible slot or time spoils only its own account.
 #[test]
-fn spans_add_up_over_restarts_and_periods_whatever_one_record_says() {
+fn accounts_of_consecutive_spans_add_up() {
     let services = shared().unwrap();
     let (run, other, hostile) = (Run::new().unwrap(), Run::new().unwrap(), Run::new().unwrap());
     let failed: fn(&mut Record) = |record| {
@@ -110,16 +108,16 @@ fn spans_add_up_over_restarts_and_periods_whatever_one_record_says() {
         record.extra.healthy = Some(false);
     };
     let longer: fn(&mut Record) = |record| record.extra.period_ms = Some(2_000);
-    // The tracker starts again at second 20.
+    // The tracker restarts at second 20.
     let again: fn(&mut Record) = |record| record.timestamp += 20.0;
     let blind: fn(&mut Record) = |record| {
         record.timestamp += 20.0;
         record.extra.healthy = Some(false);
         record.extra.no_network = Some(true);
     };
-    let nobodys = |number, change: fn(&mut Record)| {
+    let impossible = |number, change: fn(&mut Record)| {
         of_run(&hostile, number, 1, |record| {
-            record.extra.name = Some("nobody's".into());
+            record.extra.name = Some("impossible".into());
             change(record);
         })
     };
@@ -129,10 +127,10 @@ fn spans_add_up_over_restarts_and_periods_whatever_one_record_says() {
         of_run(&run, 2, 2, failed),
         of_run(&run, 3, 3, longer),
         of_run(&run, 4, 4, longer),
-        nobodys(0, |record| record.extra.slot = Some(i64::MIN)),
-        nobodys(1, |record| record.extra.slot = Some(i64::MAX)),
-        nobodys(2, |record| record.timestamp = 9e18),
-        nobodys(3, |record| record.timestamp = -9e18),
+        impossible(0, |record| record.extra.slot = Some(i64::MIN)),
+        impossible(1, |record| record.extra.slot = Some(i64::MAX)),
+        impossible(2, |record| record.timestamp = 9e18),
+        impossible(3, |record| record.timestamp = -9e18),
         of_run(&other, 0, 0, again),
         of_run(&other, 1, 1, again),
         of_run(&other, 2, 2, blind),
