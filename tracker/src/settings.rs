@@ -154,7 +154,7 @@ pub enum Sink {
     /// To Kafka.
     Kafka {
         /// The way to the brokers.
-        settings: Box<kafka_client::Settings>,
+        settings: Box<kafka_client::KafkaSettings>,
         /// How topics are made.
         topics: TopicSpec,
         /// What topics' names begin with.

@@ -325,7 +325,7 @@ pub(crate) struct Told {
 impl Told {
     /// Of a probe in which nothing was wrong, that ended with this status.
     pub(crate) fn all_well(http_status: u16) -> Self {
-        let is_known = phrase::of_status(http_status).is_some();
+        let is_known = phrase::from_status(http_status).is_some();
         Self {
             status: Status::Responsive,
             phrase: phrase_of_status(http_status),
@@ -336,7 +336,7 @@ impl Told {
 }
 
 fn phrase_of_status(number: u16) -> &'static str {
-    phrase::of_status(number).unwrap_or(phrase::UNKNOWN_STATUS)
+    phrase::from_status(number).unwrap_or(phrase::UNKNOWN_STATUS)
 }
 
 /// Whole milliseconds, as 1.1.0 counts.

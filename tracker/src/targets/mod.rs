@@ -16,7 +16,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::domain::{self, Domain, DomainError, TakenNames};
+use common::domain::{self, Domain, DomainError, RelationNames};
 use url::Url;
 
 use crate::probe::{Ask, Family, Limits, Spec};
@@ -138,13 +138,13 @@ pub struct List {
     targets: Vec<Target>,
     seen: HashSet<(String, Option<String>)>,
     domains: HashSet<Domain>,
-    tables: TakenNames,
+    tables: RelationNames,
 }
 
 impl List {
     fn add(&mut self, target: Target) -> Result<(), Fault> {
         if !self.domains.contains(&target.domain) {
-            self.tables.take(&target.domain).map_err(Fault::Domain)?;
+            self.tables.claim(&target.domain).map_err(Fault::Domain)?;
             self.domains.insert(target.domain.clone());
         }
         if !self.seen.insert((target.url.to_string(), target.name.clone())) {
@@ -185,7 +185,7 @@ impl Located {
         if chars > URL_CHARS_MAX {
             return Err(Fault::TooLong(chars));
         }
-        let domain = Domain::of_url(&url).map_err(Fault::Domain)?;
+        let domain = Domain::from_url(&url).map_err(Fault::Domain)?;
         let topic = domain.topic(topic_prefix).map_err(Fault::Domain)?;
         Ok(Self { url, recorded_url, domain, topic })
     }

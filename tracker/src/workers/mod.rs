@@ -214,7 +214,7 @@ impl Pool {
 impl Shared {
     fn work(&self, results: &Sender<Probed>) {
         while let Some(entry) = self.queue.take() {
-            if self.stop.requested() {
+            if self.stop.is_requested() {
                 return;
             }
             if let Some(job) = entry.take() {
@@ -248,7 +248,7 @@ impl Shared {
         // A stop has no time for sentinels.
         let no_network = !healthy
             && !has_answer
-            && !self.stop.requested()
+            && !self.stop.is_requested()
             && self.network.is_down(&target.url, &self.prober);
         record.extra.no_network = no_network.then_some(true);
         record.extra.period_ms = slot.and_then(|_| i64::try_from(target.period.as_millis()).ok());

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use common::domain::Domain;
 use common::identity::Identity;
-use common::record::Value;
+use common::record::ExtraValue;
 use kafka_client::{ProduceRecord, Uuid};
 use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::{ToSql, Type};
@@ -119,7 +119,7 @@ fn copy_row(writer: &mut BinaryCopyInWriter<'_>, row: &DomainRow) -> Result<(), 
     let narrow = |number: i64| i32::try_from(number).ok();
     let further = row.extra.values();
     let narrowed = further.map(|(_, value)| match value {
-        Value::Number(number) => number.and_then(narrow),
+        ExtraValue::Number(number) => number.and_then(narrow),
         _ => None,
     });
     let (run, sequence) = row.identity.map(|it| (it.run, it.sequence)).unzip();
@@ -137,11 +137,11 @@ fn copy_row(writer: &mut BinaryCopyInWriter<'_>, row: &DomainRow) -> Result<(), 
     ];
     for (((_, value), narrowed), column) in further.into_iter().zip(&narrowed).zip(EXTRA_COLUMNS) {
         values.push(match value {
-            Value::Text(text) => text,
-            Value::Number(_) if column.definition == "integer" => narrowed,
-            Value::Number(number) => number,
-            Value::Flag(flag) => flag,
-            Value::Counts(_) => &None::<&str>,
+            ExtraValue::Text(text) => text,
+            ExtraValue::Number(_) if column.definition == "integer" => narrowed,
+            ExtraValue::Number(number) => number,
+            ExtraValue::Flag(flag) => flag,
+            ExtraValue::Counts(_) => &None::<&str>,
         });
     }
     let last: [&(dyn ToSql + Sync); 3] = [&run, &sequence, &results];

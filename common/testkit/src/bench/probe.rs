@@ -152,7 +152,7 @@ impl Turns<'_> {
         let used = self.measure(&tracker)?;
         tracker.stop(PATIENCE)?;
         let records = records(self.world, &Domain::parse("127.0.0.1")?)?;
-        match records.iter().find(|record| !record.healthy()) {
+        match records.iter().find(|record| !record.is_healthy()) {
             None if !records.is_empty() => Ok(used),
             failed => Err(format!("of {} probes one failed: {failed:?}", records.len()).into()),
         }

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::domain::Domain;
-use kafka_client::{Producer, TopicBatch};
+use kafka_client::{KafkaProducer, TopicBatch};
 
 use super::load::Load;
 use super::report::Report;
@@ -81,7 +81,7 @@ fn leader(world: &World<'_>, domain: &Domain) -> Result<usize, Failed> {
 struct Flow {
     topic: String,
     load: Load,
-    producer: Producer,
+    producer: KafkaProducer,
 }
 
 impl Flow {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use common::domain::{Domain, TOPIC_PREFIX};
 use kafka_client::{
-    Address, BATCH_BYTES_MAX, Client, Outcome, ProduceRecord, Producer, ProducerOptions, Security,
-    Settings, TopicBatch, batch_len,
+    BATCH_BYTES_MAX, BrokerAddress, KafkaClient, KafkaProducer, KafkaSettings, ProduceOutcome,
+    ProduceRecord, ProducerOptions, Security, TopicBatch, batch_len,
 };
 
 use super::Failed;
@@ -32,7 +32,7 @@ pub(super) const POSITION: &str =
 pub(super) struct World<'a> {
     pub(super) services: OwnSet,
     programs: &'a Path,
-    kafka: Arc<Settings>,
+    kafka: Arc<KafkaSettings>,
 }
 
 impl<'a> World<'a> {
@@ -47,8 +47,8 @@ impl<'a> World<'a> {
         postgres.batch_execute("alter system set max_wal_size = '4GB'")?;
         drop(postgres);
         services.restart_postgres()?;
-        let addresses = Address::parse_list(&services.kafka_plain)?;
-        let kafka = Arc::new(Settings::new(addresses, Security::Plain));
+        let addresses = BrokerAddress::parse_list(&services.kafka_plain)?;
+        let kafka = Arc::new(KafkaSettings::new(addresses, Security::Plain));
         Ok(Self { services, programs, kafka })
     }
 
@@ -102,13 +102,13 @@ impl<'a> World<'a> {
     }
 
     /// A client to look with.
-    pub(super) fn client(&self) -> Client {
-        Client::new(Arc::clone(&self.kafka))
+    pub(super) fn client(&self) -> KafkaClient {
+        KafkaClient::new(Arc::clone(&self.kafka))
     }
 
     /// A producer to fill topics with.
-    pub(super) fn producer(&self) -> Producer {
-        Producer::new(Arc::clone(&self.kafka), ProducerOptions::default())
+    pub(super) fn producer(&self) -> KafkaProducer {
+        KafkaProducer::new(Arc::clone(&self.kafka), ProducerOptions::default())
     }
 
     /// Writes so many records to the topic of each domain.
@@ -133,14 +133,16 @@ impl<'a> World<'a> {
 }
 
 /// Sends a batch until it is delivered: the offset of its first record.
-pub(super) fn deliver(producer: &mut Producer, batch: TopicBatch) -> Result<i64, Failed> {
+pub(super) fn deliver(producer: &mut KafkaProducer, batch: TopicBatch) -> Result<i64, Failed> {
     let deadline = Instant::now() + PATIENCE;
     let mut batches = vec![batch];
     while Instant::now() < deadline {
         for (_, outcome) in producer.send(std::mem::take(&mut batches), None) {
             match outcome {
-                Outcome::Delivered { base_offset, .. } => return Ok(base_offset.unwrap_or(0)),
-                Outcome::Pending { .. } => thread::park_timeout(LOOK_EVERY),
+                ProduceOutcome::Delivered { base_offset, .. } => {
+                    return Ok(base_offset.unwrap_or(0));
+                }
+                ProduceOutcome::Pending { .. } => thread::park_timeout(LOOK_EVERY),
                 other => return Err(format!("not delivered: {other:?}").into()),
             }
         }

@@ -125,7 +125,7 @@ fn domains(sites: &[DemoSite], websites: &[String]) -> Result<BTreeSet<Domain>, 
         .chain(added)
         .map(|url| {
             let parsed = Url::parse(url).map_err(|cause| format!("{url:?}: {cause}"))?;
-            Ok(Domain::of_url(&parsed)?)
+            Ok(Domain::from_url(&parsed)?)
         })
         .collect()
 }

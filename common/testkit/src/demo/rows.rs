@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::domain::Domain;
 use common::pem::Pem;
-use postgres_client::{Connection, PostgresSettings, PostgresUri};
+use postgres_client::{PostgresConnection, PostgresSettings, PostgresUri};
 
 use crate::services::Services;
 
@@ -27,7 +27,7 @@ pub(super) struct Row {
 
 /// A reader of rows that were not seen before.
 pub(super) struct Rows {
-    connection: Connection,
+    connection: PostgresConnection,
     /// Each domain's table and the highest id that was read of it.
     tables: Vec<(String, i64)>,
 }

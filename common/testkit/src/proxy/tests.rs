@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use kafka_client::{Address, Client, Security, Settings};
+use kafka_client::{BrokerAddress, KafkaClient, KafkaSettings, Security};
 use kafka_protocol::messages::ApiKey;
 
 use super::*;
@@ -8,12 +8,12 @@ use crate::services::{connect, shared};
 
 const SOON: Duration = Duration::from_secs(10);
 
-fn client(proxy: &KafkaProxy) -> Client {
+fn client(proxy: &KafkaProxy) -> KafkaClient {
     let mut settings =
-        Settings::new(Address::parse_list(&proxy.addresses()).unwrap(), Security::Plain);
+        KafkaSettings::new(BrokerAddress::parse_list(&proxy.addresses()).unwrap(), Security::Plain);
     settings.request_timeout_ms = 500;
     settings.connect_timeout_ms = 500;
-    Client::new(Arc::new(settings))
+    KafkaClient::new(Arc::new(settings))
 }
 
 /// Goes red when `move_to` leaves the address as it is.

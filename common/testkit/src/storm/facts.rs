@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use common::identity::{Ended, Identity};
+use common::identity::{EndedRun, Identity};
 use common::record::Extra;
 use kafka_client::Uuid;
 
@@ -15,7 +15,7 @@ pub(super) struct Tapped {
     /// Run and number, if its headers say them.
     pub(super) identity: Option<Identity>,
     /// What it tells of how earlier runs ended.
-    pub(super) ended: Vec<Ended>,
+    pub(super) ended: Vec<EndedRun>,
     /// The value.
     pub(super) value: Vec<u8>,
 }

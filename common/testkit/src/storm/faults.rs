@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::identity::Identity;
 use common::stop::{Stop, Stopper};
-use kafka_client::{Client, Error as KafkaError, LogEnd, TopicSpec, Uuid};
+use kafka_client::{KafkaClient, KafkaError, LogEnd, TopicSpec, Uuid};
 use kafka_protocol::messages::ApiKey;
 
 use super::plan::{Exchange, Fault, Plan, Who};
@@ -273,7 +273,7 @@ fn statement(commit: bool) -> &'static str {
 fn remake(world: &World, tap: &Tap, domain: usize, lag_ms: u64, by_us: bool) -> Result<(), Failed> {
     let topics = world.topics()?;
     let topic = topics.get(domain).ok_or("no such domain")?;
-    let mut client = Client::new(world.settings()?);
+    let mut client = KafkaClient::new(world.settings()?);
     let recorders = match lag_ms {
         0 => Vec::new(),
         _ => stopped(world, [Who::Recorder(0), Who::Recorder(1)])?,
@@ -310,7 +310,7 @@ fn remake(world: &World, tap: &Tap, domain: usize, lag_ms: u64, by_us: bool) -> 
 }
 
 /// Makes it; one that is there is left as it is, as the answer to the last try may be lost.
-pub(super) fn make_topic(client: &mut Client, topic: &str) -> Result<(), String> {
+pub(super) fn make_topic(client: &mut KafkaClient, topic: &str) -> Result<(), String> {
     tried(REMADE_PATIENCE, || {
         let made = client.create_topic(topic, &TopicSpec::default());
         made.map(drop).map_err(|cause| cause.to_string())
@@ -319,7 +319,7 @@ pub(super) fn make_topic(client: &mut Client, topic: &str) -> Result<(), String>
 
 /// Deletes it: done when it is, and when it is not there, as nobody makes it now
 /// and the answer to the last try may be lost.
-fn delete(client: &mut Client, topic: &str) -> Result<(), String> {
+fn delete(client: &mut KafkaClient, topic: &str) -> Result<(), String> {
     match client.delete_topic(topic) {
         Err(KafkaError::UnknownTopic { .. }) | Ok(()) => Ok(()),
         Err(cause) => Err(cause.to_string()),

@@ -33,7 +33,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::stop::{self, Stop};
-use kafka_client::{Client, LogEnd};
+use kafka_client::{KafkaClient, LogEnd};
 
 use crate::services::connect;
 use facts::TopicFacts;
@@ -98,7 +98,7 @@ pub fn run(settings: &Settings, stop: &Stop) -> Result<bool, Box<dyn Error>> {
         let injected = injecting.join().map_err(|_| "the injector panicked")?;
         Ok((done, injected.map_err(|cause| -> Box<dyn Error> { cause })?))
     })?;
-    if stop.requested() {
+    if stop.is_requested() {
         return Err("stopped before its end".into());
     }
     log::info!("the storm is over");
@@ -132,7 +132,7 @@ fn calm_down(world: &World, tap: &Tap, done: &Done) -> Result<Duration, Box<dyn 
     }
     let deadline = Instant::now() + CATCH_UP_PATIENCE;
     let mut database = connect(&world.services, &world.database)?;
-    let mut client = Client::new(world.settings()?);
+    let mut client = KafkaClient::new(world.settings()?);
     let topics = world.topics()?;
     loop {
         let behind = behind(&mut database, &mut client, tap, &topics);
@@ -158,7 +158,7 @@ fn calm_down(world: &World, tap: &Tap, done: &Done) -> Result<Duration, Box<dyn 
 /// A topic that is not recorded to its end.
 fn behind(
     database: &mut postgres::Client,
-    client: &mut Client,
+    client: &mut KafkaClient,
     tap: &Tap,
     topics: &[String],
 ) -> Result<Option<String>, String> {
@@ -182,7 +182,7 @@ fn judge(
     done: &Done,
 ) -> Result<Vec<(TopicFacts, Judgement)>, Box<dyn Error>> {
     let mut database = connect(&world.services, &world.database)?;
-    let mut client = Client::new(world.settings()?);
+    let mut client = KafkaClient::new(world.settings()?);
     let mut tapped = tap.topics();
     let mut judged = Vec::new();
     for (topic, domain) in world.topics()?.into_iter().zip(&world.domains) {

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use common::identity::{Ended, Identity};
-use kafka_client::{Client, FetchLimits, FetchPosition, Settings, Uuid};
+use common::identity::{EndedRun, Identity};
+use kafka_client::{FetchLimits, FetchPosition, KafkaClient, KafkaSettings, Uuid};
 
 use super::facts::{Tapped, TopicLife};
 
@@ -45,14 +45,14 @@ impl Tap {
     /// # Errors
     /// When no thread is to be had.
     pub(super) fn start(
-        settings: Arc<Settings>,
+        settings: Arc<KafkaSettings>,
         names: Vec<String>,
     ) -> Result<Self, Box<dyn Error>> {
         let topics = names.into_iter().map(|name| (name, Vec::new())).collect();
         let shared = Arc::new(Shared { ended: AtomicBool::new(false), topics: Mutex::new(topics) });
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("tap".to_owned());
-        let thread = thread.spawn(move || read(&of_thread, Client::new(settings)))?;
+        let thread = thread.spawn(move || read(&of_thread, KafkaClient::new(settings)))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -77,7 +77,7 @@ impl Drop for Tap {
     }
 }
 
-fn read(shared: &Shared, mut client: Client) {
+fn read(shared: &Shared, mut client: KafkaClient) {
     let names: Vec<String> = shared.topics().keys().cloned().collect();
     let mut look = true;
     while !shared.ended.load(Ordering::Acquire) {
@@ -108,7 +108,7 @@ fn read(shared: &Shared, mut client: Client) {
                     life.next_offset = fetched.next_offset;
                     life.records.extend(fetched.records.into_iter().map(|record| Tapped {
                         offset: record.offset,
-                        ended: Ended::from_headers(&record.headers).unwrap_or_default(),
+                        ended: EndedRun::from_headers(&record.headers).unwrap_or_default(),
                         identity: Identity::from_headers(&record.headers).ok().flatten(),
                         value: record.value.map(Vec::from).unwrap_or_default(),
                     }));
@@ -126,7 +126,7 @@ fn read(shared: &Shared, mut client: Client) {
 }
 
 /// Looks for the topics' ids; true when each is there.
-fn find(shared: &Shared, client: &mut Client, names: &[String]) -> bool {
+fn find(shared: &Shared, client: &mut KafkaClient, names: &[String]) -> bool {
     let Ok(found) = client.topics(names) else { return false };
     let mut topics = shared.topics();
     let mut there = 0;

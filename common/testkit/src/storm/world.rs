@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::domain::{Domain, TOPIC_PREFIX};
-use kafka_client::{Address, Client, Security, Settings};
+use kafka_client::{BrokerAddress, KafkaClient, KafkaSettings, Security};
 
 use super::faults::make_topic;
 use super::plan::{BROKERS, DOMAINS, Plan, Who};
@@ -91,7 +91,7 @@ impl World {
             "set scram_iterations = 1; create role {ROLE} superuser login password '{ROLE}'"
         );
         connect(&self.services, &self.database)?.batch_execute(&make)?;
-        let mut client = Client::new(self.settings()?);
+        let mut client = KafkaClient::new(self.settings()?);
         for topic in self.topics()? {
             // Brokers that have just started may take longer than an answer is waited for.
             make_topic(&mut client, &topic)?;
@@ -103,9 +103,9 @@ impl World {
     ///
     /// # Errors
     /// When the addresses are none.
-    pub(super) fn settings(&self) -> Result<Arc<Settings>, Box<dyn Error>> {
-        let brokers = Address::parse_list(&self.services.kafka_plain)?;
-        let mut settings = Settings::new(brokers, Security::Plain);
+    pub(super) fn settings(&self) -> Result<Arc<KafkaSettings>, Box<dyn Error>> {
+        let brokers = BrokerAddress::parse_list(&self.services.kafka_plain)?;
+        let mut settings = KafkaSettings::new(brokers, Security::Plain);
         // What is paused or killed is left alone soon.
         settings.connect_timeout_ms = 2_000;
         settings.request_timeout_ms = 4_000;

@@ -122,7 +122,7 @@ impl Checks {
             self.body(&body::text(page.body, content_type.as_deref()))?;
         }
         if self.status.is_empty() && !STATUSES.contains(&page.status) {
-            let is_known = common::phrase::of_status(page.status).is_some();
+            let is_known = common::phrase::from_status(page.status).is_some();
             let failure = Failure::new(Reason::StatusNotExpected, Phase::Check);
             let detail = (!is_known).then(|| page.status.to_string());
             return Err(Failure { detail, ..failure });

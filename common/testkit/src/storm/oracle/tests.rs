@@ -1,4 +1,4 @@
-use common::identity::{Ended, Identity};
+use common::identity::{EndedRun, Identity};
 use common::record::{Extra, Status};
 
 use super::super::facts::{StoredQuarantine, StoredRow, TopicLife};
@@ -269,7 +269,7 @@ fn what_nobody_read_of_a_deleted_topic_is_in_a_gap() {
     let mut told = last.clone();
     told.given.insert(RUN, 6);
     expect_wrong(&told, false, "number 4: neither recorded nor in a gap");
-    told.lives[0].records[4].ended = vec![Ended { run: RUN, count: 6 }];
+    told.lives[0].records[4].ended = vec![EndedRun { run: RUN, count: 6 }];
     let judgement = judge(&told, false);
     assert_eq!(judgement.wrong, [""; 0]);
     assert_eq!(judgement.account.unread, 3);
