@@ -13,10 +13,10 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use common::backoff::{Backoff, Outage};
+use common::backoff::Backoff;
 use common::domain::{Domain, TOPIC_PREFIX_OF_1_1_0};
+use common::log_throttle::LogThrottle;
 use common::stop::{SignalThread, Stop};
 use postgres_client::ConnectError;
 
@@ -37,8 +37,6 @@ use quarantine::RecordRef;
 /// transaction: a recorder in smart mode waits for its end.
 const BATCH_RECORDS_MAX: i64 = 500;
 const BATCH_BYTES_MAX: i64 = 4 * 1024 * 1024;
-/// The longest that a transaction may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Replays all records that are in quarantine at the start. The exit code is 0 if none
 /// of them is left in quarantine, and 1 if some are or the replay failed.
@@ -68,7 +66,7 @@ fn replay(settings: ReplaySettings, output: &mut dyn Write) -> Result<i64, Repla
         database: Database::new(settings.postgres, 1, outage),
         stop,
         backoff: Backoff::new(timings.retry_delay_min, timings.retry_delay_max),
-        outage: Outage::new(GRACE),
+        outage: LogThrottle::new(GRACE),
         timings,
         keeps_offsets: settings.topic_prefix != TOPIC_PREFIX_OF_1_1_0,
         totals: ReplayTotals::default(),
@@ -101,7 +99,7 @@ struct Replayer<'a> {
     database: Database,
     stop: Stop,
     backoff: Backoff,
-    outage: Outage,
+    outage: LogThrottle,
     timings: Timings,
     keeps_offsets: bool,
     totals: ReplayTotals,
@@ -156,7 +154,8 @@ impl Replayer<'_> {
         &mut self,
         mut work: impl FnMut(&mut Transaction<'_>) -> Result<T, TransactionError>,
     ) -> Result<T, TransactionError> {
-        self.with_retries(|database, stop| database.transaction(stop, TIMEOUT, &mut work))
+        let timeout = self.timings.write_timeout;
+        self.with_retries(|database, stop| database.transaction(stop, timeout, &mut work))
     }
 
     /// Runs `work` until it succeeds or fails permanently, with growing delays. A long
@@ -168,7 +167,7 @@ impl Replayer<'_> {
         loop {
             match work(&self.database, &self.stop) {
                 Err(TransactionError::Postgres(error)) if error.is_retryable() => {
-                    if let Some(length) = self.outage.failed() {
+                    if let Some(length) = self.outage.record_failure() {
                         log::warn!("postgresql: {error}; retrying for {} s", length.as_secs());
                     }
                     let delay = self.backoff.next_delay();
@@ -176,7 +175,7 @@ impl Replayer<'_> {
                 }
                 result => {
                     self.backoff.reset();
-                    if let Some(length) = self.outage.succeeded() {
+                    if let Some(length) = self.outage.record_success() {
                         log::info!("postgresql: recovered after {:.1} s", length.as_secs_f64());
                     }
                     return result;

@@ -59,7 +59,7 @@ fn each_waiting_target_gets_a_worker() {
 
 #[test]
 fn a_record_has_slot_missed_slots_attempts_and_marks() {
-    let refusing = testkit::sites::Refusing::new().unwrap();
+    let refusing = testkit::sites::RefusingPort::new().unwrap();
     let port = refusing.port().unwrap();
     let list: Vec<_> = (1..=4).map(|host| format!("http://127.0.0.{host}:{port}")).collect();
     let defaults = TargetDefaults { retries: 0, ..TargetDefaults::default() };
@@ -91,9 +91,9 @@ fn a_record_has_slot_missed_slots_attempts_and_marks() {
 /// A result with a response is never marked no_network, even if no sentinel can be reached.
 #[test]
 fn a_response_proves_that_there_is_a_network() {
-    let refusing = testkit::sites::Refusing::new().unwrap();
+    let refusing = testkit::sites::RefusingPort::new().unwrap();
     let site = testkit::sites::Site::http(|_| {
-        vec![testkit::sites::Step::Send(testkit::sites::answer(500))]
+        vec![testkit::sites::Step::Send(testkit::sites::status_response(500))]
     });
     let hosts = std::env::temp_dir().join(format!("workers-{}", std::process::id()));
     std::fs::write(&hosts, "127.0.0.1 site.test\n").unwrap();

@@ -1,13 +1,14 @@
 //! SIGHUP reads the list of targets again.
 
-use testkit::sites::{Site, Step, answer};
+use testkit::sites::{Site, Step, status_response};
 
 use crate::{PATIENCE, tracker};
 
 /// A valid file replaces the list; an invalid file changes nothing.
 #[test]
 fn a_valid_file_replaces_the_list_and_an_invalid_one_changes_nothing() {
-    let [first, second] = [(); 2].map(|()| Site::http(|_| vec![Step::Send(answer(200))]).unwrap());
+    let [first, second] =
+        [(); 2].map(|()| Site::http(|_| vec![Step::Send(status_response(200))]).unwrap());
     let path = std::env::temp_dir().join(format!("reload-{}.toml", std::process::id()));
     let write = |text: String| std::fs::write(&path, text).unwrap();
     let listed = |site: &Site, more: &str| {

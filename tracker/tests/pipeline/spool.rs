@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use testkit::forward::Forwarder;
+use testkit::forwarder::Forwarder;
 use testkit::program::Program;
-use testkit::sites::Refusing;
+use testkit::sites::RefusingPort;
 
 use crate::delivery::Kafka;
 use crate::{PATIENCE, hello_site, run, tracker};
@@ -17,14 +17,14 @@ pub(crate) struct AbsentKafka {
     pub(crate) kafka: Kafka,
     address: SocketAddr,
     /// Reserves the port.
-    _port: Refusing,
+    _port: RefusingPort,
     pub(crate) folder: PathBuf,
 }
 
 impl AbsentKafka {
     pub(crate) fn new() -> Self {
         let kafka = Kafka::new();
-        let port = Refusing::new().unwrap();
+        let port = RefusingPort::new().unwrap();
         let address = (Ipv4Addr::LOCALHOST, port.port().unwrap()).into();
         let folder = std::env::temp_dir().join(format!("spool-{}", kafka.prefix));
         Self { kafka, address, _port: port, folder }

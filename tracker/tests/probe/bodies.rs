@@ -1,7 +1,9 @@
 //! Bodies: encodings, character sets, and limits.
 
 use common::phrase;
-use testkit::sites::{Site, Step, chunked, deflate_raw, deflate_zlib, gzip, head_of, with_length};
+use testkit::sites::{
+    Site, Step, chunked, deflate_raw, deflate_zlib, gzip, response_head, response_with_body,
+};
 use tracker::probe::Limits;
 
 use crate::{
@@ -14,7 +16,7 @@ fn observe(bytes: Vec<u8>, check: &str) -> Observed {
 }
 
 fn encoded(encoding: &str, body: &[u8]) -> Vec<u8> {
-    with_length(200, &[&format!("Content-Encoding: {encoding}")], body)
+    response_with_body(200, &[&format!("Content-Encoding: {encoding}")], body)
 }
 
 #[test]
@@ -22,9 +24,9 @@ fn a_body_is_decoded_as_declared() {
     let text = "a page ".repeat(10_000) + "and its end";
     let text = text.as_bytes();
     for (bytes, case) in [
-        (with_length(200, &[], text), "by length"),
+        (response_with_body(200, &[], text), "by length"),
         (chunked(&[&text[..7], &text[7..40_000], &text[40_000..]]), "in chunks"),
-        ([head_of(200, &[]), text.to_vec()].concat(), "until close"),
+        ([response_head(200, &[]), text.to_vec()].concat(), "until close"),
         (encoded("gzip", &gzip(text)), "gzip"),
         (encoded("X-GZip", &gzip(text)), "x-gzip"),
         (encoded("deflate", &deflate_zlib(text)), "zlib"),
@@ -44,7 +46,7 @@ fn an_encoded_body_may_be_empty() {
     for encoding in ["gzip", "deflate", "br"] {
         assert_eq!(observe(encoded(encoding, b""), "^$"), success("ok"), "{encoding}");
     }
-    let bodiless = head_of(304, &["Content-Encoding: br"]);
+    let bodiless = response_head(304, &["Content-Encoding: br"]);
     assert_eq!(observe(bodiless, "^$"), success("not modified"));
 }
 
@@ -94,7 +96,7 @@ fn a_body_is_decoded_by_its_character_set() {
         ("text/html", b"<meta charset='windows-1251'>\xcc\xee\xf1\xea\xe2\xe0", "Москва$"),
         ("text/html; charset=shift_jis", b"\x93\xfa\x96\x7b", "^日本$"),
     ] {
-        let bytes = with_length(200, &[&format!("Content-Type: {content_type}")], body);
+        let bytes = response_with_body(200, &[&format!("Content-Type: {content_type}")], body);
         assert_eq!(observe(bytes, check), success("ok"), "{content_type}");
     }
 }
@@ -107,8 +109,8 @@ fn reading_and_checks_stop_at_the_limit() {
     // The sites never end the body, so only the limit ends the probe.
     let endless =
         |bytes: Vec<u8>| Site::raw(vec![Step::ReadRequest, Step::Send(bytes), Step::Hang]).unwrap();
-    let plain = endless([head_of(200, &[]), body].concat());
-    let coded = endless([head_of(200, &["Content-Encoding: gzip"]), packed].concat());
+    let plain = endless([response_head(200, &[]), body].concat());
+    let coded = endless([response_head(200, &["Content-Encoding: gzip"]), packed].concat());
     for (site, case) in [(plain, "plain"), (coded, "gzip")] {
         let observe = |check| {
             let url = format!("http://127.0.0.1:{}/", site.port());
@@ -132,7 +134,7 @@ fn a_compression_bomb_is_read_to_the_limit() {
 fn an_endless_head_or_framing_fails_at_its_limit() {
     let invalid = phrase::INVALID_RESPONSE;
     let too_large = no_response(invalid, "more than 64 KiB").with_failure("head_too_large", "head");
-    let chunked = || head_of(200, &["Transfer-Encoding: chunked"]);
+    let chunked = || response_head(200, &["Transfer-Encoding: chunked"]);
     let framing = || {
         incomplete(invalid, "framing of more than 64 KiB")
             .with_failure("malformed_response", "body")

@@ -21,9 +21,9 @@ fn each_error_of_a_certificate_has_its_reason() {
     let now = Validity::Now;
     assert_eq!(observe(authority.server(&name, now).unwrap()), success("ok"));
     for (config, reason, detail) in [
-        (authority.server(&name, Validity::Over), "tls_expired", "certificate expired"),
+        (authority.server(&name, Validity::Expired), "tls_expired", "certificate expired"),
         (
-            authority.server(&name, Validity::NotYet),
+            authority.server(&name, Validity::NotYetValid),
             "tls_not_yet_valid",
             "certificate not yet valid",
         ),
@@ -39,7 +39,7 @@ fn each_error_of_a_certificate_has_its_reason() {
         ),
         (other.server(&name, now), "tls_unknown_issuer", "certificate of an unknown issuer"),
         (
-            authority.for_clients(&name),
+            authority.server_with_client_certificate(&name),
             "tls_certificate",
             "certificate does not allow extended key usage for server authentication, allows client authentication",
         ),

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use common::phrase;
 use testkit::certificates::{Authority, Validity};
-use testkit::dns::{DnsServer, Does, Kind};
-use testkit::sites::{BlackHole, Site, Step, answer, gzip, head_of, redirect};
+use testkit::dns::{Behaviour, DnsServer, QueryType};
+use testkit::sites::{BlackHole, Site, Step, gzip, redirect, response_head, status_response};
 use tracker::probe::{Limits, Roots};
 
 use crate::{
@@ -105,8 +105,8 @@ fn a_probe_ends_at_its_deadline_in_every_phase() {
 fn resolve_cases() -> Vec<Case> {
     let silent = || {
         DnsServer::start(&[
-            ("site.example", Kind::A, Does::Silent),
-            ("site.example", Kind::Aaaa, Does::Silent),
+            ("site.example", QueryType::A, Behaviour::NoAnswer),
+            ("site.example", QueryType::Aaaa, Behaviour::NoAnswer),
         ])
         .unwrap()
     };
@@ -148,9 +148,10 @@ fn tls_cases() -> Vec<Case> {
     };
     let authority = Authority::new("trusted").unwrap();
     let config = authority.server(&["127.0.0.1"], Validity::Now).unwrap();
-    let stalling =
-        Site::https(config, |_| vec![Step::Send(head_of(200, &["Content-Length: 5"])), Step::Hang])
-            .unwrap();
+    let stalling = Site::https(config, |_| {
+        vec![Step::Send(response_head(200, &["Content-Length: 5"])), Step::Hang]
+    })
+    .unwrap();
     let url = format!("https://127.0.0.1:{}/", stalling.port());
     vec![
         raw(vec![Step::Hang]),
@@ -163,15 +164,15 @@ fn tls_cases() -> Vec<Case> {
 fn http_cases() -> Vec<Case> {
     let first_byte = timeout("first_byte_timeout", "first_byte", "before the first byte");
     let head = || timeout("head_timeout", "head", "in the head");
-    let page = answer(200);
-    let compressed = [head_of(200, &["Content-Encoding: gzip"]), gzip(&[b'x'; 100])].concat();
+    let page = status_response(200);
+    let compressed = [response_head(200, &["Content-Encoding: gzip"]), gzip(&[b'x'; 100])].concat();
     let (half, most) = (page[..20].to_vec(), page[..page.len() - 5].to_vec());
     let compressed = compressed[..compressed.len() - 9].to_vec();
     let read = || Step::ReadRequest;
     let slow_body = |head: Vec<u8>, body: Vec<u8>| {
         Case::plain(vec![read(), Step::Send(head), Step::Drip(body, BYTE_INTERVAL)], body_timeout())
     };
-    let not_reading = Site::narrow(vec![Step::Wait(TIMEOUT * 20)]).unwrap();
+    let not_reading = Site::raw_with_small_buffers(vec![Step::Wait(TIMEOUT * 20)]).unwrap();
     let redirecting = vec![read(), Step::Wait(BYTE_INTERVAL * 2), Step::Send(redirect(302, "/"))];
     let chunks = b"1\r\nx\r\n".repeat(100);
     vec![
@@ -185,9 +186,9 @@ fn http_cases() -> Vec<Case> {
         Case::plain(vec![read(), Step::Drip(page, BYTE_INTERVAL)], head()),
         Case::plain(vec![read(), Step::Send(most), Step::Hang], body_timeout()),
         Case::plain(vec![read(), Step::Send(compressed), Step::Hang], body_timeout()),
-        slow_body(head_of(200, &[]), vec![b'x'; 1000]),
-        slow_body(head_of(200, &["Transfer-Encoding: chunked"]), chunks),
-        slow_body(head_of(200, &["Content-Encoding: gzip"]), gzip(b"some text")),
+        slow_body(response_head(200, &[]), vec![b'x'; 1000]),
+        slow_body(response_head(200, &["Transfer-Encoding: chunked"]), chunks),
+        slow_body(response_head(200, &["Content-Encoding: gzip"]), gzip(b"some text")),
         Case::plain(
             redirecting,
             timeout("first_byte_timeout", "first_byte", "127.0.0.1: before the first byte"),
@@ -205,7 +206,7 @@ fn decoding_ends_at_the_deadline() {
     let cases: Vec<_> = [("gzip", small_to_large), ("gzip, gzip", large_to_nothing)]
         .into_iter()
         .map(|(encodings, member)| {
-            let head = head_of(200, &[&format!("Content-Encoding: {encodings}")]);
+            let head = response_head(200, &[&format!("Content-Encoding: {encodings}")]);
             let mut steps = vec![Step::ReadRequest, Step::Send(head)];
             steps.extend(std::iter::repeat_n(Step::Send(member), 2_000));
             let site = Site::raw(steps).unwrap();
@@ -219,8 +220,8 @@ fn decoding_ends_at_the_deadline() {
 #[test]
 fn a_name_server_that_hangs_on_tcp_ends_at_the_deadline() {
     let server = DnsServer::start(&[
-        ("tcp.example", Kind::A, Does::Truncated(Box::new(Does::Silent))),
-        ("tcp.example", Kind::Aaaa, Does::Silent),
+        ("tcp.example", QueryType::A, Behaviour::Truncated(Box::new(Behaviour::NoAnswer))),
+        ("tcp.example", QueryType::Aaaa, Behaviour::NoAnswer),
     ])
     .unwrap();
     let prober =

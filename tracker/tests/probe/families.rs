@@ -4,26 +4,26 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use common::phrase;
-use testkit::dns::{DnsServer, Does, Kind};
-use testkit::sites::{Site, Step, answer};
+use testkit::dns::{Behaviour, DnsServer, QueryType};
+use testkit::sites::{Site, Step, status_response};
 use tracker::probe::{Family, Limits, ProbeOutcome, ProbeRequest, Roots};
 
 use crate::{Observed, TestProber, limits, resolver_config, unresolved};
 
-fn v4() -> Does {
-    Does::Addresses(vec![IpAddr::from([127, 0, 0, 1])])
+fn v4() -> Behaviour {
+    Behaviour::Addresses(vec![IpAddr::from([127, 0, 0, 1])])
 }
 
-fn v6() -> Does {
-    Does::Addresses(vec!["::1".parse().unwrap()])
+fn v6() -> Behaviour {
+    Behaviour::Addresses(vec!["::1".parse().unwrap()])
 }
 
 /// Starts a name server with these names, A and AAAA behaviours.
-fn server(rules: &[(&'static str, Does, Does)]) -> DnsServer {
+fn server(rules: &[(&'static str, Behaviour, Behaviour)]) -> DnsServer {
     let rules: Vec<_> = rules
         .iter()
         .flat_map(|(name, a, aaaa)| {
-            [(*name, Kind::A, a.clone()), (*name, Kind::Aaaa, aaaa.clone())]
+            [(*name, QueryType::A, a.clone()), (*name, QueryType::Aaaa, aaaa.clone())]
         })
         .collect();
     DnsServer::start(&rules).unwrap()
@@ -33,11 +33,11 @@ fn server(rules: &[(&'static str, Does, Does)]) -> DnsServer {
 fn each_failure_of_a_look_up_has_its_reason() {
     let failure = phrase::DNS_FAILURE;
     let server = server(&[
-        ("empty.example", Does::NoData, Does::NoData),
-        ("broken.example", Does::ServerFailure, Does::ServerFailure),
-        ("refused.example", Does::Refused, Does::Refused),
-        ("loop.example", Does::AliasLoop, Does::AliasLoop),
-        ("silent.example", Does::Silent, Does::Silent),
+        ("empty.example", Behaviour::NoData, Behaviour::NoData),
+        ("broken.example", Behaviour::ServerFailure, Behaviour::ServerFailure),
+        ("refused.example", Behaviour::Refused, Behaviour::Refused),
+        ("loop.example", Behaviour::AliasLoop, Behaviour::AliasLoop),
+        ("silent.example", Behaviour::NoAnswer, Behaviour::NoAnswer),
     ]);
     let short = Limits { timeout: Duration::from_millis(300), ..limits() };
     let prober =
@@ -65,12 +65,12 @@ fn each_failure_of_a_look_up_has_its_reason() {
 
 #[test]
 fn only_the_requested_family_is_used() {
-    let site = Site::http(|_| vec![Step::Send(answer(200))]).unwrap();
+    let site = Site::http(|_| vec![Step::Send(status_response(200))]).unwrap();
     let server = server(&[
         ("dual.example", v4(), v6()),
-        ("four.example", v4(), Does::NoData),
-        ("six.example", Does::NoData, v6()),
-        ("half.example", Does::ServerFailure, v6()),
+        ("four.example", v4(), Behaviour::NoData),
+        ("six.example", Behaviour::NoData, v6()),
+        ("half.example", Behaviour::ServerFailure, v6()),
     ]);
     let prober =
         TestProber::with(limits(), resolver_config(vec![server.address()]), &Roots::Custom(vec![]));
@@ -98,8 +98,8 @@ fn only_the_requested_family_is_used() {
     let (reason, _, _) = summary(probe("half.example", Family::V4));
     assert_eq!(reason, Some("dns_server_failure"));
     let asked: Vec<_> =
-        server.asked().into_iter().filter(|(name, _)| name == "half.example").collect();
-    assert!(!asked.is_empty() && asked.iter().all(|(_, kind)| *kind == Kind::A), "{asked:?}");
+        server.queried_names().into_iter().filter(|(name, _)| name == "half.example").collect();
+    assert!(!asked.is_empty() && asked.iter().all(|(_, kind)| *kind == QueryType::A), "{asked:?}");
 
     let (reason, detail, _) = summary(probe("dual.example", Family::Both));
     assert!(matches!(reason, Some("connect_refused" | "connect_unreachable")), "{reason:?}");

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use testkit::certificates::{Authority, Validity, self_signed};
-use testkit::dns::{DnsServer, Does, Kind};
-use testkit::sites::{Site, Step, answer, chunked, gzip, head_of, page, redirect, with_length};
+use testkit::dns::{Behaviour, DnsServer, QueryType};
+use testkit::sites::{
+    Site, Step, chunked, gzip, page, redirect, response_head, response_with_body, status_response,
+};
 use tracker::probe::{Limits, PhaseTime, ProbeOutcome, ProbeRequest, Roots};
 
 use crate::{TestProber, limits, probe, resolver_config, test_prober, time_waiting_for_cpu};
@@ -96,14 +98,14 @@ fn the_end_of_a_rejected_certificate_is_reported() {
         probe_with_roots(vec![trusted.certificate()], &url).facts.certificate_end
     };
     assert_eq!(end(trusted.server(&name, Validity::Now).unwrap()), VALID_END);
-    assert_eq!(end(trusted.server(&name, Validity::Over).unwrap()), EXPIRED_END);
-    assert_eq!(end(trusted.server(&name, Validity::NotYet).unwrap()), VALID_END);
+    assert_eq!(end(trusted.server(&name, Validity::Expired).unwrap()), EXPIRED_END);
+    assert_eq!(end(trusted.server(&name, Validity::NotYetValid).unwrap()), VALID_END);
     assert_eq!(end(trusted.server(&["a.example"], Validity::Now).unwrap()), VALID_END);
-    assert_eq!(end(other.server(&name, Validity::Over).unwrap()), EXPIRED_END);
+    assert_eq!(end(other.server(&name, Validity::Expired).unwrap()), EXPIRED_END);
     assert_eq!(end(self_signed(&name).unwrap()), VALID_END);
 
     // The value is for the last host, which has no certificate here.
-    let plain = Site::http(|_| vec![Step::Send(answer(200))]).unwrap();
+    let plain = Site::http(|_| vec![Step::Send(status_response(200))]).unwrap();
     let to = format!("http://127.0.0.1:{}/", plain.port());
     let config = trusted.server(&name, Validity::Now).unwrap();
     let secure = Site::https(config, move |_| vec![Step::Send(redirect(302, &to))]).unwrap();
@@ -115,10 +117,10 @@ fn the_end_of_a_rejected_certificate_is_reported() {
 #[test]
 fn the_decoded_bytes_of_a_body_are_counted() {
     let text = b"some text".repeat(1000);
-    let compressed = with_length(200, &["Content-Encoding: gzip"], &gzip(&text));
-    let endless = [head_of(200, &[]), vec![b'x'; 5000]].concat();
-    let cut = with_length(200, &[], &text)[..1000].to_vec();
-    let head = with_length(200, &[], &text).len() - text.len();
+    let compressed = response_with_body(200, &["Content-Encoding: gzip"], &gzip(&text));
+    let endless = [response_head(200, &[]), vec![b'x'; 5000]].concat();
+    let cut = response_with_body(200, &[], &text)[..1000].to_vec();
+    let head = response_with_body(200, &[], &text).len() - text.len();
     let old = b"HTTP/1.0 200 OK\r\n\r\nfour".to_vec();
     for (bytes, bytes_max, version, expected) in [
         (compressed, 1_000_000, "1.1", 9000),
@@ -139,7 +141,7 @@ fn the_decoded_bytes_of_a_body_are_counted() {
 fn a_long_final_url_is_cut() {
     let location = format!("/end?{}", "x".repeat(60_000));
     let site = Site::http(move |path| {
-        vec![Step::Send(if path == "/" { redirect(302, &location) } else { answer(200) })]
+        vec![Step::Send(if path == "/" { redirect(302, &location) } else { status_response(200) })]
     })
     .unwrap();
     let outcome = probe(&format!("http://127.0.0.1:{}/", site.port()), None);
@@ -154,8 +156,8 @@ fn a_long_final_url_is_cut() {
 fn a_retry_can_start_with_another_address() {
     let addresses = [[127, 0, 0, 1], [127, 0, 0, 2]].map(IpAddr::from);
     let server = DnsServer::start(&[
-        ("two.example", Kind::A, Does::Addresses(addresses.to_vec())),
-        ("two.example", Kind::Aaaa, Does::NoData),
+        ("two.example", QueryType::A, Behaviour::Addresses(addresses.to_vec())),
+        ("two.example", QueryType::Aaaa, Behaviour::NoData),
     ])
     .unwrap();
     let silent = TcpListener::bind((addresses[0], 0)).unwrap();
@@ -165,7 +167,7 @@ fn a_retry_can_start_with_another_address() {
         use std::io::{Read, Write};
         let mut stream = answering.accept().unwrap().0;
         let _ = stream.read(&mut [0; 4096]).unwrap();
-        stream.write_all(&answer(200)).unwrap();
+        stream.write_all(&status_response(200)).unwrap();
     });
     let prober =
         TestProber::with(limits(), resolver_config(vec![server.address()]), &Roots::Custom(vec![]));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::phrase;
 use testkit::certificates::{Authority, Validity};
-use testkit::sites::{BlackHole, Refusing, Site, Step, page};
+use testkit::sites::{BlackHole, RefusingPort, Site, Step, page};
 use tracker::probe::Roots;
 
 use super::target_options::{observe, probe_target, url_of};
@@ -101,7 +101,7 @@ fn a_site_is_probed_through_a_proxy() {
 #[test]
 fn each_failure_of_a_proxy_has_its_reason() {
     let answering = |bytes: &[u8]| Site::sends(bytes.to_vec()).unwrap();
-    let refusing = Refusing::new().unwrap();
+    let refusing = RefusingPort::new().unwrap();
     let hole = BlackHole::new().unwrap();
     let silent = Site::http(|_| vec![Step::Hang]).unwrap();
     let dripping = Site::http(|_| {

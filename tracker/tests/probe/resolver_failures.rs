@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::dns::{DnsServer, Does, Kind};
+use testkit::dns::{Behaviour, DnsServer, QueryType};
 use tracker::probe::net::deadline::Deadline;
 use tracker::probe::net::resolver::Resolver;
 use tracker::probe::reason::Reason;
@@ -18,7 +18,7 @@ const V6: &str = "2001:db8::1";
 const PAIRS_A_SERVER: usize = 50;
 
 /// A name, and the behaviours for its A and AAAA records.
-type Pair<'a> = (String, &'a (Does, Effect), &'a (Does, Effect));
+type Pair<'a> = (String, &'a (Behaviour, Effect), &'a (Behaviour, Effect));
 
 /// The effect of a behaviour on one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,35 +30,39 @@ enum Effect {
     NoAnswer,
 }
 
-fn behaviours(address: &str) -> Vec<(Does, Effect)> {
-    let good = Does::Addresses(vec![address.parse().unwrap()]);
-    let boxed = |does: &Does| Box::new(does.clone());
-    let forged = Does::Addresses(vec!["198.51.100.66".parse().unwrap(), "::bad".parse().unwrap()]);
-    let by_tcp = |does: &Does| Does::Truncated(boxed(does));
+fn behaviours(address: &str) -> Vec<(Behaviour, Effect)> {
+    let good = Behaviour::Addresses(vec![address.parse().unwrap()]);
+    let boxed = |does: &Behaviour| Box::new(does.clone());
+    let forged =
+        Behaviour::Addresses(vec!["198.51.100.66".parse().unwrap(), "::bad".parse().unwrap()]);
+    let by_tcp = |does: &Behaviour| Behaviour::Truncated(boxed(does));
     vec![
         (good.clone(), Effect::Addresses),
         (
-            Does::Aliases(vec!["one.example", "two.example"], vec![address.parse().unwrap()]),
+            Behaviour::Aliases(vec!["one.example", "two.example"], vec![address.parse().unwrap()]),
             Effect::Addresses,
         ),
         (by_tcp(&good), Effect::Addresses),
-        (Does::WithoutEdns(boxed(&good)), Effect::Addresses),
-        (Does::OtherCase(boxed(&good)), Effect::Addresses),
-        (Does::Both(Box::new(Does::WrongId(boxed(&forged))), boxed(&good)), Effect::Addresses),
-        (Does::NoSuchName, Effect::NoSuchName),
-        (Does::NoData, Effect::NoData),
-        (Does::ServerFailure, Effect::Failed),
-        (Does::Refused, Effect::Failed),
-        (Does::AliasLoop, Effect::Failed),
-        (Does::Referral, Effect::Failed),
-        (by_tcp(&Does::Silent), Effect::Failed),
-        (by_tcp(&Does::WrongId(boxed(&forged))), Effect::Failed),
-        (by_tcp(&Does::Garbage), Effect::Failed),
-        (Does::WrongId(boxed(&forged)), Effect::NoAnswer),
-        (Does::OtherQuestion(boxed(&forged)), Effect::NoAnswer),
-        (Does::Garbage, Effect::NoAnswer),
-        (Does::Late(Duration::from_millis(1200), boxed(&good)), Effect::NoAnswer),
-        (Does::Silent, Effect::NoAnswer),
+        (Behaviour::RejectEdns(boxed(&good)), Effect::Addresses),
+        (Behaviour::UppercaseName(boxed(&good)), Effect::Addresses),
+        (
+            Behaviour::Both(Box::new(Behaviour::WrongId(boxed(&forged))), boxed(&good)),
+            Effect::Addresses,
+        ),
+        (Behaviour::NxDomain, Effect::NoSuchName),
+        (Behaviour::NoData, Effect::NoData),
+        (Behaviour::ServerFailure, Effect::Failed),
+        (Behaviour::Refused, Effect::Failed),
+        (Behaviour::AliasLoop, Effect::Failed),
+        (Behaviour::Referral, Effect::Failed),
+        (by_tcp(&Behaviour::NoAnswer), Effect::Failed),
+        (by_tcp(&Behaviour::WrongId(boxed(&forged))), Effect::Failed),
+        (by_tcp(&Behaviour::Garbage), Effect::Failed),
+        (Behaviour::WrongId(boxed(&forged)), Effect::NoAnswer),
+        (Behaviour::WrongQuestion(boxed(&forged)), Effect::NoAnswer),
+        (Behaviour::Garbage, Effect::NoAnswer),
+        (Behaviour::Delayed(Duration::from_millis(1200), boxed(&good)), Effect::NoAnswer),
+        (Behaviour::NoAnswer, Effect::NoAnswer),
     ]
 }
 
@@ -104,7 +108,7 @@ fn each_family_has_its_own_result() {
         .collect();
     let serve = |pairs: &[Pair<'_>]| {
         let rules = pairs.iter().flat_map(|(name, a, aaaa)| {
-            [(name.as_str(), Kind::A, a.0.clone()), (name, Kind::Aaaa, aaaa.0.clone())]
+            [(name.as_str(), QueryType::A, a.0.clone()), (name, QueryType::Aaaa, aaaa.0.clone())]
         });
         DnsServer::start(&rules.collect::<Vec<_>>()).unwrap()
     };
@@ -136,11 +140,11 @@ fn each_family_has_its_own_result() {
 /// The answer of one family is used while the other one waits for TCP.
 #[test]
 fn a_family_that_hangs_on_tcp_does_not_delay_the_other() {
-    let late = |does| Does::Late(Duration::from_millis(1500), Box::new(does));
-    let v6 = Does::Addresses(vec![V6.parse().unwrap()]);
+    let late = |does| Behaviour::Delayed(Duration::from_millis(1500), Box::new(does));
+    let v6 = Behaviour::Addresses(vec![V6.parse().unwrap()]);
     let server = DnsServer::start(&[
-        ("site.example", Kind::Aaaa, Does::Truncated(Box::new(late(v6)))),
-        ("site.example", Kind::A, Does::Addresses(vec![V4.parse().unwrap()])),
+        ("site.example", QueryType::Aaaa, Behaviour::Truncated(Box::new(late(v6)))),
+        ("site.example", QueryType::A, Behaviour::Addresses(vec![V4.parse().unwrap()])),
     ])
     .unwrap();
     let resolver = Resolver::new(resolver_config(vec![server.address()]));
@@ -153,9 +157,13 @@ fn a_family_that_hangs_on_tcp_does_not_delay_the_other() {
 /// A wait reads a limited number of packets.
 #[test]
 fn a_flood_of_invalid_packets_ends_the_wait() {
-    let flood =
-        (0..150).fold(Does::Silent, |more, _| Does::Both(Box::new(Does::Garbage), Box::new(more)));
-    let rules = [("site.example", Kind::A, flood), ("site.example", Kind::Aaaa, Does::Silent)];
+    let flood = (0..150).fold(Behaviour::NoAnswer, |more, _| {
+        Behaviour::Both(Box::new(Behaviour::Garbage), Box::new(more))
+    });
+    let rules = [
+        ("site.example", QueryType::A, flood),
+        ("site.example", QueryType::Aaaa, Behaviour::NoAnswer),
+    ];
     let server = DnsServer::start(&rules).unwrap();
     let resolver = Resolver::new(resolver_config(vec![server.address()]));
     let deadline = Deadline::after(LONG_TIMEOUT);
@@ -168,13 +176,13 @@ fn a_flood_of_invalid_packets_ends_the_wait() {
 /// Each look-up has new ports and random ids.
 #[test]
 fn ids_and_ports_are_not_predictable() {
-    let server = DnsServer::start(&[("site.example", Kind::A, Does::NoData)]).unwrap();
+    let server = DnsServer::start(&[("site.example", QueryType::A, Behaviour::NoData)]).unwrap();
     let resolver = Resolver::new(resolver_config(vec![server.address()]));
     let count = 40;
     for _ in 0..count {
         let _ = resolver.resolve("site.example", None, Deadline::after(LONG_TIMEOUT));
     }
-    let asked = server.questions();
+    let asked = server.queries();
     assert_eq!(asked.len(), 2 * count);
     let ids: HashSet<_> = asked.iter().map(|one| one.id).collect();
     let ports: HashSet<_> = asked.iter().map(|one| one.port).collect();

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use testkit::dns::{DnsServer, Does, Kind};
+use testkit::dns::{Behaviour, DnsServer, QueryType};
 use tracker::probe::net::deadline::Deadline;
 use tracker::probe::net::resolver::{NameServers, Resolver, ResolverConfig};
 use tracker::probe::reason::Reason;
@@ -49,7 +49,7 @@ impl Drop for Folder {
 #[test]
 fn the_hosts_file_takes_precedence_and_is_read_again_when_it_changes() {
     let folder = Folder::new("hosts");
-    let server = start_server(addresses(&[V4]), Does::NoData);
+    let server = start_server(addresses(&[V4]), Behaviour::NoData);
     let resolver = Resolver::new(folder.resolver_config(server.address()));
     let look_up =
         || to_texts(resolver.resolve("site.example", None, Deadline::after(LONG_TIMEOUT)));
@@ -71,20 +71,20 @@ fn the_hosts_file_takes_precedence_and_is_read_again_when_it_changes() {
 #[test]
 fn short_names_are_looked_up_with_the_search_suffixes() {
     let folder = Folder::new("search");
-    let (a, aaaa) = (Kind::A, Kind::Aaaa);
+    let (a, aaaa) = (QueryType::A, QueryType::Aaaa);
     let server = DnsServer::start(&[
         ("site.two.example", a, addresses(&[V4])),
-        ("site.two.example", aaaa, Does::NoData),
+        ("site.two.example", aaaa, Behaviour::NoData),
         ("a.b.two.example", a, addresses(&[V4])),
-        ("a.b.two.example", aaaa, Does::NoData),
+        ("a.b.two.example", aaaa, Behaviour::NoData),
     ])
     .unwrap();
     let resolver = Resolver::new(folder.resolver_config(server.address()));
     let asked = |host: &str, conf: &str| {
         folder.write("resolv.conf", &format!("search one.example two.example\n{conf}\n"));
-        let before = server.asked().len();
+        let before = server.queried_names().len();
         let found = resolver.resolve(host, None, Deadline::after(LONG_TIMEOUT)).is_ok();
-        let names = server.asked().split_off(before).into_iter();
+        let names = server.queried_names().split_off(before).into_iter();
         let names: Vec<_> = names.filter(|(_, kind)| *kind == a).map(|(name, _)| name).collect();
         (names, found)
     };
@@ -105,7 +105,7 @@ fn short_names_are_looked_up_with_the_search_suffixes() {
 #[test]
 fn servers_rotate_with_the_option() {
     let folder = Folder::new("rotate");
-    let server = || start_server(addresses(&[V4]), Does::NoData);
+    let server = || start_server(addresses(&[V4]), Behaviour::NoData);
     let (one, other) = (server(), server());
     let servers = NameServers::from_first(vec![one.address(), other.address()]);
     let resolver =
@@ -116,34 +116,40 @@ fn servers_rotate_with_the_option() {
         })
     };
     v4();
-    assert_eq!((one.asked().len(), other.asked().len()), (8, 0));
+    assert_eq!((one.queried_names().len(), other.queried_names().len()), (8, 0));
     folder.write("resolv.conf", "options rotate\n");
     v4();
-    assert_eq!((one.asked().len(), other.asked().len()), (12, 4));
+    assert_eq!((one.queried_names().len(), other.queried_names().len()), (12, 4));
 }
 
 /// Cached answers are not asked for again; each family is cached on its own.
 #[test]
 fn cached_answers_are_not_asked_for_again() {
     let folder = Folder::new("cache");
-    let lasting = |does| Does::For(60, Box::new(does));
-    let with_zone = |does| Does::WithSoa(60, 60, Box::new(does));
+    let lasting = |does| Behaviour::WithTtl(60, Box::new(does));
+    let with_zone = |does| Behaviour::WithSoa(60, 60, Box::new(does));
     let v4 = || addresses(&[V4]);
-    let to_two = || lasting(Does::Aliases(vec!["two.example"], vec![]));
+    let to_two = || lasting(Behaviour::Aliases(vec!["two.example"], vec![]));
     let cases = [
-        ("cached.example", lasting(v4()), with_zone(Does::NoData), 0, 0),
-        ("gone.example", with_zone(Does::NoSuchName), with_zone(Does::NoSuchName), 0, 0),
-        ("short.example", Does::For(0, Box::new(v4())), with_zone(Does::NoData), 1, 0),
-        ("failed.example", lasting(v4()), Does::Refused, 0, 1),
-        ("zoneless.example", Does::NoSuchName, Does::NoSuchName, 1, 1),
+        ("cached.example", lasting(v4()), with_zone(Behaviour::NoData), 0, 0),
+        ("gone.example", with_zone(Behaviour::NxDomain), with_zone(Behaviour::NxDomain), 0, 0),
+        (
+            "short.example",
+            Behaviour::WithTtl(0, Box::new(v4())),
+            with_zone(Behaviour::NoData),
+            1,
+            0,
+        ),
+        ("failed.example", lasting(v4()), Behaviour::Refused, 0, 1),
+        ("zoneless.example", Behaviour::NxDomain, Behaviour::NxDomain, 1, 1),
         // Two names: both answers for the first one are cached, and A for the second one.
         ("alias.example", to_two(), to_two(), 0, 1),
-        ("two.example", lasting(v4()), Does::NoData, 0, 1),
+        ("two.example", lasting(v4()), Behaviour::NoData, 0, 1),
     ];
     let rules: Vec<_> = cases
         .iter()
         .flat_map(|(name, a, aaaa, ..)| {
-            [(*name, Kind::A, a.clone()), (*name, Kind::Aaaa, aaaa.clone())]
+            [(*name, QueryType::A, a.clone()), (*name, QueryType::Aaaa, aaaa.clone())]
         })
         .collect();
     let server = DnsServer::start(&rules).unwrap();
@@ -156,15 +162,19 @@ fn cached_answers_are_not_asked_for_again() {
     };
     for (name, .., a_count, aaaa_count) in &cases {
         let first = look_up(name, None);
-        let before = server.asked().len();
+        let before = server.queried_names().len();
         assert_eq!(look_up(name, None), first, "{name}");
-        let asked = server.asked().split_off(before);
+        let asked = server.queried_names().split_off(before);
         let count = |kind| asked.iter().filter(|one| one.1 == kind).count();
-        assert_eq!((count(Kind::A), count(Kind::Aaaa)), (*a_count, *aaaa_count), "{name}");
+        assert_eq!(
+            (count(QueryType::A), count(QueryType::Aaaa)),
+            (*a_count, *aaaa_count),
+            "{name}"
+        );
     }
     // The cache is separate for other servers, and the hosts file takes precedence.
     assert_eq!(look_up("cached.example", Some(&other.address().into())), Ok(vec![V4.to_owned()]));
-    assert_eq!(other.asked().len(), 2);
+    assert_eq!(other.queried_names().len(), 2);
     folder.write("hosts", "192.0.2.7 cached.example\n");
     assert_eq!(look_up("cached.example", None), Ok(vec!["192.0.2.7".to_owned()]));
 }
@@ -188,18 +198,18 @@ fn the_servers_of_the_file_are_used_and_change_with_it() {
 #[test]
 fn a_server_that_does_not_answer_is_asked_as_the_options_define() {
     let folder = Folder::new("attempts");
-    let server = start_server(Does::Silent, Does::Silent);
+    let server = start_server(Behaviour::NoAnswer, Behaviour::NoAnswer);
     let resolver = Resolver::new(folder.resolver_config(server.address()));
     for (options, questions, time, ends_early) in [
         ("attempts:1 timeout:1", 2, LONG_TIMEOUT, true),
         ("attempts:4", 8, Duration::from_secs(1), false),
     ] {
         folder.write("resolv.conf", &format!("options {options}\n"));
-        let before = server.asked().len();
+        let before = server.queried_names().len();
         let deadline = Deadline::after(time);
         let result = to_texts(resolver.resolve("site.example", None, deadline));
         assert_eq!(reason(result), Reason::DnsTimeout, "{options}");
-        let asked = server.questions().split_off(before);
+        let asked = server.queries().split_off(before);
         assert_eq!(asked.len(), questions, "{options}");
         let ids: HashSet<_> = asked.iter().map(|one| (one.kind, one.id, one.port)).collect();
         assert_eq!(ids.len(), 2, "{options}");

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use common::phrase;
-use testkit::dns::{DnsServer, Does, Kind};
+use testkit::dns::{Behaviour, DnsServer, QueryType};
 use testkit::sites::{
-    BlackHole, Refusing, Site, Step, answer, demo, head_of, page, redirect, with_length,
+    BlackHole, RefusingPort, Site, Step, page, redirect, response_head, response_with_body,
+    start_demo_sites, status_response,
 };
 use tracker::probe::{Limits, ProbeOutcome, Roots};
 
@@ -51,14 +52,14 @@ fn the_phrase_comes_from_the_status_number() {
         (503, "service unavailable"),
     ] {
         let expected = if status < 400 { success(phrase) } else { unexpected_status(phrase, None) };
-        assert_eq!(probe_bytes(answer(status)), expected, "{status}");
+        assert_eq!(probe_bytes(status_response(status)), expected, "{status}");
     }
     let unknown = phrase::UNKNOWN_STATUS;
     let without_name = Observed { detail: Some("299".to_owned()), ..success(unknown) };
-    assert_eq!(probe_bytes(answer(299)), without_name);
+    assert_eq!(probe_bytes(status_response(299)), without_name);
     for (status, number) in [(418, "418"), (599, "599"), (999, "999")] {
         assert_eq!(
-            probe_bytes(answer(status)),
+            probe_bytes(status_response(status)),
             unexpected_status(unknown, Some(number)),
             "{status}"
         );
@@ -67,15 +68,15 @@ fn the_phrase_comes_from_the_status_number() {
 
 #[test]
 fn an_interim_response_is_skipped() {
-    let early = head_of(103, &["Link: </style.css>; rel=preload"]);
-    assert_eq!(probe_bytes([early, answer(200)].concat()), success("ok"));
+    let early = response_head(103, &["Link: </style.css>; rel=preload"]);
+    assert_eq!(probe_bytes([early, status_response(200)].concat()), success("ok"));
 }
 
 #[test]
 fn the_body_is_checked_at_any_status() {
     let site = Site::http(|path| {
         let status = if path == "/gone" { 404 } else { 200 };
-        vec![Step::Send(with_length(status, &[], b"one <b>two</b> three"))]
+        vec![Step::Send(response_with_body(status, &[], b"one <b>two</b> three"))]
     })
     .unwrap();
     for (path, check, expected) in [
@@ -97,7 +98,7 @@ fn the_body_is_checked_at_any_status() {
 
 #[test]
 fn a_request_has_these_headers() {
-    let site = Site::http(|_| vec![Step::Send(answer(200))]).unwrap();
+    let site = Site::http(|_| vec![Step::Send(status_response(200))]).unwrap();
     let port = site.port();
     probe(&format!("http://us%20er:p%40ss@127.0.0.1:{port}/a%20b/ü?q=1|2#part"), None);
     let request = site.requests().pop_front().unwrap();
@@ -144,14 +145,14 @@ fn redirects_are_followed_as_in_browsers() {
             "/302" => redirect(302, "/end"),
             "/303" => redirect(303, "./end#part"),
             "/307" => redirect(307, "?end"),
-            "/twice" => with_length(302, &["Location: /end", "Location: /end"], b""),
-            "/nowhere" => answer(302),
+            "/twice" => response_with_body(302, &["Location: /end", "Location: /end"], b""),
+            "/nowhere" => status_response(302),
             "/ftp" => redirect(302, "ftp://127.0.0.1/file"),
             "/ftp-user" => redirect(302, "ftp://user:s3cret@127.0.0.1/file"),
             "/bad" => redirect(302, "http://[::1/"),
             "/loop" => redirect(302, "/loop"),
             "/end" | "/307?end" => page("end"),
-            _ => answer(404),
+            _ => status_response(404),
         };
         vec![Step::Send(step)]
     })
@@ -188,7 +189,7 @@ fn redirects_are_followed_as_in_browsers() {
 
 #[test]
 fn a_failure_after_a_redirect_names_the_host() {
-    let refusing = Refusing::new().unwrap();
+    let refusing = RefusingPort::new().unwrap();
     let port = refusing.port().unwrap();
     let site = Site::http(move |path| {
         vec![Step::Send(redirect(
@@ -209,7 +210,7 @@ fn a_failure_after_a_redirect_names_the_host() {
 
 #[test]
 fn each_failure_to_connect_has_its_reason() {
-    let refusing = Refusing::new().unwrap();
+    let refusing = RefusingPort::new().unwrap();
     let port = refusing.port().unwrap();
     let observed = Observed::from(probe(&format!("http://127.0.0.1:{port}/"), None));
     assert_eq!(observed, refused(&format!("127.0.0.1:{port}")));
@@ -246,7 +247,7 @@ fn an_error_of_the_system_is_in_the_detail() {
 
 #[test]
 fn a_reset_while_sending_is_a_failed_request() {
-    let site = Site::narrow(vec![Step::ReadSome, Step::Reset]).unwrap();
+    let site = Site::raw_with_small_buffers(vec![Step::ReadSome, Step::Reset]).unwrap();
     let observed = Observed::from(probe(&large_request_url(&site), None));
     let expected = no_response(phrase::CONNECTION_FAILED, "in the request: connection reset");
     assert_eq!(observed, expected.with_failure("send_failed", "request"));
@@ -255,11 +256,11 @@ fn a_reset_while_sending_is_a_failed_request() {
 #[test]
 fn a_broken_connection_has_its_reason_and_phase() {
     let (closed, reset) = (phrase::CONNECTION_CLOSED, phrase::CONNECTION_RESET);
-    let mut half = answer(200);
+    let mut half = status_response(200);
     half.truncate(20);
-    let mut nearly_all = answer(200);
+    let mut nearly_all = status_response(200);
     nearly_all.truncate(nearly_all.len() - 1);
-    let no_length = head_of(200, &[]);
+    let no_length = response_head(200, &[]);
     let read = Step::ReadRequest;
     let send = |bytes: &Vec<u8>| Step::Send(bytes.clone());
     for (steps, expected) in [
@@ -303,9 +304,9 @@ fn a_broken_connection_has_its_reason_and_phase() {
 #[test]
 fn a_response_that_is_not_http_is_invalid() {
     let invalid = phrase::INVALID_RESPONSE;
-    let large = head_of(200, &[&format!("X: {}", "x".repeat(70_000))]);
-    let bad_length = head_of(200, &["Content-Length: many"]);
-    let bad_chunks = [head_of(200, &["Transfer-Encoding: chunked"]), b"xyz\r\n".to_vec()];
+    let large = response_head(200, &[&format!("X: {}", "x".repeat(70_000))]);
+    let bad_length = response_head(200, &["Content-Length: many"]);
+    let bad_chunks = [response_head(200, &["Transfer-Encoding: chunked"]), b"xyz\r\n".to_vec()];
     let many: Vec<_> = (0..200).map(|i| format!("X-{i}: x")).collect();
     let many: Vec<_> = many.iter().map(String::as_str).collect();
     for (bytes, expected) in [
@@ -326,7 +327,7 @@ fn a_response_that_is_not_http_is_invalid() {
         ),
         (large, no_response(invalid, "more than 64 KiB").with_failure("head_too_large", "head")),
         (
-            head_of(200, &many),
+            response_head(200, &many),
             no_response(invalid, "http parse resulted in too many headers")
                 .with_failure("malformed_response", "head"),
         ),
@@ -345,18 +346,18 @@ fn a_response_that_is_not_http_is_invalid() {
         assert_eq!(probe_bytes(bytes), expected, "{start}");
     }
     // A large head within the limit.
-    let long = head_of(204, &[&format!("X: {}", "x".repeat(60_000))]);
+    let long = response_head(204, &[&format!("X: {}", "x".repeat(60_000))]);
     assert_eq!(probe_bytes(long), success("no content"));
 }
 
 #[test]
 fn dns_and_response_times_are_separate_and_summed_over_redirects() {
     let wait = Duration::from_millis(150);
-    let late = |does| Does::Late(wait * 2, Box::new(does));
-    let address = Does::Addresses(vec!["127.0.0.1".parse().unwrap()]);
+    let late = |does| Behaviour::Delayed(wait * 2, Box::new(does));
+    let address = Behaviour::Addresses(vec!["127.0.0.1".parse().unwrap()]);
     let server = DnsServer::start(&[
-        ("slow.example", Kind::A, late(address)),
-        ("slow.example", Kind::Aaaa, Does::NoData),
+        ("slow.example", QueryType::A, late(address)),
+        ("slow.example", QueryType::Aaaa, Behaviour::NoData),
     ])
     .unwrap();
     let site = Site::http(move |path| {
@@ -399,7 +400,7 @@ fn a_proxy_in_the_environment_is_ignored() {
 
 #[test]
 fn each_site_of_the_demo_has_the_promised_outcome() {
-    let demo = demo().unwrap();
+    let demo = start_demo_sites().unwrap();
     let roots = certificates(&demo.ca_pem);
     let limits = Limits { timeout: Duration::from_millis(2500), ..limits() };
     let prober = TestProber::with(limits, resolver_config(vec![]), &Roots::Custom(roots));

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use common::phrase;
 use common::settings::{Environment, Given, Origin};
 use testkit::certificates::{Authority, Validity};
-use testkit::dns::{DnsServer, Does, Kind};
-use testkit::sites::{Site, Step, page, redirect, with_length};
+use testkit::dns::{Behaviour, DnsServer, QueryType};
+use testkit::sites::{Site, Step, page, redirect, response_with_body};
 use tracker::probe::{ProbeOutcome, Prober, Roots};
 use tracker::targets::{Target, TargetDefaults, TargetSource};
 
@@ -181,7 +181,11 @@ fn each_check_reports_the_received_value() {
     let site = Site::http(|path| {
         let headers = ["Content-Type: application/json", "Server: nginx/1.2"];
         let body = br#"{"state": "up", "count": 3}"#;
-        vec![Step::Send(with_length(path.trim_start_matches('/').parse().unwrap(), &headers, body))]
+        vec![Step::Send(response_with_body(
+            path.trim_start_matches('/').parse().unwrap(),
+            &headers,
+            body,
+        ))]
     })
     .unwrap();
     let observe = |status: u16, lines: &str| observe(&format!("{}{status}", url_of(&site)), lines);
@@ -293,8 +297,8 @@ fn a_target_has_its_own_families_and_name_servers() {
     };
     assert_eq!(observe(&url_of(&site), "ip = 4"), success("ok"));
     let rules = [
-        ("site.example", Kind::A, Does::Addresses(vec!["127.0.0.1".parse().unwrap()])),
-        ("site.example", Kind::Aaaa, Does::Addresses(vec![])),
+        ("site.example", QueryType::A, Behaviour::Addresses(vec!["127.0.0.1".parse().unwrap()])),
+        ("site.example", QueryType::Aaaa, Behaviour::Addresses(vec![])),
     ];
     let server = DnsServer::start(&rules).unwrap();
     let url = format!("http://site.example:{}/", site.port());
@@ -337,7 +341,7 @@ fn a_target_has_its_own_certificates() {
         (trusted.server(&names, Validity::Now), &*ca, success("ok")),
         (own.server(&names, Validity::Now), "", unknown()),
         (own.server(&names, Validity::Now), &*ca, success("ok")),
-        (own.server(&["other.example"], Validity::Over), "insecure = true", success("ok")),
+        (own.server(&["other.example"], Validity::Expired), "insecure = true", success("ok")),
         (trusted.server(&names, Validity::EndsInDays(15)), soon, success("ok")),
         (trusted.server(&names, Validity::EndsInDays(3)), soon, with_warning(success("ok"))),
         (
@@ -345,16 +349,17 @@ fn a_target_has_its_own_certificates() {
             &*soon_fails,
             with_warning(success(phrase::SSL_ERROR)),
         ),
-        (own.server_for_clients(&names), &*identity, success("ok")),
+        (own.server_requiring_client_certificate(&names), &*identity, success("ok")),
     ] {
         let site = Site::https(config.unwrap(), |_| vec![Step::Send(page("x"))]).unwrap();
         let url = format!("https://127.0.0.1:{}/", site.port());
         let roots = Roots::Custom(vec![trusted.certificate()]);
         assert_eq!(Observed::from(probe_target(roots, &url, lines)), expected, "{lines}");
     }
-    let site =
-        Site::https(own.server_for_clients(&names).unwrap(), |_| vec![Step::Send(page("x"))])
-            .unwrap();
+    let site = Site::https(own.server_requiring_client_certificate(&names).unwrap(), |_| {
+        vec![Step::Send(page("x"))]
+    })
+    .unwrap();
     let url = format!("https://127.0.0.1:{}/", site.port());
     let observed = observe(&url, &ca);
     assert_eq!(observed.detail.as_deref(), Some("the site says: certificate required"));

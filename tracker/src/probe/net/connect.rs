@@ -176,7 +176,7 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::time::Instant;
 
-    use testkit::sites::{BlackHole, Refusing, Site};
+    use testkit::sites::{BlackHole, RefusingPort, Site};
 
     use super::*;
 
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn the_first_address_to_answer_is_used() {
-        let (hole, refusing) = (BlackHole::new().unwrap(), Refusing::new().unwrap());
+        let (hole, refusing) = (BlackHole::new().unwrap(), RefusingPort::new().unwrap());
         let (silent, refused) =
             (loopback(hole.port().unwrap()), loopback(refusing.port().unwrap()));
         let unreachable = SocketAddr::from(([127, 255, 255, 255], 81));
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_failure_that_says_most_is_reported() {
-        let (hole, refusing) = (BlackHole::new().unwrap(), Refusing::new().unwrap());
+        let (hole, refusing) = (BlackHole::new().unwrap(), RefusingPort::new().unwrap());
         let (silent, refused) =
             (loopback(hole.port().unwrap()), loopback(refusing.port().unwrap()));
         let unreachable = SocketAddr::from(([127, 255, 255, 255], 81));

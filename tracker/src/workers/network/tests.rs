@@ -1,4 +1,4 @@
-use testkit::sites::{BlackHole, Refusing, Site};
+use testkit::sites::{BlackHole, RefusingPort, Site};
 
 use super::*;
 use crate::probe::Roots;
@@ -85,7 +85,7 @@ fn a_route_is_usable_by_an_interface_that_is_up_or_a_rule_of_the_kernel() {
 
 #[test]
 fn the_network_is_down_when_no_sentinel_is_reached() {
-    let (hole, refusing) = (BlackHole::new().unwrap(), Refusing::new().unwrap());
+    let (hole, refusing) = (BlackHole::new().unwrap(), RefusingPort::new().unwrap());
     let site = Site::raw(vec![]).unwrap();
     let (silent, refused) =
         (local_sentinel(hole.port().unwrap()), local_sentinel(refusing.port().unwrap()));

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use testkit::sites::{Refusing, Site, Step, answer};
+use testkit::sites::{RefusingPort, Site, Step, status_response};
 
 use super::*;
 use crate::probe::Roots;
@@ -25,7 +25,7 @@ fn site(statuses: &'static [u16]) -> (Site, Arc<AtomicUsize>) {
     let count = Arc::clone(&requests);
     let site = Site::http(move |_| {
         let index = count.fetch_add(1, Ordering::SeqCst);
-        vec![Step::Send(answer(statuses.get(index).copied().unwrap_or(200)))]
+        vec![Step::Send(status_response(statuses.get(index).copied().unwrap_or(200)))]
     });
     (site.unwrap(), requests)
 }
@@ -61,7 +61,7 @@ fn another_address_is_tried_immediately() {
     std::thread::spawn(move || {
         while let Ok((mut stream, _)) = good.accept() {
             let _ = stream.read(&mut [0; 4096]);
-            let _ = stream.write_all(&answer(200));
+            let _ = stream.write_all(&status_response(200));
         }
     });
     let hosts = std::env::temp_dir().join(format!("attempts-{}", std::process::id()));
@@ -85,7 +85,7 @@ fn another_address_is_tried_immediately() {
 fn a_stop_ends_the_pause_and_the_first_retry_is_still_made() {
     let (stopper, stop) = common::stop::pair();
     drop(stopper);
-    let refusing = Refusing::new().unwrap();
+    let refusing = RefusingPort::new().unwrap();
     let refused = format!("http://127.0.0.1:{}", refusing.port().unwrap());
     let (site, _) = site(&[500]);
     let recovered = format!("http://127.0.0.1:{}", site.port());
