@@ -23,7 +23,7 @@ pub(crate) const SCHEMA_HINT: &str = " (`recorder schema` prints what must be th
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// Creates what is missing of the schema for a domain, and returns the labels of the
-/// enum types. (The tables of leases are created by [`crate::lease`].)
+/// enum types. (The tables of leases are created by `lease`.)
 ///
 /// If nothing is missing, only the catalog is read, so the rights to read and write
 /// the tables are enough. Otherwise one recorder at a time creates it, under an

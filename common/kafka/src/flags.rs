@@ -26,8 +26,8 @@ common::flags! {
         option sasl_mechanism [SASL_MECHANISM];
         /// user for Kafka
         option sasl_username [SASL_USERNAME] secret;
-        /// password for Kafka; unlike the variables, this flag shows it in the list
-        /// of processes
+        /// password for Kafka; it is visible in the list of processes if given by this
+        /// flag
         option sasl_password [SASL_PASSWORD] secret;
     }
 }

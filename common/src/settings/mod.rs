@@ -22,7 +22,8 @@ const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// A setting that cannot be used: one line that names the setting, what is wrong with it,
 /// and what was expected. The exit code of the program is 2.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct UsageError(String);
 
 impl UsageError {
@@ -31,14 +32,6 @@ impl UsageError {
         Self(text.into().replace(['\n', '\r'], " "))
     }
 }
-
-impl fmt::Display for UsageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for UsageError {}
 
 /// The source of a value, as errors name it.
 #[derive(Debug, Clone, PartialEq, Eq)]

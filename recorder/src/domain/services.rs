@@ -4,8 +4,7 @@
 use std::time::Instant;
 
 use kafka_client::{
-    FetchLimits, FetchPosition, FetchedRecords, KafkaClient, KafkaError, LogEnd, TopicMetadata,
-    Uuid,
+    Client, Error as KafkaError, FetchLimits, FetchPosition, Fetched, LogEnd, TopicMetadata, Uuid,
 };
 
 use super::legacy::table_count::TableCount;
@@ -30,7 +29,7 @@ pub(crate) trait RecordLog: Send {
         &mut self,
         positions: &[FetchPosition<'_>],
         limits: &FetchLimits,
-    ) -> Vec<Result<FetchedRecords, KafkaError>>;
+    ) -> Vec<Result<Fetched, KafkaError>>;
 
     /// Fails unless a majority of the brokers agrees with the leader of the
     /// partition, which may be a broker that has not noticed that it was replaced.
@@ -51,20 +50,20 @@ pub(crate) trait RecordLog: Send {
     ) -> Result<(), KafkaError>;
 }
 
-impl RecordLog for KafkaClient {
+impl RecordLog for Client {
     fn topics(&mut self, names: &[String]) -> Result<Vec<TopicMetadata>, KafkaError> {
-        KafkaClient::topics(self, names)
+        Client::topics(self, names)
     }
 
     fn list_offset(&mut self, topic: &str, partition: i32, end: LogEnd) -> Result<i64, KafkaError> {
-        KafkaClient::list_offset(self, topic, partition, end)
+        Client::list_offset(self, topic, partition, end)
     }
 
     fn fetch(
         &mut self,
         positions: &[FetchPosition<'_>],
         limits: &FetchLimits,
-    ) -> Vec<Result<FetchedRecords, KafkaError>> {
+    ) -> Vec<Result<Fetched, KafkaError>> {
         self.fetch_partitions(positions, limits)
     }
 
@@ -74,7 +73,7 @@ impl RecordLog for KafkaClient {
         topic_id: Uuid,
         partition: i32,
     ) -> Result<(), KafkaError> {
-        self.confirm_with_majority(topic, topic_id, partition)
+        self.confirm(topic, topic_id, partition)
     }
 
     fn commit_offset(
@@ -84,7 +83,7 @@ impl RecordLog for KafkaClient {
         partition: i32,
         offset: i64,
     ) -> Result<(), KafkaError> {
-        KafkaClient::commit_offset(self, group, topic, partition, offset)
+        Client::commit_offset(self, group, topic, partition, offset)
     }
 }
 

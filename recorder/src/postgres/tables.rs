@@ -12,7 +12,7 @@ use super::quote::quoted;
 /// Serializes all changes of the schema.
 const SCHEMA_LOCK: &str = "availability schema";
 
-/// A column of a [`Table`].
+/// A column of a `Table`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Column {
     /// The name, unquoted.

@@ -13,11 +13,9 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use common::backoff::Backoff;
+use common::backoff::{Backoff, Outage};
 use common::domain::{Domain, TOPIC_PREFIX_OF_1_1_0};
-use common::log_throttle::LogThrottle;
 use common::stop::{SignalThread, Stop};
 use postgres_client::ConnectError;
 
@@ -38,8 +36,6 @@ use quarantine::RecordRef;
 /// transaction: a recorder in smart mode waits for its end.
 const BATCH_RECORDS_MAX: i64 = 500;
 const BATCH_BYTES_MAX: i64 = 4 * 1024 * 1024;
-/// The longest that a transaction may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Replays all records that are in quarantine at the start. The exit code is 0 if none
 /// of them is left in quarantine, and 1 if some are or the replay failed.
@@ -69,7 +65,7 @@ fn replay(settings: ReplaySettings, output: &mut dyn Write) -> Result<i64, Repla
         database: Database::new(settings.postgres, 1, outage),
         stop,
         backoff: Backoff::new(timings.retry_delay_min, timings.retry_delay_max),
-        outage: LogThrottle::new(GRACE),
+        outage: Outage::new(GRACE),
         timings,
         keeps_offsets: settings.topic_prefix != TOPIC_PREFIX_OF_1_1_0,
         totals: ReplayTotals::default(),
@@ -102,7 +98,7 @@ struct Replayer<'a> {
     database: Database,
     stop: Stop,
     backoff: Backoff,
-    outage: LogThrottle,
+    outage: Outage,
     timings: Timings,
     keeps_offsets: bool,
     totals: ReplayTotals,
@@ -157,7 +153,8 @@ impl Replayer<'_> {
         &mut self,
         mut work: impl FnMut(&mut Transaction<'_>) -> Result<T, TransactionError>,
     ) -> Result<T, TransactionError> {
-        self.with_retries(|database, stop| database.transaction(stop, TIMEOUT, &mut work))
+        let timeout = self.timings.write_timeout;
+        self.with_retries(|database, stop| database.transaction(stop, timeout, &mut work))
     }
 
     /// Runs `work` until it succeeds or fails permanently, with growing delays. A long
@@ -169,7 +166,7 @@ impl Replayer<'_> {
         loop {
             match work(&self.database, &self.stop) {
                 Err(TransactionError::Postgres(error)) if error.is_retryable() => {
-                    if let Some(length) = self.outage.record_failure() {
+                    if let Some(length) = self.outage.failed() {
                         log::warn!("postgresql: {error}; retrying for {} s", length.as_secs());
                     }
                     let delay = self.backoff.next_delay();
@@ -177,7 +174,7 @@ impl Replayer<'_> {
                 }
                 result => {
                     self.backoff.reset();
-                    if let Some(length) = self.outage.record_success() {
+                    if let Some(length) = self.outage.succeeded() {
                         log::info!("postgresql: recovered after {:.1} s", length.as_secs_f64());
                     }
                     return result;

@@ -37,8 +37,8 @@ common::flags! {
     /// The connection to PostgreSQL.
     pub(super) struct PostgresFlags {
         /// PostgreSQL URI, like
-        /// postgres://user:password@host:5432/database?sslmode=verify-full; unlike the
-        /// variables, this flag shows the password in the list of processes
+        /// postgres://user:password@host:5432/database?sslmode=verify-full; a password in
+        /// this flag is visible in the list of processes
         option postgres('p') [POSTGRES] secret;
         /// CA certificates that sign the certificate of the PostgreSQL server, a path or
         /// PEM text
@@ -57,8 +57,8 @@ common::flags! {
 common::flags! {
     /// What only recording needs.
     pub(super) struct RecordFlags {
-        /// the most connections to PostgreSQL for rows, 1 to 100; one more is used for
-        /// leases, and never more than there are domains
+        /// the most connections to PostgreSQL for rows, 1 to 100; not more than there are
+        /// domains are used, and one more for leases
         option postgres_connections [POSTGRES_CONNECTIONS]: u64 =
             |given| values::whole_number(given, "connections", 1..=100), default "8";
         /// consumer group whose offsets dashboards show; the recorder itself never
@@ -83,7 +83,7 @@ common::command! {
 }
 
 common::command! {
-    /// prints the SQL of the types and tables for the domains given
+    /// Prints the SQL of the types and tables for the domains given.
     pub(super) struct SchemaCommand = "schema" {
         domains: DomainFlags,
         smart: SmartFlags,
@@ -91,8 +91,8 @@ common::command! {
 }
 
 common::command! {
-    /// tries the records in quarantine again and prints the result of each; exits with
-    /// 0 when no record is left in quarantine, else with 1
+    /// Tries the records in quarantine again and prints the result of each. Exits with 0 if
+    /// no record is left in quarantine, else with 1.
     pub(super) struct ReplayCommand = "replay" {
         domains: DomainFlags,
         postgres: PostgresFlags,
@@ -140,7 +140,7 @@ fn parse_domains(given: &Given) -> Result<DomainList, UsageError> {
         if list.names.is_empty() && list.patterns.is_empty() {
             return Err("no domain in the list".to_owned());
         }
-        domain::check_shared_names(&list.names).map_err(|error| error.to_string())?;
+        domain::refuse_shared_names(&list.names).map_err(|error| error.to_string())?;
         Ok(list)
     })
 }

@@ -1,11 +1,11 @@
 //! Everything that one PostgreSQL transaction writes for one batch of one
 //! partition. A file for each step, in this order:
 //!
-//! 1. [`position`]: the compare-and-set of the position, which excludes every other
+//! 1. `position`: the compare-and-set of the position, which excludes every other
 //!    recorder until the transaction ends;
-//! 2. [`dedup`]: drops results that are recorded already, stores marks and gaps;
+//! 2. `dedup`: drops results that are recorded already, stores marks and gaps;
 //! 3. `quarantine`: stores records that can't be rows;
-//! 4. [`insert`], or in smart mode [`smart`] with the rules of [`merge`]: the rows.
+//! 4. [`insert`], or in smart mode `smart` with the rules of `merge`: the rows.
 //!
 //! A position never moves without its rows, quarantined records or gaps: all are in
 //! the same transaction. That makes recording exactly-once.
@@ -51,7 +51,8 @@ pub(crate) struct PendingWrite<'a> {
     pub(crate) to: Position,
     /// The identities of all records of the batch.
     pub(crate) identities: &'a Identities,
-    /// What is still to be written.
+    /// What is still to be written. The step that writes the rows takes them out, so a
+    /// step that needs them runs before it.
     pub(crate) decoded: DecodedRecords,
 }
 
@@ -78,8 +79,8 @@ pub(crate) trait Step {
 
 /// All steps after the compare-and-set, in their order.
 ///
-/// To add a step, add a field here, and a line in [`Step::apply`], in
-/// [`Step::committed`] and in [`Effects`].
+/// To add a step, add a field here, and a line in `Step::apply`, in
+/// `Step::committed` and in `Effects`.
 #[derive(Debug)]
 pub struct Steps {
     dedup: SequenceTracker,

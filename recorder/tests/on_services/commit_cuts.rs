@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::identity::Run;
-use testkit::proxy::{Fault, PostgresProxy, Side, Told};
+use testkit::proxy::{Direction, PostgresProxy, ProxyFault, RuleHandle};
 use testkit::services::shared;
 
 use crate::support::{Recorder, World, ok};
@@ -58,18 +58,18 @@ impl Walker {
 
     /// Cuts after this many bytes from the first statement of a batch on. Of the statements
     /// that are repeated, it is the one that names the topic.
-    fn tell(&self, side: Side, bytes: usize) -> Told {
-        self.proxy.tell(b'B', &self.world.topic, 0, side, Fault::Cut(bytes))
+    fn tell(&self, side: Direction, bytes: usize) -> RuleHandle {
+        self.proxy.add_rule(b'B', &self.world.topic, 0, side, ProxyFault::Cut(bytes))
     }
 
     /// Cuts a transaction this many bytes before its end. Retries, because the recorder tests
     /// a connection that was idle for long, which makes the previous transaction seem longer.
-    fn cut(&mut self, side: Side, before_end: usize) {
+    fn cut(&mut self, side: Direction, before_end: usize) {
         let cut = (0..3).any(|_| self.try_cut(side, before_end));
         assert!(cut, "{side:?}, {before_end} before the end");
     }
 
-    fn try_cut(&mut self, side: Side, before_end: usize) -> bool {
+    fn try_cut(&mut self, side: Direction, before_end: usize) -> bool {
         // Prepares the statements on the new connection after a cut.
         self.write();
         let told = self.tell(side, usize::MAX);
@@ -81,11 +81,11 @@ impl Walker {
             told.matched() && next.matched(),
             "a transaction begins with another statement now"
         );
-        let next_begins = if side == Side::Request { BEGIN } else { BEGUN };
-        let cut = self.tell(side, told.bytes() - next_begins.len() - before_end);
+        let next_begins = if side == Direction::Request { BEGIN } else { BEGUN };
+        let cut = self.tell(side, told.bytes_passed() - next_begins.len() - before_end);
         self.write();
         // The row exists before the response to the commit arrives.
-        cut.wait(Duration::from_secs(5))
+        cut.wait_until_fired(Duration::from_secs(5))
     }
 
     /// Checks that each row and each gap was written once and in order, and the mark.
@@ -124,11 +124,11 @@ fn a_recorder_whose_commit_is_cut_at_any_byte_writes_each_row_and_gap_once() {
         let starting: Vec<_> = (0..WALKERS).map(|_| scope.spawn(Walker::start)).collect();
         starting.into_iter().map(|starting| starting.join().unwrap()).collect()
     });
-    let of_side = |(side, end): (Side, &'static [u8])| {
+    let of_side = |(side, end): (Direction, &'static [u8])| {
         // With 0, all bytes pass before the connection is cut.
         (0..=end.len()).map(move |before_end| (side, before_end))
     };
-    let ends = [(Side::Request, COMMIT), (Side::Answer, COMMITTED)];
+    let ends = [(Direction::Request, COMMIT), (Direction::Response, COMMITTED)];
     let places = Mutex::new(ends.into_iter().flat_map(of_side).collect::<Vec<_>>());
     let next = || places.lock().unwrap().pop();
     thread::scope(|scope| {

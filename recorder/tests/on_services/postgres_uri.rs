@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use common::pem::Pem;
 use postgres_client::{PostgresSettings, PostgresUri};
 use testkit::services::{Services, shared};
-use testkit::sites::Refusing;
+use testkit::sites::RefusingPort;
 
 use crate::own_services::with_own_services;
 use crate::support::eventually;
@@ -244,7 +244,7 @@ fn errors_name_the_server_and_no_password() {
         )
     );
     assert!(!error.is_retryable() && !format!("{error:?}").contains("hunter2"));
-    let closed = Refusing::new().unwrap();
+    let closed = RefusingPort::new().unwrap();
     let closed_uri = format!("postgres://u:hunter2@127.0.0.1:{}/d", closed.port().unwrap());
     let error = settings(&closed_uri, None).connect().unwrap_err();
     assert!(error.is_retryable() && error.to_string().contains("Connection refused"), "{error}");
@@ -254,7 +254,7 @@ fn errors_name_the_server_and_no_password() {
 #[test]
 fn hosts_are_tried_in_turn() {
     let services = shared().unwrap();
-    let closed = Refusing::new().unwrap();
+    let closed = RefusingPort::new().unwrap();
     let Services { postgres_password: password, postgres_port: port, .. } = &services;
     let uri = format!(
         "postgres://postgres:{password}@127.0.0.1:{},{}:{port}/postgres?sslmode=verify-full",

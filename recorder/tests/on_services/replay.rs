@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::domain::TOPIC_PREFIX_OF_1_1_0;
 use testkit::fuzz;
-use testkit::proxy::{Fault, PostgresProxy, Side, Told};
+use testkit::proxy::{Direction, PostgresProxy, ProxyFault, RuleHandle};
 use testkit::services::{connect, shared};
 
 use crate::support::{self, World, eventually, failed, ok};
@@ -200,10 +200,17 @@ impl Walker {
     }
 
     /// Replays two records while the connection is cut, and checks the rows.
-    fn cut(&mut self, kind: u8, holding: &str, nth: usize, side: Side, bytes: usize) -> Told {
+    fn cut(
+        &mut self,
+        kind: u8,
+        holding: &str,
+        nth: usize,
+        side: Direction,
+        bytes: usize,
+    ) -> RuleHandle {
         let Self { world, proxy, uri, replayed } = self;
         world.quarantine(*replayed, &[Some(ok(*replayed)), Some(failed(*replayed))]);
-        let told = proxy.tell(kind, holding, nth, side, Fault::Cut(bytes));
+        let told = proxy.add_rule(kind, holding, nth, side, ProxyFault::Cut(bytes));
         let result = result_of(world.start_replay(&[("POSTGRES", uri)]));
         let what = format!("{holding} {nth} {side:?} {bytes}: {:?}", result.lines);
         assert_eq!((result.code, result.lines.len()), (Some(0), 3), "{what}");
@@ -219,7 +226,7 @@ impl Walker {
     }
 
     /// Cuts after the statement that deletes records from the quarantine, up to the commit.
-    fn cut_at(&mut self, side: Side, bytes: usize) -> Told {
+    fn cut_at(&mut self, side: Direction, bytes: usize) -> RuleHandle {
         self.cut(b'P', "delete from \"availability_quarantine\"", 0, side, bytes)
     }
 }
@@ -234,16 +241,16 @@ fn a_replay_cut_at_any_byte_records_each_record_once() {
     });
     let mut places = Vec::new();
     let mut commits = 0;
-    for side in [Side::Request, Side::Answer] {
+    for side in [Direction::Request, Direction::Response] {
         // All transactions of the replay, one of which records.
         while walkers[0].cut(b'Q', "COMMIT", commits, side, 0).fired() {
             commits += 1;
         }
         assert!(std::mem::take(&mut commits) >= 5);
         let told = walkers[0].cut_at(side, usize::MAX);
-        println!("{side:?}: {} bytes", told.bytes());
-        assert!(told.matched() && told.bytes() > 50);
-        places.extend((0..=told.bytes()).map(|position| (side, position)));
+        println!("{side:?}: {} bytes", told.bytes_passed());
+        assert!(told.matched() && told.bytes_passed() > 50);
+        places.extend((0..=told.bytes_passed()).map(|position| (side, position)));
     }
     let (all, seed) = (places.len(), fuzz::seed());
     fastrand::Rng::with_seed(seed).shuffle(&mut places);

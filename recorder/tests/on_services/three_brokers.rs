@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use kafka_protocol::messages::{ApiKey, DescribeQuorumRequest, DescribeQuorumResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use testkit::ask::ask;
+use testkit::raw_request::send_raw_request;
 use testkit::services::Services;
 
 use crate::leases::ANOTHER_ACQUIRES_ALL;
@@ -143,7 +143,8 @@ fn controller_of(services: &Services) -> i32 {
         .with_partitions(vec![log]);
     let request = DescribeQuorumRequest::default().with_topics(vec![log]);
     let broker = services.plain_listener(1).unwrap();
-    let answer: DescribeQuorumResponse = ask(broker, ApiKey::DescribeQuorum, &request, 0).unwrap();
+    let answer: DescribeQuorumResponse =
+        send_raw_request(broker, ApiKey::DescribeQuorum, &request, 0).unwrap();
     answer.topics[0].partitions[0].leader_id.0
 }
 

@@ -21,7 +21,7 @@ use recorder::timings::Timings;
 use recorder::transaction::position::{Position, TopicPartition, read_position, skip_to};
 use recorder::transaction::{BatchWriter, Steps, Written};
 use testkit::fuzz;
-use testkit::proxy::{Fault, PostgresProxy, Side};
+use testkit::proxy::{Direction, PostgresProxy, ProxyFault};
 use testkit::services::{fresh_name, shared};
 
 use crate::support::{World, ok};
@@ -51,7 +51,7 @@ const RECORDS_PER_BATCH: i64 = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stretch {
     prepares: bool,
-    side: Side,
+    side: Direction,
 }
 
 /// A writer of a domain of its own that reaches PostgreSQL through a proxy.
@@ -210,12 +210,13 @@ impl Walker {
             if !prepares {
                 self.write_whole();
             }
-            let told = self.proxy.tell(b'Q', BEGIN, 0, side, Fault::Cut(bytes));
+            let told = self.proxy.add_rule(b'Q', BEGIN, 0, side, ProxyFault::Cut(bytes));
             match self.write() {
                 Ok(_) => {
                     self.position = self.after();
                     // A cut at the very end comes after the last response.
-                    let whole = (!told.wait(Duration::from_millis(100))).then(|| told.bytes());
+                    let whole = (!told.wait_until_fired(Duration::from_millis(100)))
+                        .then(|| told.bytes_passed());
                     self.leave_connection();
                     return whole;
                 }
@@ -277,12 +278,15 @@ fn a_transaction_cut_at_any_byte_leaves_each_row_gap_and_refusal_once() {
     let mut world = World::new(&services);
     let mut walkers: Vec<_> = (0..WALKERS).map(|_| Walker::start(&mut world)).collect();
     let (mut each, mut sampled) = (Vec::new(), Vec::new());
-    for (prepares, side) in
-        [(false, Side::Request), (false, Side::Answer), (true, Side::Request), (true, Side::Answer)]
-    {
+    for (prepares, side) in [
+        (false, Direction::Request),
+        (false, Direction::Response),
+        (true, Direction::Request),
+        (true, Direction::Response),
+    ] {
         let stretch = Stretch { prepares, side };
         let bytes = walkers[0].cut(stretch, usize::MAX).unwrap();
-        let end = if side == Side::Request { COMMIT_BYTES } else { COMMITTED_BYTES };
+        let end = if side == Direction::Request { COMMIT_BYTES } else { COMMITTED_BYTES };
         for position in 0..=bytes {
             let places = if position + end >= bytes { &mut each } else { &mut sampled };
             places.push((stretch, position));

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, select_biased};
 
-use crate::workers::Probed;
+use crate::workers::TargetRecord;
 
 mod bars;
 mod json;
@@ -14,7 +14,7 @@ mod lines;
 
 /// The format of results on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputFormat {
+pub(crate) enum OutputFormat {
     /// One aligned line for each result.
     Lines {
         /// Width of the longest URL with its name, in characters.
@@ -37,8 +37,8 @@ pub enum OutputFormat {
 /// # Errors
 /// Standard output can't be written. A reader that closed its end of a pipe ends the
 /// program.
-pub fn run(
-    results: &Receiver<Probed>,
+pub(crate) fn run(
+    results: &Receiver<TargetRecord>,
     end: &Receiver<Instant>,
     format: OutputFormat,
     out: &mut impl Write,
@@ -49,8 +49,8 @@ pub fn run(
             recv(results) -> probed => probed.ok(),
             recv(end) -> _ => results.try_recv().ok(),
         };
-        let Some(Probed { record, .. }) = probed else { return Ok(unhealthy) };
-        unhealthy += usize::from(!record.is_healthy());
+        let Some(TargetRecord { record, .. }) = probed else { return Ok(unhealthy) };
+        unhealthy += usize::from(!record.healthy());
         match format {
             OutputFormat::Lines { url_chars } => lines::write_line(&record, url_chars, out)?,
             OutputFormat::Bars { url_chars, in_colour } => {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use kafka_client::*;
 use kafka_protocol::messages::ApiKey;
-use testkit::proxy::{Fault, KafkaProxy, Side, Told};
+use testkit::proxy::{Direction, KafkaProxy, ProxyFault, RuleHandle};
 use testkit::services::shared;
 
 use crate::support::*;
@@ -16,17 +16,17 @@ fn through(proxy: &KafkaProxy) -> Arc<KafkaSettings> {
 
 /// Repeats an exchange and cuts it one byte later each time, until it is complete. Returns the
 /// number of cuts.
-fn walk(proxy: &KafkaProxy, kind: ApiKey, side: Side, mut exchange: impl FnMut(&Told)) -> usize {
+fn walk(proxy: &KafkaProxy, kind: ApiKey, direction: Direction, mut exchange: impl FnMut(&RuleHandle)) -> usize {
     let start = Instant::now();
     for position in 0.. {
-        let cut = proxy.tell(kind, 0, side, Fault::Cut(position));
+        let cut = proxy.add_rule(kind, 0, direction, ProxyFault::Cut(position));
         exchange(&cut);
-        assert!(cut.matched(), "{kind:?} {side:?} at byte {position}");
+        assert!(cut.matched(), "{kind:?} {direction:?} at byte {position}");
         if !cut.fired() {
-            println!("{kind:?} {side:?}: {position} positions in {:?}", start.elapsed());
+            println!("{kind:?} {direction:?}: {position} positions in {:?}", start.elapsed());
             return position;
         }
-        assert_eq!(cut.bytes(), position);
+        assert_eq!(cut.bytes_passed(), position);
     }
     unreachable!()
 }
@@ -45,8 +45,8 @@ fn produce_cut_at_any_byte_appends_each_record_once_and_in_order() {
         expected.extend(values);
     };
     next(&mut producer);
-    let requests = walk(&proxy, ApiKey::Produce, Side::Request, |_| next(&mut producer));
-    let answers = walk(&proxy, ApiKey::Produce, Side::Answer, |_| next(&mut producer));
+    let requests = walk(&proxy, ApiKey::Produce, Direction::Request, |_| next(&mut producer));
+    let answers = walk(&proxy, ApiKey::Produce, Direction::Response, |_| next(&mut producer));
     assert!(requests > 150 && answers > 50, "{requests} {answers}");
     assert_eq!(read_values(&mut KafkaClient::new(plain()), &topic), expected);
 }
@@ -56,15 +56,15 @@ fn produce_cut_at_any_byte_appends_each_record_once_and_in_order() {
 #[test]
 fn lost_produce_response_does_not_duplicate_records() {
     let proxy = KafkaProxy::start(&shared().unwrap().kafka_plain).unwrap();
-    let topic = topic("swallowed-produce");
+    let topic = topic("discarded-produce");
     let mut settings = KafkaSettings::new(addresses(&proxy.addresses()), Security::Plain);
     settings.request_timeout_ms = 1_000;
     let mut producer = KafkaProducer::new(Arc::new(settings), ProducerOptions::default());
     deliver(&mut producer, vec![batch(&topic, &["a"])]);
-    let swallowed = proxy.tell(ApiKey::Produce, 0, Side::Answer, Fault::Swallow);
+    let discarded = proxy.add_rule(ApiKey::Produce, 0, Direction::Response, ProxyFault::Discard);
     deliver(&mut producer, vec![batch(&topic, &["b", "c"])]);
     deliver(&mut producer, vec![batch(&topic, &["d"])]);
-    assert!(swallowed.fired());
+    assert!(discarded.fired());
     assert_eq!(read_values(&mut KafkaClient::new(plain()), &topic), ["a", "b", "c", "d"]);
 }
 
@@ -79,7 +79,7 @@ fn fetch_cut_at_any_byte_returns_each_record_once() {
     deliver(&mut producer, vec![batch(&topic, &expected[2..])]);
     let mut client = KafkaClient::new(through(&proxy));
     let topic_id = wait_for_topic(&mut client, &topic).id;
-    let mut read = |cut: &Told| {
+    let mut read = |cut: &RuleHandle| {
         let (mut offset, mut found, mut failures) = (0, Vec::new(), 0);
         while offset < 4 {
             let position = FetchPosition { topic: &topic, topic_id, partition: 0, offset };
@@ -96,9 +96,9 @@ fn fetch_cut_at_any_byte_returns_each_record_once() {
             // A response that was complete before the cut is valid; the next fetch then fails once.
             assert!(failures <= 1, "a broken connection was used again");
         }
-        assert_eq!(found, expected, "cut after {} bytes", cut.bytes());
+        assert_eq!(found, expected, "cut after {} bytes", cut.bytes_passed());
     };
-    let requests = walk(&proxy, ApiKey::Fetch, Side::Request, &mut read);
-    let answers = walk(&proxy, ApiKey::Fetch, Side::Answer, &mut read);
+    let requests = walk(&proxy, ApiKey::Fetch, Direction::Request, &mut read);
+    let answers = walk(&proxy, ApiKey::Fetch, Direction::Response, &mut read);
     assert!(requests > 80 && answers > 200, "{requests} {answers}");
 }

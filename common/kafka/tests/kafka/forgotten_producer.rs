@@ -13,8 +13,8 @@ use kafka_protocol::messages::{
     IncrementalAlterConfigsResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
-use testkit::ask::ask;
-use testkit::proxy::{Fault, KafkaProxy, Side};
+use testkit::raw_request::send_raw_request;
+use testkit::proxy::{Direction, KafkaProxy, ProxyFault};
 use testkit::services::{OwnSet, Services};
 
 use crate::support::*;
@@ -33,7 +33,7 @@ fn wait_until_forgotten(set: &OwnSet, client: &mut KafkaClient, topic: &str) {
             .with_partition_indexes(vec![0]);
         let request = DescribeProducersRequest::default().with_topics(vec![topic]);
         let answer: DescribeProducersResponse =
-            ask(broker, ApiKey::DescribeProducers, &request, 0).unwrap();
+            send_raw_request(broker, ApiKey::DescribeProducers, &request, 0).unwrap();
         let partition = &answer.topics[0].partitions[0];
         assert_eq!(partition.error_code, 0);
         if partition.active_producers.is_empty() {
@@ -59,7 +59,7 @@ fn forgotten_producer_continues() {
     let request = IncrementalAlterConfigsRequest::default().with_resources(vec![all]);
     let first = set.plain_listener(1).unwrap();
     let answer: IncrementalAlterConfigsResponse =
-        ask(first, ApiKey::IncrementalAlterConfigs, &request, 1).unwrap();
+        send_raw_request(first, ApiKey::IncrementalAlterConfigs, &request, 1).unwrap();
     assert_eq!(answer.responses[0].error_code, 0, "{:?}", answer.responses[0].error_message);
 
     let proxy = KafkaProxy::start(&set.kafka_plain).unwrap();
@@ -75,7 +75,7 @@ fn forgotten_producer_continues() {
     assert!(matches!(outcomes[..], [(_, ProduceOutcome::Delivered { .. })]), "{outcomes:?}");
     assert_eq!(read_values(&mut client, &topic), ["a", "b", "c"]);
 
-    let cut = proxy.tell(ApiKey::Produce, 0, Side::Answer, Fault::Cut(0));
+    let cut = proxy.add_rule(ApiKey::Produce, 0, Direction::Response, ProxyFault::Cut(0));
     let outcomes = producer.send(vec![batch(&topic, &["d"])], None);
     assert!(
         cut.fired() && matches!(outcomes[..], [(_, ProduceOutcome::Pending { .. })]),

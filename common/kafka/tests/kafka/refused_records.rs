@@ -8,7 +8,7 @@ use kafka_protocol::messages::produce_response::*;
 use kafka_protocol::messages::{ApiKey, CreateAclsRequest, CreateAclsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use testkit::ask::ask;
+use testkit::raw_request::send_raw_request;
 use testkit::services::shared;
 
 use crate::scripted_broker::{ScriptedBroker, ScriptedReply, encoded, identity};
@@ -34,7 +34,7 @@ fn deny(topic: &str, operation: i8) {
         .with_permission_type(DENY);
     let request = CreateAclsRequest::default().with_creations(vec![creation]);
     let answer: CreateAclsResponse =
-        ask(&services.kafka_plain, ApiKey::CreateAcls, &request, 3).unwrap();
+        send_raw_request(&services.kafka_plain, ApiKey::CreateAcls, &request, 3).unwrap();
     assert_eq!(answer.results[0].error_code, 0, "{:?}", answer.results[0].error_message);
 }
 

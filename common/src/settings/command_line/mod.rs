@@ -139,46 +139,6 @@ fn find_subcommand(
     }
 }
 
-/// As [`parse`], for a struct that derives argh's own table of flags.
-///
-/// # Errors
-/// See [`parse`].
-pub fn parse_struct<T: argh::FromArgs + argh::ArgsInfo>(
-    program: &str,
-    version: &str,
-    arguments: impl IntoIterator<Item = OsString>,
-) -> Result<Command<T>, UsageError> {
-    let info = T::get_args_info();
-    let flags = info.flags.iter().map(|flag| KnownFlag {
-        long: flag.long,
-        short: flag.short,
-        takes_value: matches!(flag.kind, argh::FlagInfoKind::Option { .. }),
-    });
-    let mut normal =
-        Normalizer { known: flags.collect(), flags: Vec::new(), positionals: Vec::new() };
-    match normal.read(arguments)? {
-        Request::Help => {
-            return Ok(Command::Print(match T::from_args(&[program], &["--help"]) {
-                Err(EarlyExit { output, .. }) => output,
-                Ok(_) => String::new(),
-            }));
-        }
-        Request::Version => return Ok(Command::Print(format!("{program} {version}\n"))),
-        Request::Run => {}
-    }
-    if !normal.positionals.is_empty() {
-        let count = normal.positionals.len();
-        return Err(UsageError::new(format!(
-            "{count} arguments belong to no flag: see {program} --help"
-        )));
-    }
-    let arguments = normal.flags.iter().flat_map(|(flag, value)| [Some(*flag), value.as_deref()]);
-    let arguments: Vec<&str> = arguments.flatten().collect();
-    T::from_args(&[program], &arguments).map(Command::Run).map_err(|_| {
-        UsageError::new(format!("the arguments cannot be parsed: see {program} --help"))
-    })
-}
-
 /// The text of `--help` for one command.
 fn help(program: &str, command: &CommandSpec, subcommands: &[CommandSpec]) -> String {
     let is_program = command.name.is_empty();

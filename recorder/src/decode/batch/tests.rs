@@ -6,7 +6,7 @@ use super::*;
 
 const LIMITS: BatchLimits = BatchLimits { records: 3, targets: 2 };
 
-fn fetched(sizes: &[(i64, usize)], next_offset: i64) -> FetchedRecords {
+fn fetched(sizes: &[(i64, usize)], next_offset: i64) -> Fetched {
     let record = |&(offset, size): &(i64, usize)| FetchedRecord {
         offset,
         timestamp_ms: 0,
@@ -14,7 +14,7 @@ fn fetched(sizes: &[(i64, usize)], next_offset: i64) -> FetchedRecords {
         value: Some(vec![0; size].into()),
         headers: Vec::new(),
     };
-    FetchedRecords {
+    Fetched {
         records: sizes.iter().map(record).collect(),
         next_offset,
         log_start_offset: 0,
