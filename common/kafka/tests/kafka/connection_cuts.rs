@@ -16,7 +16,12 @@ fn through(proxy: &KafkaProxy) -> Arc<KafkaSettings> {
 
 /// Repeats an exchange and cuts it one byte later each time, until it is complete. Returns the
 /// number of cuts.
-fn walk(proxy: &KafkaProxy, kind: ApiKey, direction: Direction, mut exchange: impl FnMut(&RuleHandle)) -> usize {
+fn walk(
+    proxy: &KafkaProxy,
+    kind: ApiKey,
+    direction: Direction,
+    mut exchange: impl FnMut(&RuleHandle),
+) -> usize {
     let start = Instant::now();
     for position in 0.. {
         let cut = proxy.add_rule(kind, 0, direction, ProxyFault::Cut(position));

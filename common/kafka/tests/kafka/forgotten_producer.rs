@@ -13,8 +13,8 @@ use kafka_protocol::messages::{
     IncrementalAlterConfigsResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
-use testkit::raw_request::send_raw_request;
 use testkit::proxy::{Direction, KafkaProxy, ProxyFault};
+use testkit::raw_request::send_raw_request;
 use testkit::services::{OwnSet, Services};
 
 use crate::support::*;
