@@ -235,7 +235,7 @@ fn address(host: &str, port: u16) -> BrokerAddress {
     BrokerAddress { host: host.to_owned(), port }
 }
 
-fn broker_ids(mut settings: KafkaSettings) -> Result<Vec<i32>, kafka_client::Error> {
+fn broker_ids(mut settings: KafkaSettings) -> Result<Vec<i32>, kafka_client::KafkaError> {
     settings.connect_timeout_ms = ANSWER_TIMEOUT_MS;
     settings.request_timeout_ms = ANSWER_TIMEOUT_MS;
     KafkaClient::new(Arc::new(settings)).broker_ids()
