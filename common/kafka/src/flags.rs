@@ -5,7 +5,7 @@ use std::str::FromStr;
 use crate::{Address, Mechanism, Sasl, Security, Settings};
 use common::pem::{Pem, PemError};
 use common::secret::Secret;
-use common::settings::{Environment, Given, UsageError};
+use common::settings::{Environment, SettingValue, UsageError};
 
 common::flags! {
     /// The connection to Kafka.
@@ -107,7 +107,7 @@ fn plain_text_remote<'a>(addresses: &'a [Address], security: &Security) -> Optio
 }
 
 fn pem(
-    given: &Given,
+    given: &SettingValue,
     expected: &str,
     check: impl FnOnce(&Pem) -> Result<(), PemError>,
 ) -> Result<Pem, UsageError> {

@@ -1,7 +1,9 @@
 //! Bodies: encodings, character sets, and limits.
 
 use common::phrase;
-use testkit::sites::{Site, Step, chunked, deflate_raw, deflate_zlib, gzip, response_head, response_with_body};
+use testkit::sites::{
+    Site, Step, chunked, deflate_raw, deflate_zlib, gzip, response_head, response_with_body,
+};
 use tracker::probe::Limits;
 
 use crate::{

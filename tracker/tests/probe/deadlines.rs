@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use common::phrase;
 use testkit::certificates::{Authority, Validity};
 use testkit::dns::{Behaviour, DnsServer, QueryType};
-use testkit::sites::{BlackHole, Site, Step, status_response, gzip, response_head, redirect};
+use testkit::sites::{BlackHole, Site, Step, gzip, redirect, response_head, status_response};
 use tracker::probe::{Limits, Roots};
 
 use crate::{
@@ -148,9 +148,10 @@ fn tls_cases() -> Vec<Case> {
     };
     let authority = Authority::new("trusted").unwrap();
     let config = authority.server(&["127.0.0.1"], Validity::Now).unwrap();
-    let stalling =
-        Site::https(config, |_| vec![Step::Send(response_head(200, &["Content-Length: 5"])), Step::Hang])
-            .unwrap();
+    let stalling = Site::https(config, |_| {
+        vec![Step::Send(response_head(200, &["Content-Length: 5"])), Step::Hang]
+    })
+    .unwrap();
     let url = format!("https://127.0.0.1:{}/", stalling.port());
     vec![
         raw(vec![Step::Hang]),

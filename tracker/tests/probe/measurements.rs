@@ -6,7 +6,9 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use testkit::certificates::{Authority, Validity, self_signed};
 use testkit::dns::{Behaviour, DnsServer, QueryType};
-use testkit::sites::{Site, Step, status_response, chunked, gzip, response_head, page, redirect, response_with_body};
+use testkit::sites::{
+    Site, Step, chunked, gzip, page, redirect, response_head, response_with_body, status_response,
+};
 use tracker::probe::{Limits, PhaseTime, ProbeOutcome, ProbeRequest, Roots};
 
 use crate::{TestProber, limits, probe, resolver_config, test_prober, time_waiting_for_cpu};

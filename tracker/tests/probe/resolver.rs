@@ -18,7 +18,8 @@ pub(crate) fn addresses(all: &[&str]) -> Behaviour {
 }
 
 pub(crate) fn start_server(a: Behaviour, aaaa: Behaviour) -> DnsServer {
-    DnsServer::start(&[("site.example", QueryType::A, a), ("site.example", QueryType::Aaaa, aaaa)]).unwrap()
+    DnsServer::start(&[("site.example", QueryType::A, a), ("site.example", QueryType::Aaaa, aaaa)])
+        .unwrap()
 }
 
 fn resolve(servers: Vec<SocketAddr>, host: &str, time: Duration) -> Result<Vec<String>, Failure> {
@@ -52,7 +53,8 @@ fn the_addresses_of_both_families_alternate() {
 #[test]
 fn one_family_with_addresses_is_enough() {
     let late = || Behaviour::Delayed(Duration::from_secs(1), Box::new(addresses(&["192.0.2.9"])));
-    let answered = [Behaviour::ServerFailure, Behaviour::Refused, Behaviour::NoData, Behaviour::NxDomain];
+    let answered =
+        [Behaviour::ServerFailure, Behaviour::Refused, Behaviour::NoData, Behaviour::NxDomain];
     let (a, aaaa) = (addresses(&[V4]), addresses(&[V6]));
     let mut cases = Vec::new();
     for bad in answered {
@@ -126,7 +128,9 @@ fn a_failure_names_the_server_and_its_error() {
 fn answers_to_another_question_are_ignored() {
     let real = || Box::new(addresses(&[V4]));
     let forged = || Box::new(addresses(&["198.51.100.66"]));
-    for stray in [Behaviour::WrongId(forged()), Behaviour::WrongQuestion(forged()), Behaviour::Garbage] {
+    for stray in
+        [Behaviour::WrongId(forged()), Behaviour::WrongQuestion(forged()), Behaviour::Garbage]
+    {
         let does = Behaviour::Both(Box::new(stray.clone()), real());
         assert_eq!(resolve_site(does, Behaviour::NoData), ok(&[V4]), "{stray:?}");
         let server = start_server(stray.clone(), stray.clone());
@@ -157,8 +161,10 @@ fn a_server_without_edns_is_asked_again_without_edns() {
 fn aliases_are_followed_within_and_beyond_an_answer() {
     let to = vec!["one.example", "two.example"];
     let all = |one: &str| vec![one.parse().unwrap()];
-    let result =
-        resolve_site(Behaviour::Aliases(to.clone(), all(V4)), Behaviour::Aliases(to.clone(), all(V6)));
+    let result = resolve_site(
+        Behaviour::Aliases(to.clone(), all(V4)),
+        Behaviour::Aliases(to.clone(), all(V6)),
+    );
     assert_eq!(result, ok(&[V6, V4]));
     let rules = |two: Behaviour| {
         DnsServer::start(&[
@@ -182,7 +188,9 @@ fn aliases_are_followed_within_and_beyond_an_answer() {
 #[test]
 fn the_next_server_is_asked_when_one_fails_or_does_not_answer() {
     let good = || start_server(addresses(&[V4]), addresses(&[V6]));
-    for bad in [Behaviour::ServerFailure, Behaviour::Refused, Behaviour::NoAnswer, Behaviour::Garbage] {
+    for bad in
+        [Behaviour::ServerFailure, Behaviour::Refused, Behaviour::NoAnswer, Behaviour::Garbage]
+    {
         let (first, second) = (start_server(bad.clone(), bad.clone()), good());
         let servers = vec![first.address(), second.address()];
         let started_at = Instant::now();

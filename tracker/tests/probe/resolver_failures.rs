@@ -33,7 +33,8 @@ enum Effect {
 fn behaviours(address: &str) -> Vec<(Behaviour, Effect)> {
     let good = Behaviour::Addresses(vec![address.parse().unwrap()]);
     let boxed = |does: &Behaviour| Box::new(does.clone());
-    let forged = Behaviour::Addresses(vec!["198.51.100.66".parse().unwrap(), "::bad".parse().unwrap()]);
+    let forged =
+        Behaviour::Addresses(vec!["198.51.100.66".parse().unwrap(), "::bad".parse().unwrap()]);
     let by_tcp = |does: &Behaviour| Behaviour::Truncated(boxed(does));
     vec![
         (good.clone(), Effect::Addresses),
@@ -44,7 +45,10 @@ fn behaviours(address: &str) -> Vec<(Behaviour, Effect)> {
         (by_tcp(&good), Effect::Addresses),
         (Behaviour::RejectEdns(boxed(&good)), Effect::Addresses),
         (Behaviour::UppercaseName(boxed(&good)), Effect::Addresses),
-        (Behaviour::Both(Box::new(Behaviour::WrongId(boxed(&forged))), boxed(&good)), Effect::Addresses),
+        (
+            Behaviour::Both(Box::new(Behaviour::WrongId(boxed(&forged))), boxed(&good)),
+            Effect::Addresses,
+        ),
         (Behaviour::NxDomain, Effect::NoSuchName),
         (Behaviour::NoData, Effect::NoData),
         (Behaviour::ServerFailure, Effect::Failed),
@@ -153,9 +157,13 @@ fn a_family_that_hangs_on_tcp_does_not_delay_the_other() {
 /// A wait reads a limited number of packets.
 #[test]
 fn a_flood_of_invalid_packets_ends_the_wait() {
-    let flood =
-        (0..150).fold(Behaviour::NoAnswer, |more, _| Behaviour::Both(Box::new(Behaviour::Garbage), Box::new(more)));
-    let rules = [("site.example", QueryType::A, flood), ("site.example", QueryType::Aaaa, Behaviour::NoAnswer)];
+    let flood = (0..150).fold(Behaviour::NoAnswer, |more, _| {
+        Behaviour::Both(Box::new(Behaviour::Garbage), Box::new(more))
+    });
+    let rules = [
+        ("site.example", QueryType::A, flood),
+        ("site.example", QueryType::Aaaa, Behaviour::NoAnswer),
+    ];
     let server = DnsServer::start(&rules).unwrap();
     let resolver = Resolver::new(resolver_config(vec![server.address()]));
     let deadline = Deadline::after(LONG_TIMEOUT);

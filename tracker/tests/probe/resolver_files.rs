@@ -133,7 +133,13 @@ fn cached_answers_are_not_asked_for_again() {
     let cases = [
         ("cached.example", lasting(v4()), with_zone(Behaviour::NoData), 0, 0),
         ("gone.example", with_zone(Behaviour::NxDomain), with_zone(Behaviour::NxDomain), 0, 0),
-        ("short.example", Behaviour::WithTtl(0, Box::new(v4())), with_zone(Behaviour::NoData), 1, 0),
+        (
+            "short.example",
+            Behaviour::WithTtl(0, Box::new(v4())),
+            with_zone(Behaviour::NoData),
+            1,
+            0,
+        ),
         ("failed.example", lasting(v4()), Behaviour::Refused, 0, 1),
         ("zoneless.example", Behaviour::NxDomain, Behaviour::NxDomain, 1, 1),
         // Two names: both answers for the first one are cached, and A for the second one.
@@ -160,7 +166,11 @@ fn cached_answers_are_not_asked_for_again() {
         assert_eq!(look_up(name, None), first, "{name}");
         let asked = server.queried_names().split_off(before);
         let count = |kind| asked.iter().filter(|one| one.1 == kind).count();
-        assert_eq!((count(QueryType::A), count(QueryType::Aaaa)), (*a_count, *aaaa_count), "{name}");
+        assert_eq!(
+            (count(QueryType::A), count(QueryType::Aaaa)),
+            (*a_count, *aaaa_count),
+            "{name}"
+        );
     }
     // The cache is separate for other servers, and the hosts file takes precedence.
     assert_eq!(look_up("cached.example", Some(&other.address().into())), Ok(vec![V4.to_owned()]));

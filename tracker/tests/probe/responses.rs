@@ -5,7 +5,8 @@ use std::time::Duration;
 use common::phrase;
 use testkit::dns::{Behaviour, DnsServer, QueryType};
 use testkit::sites::{
-    BlackHole, RefusingPort, Site, Step, status_response, start_demo_sites, response_head, page, redirect, response_with_body,
+    BlackHole, RefusingPort, Site, Step, page, redirect, response_head, response_with_body,
+    start_demo_sites, status_response,
 };
 use tracker::probe::{Limits, ProbeOutcome, Roots};
 

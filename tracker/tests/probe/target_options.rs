@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::phrase;
-use common::settings::{Environment, Given, Origin};
+use common::settings::{Environment, Origin, SettingValue};
 use testkit::certificates::{Authority, Validity};
 use testkit::dns::{Behaviour, DnsServer, QueryType};
 use testkit::sites::{Site, Step, page, redirect, response_with_body};
@@ -27,7 +27,10 @@ fn target(url: &str, lines: &str) -> Arc<Target> {
     std::fs::write(&path, format!("[[target]]\nurl = '{url}'\n{lines}\n")).unwrap();
     let listing = TargetSource {
         websites: None,
-        file: Some(Given { value: path.display().to_string(), origin: Origin::Flag("--targets") }),
+        file: Some(SettingValue {
+            value: path.display().to_string(),
+            origin: Origin::Flag("--targets"),
+        }),
         defaults: TargetDefaults { timeout: super::LONG_TIMEOUT, ..TargetDefaults::default() },
         topic_prefix: "webactivity-".to_owned(),
         location: "oslo".to_owned(),
@@ -181,7 +184,11 @@ fn each_check_reports_the_received_value() {
     let site = Site::http(|path| {
         let headers = ["Content-Type: application/json", "Server: nginx/1.2"];
         let body = br#"{"state": "up", "count": 3}"#;
-        vec![Step::Send(response_with_body(path.trim_start_matches('/').parse().unwrap(), &headers, body))]
+        vec![Step::Send(response_with_body(
+            path.trim_start_matches('/').parse().unwrap(),
+            &headers,
+            body,
+        ))]
     })
     .unwrap();
     let observe = |status: u16, lines: &str| observe(&format!("{}{status}", url_of(&site)), lines);
@@ -352,9 +359,10 @@ fn a_target_has_its_own_certificates() {
         let roots = Roots::Custom(vec![trusted.certificate()]);
         assert_eq!(Observed::from(probe_target(roots, &url, lines)), expected, "{lines}");
     }
-    let site =
-        Site::https(own.server_requiring_client_certificate(&names).unwrap(), |_| vec![Step::Send(page("x"))])
-            .unwrap();
+    let site = Site::https(own.server_requiring_client_certificate(&names).unwrap(), |_| {
+        vec![Step::Send(page("x"))]
+    })
+    .unwrap();
     let url = format!("https://127.0.0.1:{}/", site.port());
     let observed = observe(&url, &ca);
     assert_eq!(observed.detail.as_deref(), Some("the site says: certificate required"));
