@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use common::stop::Stop;
 use crossbeam_channel::{Sender, TrySendError};
-use kafka_client::Client;
+use kafka_client::KafkaClient;
 
 use crate::domain::shared::SharedState;
 
@@ -26,8 +26,8 @@ pub(crate) fn run(
     discovered: &Sender<Vec<String>>,
 ) {
     let timings = &shared.timings;
-    let mut client = Client::new(Arc::clone(&shared.kafka));
-    while !stop.requested() {
+    let mut client = KafkaClient::new(Arc::clone(&shared.kafka));
+    while !stop.is_requested() {
         let requested_at = Instant::now();
         let response = if lists_topics {
             client.topics_with_prefix(&shared.topic_prefix)

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use common::backoff::Outage;
+use common::log_throttle::LogThrottle;
 use common::stop::{self, Stop, Stopper};
 use crossbeam_channel::{Receiver, bounded, select};
 use crossbeam_utils::sync::WaitGroup;
@@ -49,7 +49,7 @@ pub(crate) struct Supervisor {
     running: WaitGroup,
     /// The topics that the last plan deferred.
     deferred: HashSet<String>,
-    outage: Outage,
+    outage: LogThrottle,
     last_logged: Option<LeaseCounts>,
 }
 
@@ -85,7 +85,7 @@ impl Supervisor {
             workers: BTreeMap::new(),
             running: WaitGroup::new(),
             deferred: HashSet::new(),
-            outage: Outage::new(GRACE),
+            outage: LogThrottle::new(GRACE),
             last_logged: None,
         }
     }
@@ -93,7 +93,7 @@ impl Supervisor {
     /// Supervises until a stop is requested, then releases the leases and waits for the
     /// workers, at most for the shutdown time-out.
     pub(crate) fn run(mut self, stop: &Stop) {
-        while !stop.requested() {
+        while !stop.is_requested() {
             let started = Instant::now();
             let result = self.update(started);
             self.log_result(result);
@@ -215,7 +215,7 @@ impl Supervisor {
             }
             // The next update retries.
             Err(error) => {
-                if self.outage.failed().is_some() {
+                if self.outage.record_failure().is_some() {
                     log::error!("{topic}: cannot start a thread: {error}");
                 }
             }
@@ -288,7 +288,7 @@ impl Supervisor {
         match result {
             Ok(()) => {
                 self.store.record_success();
-                if let Some(length) = self.outage.succeeded() {
+                if let Some(length) = self.outage.record_success() {
                     log::info!("leases: recovered after {:.1} s", length.as_secs_f64());
                 }
             }
@@ -297,7 +297,7 @@ impl Supervisor {
             }
             Err(TransactionError::Stopped) => {}
             Err(error) => {
-                if let Some(length) = self.outage.failed() {
+                if let Some(length) = self.outage.record_failure() {
                     let hint = if error.is_denied() { SCHEMA_HINT } else { "" };
                     let seconds = length.as_secs();
                     log::warn!("leases: {error}{hint}; retrying for {seconds} s");

@@ -2,21 +2,21 @@
 
 use kafka_protocol::messages::MetadataRequest;
 
-use super::client::Client;
-use super::error::Error;
+use super::client::KafkaClient;
+use super::error::KafkaError;
 
-impl Client {
+impl KafkaClient {
     /// The ids of the brokers that are part of the cluster, sorted, as the
     /// broker reports them that answers first.
     ///
     /// # Errors
-    /// See [`Client::topics`].
-    pub fn broker_ids(&mut self) -> Result<Vec<i32>, Error> {
+    /// See [`KafkaClient::topics`].
+    pub fn broker_ids(&mut self) -> Result<Vec<i32>, KafkaError> {
         let request = MetadataRequest::default()
             .with_topics(Some(Vec::new()))
             .with_allow_auto_topic_creation(false);
         let deadline = self.deadline();
-        let response = self.call_any(&request, deadline)?;
+        let response = self.call_any_broker(&request, deadline)?;
         let mut ids: Vec<i32> = response.brokers.iter().map(|broker| broker.node_id.0).collect();
         ids.sort_unstable();
         Ok(ids)

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::{Address, Mechanism, Sasl, Security, Settings};
+use crate::{BrokerAddress, KafkaSettings, Sasl, SaslMechanism, Security};
 use common::pem::{Pem, PemError};
 use common::secret::Secret;
 use common::settings::{Environment, SettingValue, UsageError};
@@ -44,7 +44,7 @@ pub fn settings(
     environment: &Environment<'_>,
     client_id: &str,
     flags: &KafkaFlags,
-) -> Result<Option<Settings>, UsageError> {
+) -> Result<Option<KafkaSettings>, UsageError> {
     let bootstrap = flags.kafka(environment)?;
     let ca = flags.ca(environment)?;
     let cert = flags.cert(environment)?;
@@ -52,7 +52,7 @@ pub fn settings(
     let tls_requested = flags.kafka_tls(environment)?;
     let sasl = sasl(environment, flags)?;
     let Some(bootstrap) = bootstrap else { return Ok(None) };
-    let addresses = bootstrap.parse("host:port,host:port,...", Address::parse_list)?;
+    let addresses = bootstrap.parse("host:port,host:port,...", BrokerAddress::parse_list)?;
 
     let roots = ca.as_ref().map(|ca| pem(ca, "CA certificates", |pem| pem.roots().map(drop)));
     let identity = match (&cert, &key) {
@@ -80,7 +80,7 @@ pub fn settings(
             "the password would be sent to {remote} in plain text: expected CA, CERT and KEY, or --kafka-tls"
         )));
     }
-    let mut settings = Settings::new(addresses, security);
+    let mut settings = KafkaSettings::new(addresses, security);
     settings.sasl = sasl;
     settings.client_id = client_id.to_owned();
     settings.check().map_err(|error| match &cert {
@@ -91,7 +91,7 @@ pub fn settings(
 }
 
 /// A warning for the log when records cross the network in plain text.
-pub fn plain_text_warning(settings: &Settings) -> Option<String> {
+pub fn plain_text_warning(settings: &KafkaSettings) -> Option<String> {
     let remote = plain_text_remote(&settings.bootstrap, &settings.security)?;
     Some(format!(
         "kafka: connecting to {remote} in plain text: for TLS give CA, CERT and KEY, or --kafka-tls"
@@ -99,7 +99,10 @@ pub fn plain_text_warning(settings: &Settings) -> Option<String> {
 }
 
 /// A server on another machine that would be reached in plain text.
-fn plain_text_remote<'a>(addresses: &'a [Address], security: &Security) -> Option<&'a Address> {
+fn plain_text_remote<'a>(
+    addresses: &'a [BrokerAddress],
+    security: &Security,
+) -> Option<&'a BrokerAddress> {
     match security {
         Security::Plain => addresses.iter().find(|address| !address.is_loopback()),
         Security::Tls { .. } => None,
@@ -124,7 +127,7 @@ fn sasl(environment: &Environment<'_>, flags: &KafkaFlags) -> Result<Option<Sasl
         (None, None, None) => Ok(None),
         (Some(mechanism), Some(username), Some(password)) => Ok(Some(Sasl {
             mechanism: mechanism
-                .parse("PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", Mechanism::from_str)?,
+                .parse("PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", SaslMechanism::from_str)?,
             username: username.value,
             password: Secret::from(password),
         })),

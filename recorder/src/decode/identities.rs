@@ -1,6 +1,6 @@
 //! The identities of results, from the headers of records.
 
-use common::identity::{BrokenIdentity, Ended, Identity};
+use common::identity::{BrokenIdentity, EndedRun, Identity};
 use kafka_client::{FetchedRecord, Uuid};
 
 /// What the headers of a record claim about a run of a tracker.
@@ -9,14 +9,14 @@ pub enum HeaderClaim {
     /// The record is this result.
     Result(Identity),
     /// An earlier run ended after this many results.
-    Ended(Ended),
+    Ended(EndedRun),
 }
 
 impl HeaderClaim {
     /// The run that the claim is about.
     pub fn run(&self) -> Uuid {
         match self {
-            Self::Result(Identity { run, .. }) | Self::Ended(Ended { run, .. }) => *run,
+            Self::Result(Identity { run, .. }) | Self::Ended(EndedRun { run, .. }) => *run,
         }
     }
 }
@@ -46,7 +46,7 @@ impl Identities {
                 }
                 Err(error) => identities.add_malformed(*offset, error),
             }
-            match Ended::from_headers(headers) {
+            match EndedRun::from_headers(headers) {
                 Ok(ended) => {
                     let ended = ended.into_iter();
                     let claims = ended.map(|ended| (*offset, HeaderClaim::Ended(ended)));

@@ -1,6 +1,6 @@
 //! Why a session with a topic ends.
 
-use kafka_client::{Error as KafkaError, ResponseError};
+use kafka_client::{KafkaError, ResponseError};
 
 use crate::postgres::error::TransactionError;
 

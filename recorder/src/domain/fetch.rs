@@ -1,7 +1,7 @@
 //! Fetches from all partitions of a topic, in the thread of the worker or, as a
 //! prefetch, in another thread.
 
-use kafka_client::{Error as KafkaError, FetchLimits, FetchPosition};
+use kafka_client::{FetchLimits, FetchPosition, KafkaError};
 
 use super::services::RecordLog;
 use crate::decode::batch::{BatchLimits, FetchedBatches};

@@ -4,7 +4,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use common::backoff::{Backoff, Outage};
+use common::backoff::Backoff;
+use common::log_throttle::LogThrottle;
 
 use super::services::{Clock, RecordLog};
 use crate::timings::Timings;
@@ -23,7 +24,7 @@ struct CommitState {
     /// Until when no commit is tried after a failure, so that an unreachable
     /// coordinator does not delay every batch.
     paused_until: Option<Instant>,
-    outage: Outage,
+    outage: LogThrottle,
     warned: bool,
 }
 
@@ -35,7 +36,7 @@ impl DashboardOffset {
         let state = CommitState {
             backoff: Backoff::new(timings.group_commit_pause_min, timings.group_commit_pause_max),
             paused_until: None,
-            outage: Outage::new(timings.group_commit_grace),
+            outage: LogThrottle::new(timings.group_commit_grace),
             warned: false,
         };
         Self { group, state: Mutex::new(state) }
@@ -60,12 +61,12 @@ impl DashboardOffset {
         let Err(error) = result else {
             state.backoff.reset();
             state.paused_until = None;
-            state.outage.succeeded();
+            state.outage.record_success();
             state.warned = false;
             return true;
         };
         state.paused_until = Some(clock.now() + state.backoff.next_delay());
-        let lasts = state.outage.failed().is_some() || !error.is_retryable();
+        let lasts = state.outage.record_failure().is_some() || !error.is_retryable();
         if lasts && !std::mem::replace(&mut state.warned, true) {
             let group = &self.group;
             log::warn!(

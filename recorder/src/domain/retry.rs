@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::backoff::{Backoff, Outage};
+use common::backoff::Backoff;
 use common::domain::Domain;
+use common::log_throttle::LogThrottle;
 
 use super::error::SessionError;
 use super::shared::SharedState;
@@ -19,10 +20,10 @@ pub(super) struct RetryState {
     domain: Domain,
     shared: Arc<SharedState>,
     /// Failures that concern this domain alone.
-    own_outage: Outage,
+    own_outage: LogThrottle,
     /// Never ends: two recorders on the same domain take turns, and each works for a
     /// moment.
-    fencing: Outage,
+    fencing: LogThrottle,
     backoff: Backoff,
     is_kafka_failing: bool,
     is_postgres_failing: bool,
@@ -37,8 +38,8 @@ impl RetryState {
         Self {
             domain,
             shared,
-            own_outage: Outage::new(GRACE),
-            fencing: Outage::new(Duration::ZERO),
+            own_outage: LogThrottle::new(GRACE),
+            fencing: LogThrottle::new(Duration::ZERO),
             backoff: Backoff::new(min, max),
             is_kafka_failing: false,
             is_postgres_failing: false,
@@ -64,7 +65,7 @@ impl RetryState {
                 let refusals = &self.shared.postgres_refusals;
                 refusals.record_failure(domain, &format_args!("{error}{hint}"));
             }
-            SessionError::Kafka(error) if error.is_retryable() || error.is_of_connection() => {
+            SessionError::Kafka(error) if error.is_retryable() || error.is_connection_error() => {
                 self.is_kafka_failing = true;
                 self.shared.kafka_outage.record_failure(domain, error);
             }
@@ -74,14 +75,14 @@ impl RetryState {
                 }
             }
             SessionError::Transaction(TransactionError::Fenced) => {
-                if self.fencing.failed().is_some() {
+                if self.fencing.record_failure().is_some() {
                     log::warn!(
                         "{domain}: another recorder writes to this domain too; each record is still written once"
                     );
                 }
             }
             failure => {
-                if let Some(length) = self.own_outage.failed() {
+                if let Some(length) = self.own_outage.record_failure() {
                     log::warn!("{domain}: {failure}; retrying for {} s", length.as_secs());
                 }
             }
@@ -114,7 +115,7 @@ impl RetryState {
         if std::mem::take(&mut self.is_kafka_failing) {
             self.shared.kafka_outage.record_success(domain);
         }
-        if let Some(length) = self.own_outage.succeeded() {
+        if let Some(length) = self.own_outage.record_success() {
             log::info!("{domain}: recovered after {:.1} s", length.as_secs_f64());
         }
     }

@@ -4,7 +4,8 @@
 use std::time::Instant;
 
 use kafka_client::{
-    Client, Error as KafkaError, FetchLimits, FetchPosition, Fetched, LogEnd, TopicMetadata, Uuid,
+    FetchLimits, FetchPosition, FetchedRecords, KafkaClient, KafkaError, LogEnd, TopicMetadata,
+    Uuid,
 };
 
 use super::legacy::table_count::TableCount;
@@ -29,7 +30,7 @@ pub(crate) trait RecordLog: Send {
         &mut self,
         positions: &[FetchPosition<'_>],
         limits: &FetchLimits,
-    ) -> Vec<Result<Fetched, KafkaError>>;
+    ) -> Vec<Result<FetchedRecords, KafkaError>>;
 
     /// Fails unless a majority of the brokers agrees with the leader of the
     /// partition, which may be a broker that has not noticed that it was replaced.
@@ -50,20 +51,20 @@ pub(crate) trait RecordLog: Send {
     ) -> Result<(), KafkaError>;
 }
 
-impl RecordLog for Client {
+impl RecordLog for KafkaClient {
     fn topics(&mut self, names: &[String]) -> Result<Vec<TopicMetadata>, KafkaError> {
-        Client::topics(self, names)
+        KafkaClient::topics(self, names)
     }
 
     fn list_offset(&mut self, topic: &str, partition: i32, end: LogEnd) -> Result<i64, KafkaError> {
-        Client::list_offset(self, topic, partition, end)
+        KafkaClient::list_offset(self, topic, partition, end)
     }
 
     fn fetch(
         &mut self,
         positions: &[FetchPosition<'_>],
         limits: &FetchLimits,
-    ) -> Vec<Result<Fetched, KafkaError>> {
+    ) -> Vec<Result<FetchedRecords, KafkaError>> {
         self.fetch_partitions(positions, limits)
     }
 
@@ -73,7 +74,7 @@ impl RecordLog for Client {
         topic_id: Uuid,
         partition: i32,
     ) -> Result<(), KafkaError> {
-        self.confirm(topic, topic_id, partition)
+        self.confirm_with_majority(topic, topic_id, partition)
     }
 
     fn commit_offset(
@@ -83,7 +84,7 @@ impl RecordLog for Client {
         partition: i32,
         offset: i64,
     ) -> Result<(), KafkaError> {
-        Client::commit_offset(self, group, topic, partition, offset)
+        KafkaClient::commit_offset(self, group, topic, partition, offset)
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct SharedState {
     /// Statements that PostgreSQL refuses: a missing right, a lock that is not free.
     pub(crate) postgres_refusals: SharedOutage,
     /// How to connect to Kafka.
-    pub(crate) kafka: Arc<kafka_client::Settings>,
+    pub(crate) kafka: Arc<kafka_client::KafkaSettings>,
     /// The outage of Kafka, if there is one.
     pub(crate) kafka_outage: SharedOutage,
     /// Whether Kafka is reachable for long enough to hold leases.

@@ -11,7 +11,7 @@ use common::stop::Stop;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use postgres::types::ToSql;
 use postgres::{Row, Statement};
-use postgres_client::{Connection, PostgresError, PostgresSettings};
+use postgres_client::{PostgresConnection, PostgresError, PostgresSettings};
 
 use super::error::TransactionError;
 use crate::report::outage_log::SharedOutage;
@@ -57,7 +57,7 @@ struct ConnectRetry {
 type PoolSlot = Option<PooledConnection>;
 
 struct PooledConnection {
-    connection: Connection,
+    connection: PostgresConnection,
     statements: HashMap<String, Statement>,
     last_used: Instant,
 }
@@ -155,7 +155,7 @@ impl Database {
                 recv(self.free) -> slot => slot.map_err(|_| TransactionError::Stopped)?,
                 recv(stop.channel()) -> _ => return Err(TransactionError::Stopped),
             };
-            if let Some(mut connection) = slot.filter(|_| !stop.requested())
+            if let Some(mut connection) = slot.filter(|_| !stop.is_requested())
                 && connection.is_alive()
             {
                 return Ok(connection);

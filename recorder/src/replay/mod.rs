@@ -14,8 +14,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use common::backoff::{Backoff, Outage};
+use common::backoff::Backoff;
 use common::domain::{Domain, TOPIC_PREFIX_OF_1_1_0};
+use common::log_throttle::LogThrottle;
 use common::stop::{SignalThread, Stop};
 use postgres_client::ConnectError;
 
@@ -65,7 +66,7 @@ fn replay(settings: ReplaySettings, output: &mut dyn Write) -> Result<i64, Repla
         database: Database::new(settings.postgres, 1, outage),
         stop,
         backoff: Backoff::new(timings.retry_delay_min, timings.retry_delay_max),
-        outage: Outage::new(GRACE),
+        outage: LogThrottle::new(GRACE),
         timings,
         keeps_offsets: settings.topic_prefix != TOPIC_PREFIX_OF_1_1_0,
         totals: ReplayTotals::default(),
@@ -98,7 +99,7 @@ struct Replayer<'a> {
     database: Database,
     stop: Stop,
     backoff: Backoff,
-    outage: Outage,
+    outage: LogThrottle,
     timings: Timings,
     keeps_offsets: bool,
     totals: ReplayTotals,
@@ -166,7 +167,7 @@ impl Replayer<'_> {
         loop {
             match work(&self.database, &self.stop) {
                 Err(TransactionError::Postgres(error)) if error.is_retryable() => {
-                    if let Some(length) = self.outage.failed() {
+                    if let Some(length) = self.outage.record_failure() {
                         log::warn!("postgresql: {error}; retrying for {} s", length.as_secs());
                     }
                     let delay = self.backoff.next_delay();
@@ -174,7 +175,7 @@ impl Replayer<'_> {
                 }
                 result => {
                     self.backoff.reset();
-                    if let Some(length) = self.outage.succeeded() {
+                    if let Some(length) = self.outage.record_success() {
                         log::info!("postgresql: recovered after {:.1} s", length.as_secs_f64());
                     }
                     return result;

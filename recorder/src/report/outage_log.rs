@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use common::backoff::Outage;
+use common::log_throttle::LogThrottle;
 
 /// Shorter outages are not logged: a connection that was closed by a restart of
 /// the server, a partition leader that moved.
@@ -22,14 +22,14 @@ pub struct SharedOutage {
 
 #[derive(Debug)]
 struct OutageState {
-    outage: Outage,
+    outage: LogThrottle,
     failing: HashSet<String>,
 }
 
 impl SharedOutage {
     /// No outage of `service`, which log lines begin with.
     pub fn new(service: &'static str) -> Self {
-        let state = OutageState { outage: Outage::new(GRACE), failing: HashSet::new() };
+        let state = OutageState { outage: LogThrottle::new(GRACE), failing: HashSet::new() };
         Self { service, state: Mutex::new(state) }
     }
 
@@ -40,7 +40,7 @@ impl SharedOutage {
         if !state.failing.contains(user) {
             state.failing.insert(user.to_owned());
         }
-        if let Some(length) = state.outage.failed() {
+        if let Some(length) = state.outage.record_failure() {
             let (service, count) = (self.service, state.failing.len());
             let seconds = length.as_secs();
             log::warn!(
@@ -56,7 +56,7 @@ impl SharedOutage {
         let mut state = self.state();
         if state.failing.remove(user)
             && state.failing.is_empty()
-            && let Some(length) = state.outage.succeeded()
+            && let Some(length) = state.outage.record_success()
         {
             log::info!("{}: recovered after {:.1} s", self.service, length.as_secs_f64());
         }
@@ -67,7 +67,7 @@ impl SharedOutage {
     pub fn remove_user(&self, user: &str) {
         let mut state = self.state();
         if state.failing.remove(user) && state.failing.is_empty() {
-            state.outage.succeeded();
+            state.outage.record_success();
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
-use common::domain::{Domain, DomainError, TakenNames};
+use common::domain::{Domain, DomainError, RelationNames};
 
 /// The most domains that patterns may add: each needs a thread.
 const DOMAINS_MAX: usize = 10_000;
@@ -60,7 +60,7 @@ pub struct DomainSelection {
     prefix: String,
     patterns: Vec<Pattern>,
     domains: BTreeMap<String, Domain>,
-    taken: TakenNames,
+    taken: RelationNames,
     /// Topics that a pattern matches and that cannot be recorded. The reason was logged.
     rejected: HashSet<String>,
 }
@@ -80,11 +80,11 @@ impl DomainSelection {
             prefix: prefix.to_owned(),
             patterns,
             domains: BTreeMap::new(),
-            taken: TakenNames::default(),
+            taken: RelationNames::default(),
             rejected: HashSet::new(),
         };
         for domain in names {
-            selection.taken.take(&domain)?;
+            selection.taken.claim(&domain)?;
             selection.domains.insert(domain.topic(prefix)?, domain);
         }
         Ok(selection)
@@ -140,7 +140,7 @@ impl DomainSelection {
         if self.domains.len() >= DOMAINS_MAX {
             return Some(Err(format!("{DOMAINS_MAX} domains are recorded already")));
         }
-        Some(self.taken.take(&domain).map(|()| domain).map_err(|error| error.to_string()))
+        Some(self.taken.claim(&domain).map(|()| domain).map_err(|error| error.to_string()))
     }
 }
 

@@ -140,7 +140,7 @@ fn parse_domains(given: &SettingValue) -> Result<DomainList, UsageError> {
         if list.names.is_empty() && list.patterns.is_empty() {
             return Err("no domain in the list".to_owned());
         }
-        domain::refuse_shared_names(&list.names).map_err(|error| error.to_string())?;
+        domain::check_shared_names(&list.names).map_err(|error| error.to_string())?;
         Ok(list)
     })
 }

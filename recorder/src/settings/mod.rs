@@ -69,7 +69,7 @@ pub struct Settings {
     /// The prefix of the names of topics.
     pub topic_prefix: String,
     /// The connection to Kafka.
-    pub kafka: Arc<kafka_client::Settings>,
+    pub kafka: Arc<kafka_client::KafkaSettings>,
     /// The consumer group whose offsets dashboards show.
     pub group: String,
     /// The connection to PostgreSQL.

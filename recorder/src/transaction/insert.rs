@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use common::record::Value;
+use common::record::ExtraValue;
 use kafka_client::Uuid;
 use postgres::types::ToSql;
 use postgres_client::PostgresError;
@@ -211,18 +211,20 @@ fn extra_columns(rows: &[DomainRow]) -> Vec<ExtraColumn<'_>> {
         if columns.is_empty() {
             let count = rows.len();
             columns.extend(values.iter().map(|(_, value)| match value {
-                Value::Text(_) => ExtraColumn::Texts(Vec::with_capacity(count)),
-                Value::Number(_) => ExtraColumn::Numbers(Vec::with_capacity(count)),
-                Value::Flag(_) => ExtraColumn::Flags(Vec::with_capacity(count)),
-                Value::Counts(_) => ExtraColumn::Counts(Vec::with_capacity(count)),
+                ExtraValue::Text(_) => ExtraColumn::Texts(Vec::with_capacity(count)),
+                ExtraValue::Number(_) => ExtraColumn::Numbers(Vec::with_capacity(count)),
+                ExtraValue::Flag(_) => ExtraColumn::Flags(Vec::with_capacity(count)),
+                ExtraValue::Counts(_) => ExtraColumn::Counts(Vec::with_capacity(count)),
             }));
         }
         for (column, (_, value)) in columns.iter_mut().zip(values) {
             match (column, value) {
-                (ExtraColumn::Texts(texts), Value::Text(text)) => texts.push(text.as_deref()),
-                (ExtraColumn::Numbers(numbers), Value::Number(number)) => numbers.push(*number),
-                (ExtraColumn::Flags(flags), Value::Flag(flag)) => flags.push(*flag),
-                (ExtraColumn::Counts(all), Value::Counts(counts)) => all.push(json(counts)),
+                (ExtraColumn::Texts(texts), ExtraValue::Text(text)) => texts.push(text.as_deref()),
+                (ExtraColumn::Numbers(numbers), ExtraValue::Number(number)) => {
+                    numbers.push(*number)
+                }
+                (ExtraColumn::Flags(flags), ExtraValue::Flag(flag)) => flags.push(*flag),
+                (ExtraColumn::Counts(all), ExtraValue::Counts(counts)) => all.push(json(counts)),
                 // A key has values of the same type in every record.
                 _ => {}
             }

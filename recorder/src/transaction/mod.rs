@@ -51,7 +51,8 @@ pub(crate) struct PendingWrite<'a> {
     pub(crate) to: Position,
     /// The identities of all records of the batch.
     pub(crate) identities: &'a Identities,
-    /// What is still to be written.
+    /// What is still to be written. The step that writes the rows takes them out, so a
+    /// step that needs them runs before it.
     pub(crate) decoded: DecodedRecords,
 }
 

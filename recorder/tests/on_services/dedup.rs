@@ -1,6 +1,6 @@
 //! Duplicate and missing results, by their identities.
 
-use common::identity::{Ended, Run};
+use common::identity::{EndedRun, Run};
 use kafka_client::ProduceRecord;
 use testkit::services::shared;
 
@@ -85,8 +85,8 @@ fn missing_results_at_the_end_of_a_run_are_one_gap() {
     world.expect_position(3);
     let reporting = |sequence| {
         let mut headers = other.headers(sequence);
-        headers.push(Ended { run: one.id(), count: 5 }.header());
-        headers.push(Ended { run: one.id(), count: 2 }.header());
+        headers.push(EndedRun { run: one.id(), count: 5 }.header());
+        headers.push(EndedRun { run: one.id(), count: 2 }.header());
         let value = ok(10 + sequence).into();
         ProduceRecord { timestamp_ms: 1_700_000_000_000, value, headers }
     };

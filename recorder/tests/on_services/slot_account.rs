@@ -8,11 +8,10 @@ use testkit::services::shared;
 use crate::extra_columns::changed;
 use crate::support::{World, now_ms};
 
-/// The SQL statements of the documentation, with the table and the topic of this domain.
+/// The SQL of recorder/README.md, for a domain's table and topic.
 fn statements(world: &World) -> Vec<String> {
-    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
-    let readme = std::fs::read_to_string(readme).unwrap();
-    let statements = readme.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let page = include_str!("../../README.md");
+    let statements = page.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let of_this = |sql: &str| {
         sql.replace("web_activity_aiven_io", &world.table())
             .replace("webactivity-aiven.io", &world.topic)
@@ -20,6 +19,18 @@ fn statements(world: &World) -> Vec<String> {
     };
     statements.map(of_this).collect()
 }
+
+/// The one statement that contains `text`.
+fn statement(world: &World, text: &str) -> String {
+    let mut found: Vec<String> = statements(world);
+    found.retain(|sql| sql.contains(text));
+    assert_eq!(found.len(), 1, "{text}: {found:?}");
+    found.remove(0)
+}
+
+const ACCOUNT: &str = "with account as";
+const GAPS: &str = "from availability_gap";
+const CAUSES: &str = "jsonb_each_text(missed) as entry";
 
 /// In both modes, each slot that was due counts as observed, explained or unexplained.
 #[test]
@@ -55,8 +66,8 @@ fn due_slots_are_observed_explained_or_unexplained_in_both_modes() {
         let recorder = world.recorder_with(&[("SMART", smart)]);
         world.expect_position(9);
         recorder.stop();
-        let [account, gaps] = &statements(&world)[..] else { panic!("other statements") };
-        let rows = world.database.query(account, &[]).unwrap();
+        let account = statement(&world, ACCOUNT);
+        let rows = world.database.query(&account, &[]).unwrap();
         assert_eq!(rows.len(), 1);
         let sums: Vec<String> = ["due", "observed", "down", "explained", "unexplained"]
             .map(|column| {
@@ -65,7 +76,8 @@ fn due_slots_are_observed_explained_or_unexplained_in_both_modes() {
             })
             .to_vec();
         assert_eq!(sums, ["14", "8", "1", "3", "3"], "SMART={smart}");
-        let rows = world.database.query(gaps, &[]).unwrap();
+        let gaps = statement(&world, GAPS);
+        let rows = world.database.query(&gaps, &[]).unwrap();
         let missing: Vec<(i64, i64)> = rows.iter().map(|row| (row.get(1), row.get(2))).collect();
         assert_eq!(missing, [(3, 2)]);
     }
@@ -86,7 +98,7 @@ fn of_run(run: &Run, number: i64, slot: i64, change: impl FnOnce(&mut Record)) -
 /// a network, explained and unexplained.
 fn accounts(world: &mut World, from: i64, to: i64) -> Vec<String> {
     let second = |second: i64| format!("'1970-01-01 00:00:{second:02}+00'");
-    let account = statements(world)[0]
+    let account = statement(world, ACCOUNT)
         .replace("'1970-01-01'", &second(from))
         .replace("'2026-12-01'", &second(to));
     let sql = format!(
@@ -145,4 +157,31 @@ fn accounts_of_consecutive_spans_add_up() {
     assert_eq!(of(0, 2).as_deref(), Some("2 2 0 0 0 0"));
     assert_eq!(of(2, 59).as_deref(), Some("6 6 2 1 0 0"));
     assert_eq!(of(0, 59).as_deref(), Some("8 8 2 1 0 0"));
+}
+
+/// Each statement of the page is valid SQL for the tables that the recorder creates.
+#[test]
+fn every_statement_of_the_page_runs() {
+    let services = shared().unwrap();
+    let mut world = World::new(&services);
+    let run = Run::new().unwrap();
+    let missed: fn(&mut Record) =
+        |record| record.extra.missed = [("workers".into(), 1), ("stalled".into(), 2)].into();
+    world.produce_records(vec![of_run(&run, 0, 3, missed)]);
+    let recorder = world.recorder();
+    world.expect_position(1);
+    recorder.stop();
+    let role = testkit::services::fresh_name("role").replace('-', "_");
+    world.database.batch_execute(&format!("create role {role}")).unwrap();
+    let statements = statements(&world);
+    assert!(statements.len() >= 7, "{statements:?}");
+    for sql in statements {
+        let sql = sql.replace(" to recorder", &format!(" to {role}"));
+        world.database.batch_execute(&sql).unwrap_or_else(|error| panic!("{error}: {sql}"));
+    }
+    let causes = statement(&world, CAUSES);
+    let text = format!(
+        "select string_agg(cause || ' ' || slots, ', ' order by cause) from ({causes}) as causes"
+    );
+    assert_eq!(world.text(&text), "stalled 2, workers 1");
 }

@@ -13,8 +13,8 @@ use common::record::{Record, Status};
 use common::settings::Environment;
 use common::stop::{self, Stopper};
 use kafka_client::{
-    Address, Client, Outcome, ProduceRecord, Producer, ProducerOptions, Security, Settings,
-    TopicBatch,
+    BrokerAddress, KafkaClient, KafkaProducer, KafkaSettings, ProduceOutcome, ProduceRecord,
+    ProducerOptions, Security, TopicBatch,
 };
 use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
@@ -57,9 +57,9 @@ pub(crate) fn eventually<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> 
     }
 }
 
-fn kafka_of(services: &Services) -> Arc<Settings> {
-    let addresses = Address::parse_list(&services.kafka_plain).unwrap();
-    let mut kafka = Settings::new(addresses, Security::Plain);
+fn kafka_of(services: &Services) -> Arc<KafkaSettings> {
+    let addresses = BrokerAddress::parse_list(&services.kafka_plain).unwrap();
+    let mut kafka = KafkaSettings::new(addresses, Security::Plain);
     // A broker that a test has stopped must fail soon.
     kafka.request_timeout_ms = 5_000;
     Arc::new(kafka)
@@ -73,8 +73,8 @@ pub(crate) struct World {
     pub(crate) prefix: String,
     pub(crate) uri: String,
     pub(crate) database: postgres::Client,
-    pub(crate) kafka: Arc<Settings>,
-    producer: Producer,
+    pub(crate) kafka: Arc<KafkaSettings>,
+    producer: KafkaProducer,
 }
 
 impl World {
@@ -94,7 +94,7 @@ impl World {
             domain,
             uri,
             database,
-            producer: Producer::new(Arc::clone(&kafka), ProducerOptions::default()),
+            producer: KafkaProducer::new(Arc::clone(&kafka), ProducerOptions::default()),
             kafka,
         }
     }
@@ -102,12 +102,12 @@ impl World {
     /// The same world, reached through other brokers.
     pub(crate) fn through(self, services: &Services) -> Self {
         let kafka = kafka_of(services);
-        let producer = Producer::new(Arc::clone(&kafka), ProducerOptions::default());
+        let producer = KafkaProducer::new(Arc::clone(&kafka), ProducerOptions::default());
         Self { services: services.clone(), kafka, producer, ..self }
     }
 
-    pub(crate) fn client(&self) -> Client {
-        Client::new(Arc::clone(&self.kafka))
+    pub(crate) fn client(&self) -> KafkaClient {
+        KafkaClient::new(Arc::clone(&self.kafka))
     }
 
     /// Writes values, in order, to partition 0 of the topic, which is created.
@@ -139,7 +139,7 @@ impl World {
         let mut batches = vec![TopicBatch { topic: self.topic.clone(), records }];
         eventually("delivery", || {
             let outcomes = self.producer.send(std::mem::take(&mut batches), None);
-            let delivered = |outcome: &Outcome| matches!(outcome, Outcome::Delivered { records, .. } if *records == count);
+            let delivered = |outcome: &ProduceOutcome| matches!(outcome, ProduceOutcome::Delivered { records, .. } if *records == count);
             outcomes.iter().any(|(_, outcome)| delivered(outcome)).then_some(())
         });
     }

@@ -50,7 +50,7 @@ pub(crate) fn run(
             recv(end) -> _ => results.try_recv().ok(),
         };
         let Some(TargetRecord { record, .. }) = probed else { return Ok(unhealthy) };
-        unhealthy += usize::from(!record.healthy());
+        unhealthy += usize::from(!record.is_healthy());
         match format {
             OutputFormat::Lines { url_chars } => lines::write_line(&record, url_chars, out)?,
             OutputFormat::Bars { url_chars, in_colour } => {

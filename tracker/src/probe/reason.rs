@@ -77,7 +77,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// The name in README's table.
+    /// The name in common/RESULTS.md's table.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Failure => "failure",
@@ -325,7 +325,7 @@ pub(crate) struct OutcomeSummary {
 impl OutcomeSummary {
     /// For a probe without failure or warning whose final response had this status.
     pub(crate) fn success(http_status: u16) -> Self {
-        let is_known = phrase::of_status(http_status).is_some();
+        let is_known = phrase::from_status(http_status).is_some();
         Self {
             status: Status::Responsive,
             phrase: phrase_of_status(http_status),
@@ -336,7 +336,7 @@ impl OutcomeSummary {
 }
 
 fn phrase_of_status(http_status: u16) -> &'static str {
-    phrase::of_status(http_status).unwrap_or(phrase::UNKNOWN_STATUS)
+    phrase::from_status(http_status).unwrap_or(phrase::UNKNOWN_STATUS)
 }
 
 /// Whole milliseconds, rounded down, as 1.1.0 reports them.

@@ -96,7 +96,7 @@ pub(crate) enum Destination {
         style: OutputStyle,
     },
     Kafka {
-        settings: Box<kafka_client::Settings>,
+        settings: Box<kafka_client::KafkaSettings>,
         /// How missing topics are created.
         topics: TopicSpec,
         topic_prefix: String,

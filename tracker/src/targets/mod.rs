@@ -23,7 +23,7 @@ use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use common::domain::{Domain, TakenNames};
+use common::domain::{Domain, RelationNames};
 
 use error::TargetError;
 pub(crate) use share::SHARES_MAX;
@@ -74,13 +74,13 @@ pub(crate) struct TargetList {
     targets: Vec<Target>,
     urls_and_names: HashSet<(String, Option<String>)>,
     domains: HashSet<Domain>,
-    tables: TakenNames,
+    tables: RelationNames,
 }
 
 impl TargetList {
     fn add(&mut self, target: Target) -> Result<(), TargetError> {
         if !self.domains.contains(&target.domain) {
-            self.tables.take(&target.domain)?;
+            self.tables.claim(&target.domain)?;
             self.domains.insert(target.domain.clone());
         }
         if !self.urls_and_names.insert((target.url.to_string(), target.name.clone())) {

@@ -35,7 +35,7 @@ impl TargetUrl {
         if chars > URL_CHARS_MAX {
             return Err(TargetError::UrlTooLong(chars));
         }
-        let domain = Domain::of_url(&url)?;
+        let domain = Domain::from_url(&url)?;
         let topic = domain.topic(topic_prefix)?;
         Ok(Self { url, recorded_url, domain, topic })
     }

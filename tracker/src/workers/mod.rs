@@ -192,7 +192,7 @@ impl WorkerShared {
     /// results any more.
     fn run_worker(&self, fan_out: &ResultFanOut) {
         while let Some(target) = self.dispatcher.receive() {
-            if self.stop.requested() {
+            if self.stop.is_requested() {
                 return;
             }
             if let Some(job) = target.start_job() {
@@ -221,7 +221,7 @@ impl WorkerShared {
         // stop there is no time to try the sentinels.
         let no_network = !healthy
             && !outcome.has_response()
-            && !self.stop.requested()
+            && !self.stop.is_requested()
             && self.network.is_down(&target.url, &self.prober);
         let marks = ResultMarks { others_failing, no_network };
         ProbeResult { target, slot, missed, started_at, attempts, first_reason, outcome, marks }

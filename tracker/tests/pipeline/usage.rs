@@ -93,7 +93,7 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
         (
             &[],
             &[SITE, kafka, ("CA", "-----BEGIN X-----")],
-            "CA: the PEM text given: broken PEM: expected CA certificates in PEM",
+            "CA: the given PEM text: broken PEM: expected CA certificates in PEM",
         ),
         (
             &[],
@@ -133,7 +133,7 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
         (
             &["--once"],
             &[SITE, ("ROOTS", "-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----")],
-            "ROOTS: the PEM text given: a certificate that can't be a root: expected system, mozilla, or CA certificates in PEM",
+            "ROOTS: the given PEM text: contains a certificate that can't be a trusted root: expected system, mozilla, or CA certificates in PEM",
         ),
         (
             &["-l", "123456789012345678901234567890123"],

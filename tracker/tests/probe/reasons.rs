@@ -1,10 +1,10 @@
-//! The list of reasons: it is the same as in README, and a test causes each reason.
+//! The list of reasons: the table in common/RESULTS.md agrees with the code, and a test causes each reason.
 
 use std::collections::HashSet;
 
 use tracker::probe::reason::{Answered, PhraseSource, Reason, TimesReported};
 
-const README: &str = include_str!("../../../README.md");
+const PAGE: &str = include_str!("../../../common/RESULTS.md");
 
 /// The tests that cause failures.
 const TESTS: [&str; 8] = [
@@ -22,8 +22,8 @@ const TESTS: [&str; 8] = [
 const NOT_TESTED: [Reason; 1] = [Reason::ConnectionFailed];
 
 #[test]
-fn readme_has_the_same_table() {
-    let (_, rest) = README.split_once("| reason | what happened |").unwrap();
+fn the_page_of_results_has_the_reasons_of_the_code() {
+    let (_, rest) = PAGE.split_once("| reason | what happened |").unwrap();
     let documented: Vec<Vec<&str>> = rest
         .lines()
         .skip(2)
@@ -35,7 +35,7 @@ fn readme_has_the_same_table() {
     assert_eq!(documented, implemented);
 }
 
-/// The row of a reason in README, without the description.
+/// The row of a reason in common/RESULTS.md, without the description.
 fn cells(reason: Reason) -> Vec<String> {
     let spec = reason.spec();
     let status = match spec.answered {

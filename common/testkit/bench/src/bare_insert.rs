@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use common::domain::Domain;
 use common::identity::Identity;
-use common::record::Value;
+use common::record::ExtraValue;
 use kafka_client::{ProduceRecord, Uuid};
 use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::{ToSql, Type};
@@ -124,7 +124,7 @@ fn copy_row(writer: &mut BinaryCopyInWriter<'_>, row: &DomainRow) -> Result<(), 
     let to_i32 = |number: i64| i32::try_from(number).ok();
     let extra = row.extra.values();
     let as_i32 = extra.map(|(_, value)| match value {
-        Value::Number(number) => number.and_then(to_i32),
+        ExtraValue::Number(number) => number.and_then(to_i32),
         _ => None,
     });
     let (run, sequence) = row.identity.map(|it| (it.run, it.sequence)).unzip();
@@ -142,11 +142,11 @@ fn copy_row(writer: &mut BinaryCopyInWriter<'_>, row: &DomainRow) -> Result<(), 
     ];
     for (((_, value), as_i32), column) in extra.into_iter().zip(&as_i32).zip(EXTRA_COLUMNS) {
         values.push(match value {
-            Value::Text(text) => text,
-            Value::Number(_) if column.definition == "integer" => as_i32,
-            Value::Number(number) => number,
-            Value::Flag(flag) => flag,
-            Value::Counts(_) => &None::<&str>,
+            ExtraValue::Text(text) => text,
+            ExtraValue::Number(_) if column.definition == "integer" => as_i32,
+            ExtraValue::Number(number) => number,
+            ExtraValue::Flag(flag) => flag,
+            ExtraValue::Counts(_) => &None::<&str>,
         });
     }
     let last: [&(dyn ToSql + Sync); 3] = [&run, &sequence, &results];

@@ -155,7 +155,7 @@ impl ProbeRounds<'_> {
         let used = self.processor_ms(&tracker)?;
         tracker.stop(TIMEOUT)?;
         let records = read_records(self.testbed, &Domain::parse("127.0.0.1")?)?;
-        match records.iter().find(|record| !record.healthy()) {
+        match records.iter().find(|record| !record.is_healthy()) {
             None if !records.is_empty() => Ok(used),
             failed => Err(format!("one of {} probes failed: {failed:?}", records.len()).into()),
         }

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::domain::Domain;
-use kafka_client::{Producer, TopicBatch};
+use kafka_client::{KafkaProducer, TopicBatch};
 use testkit::program::Program;
 
 use crate::record_generator::RecordGenerator;
@@ -87,7 +87,7 @@ fn leader(testbed: &BenchTestbed<'_>, domain: &Domain) -> Result<usize, BenchErr
 struct RecordStream {
     topic: String,
     records: RecordGenerator,
-    producer: Producer,
+    producer: KafkaProducer,
 }
 
 impl RecordStream {

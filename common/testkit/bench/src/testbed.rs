@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use common::domain::{Domain, TOPIC_PREFIX};
 use kafka_client::{
-    Address, BATCH_BYTES_MAX, Client, Outcome, ProduceRecord, Producer, ProducerOptions, Security,
-    Settings, TopicBatch, batch_len,
+    BATCH_BYTES_MAX, BrokerAddress, KafkaClient, KafkaProducer, KafkaSettings, ProduceOutcome,
+    ProduceRecord, ProducerOptions, Security, TopicBatch, batch_len,
 };
 use testkit::program::Program;
 use testkit::services::{OwnSet, Services, connect, fresh_database, fresh_name};
@@ -32,7 +32,7 @@ pub(crate) const POSITION: &str =
 pub(crate) struct BenchTestbed<'a> {
     pub(crate) services: OwnSet,
     programs: &'a Path,
-    kafka: Arc<Settings>,
+    kafka: Arc<KafkaSettings>,
 }
 
 impl<'a> BenchTestbed<'a> {
@@ -47,8 +47,8 @@ impl<'a> BenchTestbed<'a> {
         postgres.batch_execute("alter system set max_wal_size = '4GB'")?;
         drop(postgres);
         services.restart_postgres()?;
-        let addresses = Address::parse_list(&services.kafka_plain)?;
-        let kafka = Arc::new(Settings::new(addresses, Security::Plain));
+        let addresses = BrokerAddress::parse_list(&services.kafka_plain)?;
+        let kafka = Arc::new(KafkaSettings::new(addresses, Security::Plain));
         Ok(Self { services, programs, kafka })
     }
 
@@ -102,13 +102,13 @@ impl<'a> BenchTestbed<'a> {
     }
 
     /// A Kafka client for the measurement itself.
-    pub(crate) fn client(&self) -> Client {
-        Client::new(Arc::clone(&self.kafka))
+    pub(crate) fn client(&self) -> KafkaClient {
+        KafkaClient::new(Arc::clone(&self.kafka))
     }
 
     /// A producer for the measurement itself.
-    pub(crate) fn producer(&self) -> Producer {
-        Producer::new(Arc::clone(&self.kafka), ProducerOptions::default())
+    pub(crate) fn producer(&self) -> KafkaProducer {
+        KafkaProducer::new(Arc::clone(&self.kafka), ProducerOptions::default())
     }
 
     /// Writes this many records to the topic of each domain.
@@ -133,14 +133,16 @@ impl<'a> BenchTestbed<'a> {
 }
 
 /// Sends a batch until it is delivered. Returns the offset of its first record.
-pub(crate) fn deliver(producer: &mut Producer, batch: TopicBatch) -> Result<i64, BenchError> {
+pub(crate) fn deliver(producer: &mut KafkaProducer, batch: TopicBatch) -> Result<i64, BenchError> {
     let deadline = Instant::now() + TIMEOUT;
     let mut batches = vec![batch];
     while Instant::now() < deadline {
         for (_, outcome) in producer.send(std::mem::take(&mut batches), None) {
             match outcome {
-                Outcome::Delivered { base_offset, .. } => return Ok(base_offset.unwrap_or(0)),
-                Outcome::Pending { .. } => thread::park_timeout(POLL_INTERVAL),
+                ProduceOutcome::Delivered { base_offset, .. } => {
+                    return Ok(base_offset.unwrap_or(0));
+                }
+                ProduceOutcome::Pending { .. } => thread::park_timeout(POLL_INTERVAL),
                 other => return Err(format!("not delivered: {other:?}").into()),
             }
         }

@@ -146,7 +146,7 @@ fn find_domains(
         .chain(user_urls)
         .map(|url| {
             let parsed = Url::parse(url).map_err(|cause| format!("{url:?}: {cause}"))?;
-            Ok(Domain::of_url(&parsed)?)
+            Ok(Domain::from_url(&parsed)?)
         })
         .collect()
 }

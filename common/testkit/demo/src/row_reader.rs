@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::domain::Domain;
 use common::pem::Pem;
-use postgres_client::{Connection, PostgresSettings, PostgresUri};
+use postgres_client::{PostgresConnection, PostgresSettings, PostgresUri};
 use testkit::services::Services;
 
 /// Time-out for reading.
@@ -26,7 +26,7 @@ pub(crate) struct DemoRow {
 
 /// Reads each row once.
 pub(crate) struct RowReader {
-    connection: Connection,
+    connection: PostgresConnection,
     /// The table of each domain, and the highest id that was read.
     tables: Vec<(String, i64)>,
 }

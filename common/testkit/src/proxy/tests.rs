@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use kafka_client::{Address, Client, Security, Settings};
+use kafka_client::{BrokerAddress, KafkaClient, KafkaSettings, Security};
 use kafka_protocol::messages::ApiKey;
 
 use super::*;
@@ -8,12 +8,12 @@ use crate::services::{Services, connect, shared};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-fn client(proxy: &KafkaProxy) -> Client {
+fn client(proxy: &KafkaProxy) -> KafkaClient {
     let mut settings =
-        Settings::new(Address::parse_list(&proxy.addresses()).unwrap(), Security::Plain);
+        KafkaSettings::new(BrokerAddress::parse_list(&proxy.addresses()).unwrap(), Security::Plain);
     settings.request_timeout_ms = 500;
     settings.connect_timeout_ms = 500;
-    Client::new(Arc::new(settings))
+    KafkaClient::new(Arc::new(settings))
 }
 
 /// Metadata and coordinator responses name the proxy's addresses only.
@@ -36,7 +36,7 @@ fn clients_get_the_addresses_of_the_proxy_only() {
 }
 
 /// A proxy, and a client that is connected through it.
-fn connected() -> (KafkaProxy, Client) {
+fn connected() -> (KafkaProxy, KafkaClient) {
     let proxy = KafkaProxy::start(&shared().unwrap().kafka_plain).unwrap();
     let mut client = client(&proxy);
     client.topics(&[]).unwrap();

@@ -25,7 +25,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::stop::{self, Stop};
-use kafka_client::{Client, LogEnd};
+use kafka_client::{KafkaClient, LogEnd};
 use testkit::services::connect;
 
 use crate::faults::log::FaultLog;
@@ -96,7 +96,7 @@ pub fn run(settings: &StormSettings, stop: &Stop) -> Result<bool, Box<dyn Error>
         let injected = injecting.join().map_err(|_| "the injector panicked")?;
         Ok((log, injected.map_err(|cause| -> Box<dyn Error> { cause })?))
     })?;
-    if stop.requested() {
+    if stop.is_requested() {
         return Err("stopped before the end of the storm".into());
     }
     log::info!("fault injection ended");
@@ -136,7 +136,7 @@ fn finish(
     }
     let deadline = Instant::now() + CATCH_UP_TIMEOUT;
     let mut database = connect(&testbed.services, &testbed.database)?;
-    let mut client = Client::new(testbed.settings()?);
+    let mut client = KafkaClient::new(testbed.settings()?);
     let topics = testbed.topics()?;
     loop {
         let unrecorded = unrecorded_topic(&mut database, &mut client, topic_reader, &topics);
@@ -164,7 +164,7 @@ fn finish(
 /// Describes a topic that is not recorded to its end. `None` if there is none.
 fn unrecorded_topic(
     database: &mut postgres::Client,
-    client: &mut Client,
+    client: &mut KafkaClient,
     topic_reader: &TopicReader,
     topics: &[String],
 ) -> Result<Option<String>, String> {
@@ -190,7 +190,7 @@ fn check_topics(
     log: &FaultLog,
 ) -> Result<Vec<(TopicObservations, OracleReport)>, Box<dyn Error>> {
     let mut database = connect(&testbed.services, &testbed.database)?;
-    let mut client = Client::new(testbed.settings()?);
+    let mut client = KafkaClient::new(testbed.settings()?);
     let mut read_topics = topic_reader.topics();
     let mut checked = Vec::new();
     for (topic, domain) in testbed.topics()?.into_iter().zip(&testbed.domains) {

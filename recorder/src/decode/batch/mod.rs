@@ -1,9 +1,9 @@
-//! Fetched records cut into batches, each decoded and ready for one transaction.
+//! FetchedRecords records cut into batches, each decoded and ready for one transaction.
 
 use std::collections::HashSet;
 
 use common::identity::Identity;
-use kafka_client::{Fetched, FetchedRecord};
+use kafka_client::{FetchedRecord, FetchedRecords};
 
 use super::identities::Identities;
 use super::labels::Labels;
@@ -175,8 +175,13 @@ pub struct FetchedBatches {
 
 impl FetchedBatches {
     /// Cuts what was fetched from `offset` on into batches within `limits`.
-    pub fn new(fetched: Fetched, offset: i64, labels: &Labels, limits: &BatchLimits) -> Self {
-        let Fetched { mut records, next_offset, high_watermark, .. } = fetched;
+    pub fn new(
+        fetched: FetchedRecords,
+        offset: i64,
+        labels: &Labels,
+        limits: &BatchLimits,
+    ) -> Self {
+        let FetchedRecords { mut records, next_offset, high_watermark, .. } = fetched;
         let mut batches = Vec::new();
         let mut position = offset;
         while position != next_offset {

@@ -6,7 +6,7 @@ use super::*;
 
 const LIMITS: BatchLimits = BatchLimits { records: 3, targets: 2 };
 
-fn fetched(sizes: &[(i64, usize)], next_offset: i64) -> Fetched {
+fn fetched(sizes: &[(i64, usize)], next_offset: i64) -> FetchedRecords {
     let record = |&(offset, size): &(i64, usize)| FetchedRecord {
         offset,
         timestamp_ms: 0,
@@ -14,7 +14,7 @@ fn fetched(sizes: &[(i64, usize)], next_offset: i64) -> Fetched {
         value: Some(vec![0; size].into()),
         headers: Vec::new(),
     };
-    Fetched {
+    FetchedRecords {
         records: sizes.iter().map(record).collect(),
         next_offset,
         log_start_offset: 0,

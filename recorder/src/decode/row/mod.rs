@@ -72,7 +72,7 @@ impl DomainRow {
         labels: &Labels,
     ) -> Result<Self, Rejected> {
         let record = Record::decode(value.ok_or(Rejected::NoValue)?).map_err(Rejected::Decode)?;
-        let healthy = record.healthy();
+        let healthy = record.is_healthy();
         let detail = record
             .detail
             .map(|detail| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::domain::Domain;
 use common::stop::Stop;
-use kafka_client::{Client, Error as KafkaError, FetchLimits, TopicMetadata};
+use kafka_client::{FetchLimits, KafkaClient, KafkaError, TopicMetadata};
 
 use super::error::SessionError;
 use super::fetch::{PartitionReader, fetch, fetch_positions, prefetch_positions};
@@ -46,10 +46,10 @@ pub(crate) struct DomainWorker<L, S: RecordStore, C> {
     session: Option<Session<S::Steps>>,
 }
 
-impl DomainWorker<Client, PostgresStore, SystemClock> {
+impl DomainWorker<KafkaClient, PostgresStore, SystemClock> {
     /// A worker for this domain, whose topic has this name. Connects to nothing yet.
     pub(crate) fn new(domain: Domain, topic: String, shared: Arc<SharedState>, stop: Stop) -> Self {
-        let log = Client::new(Arc::clone(&shared.kafka));
+        let log = KafkaClient::new(Arc::clone(&shared.kafka));
         let store = PostgresStore::new(domain.clone(), Arc::clone(&shared), stop.clone());
         Self::over(log, store, SystemClock, domain, topic, shared, stop)
     }
@@ -84,7 +84,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
 
     /// Records until a stop is requested, whatever fails in between.
     pub(crate) fn run(mut self) {
-        while !self.stop.requested() {
+        while !self.stop.is_requested() {
             let delay = self.turn();
             if !delay.is_zero() {
                 self.stop.wait(delay);

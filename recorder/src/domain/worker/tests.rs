@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use common::stop::{self, Stopper};
 use kafka_client::{
-    FetchPosition, Fetched, FetchedRecord, LogEnd, PartitionMetadata, Security, Uuid,
+    FetchPosition, FetchedRecord, FetchedRecords, LogEnd, PartitionMetadata, Security, Uuid,
 };
 use postgres_client::{PostgresSettings, PostgresUri};
 
@@ -62,7 +62,7 @@ impl RecordLog for MemoryLog {
         &mut self,
         positions: &[FetchPosition<'_>],
         _limits: &FetchLimits,
-    ) -> Vec<Result<Fetched, KafkaError>> {
+    ) -> Vec<Result<FetchedRecords, KafkaError>> {
         let fetch = |position: &FetchPosition<'_>| {
             let &FetchPosition { partition, offset, .. } = position;
             let (log_start, log_end) = self.range(partition);
@@ -83,7 +83,7 @@ impl RecordLog for MemoryLog {
                 value: None,
                 headers: Vec::new(),
             };
-            Ok(Fetched {
+            Ok(FetchedRecords {
                 records: (offset..log_end).map(record).collect(),
                 next_offset: log_end,
                 log_start_offset: log_start,
@@ -226,7 +226,7 @@ fn shared(lease_confirmed_at: Instant) -> Arc<SharedState> {
         database: Database::new(settings, 1, Arc::clone(&outage)),
         postgres_outage: outage,
         postgres_refusals: SharedOutage::new("postgresql"),
-        kafka: Arc::new(kafka_client::Settings::new(Vec::new(), Security::Plain)),
+        kafka: Arc::new(kafka_client::KafkaSettings::new(Vec::new(), Security::Plain)),
         kafka_outage: SharedOutage::new("kafka"),
         kafka_health: KafkaHealth::new(timings.kafka_unreachable_after),
         lease: Default::default(),

@@ -8,11 +8,11 @@
 //! worker remembers of marks is therefore valid as long as its position is.
 //!
 //! Results that a run lost at its very end are reported by a record of a later
-//! run, whose offset is behind all records of the first: see [`Ended`].
+//! run, whose offset is behind all records of the first: see [`EndedRun`].
 
 use std::collections::{HashMap, HashSet};
 
-use common::identity::{Ended, Identity};
+use common::identity::{EndedRun, Identity};
 use kafka_client::Uuid;
 
 use super::position::TopicPartition;
@@ -81,7 +81,7 @@ impl DedupOutcome {
                     continue;
                 }
                 HeaderClaim::Result(Identity { sequence, .. }) => (sequence, sequence + 1, false),
-                HeaderClaim::Ended(Ended { count, .. }) => (count, (*next).max(count), true),
+                HeaderClaim::Ended(EndedRun { count, .. }) => (count, (*next).max(count), true),
             };
             if to > *next {
                 outcome.gaps.push(SequenceGap { run, from: *next, to, offset, at_end });

@@ -67,7 +67,7 @@ fn a_number_is_new_a_duplicate_or_shows_a_gap() {
 #[test]
 fn the_lost_end_of_a_run_is_one_gap() {
     let is = |offset, run, sequence| (offset, HeaderClaim::Result(Identity { run, sequence }));
-    let ended = |offset, run, count| (offset, HeaderClaim::Ended(Ended { run, count }));
+    let ended = |offset, run, count| (offset, HeaderClaim::Ended(EndedRun { run, count }));
     let last = |run, from, to, offset| SequenceGap { run, from, to, offset, at_end: true };
     // After the records of the run, with the first result of the next run, and again.
     let claims = [is(5, A, 7), is(6, B, 0), ended(6, A, 11), is(7, B, 1), ended(7, A, 11)];

@@ -140,7 +140,7 @@ impl Saver {
     /// Gives a result its sequence number before the result can be lost, so that a
     /// lost result leaves a gap in the sequence.
     fn assign_number(&mut self, TargetRecord { target, record }: TargetRecord) {
-        self.unhealthy += usize::from(!record.healthy());
+        self.unhealthy += usize::from(!record.is_healthy());
         let (topic, sequence) = self
             .topics
             .entry(target.topic.clone())

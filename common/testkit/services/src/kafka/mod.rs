@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::pem::Pem;
-use kafka_client::{Address, Client, Security, Settings};
+use kafka_client::{BrokerAddress, KafkaClient, KafkaSettings, Security};
 use rustix::process::Signal;
 
 use crate::certificates::write;
@@ -204,7 +204,7 @@ impl<'a> Kafka<'a> {
     /// Whether the broker answers that itself and `count` brokers are there.
     pub(crate) fn knows_brokers(&self, id: usize, count: usize) -> bool {
         let address = address("127.0.0.1", self.ports[id - 1].plain);
-        let known = broker_ids(Settings::new(vec![address], Security::Plain));
+        let known = broker_ids(KafkaSettings::new(vec![address], Security::Plain));
         let is_itself = |known: &i32| usize::try_from(*known) == Ok(id);
         known.is_ok_and(|known| known.len() >= count && known.iter().any(is_itself))
     }
@@ -218,7 +218,8 @@ impl<'a> Kafka<'a> {
             identity: Some((file("client.crt"), file("client.key"))),
         };
         for (id, ports) in self.ids().zip(self.ports) {
-            let settings = Settings::new(vec![address("localhost", ports.tls)], security.clone());
+            let settings =
+                KafkaSettings::new(vec![address("localhost", ports.tls)], security.clone());
             if let Err(cause) = broker_ids(settings) {
                 let port = ports.tls;
                 return Err(CommandError::NotStarted(format!(
@@ -230,14 +231,14 @@ impl<'a> Kafka<'a> {
     }
 }
 
-fn address(host: &str, port: u16) -> Address {
-    Address { host: host.to_owned(), port }
+fn address(host: &str, port: u16) -> BrokerAddress {
+    BrokerAddress { host: host.to_owned(), port }
 }
 
-fn broker_ids(mut settings: Settings) -> Result<Vec<i32>, kafka_client::Error> {
+fn broker_ids(mut settings: KafkaSettings) -> Result<Vec<i32>, kafka_client::KafkaError> {
     settings.connect_timeout_ms = ANSWER_TIMEOUT_MS;
     settings.request_timeout_ms = ANSWER_TIMEOUT_MS;
-    Client::new(Arc::new(settings)).broker_ids()
+    KafkaClient::new(Arc::new(settings)).broker_ids()
 }
 
 /// The pid files of every broker below `set`, whether or not its composition

@@ -10,7 +10,9 @@ use common::identity::Run;
 use common::phrase;
 use common::record::{Extra, Record, Status};
 use common::stop::Stop;
-use kafka_client::{Outcome, ProduceRecord, Producer, ProducerOptions, Settings, TopicBatch};
+use kafka_client::{
+    KafkaProducer, KafkaSettings, ProduceOutcome, ProduceRecord, ProducerOptions, TopicBatch,
+};
 
 use crate::testbed::managed_program::now_s;
 
@@ -29,14 +31,14 @@ const RETRY: Duration = Duration::from_millis(200);
 /// # Errors
 /// Fails if a record is permanently rejected, or the system has no randomness.
 pub(crate) fn run(
-    settings: Arc<Settings>,
+    settings: Arc<KafkaSettings>,
     topics: &[String],
     seed: u64,
     writing: &Mutex<()>,
     stop: &Stop,
 ) -> Result<u64, Box<dyn Error + Send + Sync>> {
     let mut random = fastrand::Rng::with_seed(!seed);
-    let mut producer = Producer::new(settings, ProducerOptions::default());
+    let mut producer = KafkaProducer::new(settings, ProducerOptions::default());
     let run = Run::new()?;
     let mut next = vec![0; topics.len()];
     let mut count = 0;
@@ -50,16 +52,18 @@ pub(crate) fn run(
             let mut is_pending = false;
             for (topic, outcome) in producer.send(std::mem::take(&mut batches), None) {
                 match outcome {
-                    Outcome::Delivered { .. } => {}
-                    Outcome::Pending { .. } => is_pending = true,
-                    Outcome::Busy { records } | Outcome::TooLarge { records, .. } => {
+                    ProduceOutcome::Delivered { .. } => {}
+                    ProduceOutcome::Pending { .. } => is_pending = true,
+                    ProduceOutcome::Busy { records } | ProduceOutcome::TooLarge { records, .. } => {
                         batches.push(TopicBatch { topic, records });
                         is_pending = true;
                     }
-                    Outcome::Lost { cause, .. } => return Err(format!("{topic}: {cause}").into()),
+                    ProduceOutcome::Lost { cause, .. } => {
+                        return Err(format!("{topic}: {cause}").into());
+                    }
                 }
             }
-            if !is_pending && producer.pending() == 0 {
+            if !is_pending && producer.pending_count() == 0 {
                 break;
             }
             std::thread::park_timeout(RETRY);

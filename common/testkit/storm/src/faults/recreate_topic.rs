@@ -3,7 +3,7 @@
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kafka_client::{Client, LogEnd};
+use kafka_client::{KafkaClient, LogEnd};
 
 use super::{StormError, wait_ms};
 use crate::observations::topic_reader::TopicReader;
@@ -25,7 +25,7 @@ pub(crate) fn recreate_topic(
 ) -> Result<(), StormError> {
     let topics = testbed.topics()?;
     let topic = topics.get(domain).ok_or("no such domain")?;
-    let mut client = Client::new(testbed.settings()?);
+    let mut client = KafkaClient::new(testbed.settings()?);
     let recorders = match lag_ms {
         0 => Vec::new(),
         _ => pause_programs(testbed, [ProgramId::Recorder(0), ProgramId::Recorder(1)])?,

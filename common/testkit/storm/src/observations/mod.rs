@@ -7,7 +7,7 @@ pub(crate) mod topic_reader;
 
 use std::collections::HashMap;
 
-use common::identity::{Ended, Identity};
+use common::identity::{EndedRun, Identity};
 use common::record::Extra;
 use kafka_client::Uuid;
 
@@ -18,7 +18,7 @@ pub(crate) struct KafkaRecord {
     /// Run and sequence number, from its headers.
     pub(crate) identity: Option<Identity>,
     /// What its header `ended` says about earlier runs.
-    pub(crate) ended: Vec<Ended>,
+    pub(crate) ended: Vec<EndedRun>,
     pub(crate) value: Vec<u8>,
 }
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use common::identity::{Ended, Identity};
-use kafka_client::{Client, FetchLimits, FetchPosition, Settings, Uuid};
+use common::identity::{EndedRun, Identity};
+use kafka_client::{FetchLimits, FetchPosition, KafkaClient, KafkaSettings, Uuid};
 
 use crate::observations::{KafkaRecord, TopicIncarnation};
 
@@ -46,7 +46,7 @@ impl TopicReader {
     /// # Errors
     /// Fails if the thread can't be started.
     pub(crate) fn start(
-        settings: Arc<Settings>,
+        settings: Arc<KafkaSettings>,
         names: Vec<String>,
     ) -> Result<Self, Box<dyn Error>> {
         let topics = names.into_iter().map(|name| (name, Vec::new())).collect();
@@ -56,7 +56,7 @@ impl TopicReader {
         });
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("topic-reader".to_owned());
-        let thread = thread.spawn(move || read(&for_thread, Client::new(settings)))?;
+        let thread = thread.spawn(move || read(&for_thread, KafkaClient::new(settings)))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -81,7 +81,7 @@ impl Drop for TopicReader {
     }
 }
 
-fn read(shared: &TopicReaderState, mut client: Client) {
+fn read(shared: &TopicReaderState, mut client: KafkaClient) {
     let names: Vec<String> = shared.topics().keys().cloned().collect();
     let mut lookup_needed = true;
     while !shared.ended.load(Ordering::Acquire) {
@@ -117,7 +117,7 @@ fn read(shared: &TopicReaderState, mut client: Client) {
                     incarnation.records.extend(fetched.records.into_iter().map(|record| {
                         KafkaRecord {
                             offset: record.offset,
-                            ended: Ended::from_headers(&record.headers).unwrap_or_default(),
+                            ended: EndedRun::from_headers(&record.headers).unwrap_or_default(),
                             identity: Identity::from_headers(&record.headers).ok().flatten(),
                             value: record.value.map(Vec::from).unwrap_or_default(),
                         }
@@ -136,7 +136,7 @@ fn read(shared: &TopicReaderState, mut client: Client) {
 }
 
 /// Looks up the topic ids. Returns true if every topic exists.
-fn look_up_ids(shared: &TopicReaderState, client: &mut Client, names: &[String]) -> bool {
+fn look_up_ids(shared: &TopicReaderState, client: &mut KafkaClient, names: &[String]) -> bool {
     let Ok(metadata) = client.topics(names) else { return false };
     let mut topics = shared.topics();
     let mut existing = 0;

@@ -1,4 +1,4 @@
-use common::identity::{Ended, Identity};
+use common::identity::{EndedRun, Identity};
 use common::record::{Extra, Status};
 
 use super::rows::required_columns;
@@ -313,7 +313,7 @@ fn an_unread_record_may_have_reported_the_end_of_a_run() {
     let mut observed = last_record_unread();
     observed.issued_counts.insert(RUN, 6);
     expect_error(&observed, false, "sequence 4: neither recorded nor in a gap");
-    observed.incarnations[0].records[4].ended = vec![Ended { run: RUN, count: 6 }];
+    observed.incarnations[0].records[4].ended = vec![EndedRun { run: RUN, count: 6 }];
     assert_eq!(expect_pass(&observed).counts.unread, 3);
 }
 

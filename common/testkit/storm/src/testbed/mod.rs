@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::domain::{Domain, TOPIC_PREFIX};
-use kafka_client::{Address, Client, Security, Settings};
+use kafka_client::{BrokerAddress, KafkaClient, KafkaSettings, Security};
 use testkit::proxy::{KafkaProxy, PostgresProxy};
 use testkit::services::{OwnSet, Services, connect, fresh_database};
 use testkit::small_disk::SmallDisk;
@@ -104,7 +104,7 @@ impl StormTestbed {
             "set scram_iterations = 1; create role {ROLE} superuser login password '{ROLE}'"
         );
         connect(&self.services, &self.database)?.batch_execute(&create_role)?;
-        let mut client = Client::new(self.settings()?);
+        let mut client = KafkaClient::new(self.settings()?);
         for topic in self.topics()? {
             // Brokers that have just started may need longer than one request time-out.
             create_topic(&mut client, &topic)?;
@@ -112,13 +112,13 @@ impl StormTestbed {
         Ok(())
     }
 
-    /// Settings to reach Kafka without the proxy.
+    /// KafkaSettings to reach Kafka without the proxy.
     ///
     /// # Errors
     /// Fails if an address does not parse.
-    pub(crate) fn settings(&self) -> Result<Arc<Settings>, Box<dyn Error>> {
-        let brokers = Address::parse_list(&self.services.kafka_plain)?;
-        let mut settings = Settings::new(brokers, Security::Plain);
+    pub(crate) fn settings(&self) -> Result<Arc<KafkaSettings>, Box<dyn Error>> {
+        let brokers = BrokerAddress::parse_list(&self.services.kafka_plain)?;
+        let mut settings = KafkaSettings::new(brokers, Security::Plain);
         // Paused or killed brokers time out soon.
         settings.connect_timeout_ms = 2_000;
         settings.request_timeout_ms = 4_000;

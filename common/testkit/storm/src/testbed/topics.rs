@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_client::{Client, Error as KafkaError, TopicSpec};
+use kafka_client::{KafkaClient, KafkaError, TopicSpec};
 
 /// Time-out for the creation or deletion of a topic.
 pub(crate) const TOPIC_TIMEOUT: Duration = Duration::from_secs(60);
@@ -12,7 +12,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Creates a topic. An existing topic counts as created, because the response to the last attempt
 /// may be lost.
-pub(crate) fn create_topic(client: &mut Client, topic: &str) -> Result<(), String> {
+pub(crate) fn create_topic(client: &mut KafkaClient, topic: &str) -> Result<(), String> {
     retry_until(TOPIC_TIMEOUT, || {
         let created = client.create_topic(topic, &TopicSpec::default());
         created.map(drop).map_err(|cause| cause.to_string())
@@ -21,7 +21,7 @@ pub(crate) fn create_topic(client: &mut Client, topic: &str) -> Result<(), Strin
 
 /// Deletes a topic. A missing topic counts as deleted: nobody creates it now, and the response to
 /// the last attempt may be lost.
-pub(crate) fn delete_topic(client: &mut Client, topic: &str) -> Result<(), String> {
+pub(crate) fn delete_topic(client: &mut KafkaClient, topic: &str) -> Result<(), String> {
     match client.delete_topic(topic) {
         Err(KafkaError::UnknownTopic { .. }) | Ok(()) => Ok(()),
         Err(cause) => Err(cause.to_string()),

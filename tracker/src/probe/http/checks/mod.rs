@@ -154,7 +154,7 @@ impl Checks {
         if !self.status.is_empty() || DEFAULT_STATUSES.contains(&status) {
             return Ok(());
         }
-        let is_known = common::phrase::of_status(status).is_some();
+        let is_known = common::phrase::from_status(status).is_some();
         let detail = (!is_known).then(|| status.to_string());
         Err(Failure { detail, ..Failure::new(Reason::StatusNotExpected, Phase::Check) })
     }
