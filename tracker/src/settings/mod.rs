@@ -19,15 +19,6 @@ use crate::workers::retry::RETRY_PAUSE;
 pub use flags::COMMAND;
 use flags::{TargetFlags, TrackerCommand};
 
-/// What the command line asks for, with checked settings.
-#[derive(Debug)]
-pub enum Action {
-    /// Run the tracker.
-    Run(Box<Settings>),
-    /// Print this text, the help or the version.
-    Print(String),
-}
-
 /// The settings of the tracker.
 #[derive(Debug)]
 pub struct Settings {
@@ -125,13 +116,11 @@ pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     environment: &Environment<'_>,
     is_terminal: bool,
-) -> Result<Action, UsageError> {
+) -> Result<Command<Settings>, UsageError> {
     let (program, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     match command_line::parse::<TrackerCommand, NoSubcommands>(program, version, arguments)? {
-        Command::Print(text) => Ok(Action::Print(text)),
-        Command::Run(flags) => {
-            Ok(Action::Run(Box::new(check_settings(&flags, environment, is_terminal)?)))
-        }
+        Command::Run(flags) => check_settings(&flags, environment, is_terminal).map(Command::Run),
+        Command::Print(text) => Ok(Command::Print(text)),
         Command::Subcommand(none) => match none {},
     }
 }
@@ -271,8 +260,9 @@ mod tests {
     fn parse_settings(arguments: &[&str], variables: &[(&str, &str)]) -> Settings {
         let arguments = arguments.iter().map(OsString::from);
         match parse(arguments, &Environment::from_variables(variables), false).unwrap() {
-            Action::Run(settings) => *settings,
-            Action::Print(text) => panic!("{text}"),
+            Command::Run(settings) => settings,
+            Command::Print(text) => panic!("{text}"),
+            Command::Subcommand(none) => match none {},
         }
     }
 

@@ -38,11 +38,11 @@ pub(crate) struct Schedule {
     /// Probes of the first round.
     first_round: DueHeap,
     /// Targets that are no longer on the list.
-    removed: HashMap<TargetKey, GridTarget>,
+    removed: HashMap<UrlAndName, GridTarget>,
 }
 
 /// Identifies a target across reloads: URL and name.
-type TargetKey = (String, Option<String>);
+type UrlAndName = (String, Option<String>);
 
 #[derive(Debug)]
 struct GridTarget {
@@ -197,7 +197,7 @@ impl Schedule {
     }
 }
 
-fn key(target: &Target) -> TargetKey {
+fn key(target: &Target) -> UrlAndName {
     (target.url.to_string(), target.name.clone())
 }
 
