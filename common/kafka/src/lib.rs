@@ -46,7 +46,6 @@
 
 mod address;
 mod batch;
-mod brokers;
 mod client;
 mod connection;
 mod error;

@@ -242,16 +242,19 @@ impl KafkaClient {
         deadline: Instant,
     ) -> KafkaError {
         let FetchPosition { topic, partition, offset, .. } = *position;
-        let mut offset_of = |end| self.list_offset_by(topic, partition, end, deadline);
-        match (offset_of(LogEnd::Earliest), offset_of(LogEnd::Latest)) {
-            (Ok(log_start), Ok(log_end)) => KafkaError::OffsetOutOfRange {
+        let log_start = match self.list_offset_by(topic, partition, LogEnd::Earliest, deadline) {
+            Ok(log_start) => log_start,
+            Err(error) => return error,
+        };
+        match self.list_offset_by(topic, partition, LogEnd::Latest, deadline) {
+            Ok(log_end) => KafkaError::OffsetOutOfRange {
                 topic: topic.to_owned(),
                 partition,
                 offset,
                 log_start,
                 log_end,
             },
-            (Err(error), _) | (_, Err(error)) => error,
+            Err(error) => error,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The client: connections, metadata, and requests that need a leader or a coordinator.
 
+mod broker_ids;
 mod fetch;
 mod group_offset;
 mod list_offset;

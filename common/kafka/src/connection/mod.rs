@@ -30,7 +30,8 @@ use crate::text::one_line;
 const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The most bytes of a Fetch response. A broker returns the first batch whole even if it exceeds
-/// the requested bytes (KIP-74), so this is the largest `message.max.bytes` in use.
+/// the requested bytes (KIP-74), so the limit is far above the default `message.max.bytes` of 1
+/// MiB.
 const FETCH_FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
 
 /// A connection to a broker, ready for requests.

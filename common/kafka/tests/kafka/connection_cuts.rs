@@ -19,16 +19,16 @@ fn through(proxy: &KafkaProxy) -> Arc<KafkaSettings> {
 fn walk(
     proxy: &KafkaProxy,
     kind: ApiKey,
-    side: Direction,
+    direction: Direction,
     mut exchange: impl FnMut(&RuleHandle),
 ) -> usize {
     let start = Instant::now();
     for position in 0.. {
-        let cut = proxy.add_rule(kind, 0, side, ProxyFault::Cut(position));
+        let cut = proxy.add_rule(kind, 0, direction, ProxyFault::Cut(position));
         exchange(&cut);
-        assert!(cut.matched(), "{kind:?} {side:?} at byte {position}");
+        assert!(cut.matched(), "{kind:?} {direction:?} at byte {position}");
         if !cut.fired() {
-            println!("{kind:?} {side:?}: {position} positions in {:?}", start.elapsed());
+            println!("{kind:?} {direction:?}: {position} positions in {:?}", start.elapsed());
             return position;
         }
         assert_eq!(cut.bytes_passed(), position);
@@ -61,15 +61,15 @@ fn produce_cut_at_any_byte_appends_each_record_once_and_in_order() {
 #[test]
 fn lost_produce_response_does_not_duplicate_records() {
     let proxy = KafkaProxy::start(&shared().unwrap().kafka_plain).unwrap();
-    let topic = topic("swallowed-produce");
+    let topic = topic("discarded-produce");
     let mut settings = KafkaSettings::new(addresses(&proxy.addresses()), Security::Plain);
     settings.request_timeout_ms = 1_000;
     let mut producer = KafkaProducer::new(Arc::new(settings), ProducerOptions::default());
     deliver(&mut producer, vec![batch(&topic, &["a"])]);
-    let swallowed = proxy.add_rule(ApiKey::Produce, 0, Direction::Response, ProxyFault::Discard);
+    let discarded = proxy.add_rule(ApiKey::Produce, 0, Direction::Response, ProxyFault::Discard);
     deliver(&mut producer, vec![batch(&topic, &["b", "c"])]);
     deliver(&mut producer, vec![batch(&topic, &["d"])]);
-    assert!(swallowed.fired());
+    assert!(discarded.fired());
     assert_eq!(read_values(&mut KafkaClient::new(plain()), &topic), ["a", "b", "c", "d"]);
 }
 

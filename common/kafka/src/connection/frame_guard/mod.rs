@@ -40,9 +40,9 @@ impl FrameGuard {
 
     /// Checks the count that ends with this byte, if the byte ends a varint.
     ///
-    /// A hostile boolean (a byte above 127 directly before a varint) must not hide the varint, so
-    /// the bytes before are taken as its part. The real varint is then the smaller number, so a
-    /// valid one is never refused.
+    /// A hostile boolean (a byte above 127 directly before a varint) must not hide the varint. It
+    /// is taken as the varint's first byte. The result is larger than the varint alone, so the
+    /// check is at least as strict.
     fn check_varint(&mut self, byte: u8) -> Result<(), TryGetError> {
         if self.last != LastRead::Byte || self.varint_len == 0 {
             self.is_records_len = self.last == LastRead::IntAfterByte;

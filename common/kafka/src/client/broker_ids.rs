@@ -1,13 +1,13 @@
-//! Which brokers a cluster consists of.
+//! The brokers of a cluster.
 
 use kafka_protocol::messages::MetadataRequest;
 
-use super::client::KafkaClient;
-use super::error::KafkaError;
+use super::KafkaClient;
+use crate::error::KafkaError;
 
 impl KafkaClient {
-    /// The ids of the brokers that are part of the cluster, sorted, as the
-    /// broker reports them that answers first.
+    /// Returns the ids of the brokers in the cluster, sorted, according to the first broker that
+    /// answers.
     ///
     /// # Errors
     /// See [`KafkaClient::topics`].
