@@ -25,6 +25,7 @@ pub mod decode;
 mod discovery;
 mod domain;
 mod lease;
+mod open_files;
 pub mod postgres;
 pub mod replay;
 pub mod report;

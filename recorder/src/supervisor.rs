@@ -20,6 +20,7 @@ use crate::lease::plan::{
 use crate::lease::progress::WorkerProgress;
 use crate::lease::reach::TopicReach;
 use crate::lease::store::LeaseStore;
+use crate::open_files::OpenFiles;
 use crate::postgres::error::TransactionError;
 use crate::report::outage_log::GRACE;
 use crate::schema::SCHEMA_HINT;
@@ -57,6 +58,7 @@ pub(crate) struct Supervisor {
     selected: Sender<Vec<String>>,
     /// How many of them were sent.
     selected_sent: usize,
+    open_files: OpenFiles,
     workers: BTreeMap<String, RunningWorker>,
     /// Cloned by each worker, so that the end of all workers can be awaited.
     running: WaitGroup,
@@ -111,6 +113,7 @@ impl Supervisor {
             new_topics: None,
             selected,
             selected_sent: 0,
+            open_files: OpenFiles::raise_limit(),
             workers: BTreeMap::new(),
             running: WaitGroup::new(),
             deferred: HashSet::new(),
@@ -129,6 +132,7 @@ impl Supervisor {
     /// Sends the topics of the selection to the discovery thread, if there are new ones.
     fn send_selection(&mut self) {
         let domains = self.selection.domains();
+        self.open_files.check(domains.len());
         if domains.len() > self.selected_sent
             && self.selected.try_send(domains.keys().cloned().collect()).is_ok()
         {

@@ -91,7 +91,7 @@ impl Default for Timings {
             lease_poll_interval: Duration::from_millis(200),
             kafka_unreachable_after: Duration::from_secs(30),
             offer_pause: Duration::from_secs(300),
-            lease_grace: Duration::from_secs(10),
+            lease_grace: Duration::from_secs(5),
             shutdown_timeout: Duration::from_secs(7),
 
             discovery_interval: Duration::from_secs(15),

@@ -198,10 +198,10 @@ fn a_recorder_that_never_reached_kafka_acquires_no_lease() {
     assert!(!log.contains("WARN"), "{log}");
 }
 
-/// A recorder that loses Kafka keeps its leases while it is alone, releases them to a
-/// recorder that reaches Kafka, and registers again when Kafka is back.
+/// A recorder that loses Kafka keeps its leases while it is alone, offers them to a
+/// recorder that reaches Kafka, and asks for its part again when Kafka is back.
 #[test]
-fn a_recorder_that_lost_kafka_releases_its_leases_to_others() {
+fn a_recorder_that_lost_kafka_offers_its_leases_to_others() {
     let mut all = Domains::new(4);
     let kafka = all.world.services.kafka_plain.clone();
     let proxy = KafkaProxy::start(&kafka).unwrap();
@@ -225,7 +225,7 @@ fn a_recorder_that_lost_kafka_releases_its_leases_to_others() {
         std::thread::park_timeout(Duration::from_millis(200));
     }
     let well = all.recorder();
-    well.expect_log("leases: holding 4 of 4; active recorders: 1");
+    well.expect_log("leases: holding 4 of 4; active recorders: 2");
     all.produce();
     all.expect_all_once();
     all.expect_shares(&[4]);
