@@ -175,7 +175,7 @@ impl ResultProducer {
         let carried_ended = self.ended_in_flight.remove(&topic);
         match outcome {
             Outcome::Delivered { records, .. } => {
-                state.spool.settle(&topic, records);
+                state.spool.settle_all(&topic);
                 if carried_ended {
                     state.ended_runs.remove_delivered(&topic);
                 }
@@ -313,7 +313,7 @@ fn record_refusal(
     cause: &Error,
     maybe_delivered: bool,
 ) {
-    state.spool.settle(topic, records);
+    state.spool.settle_all(topic);
     let others = if cause.is_of_records() { 0 } else { state.spool.discard_topic(topic) };
     let records = records + others;
     state.totals.lost += records;
