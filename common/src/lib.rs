@@ -1,9 +1,15 @@
-//! What `tracker` and `recorder` share: the record and its names, settings,
-//! stopping and waiting, and identities.
+//! What `tracker` and `recorder` share.
+//!
+//! - Contract between the two: [`record`] (the value in Kafka), [`identity`] (its headers),
+//!   [`phrase`] (the closed list of phrases), [`domain`] (names of topics and tables).
+//! - Start and stop of a program: [`settings`], [`logger`], [`stop`].
+//! - Connections: [`backoff`] and [`log_throttle`] (retries), [`pem`] and [`secret`] (certificates
+//!   and passwords).
 
 pub mod backoff;
 pub mod domain;
 pub mod identity;
+pub mod log_throttle;
 pub mod logger;
 pub mod pem;
 pub mod phrase;

@@ -1,4 +1,5 @@
-//! The log: lines on standard error, with their level settable by RUST_LOG.
+//! The log: lines on standard error, with levels set by RUST_LOG. And the last lines of a program:
+//! help, version, and wrong settings.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -8,32 +9,30 @@ use log::LevelFilter;
 
 use crate::settings::UsageError;
 
-/// What is logged unless RUST_LOG says otherwise: our own news, and of the
-/// libraries only what is wrong.
+/// The levels if RUST_LOG is not set: `info` of the project's crates, `warn` of other crates.
 const DEFAULT_FILTER: &str = "warn,common=info,recorder=info,tracker=info,testkit=info";
 
-/// Where bytes of requests are traced, a site's password among them.
+/// A module that traces the bytes of requests, which can contain a site's password.
 const NEVER_TRACED: &str = "ureq_proto::util";
 
-/// Sets up the log of the process; a second call changes nothing.
+/// Installs the logger of the process. A second call does nothing.
 pub fn start() {
     let environment = Env::default().default_filter_or(DEFAULT_FILTER);
     let _ = env_logger::Builder::from_env(environment)
-        // The longest name counts, and of one name the last word.
+        // The most specific module wins, and of equal ones the last.
         .filter_module(NEVER_TRACED, LevelFilter::Debug)
         .format_timestamp_millis()
         .try_init();
 }
 
-/// Ends well after help or a version was asked for: its text goes to standard
-/// output.
+/// Prints help or version to standard output. Returns exit code 0.
 pub fn print(text: &str) -> ExitCode {
-    // Whoever asked has gone away when this fails.
+    // It fails only if the reader has closed the pipe.
     let _ = io::stdout().lock().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }
 
-/// Ends with 2 and one line on standard error: a setting can't be used.
+/// Prints a wrong setting as one line to standard error. Returns exit code 2.
 pub fn usage(program: &str, error: &UsageError) -> ExitCode {
     let _ = writeln!(io::stderr().lock(), "{program}: {error}");
     ExitCode::from(2)

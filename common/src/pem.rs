@@ -1,4 +1,4 @@
-//! Certificates and keys as a setting gives them: a path, or the PEM text itself.
+//! Certificates and private keys in PEM, given by a setting as a path or as the PEM text.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,26 +7,25 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// The most bytes that a PEM file may have. A bundle of every public root is
-/// about 250 KiB; more than this is a wrong path, and is not read to its end.
+/// The most bytes of a PEM file. A bundle of all public root certificates has about 250 KiB, so a
+/// larger file is most likely a wrong path.
 pub const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Where a certificate or key comes from.
+/// The source of a certificate or private key.
 ///
-/// The help of 1.1.0 promises paths for its flags and content for some of its
-/// variables, so both are taken everywhere, told apart by `-----BEGIN`.
+/// 1.1.0 documents paths for its flags and PEM text for some of its environment variables. Both
+/// forms are accepted everywhere; a value that contains `-----BEGIN` is PEM text.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Pem {
-    /// A file, read again at each new connection, so that a renewed
-    /// certificate needs no restart.
+    /// A file. It is read at each new connection, so a renewed certificate needs no restart.
     File(PathBuf),
-    /// The PEM text itself.
+    /// PEM text.
     Text(String),
 }
 
 impl Pem {
-    /// Takes a setting's value for what it is. Literal `\n` in a text stand
-    /// for line ends, because an environment file holds one line per variable.
+    /// Recognises a setting's value as path or PEM text. A literal `\n` in PEM text becomes a line
+    /// break, because environment files hold one line per variable.
     pub fn from_setting(value: &str) -> Self {
         if value.contains("-----BEGIN") {
             Self::Text(value.replace("\\n", "\n"))
@@ -35,11 +34,10 @@ impl Pem {
         }
     }
 
-    /// The PEM bytes as they are now.
+    /// Reads the PEM bytes.
     ///
     /// # Errors
-    /// [`PemError::Read`] when the file can't be read or is larger than
-    /// [`PEM_BYTES_MAX`].
+    /// [`PemError::Read`] if the file can't be read or is larger than [`PEM_BYTES_MAX`].
     pub fn read(&self) -> Result<Vec<u8>, PemError> {
         use std::io::Read;
         match self {
@@ -59,22 +57,22 @@ impl Pem {
         }
     }
 
-    /// The certificates in it, at least one, in the order in which they stand.
+    /// Reads all certificates, at least one, in their order.
     ///
     /// # Errors
-    /// See [`PemError`].
+    /// [`PemError`], also if there is no certificate.
     pub fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, PemError> {
         let bytes = self.read()?;
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
             .collect::<Result<_, _>>()
             .map_err(|_| self.invalid("broken PEM"))?;
         if certificates.is_empty() {
-            return Err(self.invalid("no certificate in it"));
+            return Err(self.invalid("contains no certificate"));
         }
         Ok(certificates)
     }
 
-    /// The certificates in it as roots to trust.
+    /// Reads all certificates as trusted roots.
     ///
     /// # Errors
     /// See [`PemError`].
@@ -83,38 +81,38 @@ impl Pem {
         for certificate in self.certificates()? {
             roots
                 .add(certificate)
-                .map_err(|_| self.invalid("a certificate that can't be a root"))?;
+                .map_err(|_| self.invalid("contains a certificate that can't be a trusted root"))?;
         }
         Ok(roots)
     }
 
-    /// The first private key in it: PKCS#1, PKCS#8 or SEC1 (EC).
+    /// Reads the first private key: PKCS#1, PKCS#8 or SEC1 (EC).
     ///
     /// # Errors
-    /// See [`PemError`]; an encrypted key is an error of its own.
+    /// [`PemError`], also for an encrypted key.
     pub fn private_key(&self) -> Result<PrivateKeyDer<'static>, PemError> {
         let bytes = self.read()?;
         PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| {
             let text = String::from_utf8_lossy(&bytes);
             if text.contains("ENCRYPTED") {
-                self.invalid("the private key is encrypted, and no passphrase can be given")
+                self.invalid("the private key is encrypted: expected an unencrypted key")
             } else {
-                self.invalid("no private key in it")
+                self.invalid("contains no private key")
             }
         })
     }
 
     fn invalid(&self, what: &'static str) -> PemError {
-        PemError::Invalid { source: self.to_string(), what }
+        PemError::Invalid { origin: self.to_string(), what }
     }
 }
 
-/// Names the file; a text is never shown, because it may hold a key.
+/// Shows the path. PEM text is never shown, because it may be a private key.
 impl fmt::Display for Pem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
-            Self::Text(_) => f.write_str("the PEM text given"),
+            Self::Text(_) => f.write_str("the given PEM text"),
         }
     }
 }
@@ -125,44 +123,29 @@ impl fmt::Debug for Pem {
     }
 }
 
-/// Why a certificate or key can't be used.
+/// Why a certificate or private key can't be used.
 ///
-/// At start it is permanent; at a later connection it may be a renewal half
-/// done, so whoever connects tries again.
-#[derive(Debug)]
+/// Permanent at the start of a program. At a later connection the file may be in the middle of a
+/// renewal, so the connection should be retried.
+#[derive(Debug, thiserror::Error)]
 pub enum PemError {
     /// The file can't be read.
+    #[error("{}: {cause}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
+        #[source]
         cause: std::io::Error,
     },
-    /// It was read and does not hold what it should.
+    /// The content is not what it should be.
+    #[error("{origin}: {what}")]
     Invalid {
-        /// The file, or that it was given as text.
-        source: String,
-        /// What is wrong with it.
+        /// The path, or a fixed text for PEM text.
+        origin: String,
+        /// What is wrong.
         what: &'static str,
     },
-}
-
-impl fmt::Display for PemError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Read { path, cause } => write!(f, "{}: {cause}", path.display()),
-            Self::Invalid { source, what } => write!(f, "{source}: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for PemError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Read { cause, .. } => Some(cause),
-            Self::Invalid { .. } => None,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -170,14 +153,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn path_and_text_are_told_apart() {
+    fn path_and_text_are_distinguished() {
         assert_eq!(Pem::from_setting("/tmp/ca.pem"), Pem::File("/tmp/ca.pem".into()));
         let text = Pem::from_setting("-----BEGIN X-----\\nAA==\\n-----END X-----");
         assert_eq!(text, Pem::Text("-----BEGIN X-----\nAA==\n-----END X-----".to_owned()));
     }
 
     #[test]
-    fn errors_name_the_file_and_never_the_text() {
+    fn errors_show_the_path_and_never_the_text() {
         let missing = Pem::from_setting("/nowhere/ca.pem").certificates().unwrap_err();
         assert_eq!(missing.to_string(), "/nowhere/ca.pem: No such file or directory (os error 2)");
         let key = Pem::from_setting(
@@ -185,8 +168,8 @@ mod tests {
         );
         assert_eq!(
             key.private_key().unwrap_err().to_string(),
-            "the PEM text given: the private key is encrypted, and no passphrase can be given"
+            "the given PEM text: the private key is encrypted: expected an unencrypted key"
         );
-        assert_eq!(format!("{key:?}"), "Pem(the PEM text given)");
+        assert_eq!(format!("{key:?}"), "Pem(the given PEM text)");
     }
 }

@@ -1,15 +1,15 @@
-//! The closed list of phrases: what a result says in a few lower-case words.
+//! The closed list of phrases: the result of a probe in a few lower-case words.
 //!
-//! An HTTP answer's phrase comes from its status number and this table alone:
-//! never from the wire, where a site may write what it likes, and never from a
-//! crate, whose words differ ("payload too large" for 413).
+//! The phrase of an HTTP response comes from its status code and this table only. The reason phrase
+//! in the response can be any text, and the texts of crates differ from those of 1.1.0 ("payload
+//! too large" for 413).
 
-/// What an answer of status 200 is called, and the only phrase of a good probe.
+/// The phrase of status 200, and the only phrase of a healthy probe.
 pub const OK: &str = "ok";
 
-/// Status numbers and their phrases: those of the README of 1.1.0 in its
-/// order, then the permanently registered codes that it lacks (RFC 8297,
-/// RFC 8470). 306 and 418 are registered as unused and so have no name.
+/// HTTP status codes and their phrases: those in the README of 1.1.0 in its order, then the
+/// registered codes that it lacks (RFC 8297, RFC 8470). 306 and 418 are registered as unused and
+/// have no phrase.
 pub const HTTP: &[(u16, &str)] = &[
     (100, "continue"),
     (101, "switching protocols"),
@@ -74,40 +74,40 @@ pub const HTTP: &[(u16, &str)] = &[
     (425, "too early"),
 ];
 
-/// The resolver's answer: there is no such name.
+/// The resolver answered that the name does not exist.
 pub const DOMAIN_NOT_EXIST: &str = "domain not exist";
-/// TLS failed; the detail says how.
+/// TLS failed; the detail is the reason.
 pub const SSL_ERROR: &str = "ssl error";
 /// No connection within the time-out.
 pub const CONNECTION_TIMEOUT: &str = "connection timeout";
-/// The page came and the regexp is not in it; the detail is the regexp.
+/// The body does not match the regexp; the detail is the regexp.
 pub const PAGE_CONTENT_NOT_EXPECTED: &str = "page content not expected";
 /// Every address refused the connection.
 pub const CONNECTION_REFUSED: &str = "connection refused";
-/// The connection was reset after it stood.
+/// The connection was reset after it was established.
 pub const CONNECTION_RESET: &str = "connection reset";
-/// The site closed the connection before its answer was complete.
+/// The site closed the connection before the response was complete.
 pub const CONNECTION_CLOSED: &str = "connection closed";
-/// The connection failed in a way that has no phrase of its own.
+/// The connection failed for a reason without a phrase of its own.
 pub const CONNECTION_FAILED: &str = "connection failed";
-/// The resolver failed, which says nothing about whether the name exists.
+/// The resolver failed, so it is unknown whether the name exists.
 pub const DNS_FAILURE: &str = "dns failure";
-/// The name exists and has no address.
+/// The name exists but has no address.
 pub const DOMAIN_WITHOUT_ADDRESS: &str = "domain without address";
-/// No route to any address of the site.
+/// There is no route to any address of the site.
 pub const NETWORK_UNREACHABLE: &str = "network unreachable";
-/// Connected, and the answer was not complete within the time-out.
+/// The connection was established, but the response was not complete within the time-out.
 pub const RESPONSE_TIMEOUT: &str = "response timeout";
-/// More redirects than are followed.
+/// More redirects than the limit.
 pub const TOO_MANY_REDIRECTS: &str = "too many redirects";
-/// A redirect to what can't be asked for, such as another scheme.
+/// A redirect to a URL that can't be requested, for example with another scheme.
 pub const INVALID_REDIRECT: &str = "invalid redirect";
-/// The answer is not HTTP, or its body is not coded as it declares.
+/// The response is not valid HTTP, or its body does not match its content encoding.
 pub const INVALID_RESPONSE: &str = "invalid response";
-/// An HTTP status without a registered name; the detail is its number.
+/// An HTTP status code without a phrase; the detail is the code.
 pub const UNKNOWN_STATUS: &str = "unknown status";
 
-/// The phrases that are not HTTP's: the four of 1.1.0 first.
+/// The phrases of failures without an HTTP status code: the four of 1.1.0 first.
 pub const FAILURES: &[&str] = &[
     DOMAIN_NOT_EXIST,
     SSL_ERROR,
@@ -127,13 +127,12 @@ pub const FAILURES: &[&str] = &[
     UNKNOWN_STATUS,
 ];
 
-/// The phrase of an HTTP status number; none for a number without a name,
-/// whose phrase is [`UNKNOWN_STATUS`].
-pub fn of_status(status: u16) -> Option<&'static str> {
+/// Returns the phrase of an HTTP status code. `None`: it has none, so [`UNKNOWN_STATUS`] applies.
+pub fn from_status(status: u16) -> Option<&'static str> {
     HTTP.iter().find(|(number, _)| *number == status).map(|(_, phrase)| *phrase)
 }
 
-/// Every phrase there is, in the order in which the database's enum is made.
+/// All phrases, in the order of the enum type in PostgreSQL.
 pub fn all() -> impl Iterator<Item = &'static str> {
     HTTP.iter().map(|(_, phrase)| *phrase).chain(FAILURES.iter().copied())
 }
@@ -143,11 +142,11 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
-    /// The labels as the README of 1.1.0 gives them, but for its capital P.
+    /// The enum labels in the README of 1.1.0, in lower case.
     const SEED: &str = "'continue', 'switching protocols', 'processing', 'ok', 'created', 'accepted', 'non-authoritative information', 'no content', 'reset content', 'partial content', 'multi-status', 'already reported', 'im used', 'multiple choices', 'moved permanently', 'found', 'see other', 'not modified', 'use proxy', 'temporary redirect', 'permanent redirect', 'bad request', 'unauthorized', 'payment required', 'forbidden', 'not found', 'method not allowed', 'not acceptable', 'proxy authentication required', 'request timeout', 'conflict', 'gone', 'length required', 'precondition failed', 'request entity too large', 'request-uri too long', 'unsupported media type', 'requested range not satisfiable', 'expectation failed', 'misdirected request', 'unprocessable entity', 'locked', 'failed dependency', 'upgrade required', 'precondition required', 'too many requests', 'request header fields too large', 'unavailable for legal reasons', 'internal server error', 'not implemented', 'bad gateway', 'service unavailable', 'gateway timeout', 'http version not supported', 'variant also negotiates', 'insufficient storage', 'loop detected', 'not extended', 'network authentication required', 'domain not exist', 'ssl error', 'connection timeout', 'page content not expected'";
 
     #[test]
-    fn every_phrase_of_the_first_version_is_here_and_none_twice() {
+    fn all_phrases_of_1_1_0_exist_once() {
         let phrases: Vec<_> = all().collect();
         let distinct: HashSet<_> = phrases.iter().copied().collect();
         assert_eq!(distinct.len(), phrases.len());
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_has_the_words_of_the_first_version_or_none() {
+    fn status_code_has_the_phrase_of_1_1_0_or_none() {
         for (status, phrase) in [
             (200, Some("ok")),
             (413, Some("request entity too large")),
@@ -170,7 +169,7 @@ mod tests {
             (299, None),
             (999, None),
         ] {
-            assert_eq!(of_status(status), phrase, "{status}");
+            assert_eq!(from_status(status), phrase, "{status}");
         }
     }
 }

@@ -1,34 +1,34 @@
-//! A value that no log, error or `Debug` may show.
+//! Values that must not appear in logs, errors or `Debug` output.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use crate::settings::{self, Given, Origin};
 
-/// A password or the like: `Debug` and `Display` print `***`.
+/// A password or similar value. `Debug` and `Display` print `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     value: String,
-    /// Where it can be read again.
+    /// The file that the value was read from, if any.
     file: Option<PathBuf>,
 }
 
 impl Secret {
-    /// Keeps `value` out of sight.
+    /// Wraps a value that did not come from a file.
     pub fn new(value: impl Into<String>) -> Self {
         Self { value: value.into(), file: None }
     }
 
-    /// The value itself, for the one place that has to send it.
+    /// Returns the value, for the code that sends it to a server.
     pub fn expose(&self) -> &str {
         &self.value
     }
 
-    /// The secret as it is now: one that came from a file is read again.
+    /// Reads the value again if it came from a file, because it may have been renewed.
     ///
     /// # Errors
     /// See [`settings::read_secret`].
-    pub fn renewed(&self) -> std::io::Result<Self> {
+    pub fn reread(&self) -> std::io::Result<Self> {
         match &self.file {
             None => Ok(self.clone()),
             Some(file) => {
@@ -38,7 +38,7 @@ impl Secret {
     }
 }
 
-/// A setting's value, and the file behind it if there is one.
+/// Wraps a setting's value and remembers its file, if it came from one.
 impl From<Given> for Secret {
     fn from(given: Given) -> Self {
         let file = match given.origin {
@@ -66,22 +66,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_never_printed() {
+    fn secret_is_never_printed() {
         let secret = Secret::new("hunter2");
         assert_eq!(format!("{secret} {secret:?}"), "*** ***");
         assert_eq!(secret.expose(), "hunter2");
     }
 
     #[test]
-    fn one_from_a_file_is_read_again() {
+    fn secret_from_a_file_is_read_again() {
         let path = std::env::temp_dir().join(format!("secret-{}", std::process::id()));
         let origin = Origin::File { variable: "SASL_PASSWORD_FILE".into(), path: path.clone() };
         let secret = Secret::from(Given { value: "old".into(), origin });
         std::fs::write(&path, "new\n").unwrap();
         assert_eq!(secret.expose(), "old");
-        assert_eq!(secret.renewed().unwrap().expose(), "new");
+        assert_eq!(secret.reread().unwrap().expose(), "new");
         std::fs::remove_file(&path).unwrap();
-        assert!(secret.renewed().is_err());
-        assert_eq!(Secret::new("fixed").renewed().unwrap().expose(), "fixed");
+        assert!(secret.reread().is_err());
+        assert_eq!(Secret::new("fixed").reread().unwrap().expose(), "fixed");
     }
 }

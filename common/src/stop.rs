@@ -1,4 +1,4 @@
-//! Stopping: one signal that every thread can see, and wait on.
+//! Stopping a program: one stop request that every thread can see and wait for.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -9,64 +9,64 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounde
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
-/// Whether the program was asked to stop.
+/// Tells a thread whether the program was asked to stop.
 ///
-/// It is the receiving end of a channel that never carries anything: dropping
-/// the [`Stopper`] closes it, which wakes every waiter at once. A `select!`
-/// takes [`Stop::channel`].
+/// It is the receiving end of a channel without messages. Dropping the [`Stopper`] disconnects the
+/// channel, which wakes every waiting thread at once. [`Stop::channel`] is for `select!`.
 #[derive(Clone, Debug)]
 pub struct Stop {
-    open: Receiver<()>,
-    asked_at: Arc<OnceLock<Instant>>,
+    channel: Receiver<()>,
+    requested_at: Arc<OnceLock<Instant>>,
 }
 
-/// Keeps the program going for as long as it lives; see [`Stop`].
+/// Requests the stop when it is dropped; see [`Stop`].
 #[derive(Debug)]
 pub struct Stopper {
-    _open: Sender<()>,
-    asked_at: Arc<OnceLock<Instant>>,
+    _channel: Sender<()>,
+    requested_at: Arc<OnceLock<Instant>>,
 }
 
 impl Drop for Stopper {
-    /// The channel is closed after this, so that whoever sees the stop finds
-    /// its time.
+    /// Sets the time of the request before the channel is disconnected, so that a thread that sees
+    /// the stop also sees its time.
     fn drop(&mut self) {
-        let _ = self.asked_at.set(Instant::now());
+        let _ = self.requested_at.set(Instant::now());
     }
 }
 
-/// A fresh pair; dropping the [`Stopper`] stops.
+/// Creates a connected pair.
 pub fn pair() -> (Stopper, Stop) {
     let (sender, receiver) = bounded(0);
-    let asked_at = Arc::default();
-    (Stopper { _open: sender, asked_at: Arc::clone(&asked_at) }, Stop { open: receiver, asked_at })
+    let requested_at = Arc::default();
+    let stopper = Stopper { _channel: sender, requested_at: Arc::clone(&requested_at) };
+    (stopper, Stop { channel: receiver, requested_at })
 }
 
 impl Stop {
-    /// Waits for `duration`, or shorter: true as soon as a stop is asked for.
+    /// Waits for `duration` or until a stop is requested. Returns `true` if a stop was requested.
     pub fn wait(&self, duration: Duration) -> bool {
-        !matches!(self.open.recv_timeout(duration), Err(RecvTimeoutError::Timeout))
+        !matches!(self.channel.recv_timeout(duration), Err(RecvTimeoutError::Timeout))
     }
 
-    /// True once a stop was asked for.
-    pub fn requested(&self) -> bool {
-        !matches!(self.open.try_recv(), Err(TryRecvError::Empty))
+    /// Returns `true` once a stop was requested.
+    pub fn is_requested(&self) -> bool {
+        !matches!(self.channel.try_recv(), Err(TryRecvError::Empty))
     }
 
-    /// For `select!`: becomes ready, disconnected, when a stop is asked for.
+    /// A channel for `select!`. It becomes ready (disconnected) when a stop is requested.
     pub fn channel(&self) -> &Receiver<()> {
-        &self.open
+        &self.channel
     }
 }
 
-/// Asks this program to stop, as SIGTERM from outside would.
+/// Requests that this program stop, like a SIGTERM from outside.
 pub fn request() {
-    // It can fail for a signal that does not exist, and this one does.
+    // It fails only for an unknown signal number.
     let _ = signal_hook::low_level::raise(SIGTERM);
 }
 
-/// When what is under way at a stop must be over, for waits that a channel
-/// can't wake, such as those for a server.
+/// The point in time after a stop request at which waits must end that a channel can't wake, such
+/// as waits for a server.
 #[derive(Clone, Debug)]
 pub struct Cutoff {
     stop: Stop,
@@ -74,24 +74,24 @@ pub struct Cutoff {
 }
 
 impl Cutoff {
-    /// The longest that such a wait may go without asking for the cutoff.
-    pub const LOOK_EVERY: Duration = Duration::from_millis(200);
+    /// The longest time that a wait may go on without checking the cutoff.
+    pub const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-    /// `grace` after the stop was asked for, whoever looks and when.
+    /// Creates a cutoff at `grace` after the stop request.
     pub fn new(stop: Stop, grace: Duration) -> Self {
         Self { stop, grace }
     }
 
-    /// The time, once a stop was asked for.
+    /// The time of the cutoff. `None`: no stop was requested yet.
     pub fn at(&self) -> Option<Instant> {
-        self.stop.asked_at.get().map(|asked_at| *asked_at + self.grace)
+        self.stop.requested_at.get().map(|requested_at| *requested_at + self.grace)
     }
 }
 
-/// SIGTERM and SIGINT turned into a [`Stop`], by a thread of its own.
+/// A thread that turns SIGTERM and SIGINT into a [`Stop`].
 ///
-/// A second signal, while the program drains, ends it at once with the shell's
-/// code for it, as somebody who presses Ctrl-C twice expects.
+/// A second signal ends the program at once with exit code 128 + signal number, as a user expects
+/// who presses Ctrl-C twice.
 #[derive(Debug)]
 pub struct SignalThread {
     handle: Handle,
@@ -99,10 +99,10 @@ pub struct SignalThread {
 }
 
 impl SignalThread {
-    /// Starts to listen.
+    /// Installs the signal handlers and starts the thread.
     ///
     /// # Errors
-    /// When the handlers can't be set or the thread can't be started.
+    /// If the handlers can't be installed or the thread can't be started.
     pub fn start() -> io::Result<(Self, Stop)> {
         let (stopper, stop) = pair();
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
@@ -113,16 +113,16 @@ impl SignalThread {
                 if stopper.take().is_none() {
                     std::process::exit(128 + signal);
                 }
-                log::info!("signal {signal}: stopping");
+                log::info!("received signal {signal}: stopping");
             }
         })?;
         Ok((Self { handle, thread }, stop))
     }
 
-    /// Ends the thread and waits for it.
+    /// Stops the thread and waits for it.
     pub fn join(self) {
         self.handle.close();
-        // A panic of that thread was printed by it; there is nothing to add here.
+        // A panic of the thread was already printed.
         let _ = self.thread.join();
     }
 }
@@ -132,9 +132,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dropping_the_stopper_wakes_every_waiter_at_once() {
+    fn dropping_the_stopper_wakes_every_waiter() {
         let (stopper, stop) = pair();
-        assert!(!stop.requested());
+        assert!(!stop.is_requested());
         assert!(!stop.wait(Duration::from_millis(1)));
         let waiters: Vec<_> = (0..3)
             .map(|_| {
@@ -147,12 +147,12 @@ mod tests {
         for waiter in waiters {
             assert!(waiter.join().unwrap());
         }
-        assert!(stop.requested());
+        assert!(stop.is_requested());
         assert!(start.elapsed() < Duration::from_secs(30));
     }
 
     #[test]
-    fn the_cutoff_counts_from_the_stop_and_not_from_the_first_look() {
+    fn cutoff_counts_from_the_stop_request() {
         let (stopper, stop) = pair();
         let cutoff = Cutoff::new(stop, Duration::from_secs(5));
         assert_eq!(cutoff.at(), None);

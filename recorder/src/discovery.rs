@@ -1,60 +1,62 @@
-//! The thread that sees whether Kafka answers, and looks for topics where DOMAIN
-//! has a pattern.
+//! The thread that asks the brokers for topics, if DOMAIN has a pattern, and that
+//! records whether Kafka is reachable.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::stop::Stop;
 use crossbeam_channel::{Sender, TrySendError};
-use kafka_client::Client;
+use kafka_client::KafkaClient;
 
-use crate::shared::Shared;
+use crate::domain::shared::SharedState;
 
-/// How often the brokers are asked: a new topic is to be recorded within 30 s.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
-/// How soon again after a failure.
-const RETRY_AFTER: Duration = Duration::from_secs(2);
-/// Its name where outages are counted by domain.
-const WHO: &str = "looking for brokers";
+/// The name of this thread in log lines about outages of Kafka.
+const OUTAGE_USER: &str = "discovery";
 
-/// Asks the brokers again and again, until a stop, and gives the names of all
-/// topics with the prefix, if they are looked for; without, none as soon as
-/// Kafka answers that was away. It is a thread of its own because a broker that
-/// hangs may not keep leases from being renewed.
+/// Asks the brokers until a stop is requested. With `lists_topics` it sends the names of
+/// all topics that have the prefix. Without, it sends an empty list when Kafka becomes
+/// reachable, which wakes the supervisor.
+///
+/// It runs in a thread of its own, because a broker that does not answer must not delay
+/// the renewal of leases.
 pub(crate) fn run(
-    shared: &Arc<Shared>,
+    shared: &Arc<SharedState>,
     stop: &Stop,
-    for_topics: bool,
-    found: &Sender<Vec<String>>,
+    lists_topics: bool,
+    discovered: &Sender<Vec<String>>,
 ) {
-    let mut client = Client::new(Arc::clone(&shared.kafka));
-    while !stop.requested() {
-        let asked = Instant::now();
-        let answer = if for_topics {
+    let timings = &shared.timings;
+    let mut client = KafkaClient::new(Arc::clone(&shared.kafka));
+    while !stop.is_requested() {
+        let requested_at = Instant::now();
+        let response = if lists_topics {
             client.topics_with_prefix(&shared.topic_prefix)
         } else {
-            // Of no topic: the least that there is to be asked.
+            // The metadata of no topic: the smallest request.
             client.topics(&[]).map(|_| Vec::new())
         };
-        let wait = match answer {
+        let delay = match response {
             Ok(topics) => {
-                shared.kafka_outage.succeeded(WHO);
-                let is_back = shared.reach.answered();
-                let is_news = for_topics || is_back;
-                let given = if is_news { found.try_send(topics) } else { Ok(()) };
-                match given {
-                    Ok(()) => LOOK_EVERY,
-                    // The last answer is not taken in yet: this one was for nothing.
-                    Err(TrySendError::Full(_)) => RETRY_AFTER,
+                shared.kafka_outage.record_success(OUTAGE_USER);
+                let was_unreachable = shared.kafka_health.record_success();
+                let sent = if lists_topics || was_unreachable {
+                    discovered.try_send(topics)
+                } else {
+                    Ok(())
+                };
+                match sent {
+                    Ok(()) => timings.discovery_interval,
+                    // The supervisor has not received the previous list yet.
+                    Err(TrySendError::Full(_)) => timings.discovery_retry_delay,
                     Err(TrySendError::Disconnected(_)) => return,
                 }
             }
             Err(error) => {
-                shared.kafka_outage.failed(WHO, &error);
-                shared.reach.failed(asked);
-                RETRY_AFTER
+                shared.kafka_outage.record_failure(OUTAGE_USER, &error);
+                shared.kafka_health.record_failure(requested_at);
+                timings.discovery_retry_delay
             }
         };
-        stop.wait(wait);
+        stop.wait(delay);
     }
 }

@@ -1,24 +1,37 @@
 //! Reads results from Apache Kafka and writes each to PostgreSQL exactly once.
 //!
-//! One thread keeps a lease for each domain ([`supervisor`], [`lease`]), so that
-//! several recorders share them, and one looks for brokers and topics
-//! ([`discovery`]). One thread per domain ([`domain`]): it fetches records,
-//! turns them into rows ([`decode`]) and writes them in one transaction with the new
-//! position ([`transaction`]), less what is recorded already; smart
-//! mode merges healthy rows on the way. What went to
-//! quarantine is put through again by [`replay`], when somebody asks for it.
+//! # Data flow
+//!
+//! ```text
+//! discovery --topics--> supervisor --one worker per lease--> domain worker
+//!                         |    ^                               |
+//!                     renew, change                   fetch -> decode -> transaction
+//!                         v    |                        |                    |
+//!                     PostgreSQL (leases)             Kafka       PostgreSQL (rows, position)
+//! ```
+//!
+//! - `discovery` asks the brokers for topics and records whether Kafka is reachable.
+//! - `supervisor` renews the leases in PostgreSQL (`lease`), by which several
+//!   recorders share the domains. It starts a worker for each lease that it acquires and
+//!   stops the worker of each lease that it hands over.
+//! - A worker (`domain`) fetches records, turns them into rows ([`decode`]) and writes
+//!   the rows and the new position in one transaction ([`transaction`]), without results
+//!   that are recorded already. Smart mode merges healthy rows in that transaction.
+//! - [`replay`] and [`schema`] are the subcommands.
+//!
+//! [`run`] starts the threads of discovery and supervisor, and owns their channels.
 
 pub mod decode;
-pub(crate) mod discovery;
-pub mod domain;
-pub(crate) mod lease;
+mod discovery;
+mod domain;
+mod lease;
 pub mod postgres;
 pub mod replay;
 pub mod report;
 pub mod schema;
 pub mod settings;
-pub(crate) mod shared;
-pub(crate) mod supervisor;
+mod supervisor;
+pub mod timings;
 pub mod transaction;
 
 use std::io;
@@ -29,100 +42,131 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use common::settings::values;
-use common::stop::SignalThread;
+use common::stop::{SignalThread, Stop};
 use crossbeam_channel::{Receiver, bounded};
+use kafka_client::flags::plain_text_warning;
 
-use crate::domain::group_offset::GroupOffset;
-use crate::domain::prefetch::Permits;
-use crate::lease::kafka_health::Reach;
+use crate::domain::group_offset::DashboardOffset;
+use crate::domain::prefetch::Semaphore;
+use crate::domain::shared::SharedState;
+use crate::lease::kafka_health::KafkaHealth;
 use crate::lease::store::LeaseStore;
-use crate::lease::validity::LeaseClock;
+use crate::lease::validity::LeaseValidity;
 use crate::postgres::pool::Database;
-use crate::report::counts::Counts;
+use crate::report::metrics::Metrics;
 use crate::report::outage_log::SharedOutage;
 use crate::settings::Settings;
-use crate::shared::Shared;
-use crate::supervisor::{END_WITHIN, Keeper};
+use crate::supervisor::Supervisor;
+use crate::timings::Timings;
 
-/// Records until SIGTERM or SIGINT; then 0, or 1 when it can't even start.
+/// How much longer than the shutdown time-out the supervisor may take to end.
+const SHUTDOWN_MARGIN: Duration = Duration::from_millis(500);
+
+/// Records until SIGTERM or SIGINT. The exit code is 0 then, and 1 if the recorder
+/// cannot start.
 pub fn run(settings: Settings) -> ExitCode {
-    match record(settings) {
+    let recorded = SignalThread::start().and_then(|(signals, stop)| {
+        record(settings, Timings::default(), &stop)?;
+        signals.join();
+        Ok(())
+    });
+    match recorded {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::error!("can't start: {error}");
+            log::error!("cannot start: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn record(settings: Settings) -> io::Result<()> {
-    let (signals, stop) = SignalThread::start()?;
-    if let Some(warning) = settings.postgres.warning() {
-        log::warn!("{warning}");
-    }
-    let Settings { postgres, wanted, smart, .. } = &settings;
-    let mode = if *smart { ", smart mode" } else { "" };
-    log::info!("recording {wanted} to postgresql {}{mode}", postgres.uri);
-    let connections = if wanted.has_patterns() {
+/// Records until a stop is requested.
+///
+/// # Errors
+/// The threads cannot be started.
+pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<()> {
+    log_start(&settings);
+    let lists_topics = settings.selection.has_patterns();
+    let connections = if lists_topics {
         settings.postgres_connections
     } else {
-        settings.postgres_connections.min(wanted.domains().len())
+        settings.postgres_connections.min(settings.selection.domains().len())
     };
-    let outage = Arc::new(SharedOutage::new("postgresql"));
-    let for_leases = Database::for_leases(postgres.clone(), Arc::clone(&outage));
-    let store = LeaseStore::new(for_leases, stop.clone(), values::host());
-    let shared = Arc::new(Shared {
-        database: Database::new(settings.postgres, connections, outage),
+    let postgres_outage = Arc::new(SharedOutage::new("postgresql"));
+    let lease_database =
+        Database::for_leases(settings.postgres.clone(), Arc::clone(&postgres_outage));
+    let store = LeaseStore::new(lease_database, stop.clone(), values::host(), &timings);
+    let shared = Arc::new(SharedState {
+        database: Database::new(settings.postgres, connections, Arc::clone(&postgres_outage)),
+        postgres_outage,
+        postgres_refusals: SharedOutage::new("postgresql"),
         kafka: settings.kafka,
         kafka_outage: SharedOutage::new("kafka"),
-        refusals: SharedOutage::new("postgresql"),
-        reach: Reach::default(),
-        lease: LeaseClock::default(),
+        kafka_health: KafkaHealth::new(timings.kafka_unreachable_after),
+        lease: LeaseValidity::default(),
         fetch_wait_ms: AtomicU32::new(0),
         fetch_bytes: AtomicU32::new(0),
-        // As many as can write at the same time.
-        ahead: Permits::new(connections),
+        // As many domains as can write at the same time.
+        prefetch_permits: Semaphore::new(connections),
         topic_prefix: settings.topic_prefix,
-        group: GroupOffset::new(settings.group),
+        group_offset: DashboardOffset::new(settings.group, &timings),
         smart: settings.smart,
-        index_said: AtomicBool::new(false),
+        index_warned: AtomicBool::new(false),
+        metrics: Metrics::default(),
+        timings,
     });
-    let (found, topics) = bounded(1);
-    let (ended, ends) = bounded(1);
-    let mut threads = Vec::new();
-    let look = {
+
+    let (discovered_sender, discovered) = bounded(1);
+    let discover = {
         let (shared, stop) = (Arc::clone(&shared), stop.clone());
-        let for_topics = settings.wanted.has_patterns();
-        move || discovery::run(&shared, &stop, for_topics, &found)
+        move || discovery::run(&shared, &stop, lists_topics, &discovered_sender)
     };
-    threads.push(thread::Builder::new().name("discovery".to_owned()).spawn(look)?);
-    let keeper = Keeper::new(store, shared, settings.wanted, topics);
-    let keep = {
+    let discovery = thread::Builder::new().name("discovery".to_owned()).spawn(discover)?;
+
+    // Nothing is sent: the channel is disconnected when the supervisor ends.
+    let (running_sender, running) = bounded::<()>(0);
+    let supervisor = Supervisor::new(store, Arc::clone(&shared), settings.selection, discovered);
+    let supervise = {
         let stop = stop.clone();
         move || {
-            // There is room for it, and nobody may listen any more.
-            let _ = ended.try_send(keeper.run(&stop));
+            let _running = running_sender;
+            supervisor.run(&stop);
         }
     };
-    threads.push(thread::Builder::new().name("leases".to_owned()).spawn(keep)?);
-    // The channel ends at a stop.
+    let supervisor = thread::Builder::new().name("supervisor".to_owned()).spawn(supervise)?;
+
+    // The channel is disconnected by a stop.
     let _ = stop.channel().recv();
-    end(threads, &ends);
-    signals.join();
+    shut_down([discovery, supervisor], &running, &shared);
     Ok(())
 }
 
-/// Waits for the threads, but not for ever.
-fn end(threads: Vec<JoinHandle<()>>, ends: &Receiver<Counts>) {
-    match ends.recv_timeout(END_WITHIN + Duration::from_millis(500)) {
-        Ok(Counts { inserted, merged, quarantined, duplicates }) => log::info!(
-            "recorded {inserted} rows, {merged} merged records, {quarantined} in quarantine, {duplicates} duplicates dropped"
-        ),
-        Err(_) => log::warn!("postgresql does not answer: leases were not released, they run out"),
+fn log_start(settings: &Settings) {
+    let warnings = [settings.postgres.warning(), plain_text_warning(&settings.kafka)];
+    for warning in warnings.into_iter().flatten() {
+        log::warn!("{warning}");
     }
-    // One that still waits for a server is left: it has nothing to lose.
+    let Settings { postgres, selection, smart, .. } = settings;
+    let mode = if *smart { ", smart mode" } else { "" };
+    log::info!("recording {selection} to postgresql {}{mode}", postgres.uri);
+}
+
+/// Waits for the supervisor, at most for the shutdown time-out, and logs the totals.
+fn shut_down(threads: [JoinHandle<()>; 2], running: &Receiver<()>, shared: &SharedState) {
+    let timeout = shared.timings.shutdown_timeout + SHUTDOWN_MARGIN;
+    if running.recv_timeout(timeout).is_err_and(|error| error.is_timeout()) {
+        log::warn!("postgresql does not answer: leases were not released, they will expire");
+    }
+    let metrics = &shared.metrics;
+    log::info!(
+        "inserted rows: {}, merged records: {}, records in quarantine: {}, dropped duplicates: {}",
+        metrics.rows_inserted.get(),
+        metrics.records_merged.get(),
+        metrics.records_quarantined.get(),
+        metrics.duplicates_dropped.get()
+    );
+    // A thread that still waits for a server is abandoned: it has nothing to lose.
     for thread in threads.into_iter().filter(JoinHandle::is_finished) {
-        // A panic of that thread was printed by it; there is nothing to add here.
+        // The panic hook has logged a panic.
         let _ = thread.join();
     }
 }

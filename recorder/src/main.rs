@@ -1,22 +1,22 @@
-//! `recorder`: see the library of this crate.
+//! The program `recorder`: parses the command line, runs it, returns an exit code.
 
 use std::process::ExitCode;
 
+use common::logger;
 use common::settings::Environment;
-use common::settings::command_line::Command;
 use recorder::settings::{self, Action};
 use recorder::{replay, schema};
 
 fn main() -> ExitCode {
-    common::logger::start();
-    let arguments = std::env::args_os().skip(1);
-    match settings::parse(arguments, &Environment::of_process()) {
-        Ok(Command::Run(Action::Record(settings))) => recorder::run(*settings),
-        Ok(Command::Run(Action::PrintSchema { domains, smart })) => {
-            common::logger::print(&schema::script(&domains, smart))
+    let action = settings::parse(std::env::args_os().skip(1), &Environment::from_process());
+    logger::start();
+    match action {
+        Ok(Action::Record(settings)) => recorder::run(*settings),
+        Ok(Action::PrintSchema(settings)) => {
+            logger::print(&schema::script(&settings.domains, settings.smart))
         }
-        Ok(Command::Run(Action::Replay(settings))) => replay::run(*settings),
-        Ok(Command::Print(text)) => common::logger::print(&text),
-        Err(error) => common::logger::usage(env!("CARGO_PKG_NAME"), &error),
+        Ok(Action::Replay(settings)) => replay::run(*settings),
+        Ok(Action::Print(text)) => logger::print(&text),
+        Err(error) => logger::usage(env!("CARGO_PKG_NAME"), &error),
     }
 }

@@ -1,287 +1,321 @@
-//! The thread that keeps the leases, and a thread for each domain while its
-//! lease is held.
+//! The thread that renews the leases, and that runs one worker for each lease it holds.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use common::backoff::Outage;
+use common::log_throttle::LogThrottle;
 use common::stop::{self, Stop, Stopper};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
+use crossbeam_channel::{Receiver, bounded, select};
+use crossbeam_utils::sync::WaitGroup;
 
-use crate::domain::failure::Failure;
-use crate::domain::{DomainThread, HINT, STACK_BYTES};
-use crate::lease::plan::{Look, plan};
-use crate::lease::store::{LEASE, LeaseStore};
-use crate::postgres::pool::WorkError;
-use crate::report::counts::Counts;
+use crate::domain::shared::SharedState;
+use crate::domain::worker::{DomainWorker, STACK_BYTES};
+use crate::lease::plan::{LeaseSnapshot, plan_changes};
+use crate::lease::store::LeaseStore;
+use crate::postgres::error::TransactionError;
 use crate::report::outage_log::GRACE;
-use crate::settings::domains::Wanted;
-use crate::shared::Shared;
+use crate::schema::SCHEMA_HINT;
+use crate::settings::domains::DomainSelection;
 
-/// How often leases are renewed and looked at: what a recorder that stops lets
-/// go is missed for this long.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A lease counts as over this much before it is, by this host's clock.
-const MARGIN: Duration = Duration::from_millis(500);
-/// What all domains together may have fetched, the most of one, and the least,
-/// below which it would be small requests without end.
+/// The most bytes that the last fetches of all domains may hold together.
 const FETCH_BYTES_ALL: usize = 64 * 1024 * 1024;
+/// The most bytes of one fetch.
 const FETCH_BYTES_MAX: usize = 1024 * 1024;
+/// The fewest bytes of one fetch: below that, a backlog would take too many requests.
 const FETCH_BYTES_MIN: usize = 64 * 1024;
-/// How long a fetch waits for a record: 5 ms for each domain, so that any number of
-/// idle ones ask 200 times a second together, within these bounds. A stop, and a
-/// lease that is given, may have to wait for it.
-const FETCH_WAIT_MS_OF_DOMAIN: u32 = 5;
+/// How long a fetch waits for records, for each domain: any number of idle domains
+/// together send 200 requests a second, within the bounds below.
+const FETCH_WAIT_MS_PER_DOMAIN: u32 = 5;
+/// The shortest and the longest wait. A stop, and the hand-over of a lease, may have to
+/// wait as long.
 const FETCH_WAIT_MS_MIN: u32 = 3_000;
 const FETCH_WAIT_MS_MAX: u32 = 5_000;
-/// The longest that threads may take to end. A container is killed after 10 s,
-/// and a domain that waits for a server that does not answer loses nothing by
-/// being left: its transaction takes place as a whole or not at all.
-pub(crate) const END_WITHIN: Duration = Duration::from_secs(7);
 
-/// Keeps leases; see the module.
+/// Renews leases, and starts and stops workers.
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub(crate) struct Supervisor {
     store: LeaseStore,
-    shared: Arc<Shared>,
-    wanted: Wanted,
-    found: Receiver<Vec<String>>,
-    topics: Option<Vec<String>>,
-    running: BTreeMap<String, Running>,
-    left: HashSet<String>,
-    counts: Counts,
-    trouble: Outage,
-    said: [usize; 3],
+    shared: Arc<SharedState>,
+    selection: DomainSelection,
+    /// The existing topics, from the discovery thread.
+    discovered: Receiver<Vec<String>>,
+    /// The last list of existing topics, until it is added to the selection.
+    new_topics: Option<Vec<String>>,
+    workers: BTreeMap<String, RunningWorker>,
+    /// Cloned by each worker, so that the end of all workers can be awaited.
+    running: WaitGroup,
+    /// The topics that the last plan deferred.
+    deferred: HashSet<String>,
+    outage: LogThrottle,
+    last_logged: Option<LeaseCounts>,
 }
 
-/// A domain's thread; none in `stopper`: it was told to end.
 #[derive(Debug)]
-struct Running {
-    thread: JoinHandle<Counts>,
+struct RunningWorker {
+    thread: JoinHandle<()>,
+    /// `None`: the worker was asked to stop.
     stopper: Option<Stopper>,
 }
 
-/// Nothing comes through it: it is over when every thread that has a clone of
-/// the sender has ended, however that came.
-type Done = (Sender<()>, Receiver<()>);
+/// The numbers that are logged when they change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct LeaseCounts {
+    held: usize,
+    domains: usize,
+    recorders: usize,
+}
 
-impl Keeper {
-    /// For these domains, and those of the topics that are `found`.
+impl Supervisor {
+    /// Supervises these domains, and the domains of `discovered` topics.
     pub(crate) fn new(
         store: LeaseStore,
-        shared: Arc<Shared>,
-        wanted: Wanted,
-        found: Receiver<Vec<String>>,
+        shared: Arc<SharedState>,
+        selection: DomainSelection,
+        discovered: Receiver<Vec<String>>,
     ) -> Self {
         Self {
             store,
             shared,
-            wanted,
-            found,
-            topics: None,
-            running: BTreeMap::new(),
-            left: HashSet::new(),
-            counts: Counts::default(),
-            trouble: Outage::new(GRACE),
-            said: [0; 3],
+            selection,
+            discovered,
+            new_topics: None,
+            workers: BTreeMap::new(),
+            running: WaitGroup::new(),
+            deferred: HashSet::new(),
+            outage: LogThrottle::new(GRACE),
+            last_logged: None,
         }
     }
 
-    /// Keeps until a stop, and then ends what it started: what that did.
-    pub(crate) fn run(mut self, stop: &Stop) -> Counts {
-        let done: Done = bounded(0);
-        while !stop.requested() {
-            let looked = Instant::now();
-            let result = self.look(looked, &done.0);
-            self.say(result.err());
+    /// Supervises until a stop is requested, then releases the leases and waits for the
+    /// workers, at most for the shutdown time-out.
+    pub(crate) fn run(mut self, stop: &Stop) {
+        while !stop.is_requested() {
+            let started = Instant::now();
+            let result = self.update(started);
+            self.log_result(result);
+            let interval = self.shared.timings.lease_interval;
             select! {
-                recv(self.found) -> topics => match topics {
-                    Ok(topics) => self.topics = Some(topics),
-                    // Nobody looks for topics.
-                    Err(_) => self.found = crossbeam_channel::never(),
+                recv(self.discovered) -> topics => match topics {
+                    Ok(topics) => self.new_topics = Some(topics),
+                    // The discovery thread has ended.
+                    Err(_) => self.discovered = crossbeam_channel::never(),
                 },
                 recv(stop.channel()) -> _ => {}
-                default(LOOK_EVERY.saturating_sub(looked.elapsed())) => {}
+                default(interval.saturating_sub(started.elapsed())) => {}
             }
         }
-        self.end(done)
+        self.shut_down();
     }
 
-    /// One look: leases renewed, changed, and threads to go with them.
-    fn look(&mut self, looked: Instant, done: &Sender<()>) -> Result<(), WorkError> {
-        self.join_ended();
-        let is_away = self.shared.reach.is_away();
-        let look = self.store.look(!is_away)?;
-        if let Some(topics) = self.topics.take() {
-            let known: HashSet<&str> = look.leases.iter().map(|l| l.topic.as_str()).collect();
-            self.wanted.found(topics, |topic| known.contains(topic));
+    /// Renews the leases, changes them by a new plan, and starts and stops workers to
+    /// match.
+    fn update(&mut self, started: Instant) -> Result<(), TransactionError> {
+        self.join_finished_workers();
+        let kafka_is_unreachable = self.shared.kafka_health.is_unreachable();
+        let snapshot = self.store.renew_and_read(!kafka_is_unreachable)?;
+        if let Some(topics) = self.new_topics.take() {
+            let leases = snapshot.leases.iter().map(|lease| lease.topic.as_str());
+            let leased: HashSet<&str> = leases.collect();
+            self.selection.add_topics(topics, |topic| leased.contains(topic));
         }
-        let me = self.store.me();
-        if is_away {
-            let has_others = look.recorders.iter().any(|other| *other != me.holder);
+        let holder = self.store.holder();
+        if kafka_is_unreachable {
+            let has_others = snapshot.recorders.iter().any(|other| *other != holder.id);
             if has_others || !self.store.is_registered() {
-                return self.stand_back(&look);
+                return self.yield_leases(&snapshot);
             }
         }
-        let wanted: BTreeSet<&str> = self.wanted.domains().keys().map(String::as_str).collect();
-        let mut plan = plan(&look, me, &wanted, &self.left);
-        if is_away {
-            // Alone it keeps what it has, so that an outage moves nothing.
-            (plan.insert, plan.take, plan.ask) = Default::default();
+        let topics = self.selection.domains().keys().map(String::as_str).collect();
+        let mut plan = plan_changes(&snapshot, holder, &topics, &self.deferred);
+        if kafka_is_unreachable {
+            // The only recorder keeps its leases, so that an outage moves none.
+            plan.insert.clear();
+            plan.acquire.clear();
+            plan.request.clear();
         }
-        let giving: Vec<String> = plan.give.iter().map(|(topic, _)| topic.clone()).collect();
-        // A domain is given when its thread has ended, at one of the next looks.
-        plan.give.retain(|(topic, _)| !self.running.contains_key(topic));
-        self.left = std::mem::take(&mut plan.left);
-        let taken = self.store.change(&plan)?;
-        let mine = look.leases.iter().filter(|lease| lease.holder == Some(me.holder));
-        let mut held: BTreeSet<String> = mine.map(|lease| lease.topic.clone()).collect();
-        held.extend(taken);
-        for topic in &giving {
+        let requested: Vec<String> =
+            plan.hand_over.iter().map(|(topic, _)| topic.clone()).collect();
+        // A lease is handed over by a later update, when its worker has ended.
+        plan.hand_over.retain(|(topic, _)| !self.workers.contains_key(topic));
+        self.deferred = std::mem::take(&mut plan.deferred);
+        let acquired = self.store.apply(&plan)?;
+        let own = snapshot.leases.iter().filter(|lease| lease.holder == Some(holder.id));
+        let mut held: BTreeSet<String> = own.map(|lease| lease.topic.clone()).collect();
+        held.extend(acquired);
+        for topic in &requested {
             held.remove(topic);
         }
-        for (_, running) in self.running.iter_mut().filter(|(topic, _)| !held.contains(*topic)) {
-            running.stopper = None;
-        }
-        // Only now: whoever is in doubt of its own lease waits for this.
-        self.shared.lease.confirm(looked, looked + LEASE - MARGIN);
-        self.tell(&held, &look);
-        let bytes = FETCH_BYTES_ALL / held.len().max(1);
-        let bytes = bytes.clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
-        let wait_ms = u32::try_from(held.len()).unwrap_or(u32::MAX);
-        let wait_ms = wait_ms.saturating_mul(FETCH_WAIT_MS_OF_DOMAIN);
-        let wait_ms = wait_ms.clamp(FETCH_WAIT_MS_MIN, FETCH_WAIT_MS_MAX);
-        self.shared.fetch_wait_ms.store(wait_ms, Ordering::Relaxed);
-        self.shared.fetch_bytes.store(u32::try_from(bytes).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.stop_workers_except(|topic| held.contains(topic));
+        // Last, because a worker that was fenced waits for this.
+        let timings = &self.shared.timings;
+        let expires_at = started + timings.lease_duration - timings.lease_margin;
+        self.shared.lease.extend(started, expires_at);
+        self.log_counts(held.len(), &snapshot);
+        self.share_fetch_limits(held.len());
         for topic in held {
-            self.start(topic, done);
+            self.start_worker(topic);
         }
         Ok(())
     }
 
-    /// Kafka is away from here, and perhaps not from the others: they may have all
-    /// that is held. Its threads wait for a lease, and end where another has it.
-    fn stand_back(&mut self, look: &Look) -> Result<(), WorkError> {
+    /// Releases all leases, because Kafka cannot be reached from here, but perhaps by
+    /// other recorders. Workers wait for their lease, and stop once another recorder has
+    /// acquired it.
+    fn yield_leases(&mut self, snapshot: &LeaseSnapshot) -> Result<(), TransactionError> {
         self.shared.lease.revoke();
-        self.left.clear();
-        let mut left = Ok(());
+        self.deferred.clear();
+        let mut released = Ok(());
         if self.store.is_registered() {
-            log::warn!("leases: kafka does not answer here: leaving the domains to others");
-            left = self.store.leave();
+            log::warn!(
+                "leases: kafka is not reachable from this host: releasing all leases to other recorders"
+            );
+            released = self.store.release();
         }
-        let before = Some(self.store.me().before);
-        let mine = look.leases.iter().filter(|lease| lease.holder == before);
-        let mine: HashSet<&str> = mine.map(|lease| lease.topic.as_str()).collect();
-        for (_, running) in self.running.iter_mut().filter(|(t, _)| !mine.contains(t.as_str())) {
-            running.stopper = None;
-        }
-        self.tell(&BTreeSet::new(), look);
-        left
+        let previous_id = Some(self.store.holder().previous_id);
+        let unclaimed = snapshot.leases.iter().filter(|lease| lease.holder == previous_id);
+        let unclaimed: HashSet<&str> = unclaimed.map(|lease| lease.topic.as_str()).collect();
+        self.stop_workers_except(|topic| unclaimed.contains(topic));
+        self.log_counts(0, snapshot);
+        released
     }
 
-    fn start(&mut self, topic: String, done: &Sender<()>) {
-        if self.running.contains_key(&topic) {
+    /// Divides the bytes and the requests for Kafka among the domains that are held.
+    fn share_fetch_limits(&self, held: usize) {
+        let bytes = FETCH_BYTES_ALL / held.max(1);
+        let bytes = bytes.clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
+        let wait_ms = u32::try_from(held).unwrap_or(u32::MAX);
+        let wait_ms = wait_ms.saturating_mul(FETCH_WAIT_MS_PER_DOMAIN);
+        let wait_ms = wait_ms.clamp(FETCH_WAIT_MS_MIN, FETCH_WAIT_MS_MAX);
+        self.shared.fetch_wait_ms.store(wait_ms, Ordering::Relaxed);
+        self.shared.fetch_bytes.store(u32::try_from(bytes).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    fn start_worker(&mut self, topic: String) {
+        if self.workers.contains_key(&topic) {
             return;
         }
-        let Some(domain) = self.wanted.domains().get(&topic) else { return };
+        let Some(domain) = self.selection.domains().get(&topic) else { return };
         let (stopper, stop) = stop::pair();
         let name = domain.to_string();
-        let work = DomainThread::new(domain.clone(), topic.clone(), Arc::clone(&self.shared), stop);
-        let done = done.clone();
+        let worker =
+            DomainWorker::new(domain.clone(), topic.clone(), Arc::clone(&self.shared), stop);
+        let running = self.running.clone();
         let run = move || {
-            let counts = work.run();
-            drop(done);
-            counts
+            // Dropped when the worker ends, also by a panic.
+            let _running = running;
+            worker.run();
         };
         match thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(run) {
             Ok(thread) => {
-                self.running.insert(topic, Running { thread, stopper: Some(stopper) });
+                self.workers.insert(topic, RunningWorker { thread, stopper: Some(stopper) });
             }
-            // Tried again at the next look.
+            // The next update retries.
             Err(error) => {
-                if self.trouble.failed().is_some() {
-                    log::error!("{topic}: can't start a thread: {error}");
+                if self.outage.record_failure().is_some() {
+                    log::error!("{topic}: cannot start a thread: {error}");
                 }
             }
         }
     }
 
-    /// Joins the threads that were told to end, and starts again, by being
-    /// forgotten, one that ended by a panic, which it has printed.
-    fn join_ended(&mut self) {
-        let running = std::mem::take(&mut self.running);
-        for (topic, running) in running {
-            if running.thread.is_finished() {
-                self.counts += running.thread.join().unwrap_or_default();
+    fn stop_workers_except(&mut self, is_kept: impl Fn(&str) -> bool) {
+        for (topic, worker) in &mut self.workers {
+            if !is_kept(topic) {
+                worker.stopper = None;
+            }
+        }
+    }
+
+    /// Removes workers that have ended. A worker that panicked, which its thread has
+    /// logged, is started again by the next update.
+    fn join_finished_workers(&mut self) {
+        for (topic, worker) in std::mem::take(&mut self.workers) {
+            if worker.thread.is_finished() {
+                // The panic hook has logged a panic.
+                let _ = worker.thread.join();
             } else {
-                self.running.insert(topic, running);
+                self.workers.insert(topic, worker);
             }
         }
     }
 
-    /// Lets go of all leases at once, so that others take them, and then waits
-    /// for the threads, but not for ever. None of them begins a transaction any
-    /// more, and one that is under way is fenced like any other's.
-    fn end(mut self, (done, all_done): Done) -> Counts {
-        let deadline = Instant::now() + END_WITHIN;
-        for running in self.running.values_mut() {
-            running.stopper = None;
-        }
-        self.store.release();
-        drop(done);
-        if all_done.recv_deadline(deadline) == Err(RecvTimeoutError::Disconnected) {
-            // All are past their work, though some may still be on their way out.
-            for (_, running) in std::mem::take(&mut self.running) {
-                self.counts += running.thread.join().unwrap_or_default();
+    /// Releases all leases at once, so that other recorders acquire them, and then waits
+    /// for the workers. They begin no transaction any more, and an open transaction is
+    /// fenced if another recorder moves the position first.
+    fn shut_down(mut self) {
+        let timeout = self.shared.timings.shutdown_timeout;
+        let deadline = Instant::now() + timeout;
+        self.stop_workers_except(|_| false);
+        self.store.release_at_stop();
+        if wait_until(std::mem::take(&mut self.running), deadline) {
+            // All workers are past their last statement.
+            for worker in std::mem::take(&mut self.workers).into_values() {
+                // The panic hook has logged a panic.
+                let _ = worker.thread.join();
             }
         }
-        self.join_ended();
-        let open: Vec<&str> = self.running.keys().map(String::as_str).collect();
-        if !open.is_empty() {
+        self.join_finished_workers();
+        let unfinished: Vec<&str> = self.workers.keys().map(String::as_str).collect();
+        if !unfinished.is_empty() {
             log::warn!(
-                "{} domains did not end within {} s (such as {}); nothing is lost, they go on from their stored position",
-                open.len(),
-                END_WITHIN.as_secs(),
-                open.iter().take(5).copied().collect::<Vec<_>>().join(", ")
-            );
-        }
-        self.counts
-    }
-
-    /// One line when the share changed.
-    fn tell(&mut self, held: &BTreeSet<String>, look: &Look) {
-        let now = [held.len(), self.wanted.domains().len(), look.recorders.len()];
-        if now != std::mem::replace(&mut self.said, now) {
-            let [held, wanted, recorders] = now;
-            log::info!(
-                "leases: {held} of {wanted} domains are ours, recorders at work: {recorders}"
+                "{} of the domains did not stop within {} s (such as {}): nothing is lost, they \
+                 continue from the stored position at the next start",
+                unfinished.len(),
+                timeout.as_secs(),
+                unfinished.iter().take(5).copied().collect::<Vec<_>>().join(", ")
             );
         }
     }
 
-    fn say(&mut self, failure: Option<WorkError>) {
-        match failure {
-            None => {
-                self.store.tell(Ok(()));
-                if let Some(length) = self.trouble.succeeded() {
-                    log::info!("leases: well again after {:.1} s", length.as_secs_f64());
+    /// Logs the numbers of leases and recorders when they change.
+    fn log_counts(&mut self, held: usize, snapshot: &LeaseSnapshot) {
+        let counts = LeaseCounts {
+            held,
+            domains: self.selection.domains().len(),
+            recorders: snapshot.recorders.len(),
+        };
+        if self.last_logged.replace(counts) != Some(counts) {
+            let LeaseCounts { held, domains, recorders } = counts;
+            log::info!("leases: holding {held} of {domains}; active recorders: {recorders}");
+        }
+    }
+
+    fn log_result(&mut self, result: Result<(), TransactionError>) {
+        match result {
+            Ok(()) => {
+                self.store.record_success();
+                if let Some(length) = self.outage.record_success() {
+                    log::info!("leases: recovered after {:.1} s", length.as_secs_f64());
                 }
             }
-            Some(WorkError::Postgres(error)) if error.is_connection_lost() => {
-                self.store.tell(Err(&WorkError::Postgres(error)));
+            Err(TransactionError::Postgres(error)) if error.is_connection_lost() => {
+                self.store.record_failure(&error);
             }
-            Some(WorkError::Stopped) => {}
-            Some(error) => {
-                if let Some(length) = self.trouble.failed() {
-                    let failure = Failure::Work(error);
-                    let hint = if failure.is_denied() { HINT } else { "" };
+            Err(TransactionError::Stopped) => {}
+            Err(error) => {
+                if let Some(length) = self.outage.record_failure() {
+                    let hint = if error.is_denied() { SCHEMA_HINT } else { "" };
                     let seconds = length.as_secs();
-                    log::warn!("leases: {failure}{hint}; trying again for {seconds} s");
+                    log::warn!("leases: {error}{hint}; retrying for {seconds} s");
                 }
             }
         }
     }
+}
+
+/// Waits until all clones of the wait group are dropped. Returns `false` if that takes
+/// longer than `deadline`.
+fn wait_until(running: WaitGroup, deadline: Instant) -> bool {
+    let (ended_sender, ended) = bounded(1);
+    // `WaitGroup::wait` has no time-out, so a thread waits that may be abandoned.
+    let waiter = thread::Builder::new().name("shutdown".to_owned()).spawn(move || {
+        running.wait();
+        // The receiver is gone after the deadline.
+        let _ = ended_sender.send(());
+    });
+    waiter.is_ok() && ended.recv_deadline(deadline).is_ok()
 }

@@ -1,93 +1,101 @@
-//! `--check`: what would be done, in a few lines.
+//! `--check`: prints what the tracker would do. Resolves no names and opens no sockets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::settings::{Settings, Sink};
+use crate::plural::plural;
+use crate::settings::{Destination, Settings};
 use crate::targets::Target;
 use crate::workers::cgroup::memory_bytes_max;
 use crate::workers::sizing::WorstCase;
 
-/// What a tracker of these settings would do.
+/// What a tracker with these settings would do.
 #[derive(Debug)]
-pub struct Plan {
+pub(crate) struct CheckReport {
     location: String,
     targets: usize,
-    targets_of: usize,
+    targets_total: usize,
     domains: usize,
-    /// How many targets have each period.
+    /// Number of targets by period.
     periods: BTreeMap<Duration, usize>,
-    probes_a_minute: f64,
+    probes_per_minute: f64,
     insecure: usize,
     worst_case: WorstCase,
     memory_bytes_max: Option<u64>,
-    results: String,
+    destination: String,
+    plain_text_warning: Option<String>,
 }
 
-impl Plan {
-    /// Works it out; it resolves no name and opens no socket.
-    pub fn of(settings: &Settings) -> Self {
+impl CheckReport {
+    pub(crate) fn new(settings: &Settings) -> Self {
         let targets = &settings.targets;
         let mut periods = BTreeMap::new();
         for target in targets {
             *periods.entry(target.period).or_insert(0) += 1;
         }
-        let domains: std::collections::HashSet<_> =
-            targets.iter().map(|target| &target.domain).collect();
+        let domains: HashSet<_> = targets.iter().map(|target| &target.domain).collect();
+        let per_minute = |target: &Arc<Target>| 60.0 / target.period.as_secs_f64();
+        let retry_pause = settings.timings.retry_pause;
+        let (destination, plain_text_warning) = match &settings.destination {
+            Destination::StandardOutput { .. } => ("standard output".to_owned(), None),
+            Destination::Kafka { settings, topic_prefix, .. } => (
+                format!("kafka, topics {topic_prefix}..."),
+                kafka_client::flags::plain_text_warning(settings),
+            ),
+        };
         Self {
             location: settings.location.clone(),
             targets: targets.len(),
-            targets_of: settings.targets_of,
+            targets_total: settings.targets_total,
             domains: domains.len(),
             periods,
-            probes_a_minute: targets.iter().map(|one| 60.0 / one.period.as_secs_f64()).sum(),
+            probes_per_minute: targets.iter().map(per_minute).sum(),
             insecure: targets.iter().filter(|target| target.is_insecure()).count(),
-            worst_case: WorstCase::of(targets, settings.workers),
+            worst_case: WorstCase::calculate(targets, settings.workers, retry_pause),
             memory_bytes_max: memory_bytes_max(),
-            results: match &settings.sink {
-                Sink::Print { .. } => "standard output".to_owned(),
-                Sink::Kafka { topic_prefix, .. } => format!("kafka, topics {topic_prefix}..."),
-            },
+            destination,
+            plain_text_warning,
         }
     }
 }
 
-/// The targets in a line: how many, of how many if the list is shared, how often.
-pub fn summary(targets: &[Arc<Target>], of: usize) -> String {
+/// Describes the targets in one line: number, share, periods and time-outs.
+pub(crate) fn describe_targets(targets: &[Arc<Target>], total: usize) -> String {
     let count = targets.len();
-    let of = if of > count { format!(" of {of}") } else { String::new() };
-    let span = |time: fn(&Target) -> Duration| {
-        let times = targets.iter().map(|target| time(target));
-        match (times.clone().min(), times.max()) {
-            (Some(shortest), Some(longest)) if shortest < longest => {
-                format!("{shortest:?} to {longest:?}")
-            }
-            (time, _) => format!("{:?}", time.unwrap_or_default()),
+    let of_total = if total > count { format!(" of {total}") } else { String::new() };
+    if count == 0 {
+        return format!("no targets{of_total}: nothing to probe");
+    }
+    let period = describe_range(targets.iter().map(|target| target.period));
+    let timeout = describe_range(targets.iter().map(|target| target.limits.timeout));
+    let targets = plural(count, "target");
+    format!("{targets}{of_total}, period {period}, time-out {timeout}")
+}
+
+/// Returns the only value of `times`, or `shortest to longest`.
+fn describe_range(times: impl Iterator<Item = Duration> + Clone) -> String {
+    match (times.clone().min(), times.max()) {
+        (Some(shortest), Some(longest)) if shortest < longest => {
+            format!("{shortest:?} to {longest:?}")
         }
-    };
-    match count {
-        0 => format!("no targets{of}: nothing to probe"),
-        _ => {
-            let (period, timeout) = (span(|one| one.period), span(|one| one.limits.timeout));
-            format!("{count} targets{of}, each once in {period}, time-out {timeout}")
-        }
+        (time, _) => format!("{:?}", time.unwrap_or_default()),
     }
 }
 
-impl fmt::Display for Plan {
+impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "from: {}", self.location)?;
         write!(f, "targets: {}", self.targets)?;
-        if self.targets_of > self.targets {
-            write!(f, " of {}", self.targets_of)?;
+        if self.targets_total > self.targets {
+            write!(f, " of {}", self.targets_total)?;
         }
-        writeln!(f, ", of {} domains", self.domains)?;
+        writeln!(f, ", in {}", plural(self.domains, "domain"))?;
         for (period, count) in &self.periods {
-            writeln!(f, "period: {period:?} for {count}")?;
+            writeln!(f, "period {period:?}: {}", plural(*count, "target"))?;
         }
-        writeln!(f, "probes a minute: {:.1}", self.probes_a_minute)?;
+        writeln!(f, "probes per minute: {:.1}", self.probes_per_minute)?;
         if self.insecure > 0 {
             writeln!(f, "certificates not verified: {}", self.insecure)?;
         }
@@ -95,9 +103,10 @@ impl fmt::Display for Plan {
         if let Some(limit) = self.memory_bytes_max {
             writeln!(f, "memory limit: {} MiB", limit / (1024 * 1024))?;
         }
-        for warning in self.worst_case.warnings(self.memory_bytes_max) {
+        let warnings = self.worst_case.warnings(self.memory_bytes_max);
+        for warning in warnings.iter().chain(&self.plain_text_warning) {
             writeln!(f, "warning: {warning}")?;
         }
-        writeln!(f, "results: {}", self.results)
+        writeln!(f, "results: {}", self.destination)
     }
 }

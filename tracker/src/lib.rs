@@ -1,28 +1,37 @@
-//! `tracker`: probes websites on a fixed schedule and writes every result to
-//! Apache Kafka.
+//! `tracker`: probes websites on a fixed schedule and writes every result to Apache Kafka.
 //!
 //! ```text
-//! ticker ──queue──▶ workers ──results──▶ saver ──shared_spool──▶ producer ──▶ Kafka
-//! (due)   bounded   (probe)   bounded    (spool: memory, disk)
+//! targets ─▶ ticker ─▶ workers ─▶ fan-out ─▶ saver ─▶ producer ─▶ Kafka
+//!            (when      (probe,              (spool)
+//!             due)       retry)         └──▶ output ─▶ standard output
 //! ```
 //!
-//! The saver stands before the producer because an exchange with Kafka can take
-//! half a minute, and a result is to have its number, and to be safe, within some
-//! milliseconds.
+//! 1. `settings` parses flags and variables; `targets` reads the list of targets.
+//! 2. The `ticker` thread enqueues each target when it is due (`schedule`). SIGHUP replaces its list
+//!    of targets (`reload`).
+//! 3. A worker thread (`workers`) probes the target (`probe`), retries a failure, and publishes the
+//!    result to the fan-out, which builds the record. The channel behind it is bounded by
+//!    `RECORDS_MAX`.
+//! 4. The `saver` thread (`delivery`) numbers the record and stores it in the spool, in memory and
+//!    on disk.
+//! 5. The `producer` thread sends the spool to Kafka. It is a thread of its own because an exchange
+//!    with Kafka can take half a minute, and a record has to be stored within milliseconds.
 //!
-//! This file owns every channel and every join; with no Kafka server given,
-//! `output` stands in the place of both.
+//! Without a Kafka server, the `output` thread replaces saver and producer, and prints the records.
+//!
+//! This file owns all channels and joins all threads.
 
-pub mod check;
-pub mod delivery;
-pub mod output;
+mod check;
+mod delivery;
+mod output;
+mod plural;
 pub mod probe;
-pub mod reload;
-pub mod schedule;
+mod reload;
+mod schedule;
 pub mod settings;
 pub mod targets;
-pub mod ticker;
-pub mod workers;
+mod ticker;
+mod workers;
 
 use std::io;
 use std::process::ExitCode;
@@ -32,54 +41,41 @@ use std::time::{Duration, Instant};
 
 use common::identity::Run;
 use common::settings::{Environment, UsageError};
-use common::stop::{self, Cutoff, SignalThread};
+use common::stop::{self, Cutoff, SignalThread, Stop};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never};
 
-use check::Plan;
+use check::CheckReport;
 use delivery::RunTotals;
 use delivery::producer::ResultProducer;
 use delivery::saver::Saver;
 use delivery::shared_spool::SharedSpool;
 use output::OutputFormat;
 use probe::Prober;
-use probe::net::resolver::Sources;
-use reload::Reload;
-use settings::{Look, Settings, Sink};
-use targets::Target;
-use ticker::Rhythm;
+use probe::net::resolver::ResolverConfig;
+use reload::ReloadThread;
+use settings::{Destination, OutputStyle, RunTimings, Settings};
+use targets::{Target, TargetSource};
+use ticker::{Mode, Reloaded};
 use workers::cgroup::memory_bytes_max;
-use workers::network::Network;
-use workers::sizing::{WAITING_BYTES_MAX, WORKERS_MAX, WorstCase};
-use workers::{Pool, Probed};
+use workers::network::NetworkCheck;
+use workers::sizing::{SPOOL_MEMORY_BYTES_MAX, WORKERS_MAX, WorstCase};
+use workers::{Pool, ResultFanOut, TargetRecord};
 
-/// Results on their way from the workers. The saver takes them at once, unless the
-/// disk hangs; should that many come in less time, workers wait, and the ticker
-/// counts the slots that are skipped for it.
-const RESULTS_MAX: usize = 65_536;
+/// Most records between workers and saver. The saver empties the channel at once unless the disk
+/// hangs. When it is full, workers wait, and the ticker counts the slots that are missed for this.
+const RECORDS_MAX: usize = 65_536;
 
-/// How long after a stop all must be over: the program ends within 8 s, as
-/// Docker kills after 10.
-const STOP_ALL: Duration = Duration::from_secs(7);
-/// How much of that probes that still run may take.
-const STOP_PROBES: Duration = Duration::from_secs(3);
-/// What threads may take to notice that all is over.
-const STOP_SLACK: Duration = Duration::from_millis(500);
-
-/// The bound on a connection to a broker with TLS and SASL. It is below
-/// [`STOP_ALL`], as a connect is the one wait that a stop can't cut short.
-const CONNECT_TIMEOUT_MS: u64 = 5_000;
-
-/// Runs until a signal, or, with `--once`, until every target was probed.
+/// Runs until a signal, or with `--once` until every target is probed.
 ///
-/// The exit code is 1 when the program could not start or, with `--once`, when
-/// a target was not healthy or a result was lost.
+/// The exit code is 1 if the tracker can't start or, with `--once`, if a target is not healthy or a
+/// result is lost.
 pub fn run(settings: Settings) -> ExitCode {
     if settings.check {
-        return common::logger::print(&Plan::of(&settings).to_string());
+        return common::logger::print(&CheckReport::new(&settings).to_string());
     }
     let once = settings.once;
-    match pipeline(settings) {
-        Ok(account) if !once || account == RunTotals::default() => ExitCode::SUCCESS,
+    match run_pipeline(settings) {
+        Ok(totals) if !once || totals == RunTotals::default() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             log::error!("{error}");
@@ -88,190 +84,238 @@ pub fn run(settings: Settings) -> ExitCode {
     }
 }
 
-fn pipeline(settings: Settings) -> io::Result<RunTotals> {
-    let Settings {
-        location,
-        location_cut,
-        listing,
-        targets,
-        targets_of,
-        roots,
-        workers,
-        sentinels,
-        resolver,
-        dns_cache,
-        sink,
-        once,
-        ..
-    } = settings;
-    if location_cut {
-        log::warn!("location {location:?}: the host's name, cut to 32 characters");
-    }
-    if !once {
-        log::info!("from {location:?}: {}", check::summary(&targets, targets_of));
-    }
-    say_insecure(&targets);
-    let workers_max = workers_max(&targets, workers, once);
+/// Starts all threads, waits for the end and joins them, each group after the threads that feed it.
+fn run_pipeline(settings: Settings) -> io::Result<RunTotals> {
+    log_start(&settings);
+    let Settings { location, targets, once, timings, .. } = settings;
+    let workers_max = choose_workers_max(&targets, settings.workers, &timings, once);
     let (signals, stop) = SignalThread::start()?;
-    let sources = Sources { servers: resolver, cache: dns_cache, ..Sources::default() };
-    let prober = Prober::new(sources, &roots).map_err(io::Error::other)?;
-    let rhythm = match sink {
-        _ if once => Rhythm::Once,
-        Sink::Print { .. } => Rhythm::Grid { look_at_once: true },
-        Sink::Kafka { .. } => Rhythm::Grid { look_at_once: false },
+    let resolver_config = ResolverConfig {
+        servers: settings.resolver,
+        cache: settings.dns_cache,
+        ..ResolverConfig::default()
+    };
+    let prober = Prober::new(resolver_config, &settings.roots).map_err(io::Error::other)?;
+    let mode = match settings.destination {
+        _ if once => Mode::Once,
+        Destination::StandardOutput { .. } => Mode::Periodic { first_round_at_once: true },
+        Destination::Kafka { .. } => Mode::Periodic { first_round_at_once: false },
     };
 
-    let cutoff = Cutoff::new(stop.clone(), STOP_ALL);
-    let (results_in, results_out) = bounded(RESULTS_MAX);
-    // Says that no more results will come, though a probe that was given up
-    // still holds a sender, and by when all must be over.
-    let (say_no_more, no_more) = bounded(1);
-    let url_chars = targets.iter().map(|target| target.called().chars().count()).max();
-    let (account_in, account_out) = bounded(1);
-    let sink = start_sink(sink, &cutoff, results_out, no_more, url_chars.unwrap_or(0), account_in)?;
-
-    let mut pool = Pool::new(
-        workers_max,
-        &location,
-        prober,
-        Network::new(sentinels),
-        results_in,
-        stop.clone(),
-    );
-    // Somebody who looks once has nothing to read again.
-    let (reload, lists) = match once {
+    let cutoff = Cutoff::new(stop.clone(), timings.stop_grace);
+    let (records_in, records_out) = bounded(RECORDS_MAX);
+    let fan_out = ResultFanOut::new(&location, records_in);
+    let label_chars = targets.iter().map(|target| target.label().chars().count()).max();
+    let delivery = Delivery::start(
+        settings.destination,
+        &timings,
+        &cutoff,
+        records_out,
+        label_chars.unwrap_or(0),
+    )?;
+    let network = NetworkCheck::new(settings.sentinels);
+    let mut pool =
+        Pool::new(workers_max, prober, network, timings.retry_pause, fan_out, stop.clone());
+    // With --once there is no second list.
+    let (reload, reloads) = match once {
         true => (None, never()),
         false => {
-            let read = move || {
-                let listed = listing.read(&Environment::of_process())?;
-                say_insecure(&listed.targets);
-                Ok::<_, UsageError>(listed.targets)
-            };
-            let (reload, lists) = Reload::start(read, workers)?;
-            (Some(reload), lists)
+            let (reload, reloads) = start_reload(settings.source, settings.workers, &timings)?;
+            (Some(reload), reloads)
         }
     };
     let ticker = {
         let stop = stop.clone();
         Builder::new().name("ticker".to_owned()).spawn(move || {
-            ticker::run(&targets, &location, rhythm, &mut pool, &lists, &stop);
+            ticker::run(&targets, &location, mode, &mut pool, &reloads, &stop);
             pool
         })?
     };
 
-    match ticker.join() {
-        Ok(pool) => match pool.finish(&stop, STOP_PROBES) {
-            0 => {}
-            running => log::warn!("gave up {running} probes that were still running"),
-        },
-        Err(_) => log::error!("the ticker panicked"),
-    }
-    let deadline = cutoff.at().unwrap_or_else(|| Instant::now() + STOP_ALL);
-    let _ = say_no_more.send(deadline);
-    let account = account_of(sink, &account_out, deadline + STOP_SLACK);
+    join_ticker_and_workers(ticker, &stop, &timings);
+    let deadline = cutoff.at().unwrap_or_else(|| Instant::now() + timings.stop_grace);
+    let totals = delivery.join(deadline, timings.join_grace);
     if let Some(reload) = reload {
-        reload.join(deadline + STOP_SLACK);
+        reload.join(deadline + timings.join_grace);
     }
     signals.join();
-    account
+    totals
 }
 
-/// How many workers there may be; for a schedule also says what it needs at worst.
-fn workers_max(targets: &[Arc<Target>], given: Option<usize>, once: bool) -> usize {
-    match (once, given) {
-        // All at once, as somebody waits for it.
+fn log_start(settings: &Settings) {
+    let Settings { location, targets, .. } = settings;
+    if settings.location_cut {
+        log::warn!(
+            "location {location:?} is the host name cut to 32 characters: set --location to choose another"
+        );
+    }
+    if let Destination::Kafka { settings, .. } = &settings.destination
+        && let Some(warning) = kafka_client::flags::plain_text_warning(settings)
+    {
+        log::warn!("{warning}");
+    }
+    if !settings.once {
+        let targets = check::describe_targets(targets, settings.targets_total);
+        log::info!("probing from {location:?}: {targets}");
+    }
+    log_unverified_targets(targets);
+}
+
+/// Logs one line for each target whose certificate is not verified.
+fn log_unverified_targets(targets: &[Arc<Target>]) {
+    for target in targets.iter().filter(|target| target.is_insecure()) {
+        log::warn!("{}: the certificate is not verified (option insecure)", target.label());
+    }
+}
+
+/// Returns the limit on workers. For a schedule it also logs the worst case.
+fn choose_workers_max(
+    targets: &[Arc<Target>],
+    workers: Option<usize>,
+    timings: &RunTimings,
+    once: bool,
+) -> usize {
+    match (once, workers) {
+        // All targets at the same time, because a user waits for the results.
         (true, None) => targets.len().min(WORKERS_MAX),
         (true, Some(workers)) => workers.min(targets.len()),
         (false, workers) => {
-            let worst_case = WorstCase::of(targets, workers);
-            worst_case.say(memory_bytes_max());
+            let worst_case = WorstCase::calculate(targets, workers, timings.retry_pause);
+            worst_case.log(memory_bytes_max());
             worst_case.workers
         }
     }
 }
 
-/// Joins the threads that take the results, once the last of them has given its
-/// account.
-fn account_of(
-    sink: Vec<JoinHandle<()>>,
-    account: &Receiver<io::Result<RunTotals>>,
-    until: Instant,
-) -> io::Result<RunTotals> {
-    match account.recv_deadline(until) {
-        Ok(account) => {
-            // Who gives the account is the last of them.
-            sink.into_iter().for_each(|thread| drop(thread.join()));
-            account
-        }
-        Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the sink panicked")),
-        // Only a look-up of a broker's name can hold it that long, a disk that
-        // hangs, or a reader of standard output that does not read.
-        Err(RecvTimeoutError::Timeout) => {
-            let waiting = sink.iter().find(|thread| !thread.is_finished());
-            let name = waiting.and_then(|thread| thread.thread().name()).unwrap_or_default();
-            Err(io::Error::other(format!("{name}: still waiting at the end: results are lost")))
-        }
+fn start_reload(
+    source: TargetSource,
+    workers: Option<usize>,
+    timings: &RunTimings,
+) -> io::Result<(ReloadThread, Receiver<Reloaded>)> {
+    let read = move || {
+        let selection = source.read(&Environment::from_process())?;
+        log_unverified_targets(&selection.targets);
+        Ok::<_, UsageError>(selection.targets)
+    };
+    ReloadThread::start(read, workers, timings.retry_pause)
+}
+
+/// Waits for the ticker's end, then for the probes that still run.
+fn join_ticker_and_workers(ticker: JoinHandle<Pool>, stop: &Stop, timings: &RunTimings) {
+    match ticker.join() {
+        Ok(pool) => match pool.finish(stop, timings.probe_stop_grace) {
+            0 => {}
+            running => log::warn!(
+                "stopped without waiting for {}: no records of them",
+                plural::plural(running, "running probe")
+            ),
+        },
+        Err(_) => log::error!("the ticker panicked"),
     }
 }
 
-/// One line for each target of which any certificate is taken.
-fn say_insecure(targets: &[Arc<Target>]) {
-    for target in targets.iter().filter(|target| target.is_insecure()) {
-        log::warn!("{}: its certificate is not verified", target.called());
-    }
+/// The threads that deliver records: saver and producer, or output.
+struct Delivery {
+    threads: Vec<JoinHandle<()>>,
+    /// Tells the threads that no more records come, and by when they have to end. Needed besides
+    /// the end of the channel of records, because a probe that was given up still holds a sender.
+    no_more: Sender<Instant>,
+    /// The last thread sends the totals of the run before it ends.
+    totals: Receiver<io::Result<RunTotals>>,
 }
 
-/// Starts the threads that take the results; the last one in the end gives its
-/// account.
-fn start_sink(
-    sink: Sink,
-    cutoff: &Cutoff,
-    results: Receiver<Probed>,
-    no_more: Receiver<Instant>,
-    url_chars: usize,
-    account: Sender<io::Result<RunTotals>>,
-) -> io::Result<Vec<JoinHandle<()>>> {
-    let start =
-        |name: &str, run: Box<dyn FnOnce() + Send>| Builder::new().name(name.to_owned()).spawn(run);
-    match sink {
-        Sink::Kafka { mut settings, topics, topic_prefix, spool } => {
-            settings.cutoff = Some(cutoff.clone());
-            settings.connect_timeout_ms = CONNECT_TIMEOUT_MS;
-            let run = Run::new().map_err(io::Error::other)?;
-            let shared_spool = Arc::new(SharedSpool::new(WAITING_BYTES_MAX));
-            let mut saver = Saver::new(Arc::clone(&shared_spool), run.clone());
-            if let Some((folder, bytes_max)) = spool {
-                saver.use_folder(folder, bytes_max);
+impl Delivery {
+    /// Starts the threads. `label_chars` is the width of the longest label of a target.
+    fn start(
+        destination: Destination,
+        timings: &RunTimings,
+        cutoff: &Cutoff,
+        records: Receiver<TargetRecord>,
+        label_chars: usize,
+    ) -> io::Result<Self> {
+        let (no_more, no_more_receiver) = bounded(1);
+        let (totals_sender, totals) = bounded(1);
+        let threads = match destination {
+            Destination::Kafka { mut settings, topics, topic_prefix, spool } => {
+                settings.cutoff = Some(cutoff.clone());
+                settings.connect_timeout_ms =
+                    u64::try_from(timings.kafka_connect_timeout.as_millis()).unwrap_or(u64::MAX);
+                let run = Run::new().map_err(io::Error::other)?;
+                let shared_spool = Arc::new(SharedSpool::new(SPOOL_MEMORY_BYTES_MAX));
+                let mut saver = Saver::new(Arc::clone(&shared_spool), run.clone());
+                if let Some((folder, bytes_max)) = spool {
+                    saver.use_folder(folder, bytes_max);
+                }
+                let producer = ResultProducer::new(
+                    Arc::new(*settings),
+                    topics,
+                    topic_prefix,
+                    shared_spool,
+                    run,
+                );
+                vec![
+                    start_thread("saver", move || saver.run(&records, &no_more_receiver))?,
+                    // The channel has space for the totals. Its receiver may be gone.
+                    start_thread("producer", move || {
+                        drop(totals_sender.try_send(Ok(producer.run())));
+                    })?,
+                ]
             }
-            let producer =
-                ResultProducer::new(Arc::new(*settings), topics, topic_prefix, shared_spool, run);
-            Ok(vec![
-                start("saver", Box::new(move || saver.run(&results, &no_more)))?,
-                // There is room for the account, and nobody may listen any more.
-                start("producer", Box::new(move || drop(account.try_send(Ok(producer.run())))))?,
-            ])
-        }
-        Sink::Print { look } => {
-            let format = match look {
-                Look::Json => OutputFormat::Json,
-                Look::Lines => OutputFormat::Lines { url_chars },
-                Look::Picture { in_colour } => OutputFormat::Bars { url_chars, in_colour },
-            };
-            let run = move || drop(account.try_send(print(&results, &no_more, format)));
-            Ok(vec![start("output", Box::new(run))?])
+            Destination::StandardOutput { style } => {
+                let format = match style {
+                    OutputStyle::Json => OutputFormat::Json,
+                    OutputStyle::Lines => OutputFormat::Lines { url_chars: label_chars },
+                    OutputStyle::Bars { in_colour } => {
+                        OutputFormat::Bars { url_chars: label_chars, in_colour }
+                    }
+                };
+                vec![start_thread("output", move || {
+                    let totals = print_records(&records, &no_more_receiver, format);
+                    drop(totals_sender.try_send(totals));
+                })?]
+            }
+        };
+        Ok(Self { threads, no_more, totals })
+    }
+
+    /// Lets the threads end by `deadline`, waits `grace` longer, and joins them.
+    fn join(self, deadline: Instant, grace: Duration) -> io::Result<RunTotals> {
+        let _ = self.no_more.send(deadline);
+        match self.totals.recv_deadline(deadline + grace) {
+            Ok(totals) => {
+                // The thread that sends the totals is the last one to end.
+                self.threads.into_iter().for_each(|thread| drop(thread.join()));
+                totals
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(io::Error::other("the last thread of the delivery panicked"))
+            }
+            // Only the look-up of a broker's name, a disk that hangs, or a reader of standard
+            // output that does not read can take that long.
+            Err(RecvTimeoutError::Timeout) => {
+                let waiting = self.threads.iter().find(|thread| !thread.is_finished());
+                let name = waiting.and_then(|thread| thread.thread().name()).unwrap_or_default();
+                Err(io::Error::other(format!(
+                    "thread {name} did not end in time: its results are lost"
+                )))
+            }
         }
     }
 }
 
-fn print(
-    results: &Receiver<Probed>,
+fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    Builder::new().name(name.to_owned()).spawn(run)
+}
+
+/// Prints records until they end. A reader that closed standard output ends the tracker.
+fn print_records(
+    records: &Receiver<TargetRecord>,
     no_more: &Receiver<Instant>,
     format: OutputFormat,
 ) -> io::Result<RunTotals> {
-    match output::run(results, no_more, format, &mut io::stdout().lock()) {
+    match output::run(records, no_more, format, &mut io::stdout().lock()) {
         Ok(unhealthy) => Ok(RunTotals { unhealthy, lost: 0 }),
         Err(cause) => {
-            // Nobody reads any more, so that there is nothing left to do.
             stop::request();
             match cause.kind() {
                 io::ErrorKind::BrokenPipe => Ok(RunTotals { unhealthy: 0, lost: 1 }),

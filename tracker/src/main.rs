@@ -1,18 +1,21 @@
-//! `tracker`: see the library of this crate.
+//! The program `tracker`: parses the command line, runs it, returns an exit code.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use common::logger;
 use common::settings::Environment;
 use common::settings::command_line::Command;
 
 fn main() -> ExitCode {
-    common::logger::start();
-    let terminal = std::io::stdout().is_terminal();
+    let is_terminal = std::io::stdout().is_terminal();
     let arguments = std::env::args_os().skip(1);
-    match tracker::settings::parse(arguments, &Environment::of_process(), terminal) {
+    let command = tracker::settings::parse(arguments, &Environment::from_process(), is_terminal);
+    logger::start();
+    match command {
         Ok(Command::Run(settings)) => tracker::run(settings),
-        Ok(Command::Print(text)) => common::logger::print(&text),
-        Err(error) => common::logger::usage(env!("CARGO_PKG_NAME"), &error),
+        Ok(Command::Print(text)) => logger::print(&text),
+        Ok(Command::Subcommand(none)) => match none {},
+        Err(error) => logger::usage(env!("CARGO_PKG_NAME"), &error),
     }
 }

@@ -1,56 +1,58 @@
-//! The settings of the way to Kafka, which both programs share.
+//! The flags of the connection to Kafka, which both programs share.
 
 use std::str::FromStr;
 
-use crate::{Address, Mechanism, Sasl, Security, Settings};
+use crate::{BrokerAddress, KafkaSettings, Sasl, SaslMechanism, Security};
 use common::pem::{Pem, PemError};
 use common::secret::Secret;
+use common::settings::{Environment, Given, UsageError};
 
-use common::settings::{Environment, Given, Name, UsageError, values};
-
-/// The flags as the command line gave them.
-#[derive(Debug, Default)]
-pub struct KafkaFlags {
-    /// `--kafka`
-    pub kafka: Option<String>,
-    /// `--ca`
-    pub ca: Option<String>,
-    /// `--cert`
-    pub cert: Option<String>,
-    /// `--key`
-    pub key: Option<String>,
-    /// `--kafka-tls`
-    pub kafka_tls: bool,
-    /// `--sasl-mechanism`
-    pub sasl_mechanism: Option<String>,
-    /// `--sasl-username`
-    pub sasl_username: Option<String>,
-    /// `--sasl-password`
-    pub sasl_password: Option<String>,
+common::flags! {
+    /// The connection to Kafka.
+    pub struct KafkaFlags {
+        /// Kafka bootstrap servers, host:port separated by commas
+        option kafka('k') [KAFKA];
+        /// CA certificates that sign the certificates of the Kafka servers, a path or
+        /// PEM text
+        option ca('c') [CA];
+        /// certificate of this client for Kafka, a path or PEM text
+        option cert('e') [CERT];
+        /// private key of this client for Kafka, a path or PEM text
+        option key('y') [KEY];
+        /// connect to Kafka by TLS even without CA, CERT and KEY, and trust the
+        /// system's roots
+        switch kafka_tls [KAFKA_TLS];
+        /// SASL mechanism for Kafka: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512
+        option sasl_mechanism [SASL_MECHANISM];
+        /// user for Kafka
+        option sasl_username [SASL_USERNAME] secret;
+        /// password for Kafka; it is visible in the list of processes if given by this
+        /// flag
+        option sasl_password [SASL_PASSWORD] secret;
+    }
 }
 
-/// The way to Kafka; none when no server is given.
+/// The settings of the connection to Kafka. `None`: no server is given.
 ///
-/// TLS when CA, CERT or KEY is given or `--kafka-tls` says so, else plain text,
-/// with a warning where that leaves the machine and without SASL there.
+/// The connection uses TLS when CA, CERT or KEY is given or `--kafka-tls` asks for
+/// it, and plain text otherwise. A password is never sent in plain text to another
+/// machine; see also [`plain_text_warning`].
 ///
 /// # Errors
 /// A [`UsageError`] that names the flag or variable at fault.
 pub fn settings(
     environment: &Environment<'_>,
     client_id: &str,
-    flags: KafkaFlags,
-) -> Result<Option<Settings>, UsageError> {
-    let get = |flag, variables, value| environment.setting(Name { flag, variables }, value);
-    let bootstrap = get("--kafka", &["KAFKA"], flags.kafka)?;
-    let ca = get("--ca", &["CA"], flags.ca)?;
-    let cert = get("--cert", &["CERT"], flags.cert)?;
-    let key = environment.setting(Name { flag: "--key", variables: &["KEY"] }, flags.key)?;
-    let tls_name = Name { flag: "--kafka-tls", variables: &["KAFKA_TLS"] };
-    let tls_asked = values::switch(environment, tls_name, flags.kafka_tls)?;
-    let sasl = sasl(environment, flags.sasl_mechanism, flags.sasl_username, flags.sasl_password)?;
+    flags: &KafkaFlags,
+) -> Result<Option<KafkaSettings>, UsageError> {
+    let bootstrap = flags.kafka(environment)?;
+    let ca = flags.ca(environment)?;
+    let cert = flags.cert(environment)?;
+    let key = flags.key(environment)?;
+    let tls_requested = flags.kafka_tls(environment)?;
+    let sasl = sasl(environment, flags)?;
     let Some(bootstrap) = bootstrap else { return Ok(None) };
-    let addresses = bootstrap.parse("host:port,host:port,...", Address::parse_list)?;
+    let addresses = bootstrap.parse("host:port,host:port,...", BrokerAddress::parse_list)?;
 
     let roots = ca.as_ref().map(|ca| pem(ca, "CA certificates", |pem| pem.roots().map(drop)));
     let identity = match (&cert, &key) {
@@ -59,25 +61,26 @@ pub fn settings(
             pem(key, "its private key", |pem| pem.private_key().map(drop))?,
         )),
         (None, None) => None,
-        (Some(cert), None) => return Err(cert.error("a certificate without key: expected KEY too")),
-        (None, Some(key)) => return Err(key.error("a key without certificate: expected CERT too")),
+        (Some(cert), None) => {
+            return Err(cert.error("a certificate without its key: expected KEY too"));
+        }
+        (None, Some(key)) => {
+            return Err(key.error("a key without its certificate: expected CERT too"));
+        }
     };
-    let security = if tls_asked || roots.is_some() || identity.is_some() {
+    let security = if tls_requested || roots.is_some() || identity.is_some() {
         Security::Tls { roots: roots.transpose()?, identity }
     } else {
         Security::Plain
     };
-    if matches!(security, Security::Plain)
-        && let Some(remote) = addresses.iter().find(|address| !address.is_loopback())
+    if sasl.is_some()
+        && let Some(remote) = plain_text_remote(&addresses, &security)
     {
-        if sasl.is_some() {
-            return Err(bootstrap.error(format!(
-                "a password would go to {remote} in plain text: expected CA, CERT and KEY, or --kafka-tls"
-            )));
-        }
-        log::warn!("kafka: plain text to {remote}: neither CA, CERT, KEY nor --kafka-tls is given");
+        return Err(bootstrap.error(format!(
+            "the password would be sent to {remote} in plain text: expected CA, CERT and KEY, or --kafka-tls"
+        )));
     }
-    let mut settings = Settings::new(addresses, security);
+    let mut settings = KafkaSettings::new(addresses, security);
     settings.sasl = sasl;
     settings.client_id = client_id.to_owned();
     settings.check().map_err(|error| match &cert {
@@ -85,6 +88,25 @@ pub fn settings(
         None => bootstrap.error(error),
     })?;
     Ok(Some(settings))
+}
+
+/// A warning for the log when records cross the network in plain text.
+pub fn plain_text_warning(settings: &KafkaSettings) -> Option<String> {
+    let remote = plain_text_remote(&settings.bootstrap, &settings.security)?;
+    Some(format!(
+        "kafka: connecting to {remote} in plain text: for TLS give CA, CERT and KEY, or --kafka-tls"
+    ))
+}
+
+/// A server on another machine that would be reached in plain text.
+fn plain_text_remote<'a>(
+    addresses: &'a [BrokerAddress],
+    security: &Security,
+) -> Option<&'a BrokerAddress> {
+    match security {
+        Security::Plain => addresses.iter().find(|address| !address.is_loopback()),
+        Security::Tls { .. } => None,
+    }
 }
 
 fn pem(
@@ -97,22 +119,15 @@ fn pem(
     Ok(pem)
 }
 
-fn sasl(
-    environment: &Environment<'_>,
-    mechanism: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
-) -> Result<Option<Sasl>, UsageError> {
-    let name = |flag, variables| Name { flag, variables };
-    let mechanism =
-        environment.setting(name("--sasl-mechanism", &["SASL_MECHANISM"]), mechanism)?;
-    let username = environment.secret(name("--sasl-username", &["SASL_USERNAME"]), username)?;
-    let password = environment.secret(name("--sasl-password", &["SASL_PASSWORD"]), password)?;
+fn sasl(environment: &Environment<'_>, flags: &KafkaFlags) -> Result<Option<Sasl>, UsageError> {
+    let mechanism = flags.sasl_mechanism(environment)?;
+    let username = flags.sasl_username(environment)?;
+    let password = flags.sasl_password(environment)?;
     match (mechanism, username, password) {
         (None, None, None) => Ok(None),
         (Some(mechanism), Some(username), Some(password)) => Ok(Some(Sasl {
             mechanism: mechanism
-                .parse("PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", Mechanism::from_str)?,
+                .parse("PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", SaslMechanism::from_str)?,
             username: username.value,
             password: Secret::from(password),
         })),
@@ -128,7 +143,7 @@ fn sasl(
             let given = [mechanism, username, password].into_iter().flatten().next();
             let origin = given.map_or_else(String::new, |given| format!("{}: ", given.origin));
             Err(UsageError::new(format!(
-                "{origin}sasl takes three settings: expected {} too",
+                "{origin}SASL needs three settings: expected {} too",
                 missing.join(" and ")
             )))
         }

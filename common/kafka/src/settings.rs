@@ -1,45 +1,93 @@
-//! What a client needs to know.
+//! Settings that all clients and producers of a program share.
 
-use super::address::Address;
-use super::error::Error;
-use super::sasl::Sasl;
-use super::tls::{Security, TlsCache};
+use std::time::Duration;
+
+use crate::address::BrokerAddress;
+use crate::error::KafkaError;
+use crate::security::sasl::Sasl;
+use crate::security::tls::{Security, TlsCache};
 use common::stop::Cutoff;
 
-/// The default of [`Settings::connect_timeout_ms`].
+/// The default of [`KafkaSettings::connect_timeout_ms`].
 pub const CONNECT_TIMEOUT_MS: u64 = 10_000;
-/// The default of [`Settings::request_timeout_ms`].
+/// The default of [`KafkaSettings::request_timeout_ms`].
 pub const REQUEST_TIMEOUT_MS: u64 = 30_000;
-/// The default of [`Settings::metadata_max_age_ms`], that of Kafka's own clients.
+/// The default of [`KafkaSettings::metadata_max_age_ms`], which is also the default of
+/// `metadata.max.age.ms` in Kafka's own clients.
 pub const METADATA_MAX_AGE_MS: u64 = 300_000;
 
-/// Where the brokers are and how they are spoken to; shared by all clients.
+/// Broker addresses, security and time-outs.
 #[derive(Debug)]
-pub struct Settings {
-    /// The brokers to ask first, in turn; they tell of the others.
-    pub bootstrap: Vec<Address>,
+pub struct KafkaSettings {
+    /// Brokers that are asked first, in turn, for the addresses of all brokers. Not empty.
+    pub bootstrap: Vec<BrokerAddress>,
     /// Plain text or TLS.
     pub security: Security,
-    /// User and password, where the brokers want them.
+    /// SASL user and password. `None`: no authentication by SASL.
     pub sasl: Option<Sasl>,
-    /// The name that the brokers see, in their logs and quotas.
+    /// The client's name in the brokers' logs and quotas.
     pub client_id: String,
-    /// The most time for a connection with TLS and SASL, in milliseconds.
+    /// The longest time to open a connection, TLS handshake and SASL included, in milliseconds.
     pub connect_timeout_ms: u64,
-    /// The most time for a request from its first byte to the answer's last,
-    /// in milliseconds, on top of what a fetch may wait for records.
+    /// The longest time from the first byte of a request to the last byte of its response, in
+    /// milliseconds. The time that a fetch may wait for records comes on top.
     pub request_timeout_ms: u64,
-    /// How long it is believed where a topic's leader is, in milliseconds, though
-    /// no error says otherwise.
+    /// The age at which the leader of a topic is looked up again even though no broker returned
+    /// an error, in milliseconds.
     pub metadata_max_age_ms: u64,
-    /// When waits end early because the program stops.
+    /// After this point in time, set when the program stops, every wait ends. `None`: waits end
+    /// by their time-outs only.
     pub cutoff: Option<Cutoff>,
-    pub(super) tls: TlsCache,
+    /// Delays and limits that are not meant for users; tests shorten them.
+    pub timings: KafkaTimings,
+    pub(crate) tls: TlsCache,
 }
 
-impl Settings {
-    /// Settings with the default time-outs and the package's name.
-    pub fn new(bootstrap: Vec<Address>, security: Security) -> Self {
+/// Delays and limits of the client. [`KafkaTimings::default`] is meant for production.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KafkaTimings {
+    /// A connection that was idle for longer is replaced. Default: 240 s. Brokers close idle
+    /// connections after 10 minutes (`connections.max.idle.ms`), some firewalls after 350 s.
+    pub connection_idle_max: Duration,
+    /// How long one round of a producer waits for the next response of any broker.
+    /// Default: 200 ms. A silent broker delays the topics of other brokers by no more.
+    pub response_wait: Duration,
+    /// A broker that could not be reached is skipped for this many times as long as the failed
+    /// attempt took. Default: 3, so 30 s after a connect time-out of 10 s, and no time after a
+    /// refused connection.
+    pub unreachable_factor: u32,
+    /// The first retry delay for topics that do not exist or have no leader. Default: 50 ms.
+    pub missing_topic_delay_first: Duration,
+    /// The longest retry delay for topics that do not exist or have no leader. Default: 1 s.
+    pub missing_topic_delay_max: Duration,
+    /// How long a changed topic id must stay the same before the topic is reported as recreated.
+    /// Default: 1 s. A broker can be behind the others just after a topic was created.
+    pub topic_id_confirm: Duration,
+    /// How long each broker may take to answer in [`KafkaClient::confirm_with_majority`].
+    /// Default: 3 s.
+    ///
+    /// [`KafkaClient::confirm_with_majority`]: crate::KafkaClient::confirm_with_majority
+    pub majority_timeout: Duration,
+}
+
+impl Default for KafkaTimings {
+    fn default() -> Self {
+        Self {
+            connection_idle_max: Duration::from_secs(240),
+            response_wait: Duration::from_millis(200),
+            unreachable_factor: 3,
+            missing_topic_delay_first: Duration::from_millis(50),
+            missing_topic_delay_max: Duration::from_secs(1),
+            topic_id_confirm: Duration::from_secs(1),
+            majority_timeout: Duration::from_secs(3),
+        }
+    }
+}
+
+impl KafkaSettings {
+    /// Settings with the default time-outs, without SASL, and with the client id
+    /// `websites-availability`.
+    pub fn new(bootstrap: Vec<BrokerAddress>, security: Security) -> Self {
         Self {
             bootstrap,
             security,
@@ -49,25 +97,26 @@ impl Settings {
             request_timeout_ms: REQUEST_TIMEOUT_MS,
             metadata_max_age_ms: METADATA_MAX_AGE_MS,
             cutoff: None,
+            timings: KafkaTimings::default(),
             tls: TlsCache::default(),
         }
     }
 
-    /// Builds once what every connection will build, without I/O to a broker, so
-    /// that a bad certificate, a key that is not its own, or a user name that
-    /// SASL can't carry stops the program at its start.
+    /// Checks certificates, private key and SASL user without contacting a broker, so that a
+    /// program can refuse wrong settings at start.
     ///
     /// # Errors
-    /// [`Error::Pem`] or [`Error::Request`] with what is wrong.
-    pub fn check(&self) -> Result<(), Error> {
+    /// [`KafkaError::Pem`] for a certificate or key, [`KafkaError::Request`] for an empty
+    /// bootstrap list and for a user or password that SASL can't carry.
+    pub fn check(&self) -> Result<(), KafkaError> {
         if self.bootstrap.is_empty() {
-            return Err(Error::Request { api: "bootstrap", what: "no broker given".to_owned() });
+            return Err(KafkaError::no_bootstrap());
         }
         if let Security::Tls { roots, identity } = &self.security {
             self.tls.get(roots.as_ref(), identity.as_ref())?;
         }
         match &self.sasl {
-            Some(sasl) => sasl.check(),
+            Some(sasl) => sasl.check().map_err(|what| KafkaError::Request { api: "SASL", what }),
             None => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! Connecting: each address in turn, with and without TLS as the mode says.
+//! Connecting: the addresses in turn, with and without TLS according to the mode.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -7,27 +7,27 @@ use postgres::Client;
 use postgres::config::{SslMode as CrateSslMode, SslNegotiation};
 
 use super::error::PostgresError;
-use super::stream::{Deadline, Negotiation, Negotiator};
-use super::tls::{self, Roots, TlsError, Verification};
-use super::uri::{Address, PostgresUri, SslMode, UriError};
+use super::stream::{ConnectionDeadline, Negotiation, Negotiator};
+use super::tls::{self, TlsError, TrustedRoots, Verification};
+use super::uri::{PostgresUri, ServerAddress, SslMode, UriError};
 use common::pem::Pem;
 
-/// How long closing a connection may take: its farewell is a courtesy.
+/// How long closing a connection may take: the Terminate message is optional.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where PostgreSQL is and how it is spoken to.
+/// Everything that is needed to connect to PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct PostgresSettings {
-    /// The URI.
+    /// The server's addresses, user, password, database and options.
     pub uri: PostgresUri,
-    /// The CA of the server's certificate (PGCA); goes before `sslrootcert`.
+    /// The CA of the server's certificate (PGCA). Overrides `sslrootcert`.
     pub ca: Option<Pem>,
-    /// What the server's list of sessions shows, unless the URI names it.
+    /// `application_name` in `pg_stat_activity`, unless the URI has one.
     pub application_name: String,
 }
 
 impl PostgresSettings {
-    /// What a connection by these settings is sure to prove of the server.
+    /// Returns what every connection with these settings verifies of the server.
     pub fn verification(&self) -> Verification {
         match self.uri.ssl_mode() {
             SslMode::Disable | SslMode::Allow | SslMode::Prefer => Verification::None,
@@ -35,8 +35,8 @@ impl PostgresSettings {
         }
     }
 
-    /// A line to log once at start when the server, which is not on this
-    /// machine, is not verified: whoever is in between could be it.
+    /// Returns a warning for the log if the server is on another machine and is not verified, so
+    /// that someone on the network could pretend to be the server.
     pub fn warning(&self) -> Option<String> {
         if self.uri.is_local() || self.verification() != Verification::None {
             return None;
@@ -49,54 +49,54 @@ impl PostgresSettings {
                 "postgresql {uri}: encrypted, but the server is not verified (sslmode={mode} without PGCA)"
             ),
             _ => format!(
-                "postgresql {uri}: the server is not verified and encryption is up to it (sslmode={mode})"
+                "postgresql {uri}: the server is not verified and can choose not to encrypt (sslmode={mode})"
             ),
         })
     }
 
-    /// Reads the certificates once, so that a wrong path stops the program at
-    /// start.
+    /// Reads certificates and key without connecting, so that a program can refuse wrong settings
+    /// at start.
     ///
     /// # Errors
-    /// See [`TlsError`].
+    /// [`TlsError`] if a certificate or key can't be used.
     pub fn check(&self) -> Result<(), TlsError> {
         self.negotiation(true).map(drop)
     }
 
-    /// Connects: files are read, names resolved and addresses tried anew.
+    /// Connects. Files are read and names are resolved again each time.
     ///
-    /// Takes at most the URI's `connect_timeout` (10 s by default) for TCP and
-    /// as long again for all that follows, at each address.
+    /// For each address it takes at most the URI's `connect_timeout` (default: 10 s) for TCP, and
+    /// as long again for TLS and authentication.
     ///
     /// # Errors
-    /// [`ConnectError`], with one line for each address and way that failed.
-    pub fn connect(&self) -> Result<Connection, ConnectError> {
-        let uri = self.uri.renewed().map_err(ConnectError::Uri)?;
-        Self { uri, ..self.clone() }.connect_as_read()
+    /// [`ConnectError`] with the error of each attempt.
+    pub fn connect(&self) -> Result<PostgresConnection, ConnectError> {
+        let uri = self.uri.reread().map_err(ConnectError::Uri)?;
+        Self { uri, ..self.clone() }.connect_once()
     }
 
-    fn connect_as_read(&self) -> Result<Connection, ConnectError> {
+    fn connect_once(&self) -> Result<PostgresConnection, ConnectError> {
         let mode = self.uri.ssl_mode();
-        let ways: &[bool] = match mode {
+        let tls_choices: &[bool] = match mode {
             SslMode::Disable => &[false],
             SslMode::Allow => &[false, true],
             SslMode::Prefer => &[true, false],
             SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => &[true],
         };
         let mut addresses = self.uri.addresses.clone();
-        if self.uri.in_random_order {
+        if self.uri.has_random_order {
             fastrand::shuffle(&mut addresses);
         }
         let mut attempts = Vec::new();
         for address in &addresses {
-            for &encrypted in ways {
+            for &encrypted in tls_choices {
                 match self.connect_to(address, encrypted) {
                     Ok(connection) => return Ok(connection),
-                    Err(Failure::Tls(cause)) => return Err(ConnectError::Tls(cause)),
-                    Err(Failure::Server { cause, other_way_helps }) => {
+                    Err(AttemptFailure::Tls(cause)) => return Err(ConnectError::Tls(cause)),
+                    Err(AttemptFailure::Server { cause, should_try_other }) => {
                         let address = address.to_string();
-                        attempts.push(Attempt { address, encrypted, cause });
-                        if !other_way_helps {
+                        attempts.push(ConnectAttempt { address, encrypted, cause });
+                        if !should_try_other {
                             break;
                         }
                     }
@@ -106,27 +106,31 @@ impl PostgresSettings {
         Err(ConnectError::Server(attempts))
     }
 
-    fn connect_to(&self, address: &Address, encrypted: bool) -> Result<Connection, Failure> {
-        let deadline = Deadline::default();
+    fn connect_to(
+        &self,
+        address: &ServerAddress,
+        encrypted: bool,
+    ) -> Result<PostgresConnection, AttemptFailure> {
+        let deadline = ConnectionDeadline::default();
         let mut config = self.uri.session.clone();
         if config.get_application_name().is_none() {
             config.application_name(&self.application_name);
         }
         config.notice_callback(|notice| log::debug!("postgresql: {}", notice.message()));
         let negotiation = match address {
-            // libpq has no TLS over sockets of this machine, nor need of it.
-            Address::Unix { folder, port } => {
+            // libpq does not use TLS over Unix sockets.
+            ServerAddress::Unix { folder, port } => {
                 config.host_path(folder).port(*port).ssl_mode(CrateSslMode::Disable);
                 Negotiation::Plain
             }
-            Address::Tcp { host, address, port } => {
+            ServerAddress::Tcp { host, address, port } => {
                 config.host(host).port(*port);
                 if let Some(address) = address {
                     config.hostaddr(*address);
                 }
-                // "TLS at once" leads to our own stream, which negotiates.
+                // Direct TLS gives the socket to this crate's stream, which negotiates TLS itself.
                 config.ssl_mode(CrateSslMode::Require).ssl_negotiation(SslNegotiation::Direct);
-                self.negotiation(encrypted).map_err(Failure::Tls)?
+                self.negotiation(encrypted).map_err(AttemptFailure::Tls)?
             }
         };
         let timeout = config.get_connect_timeout().copied().unwrap_or(CLOSE_TIMEOUT);
@@ -135,11 +139,11 @@ impl PostgresSettings {
         match config.connect(Negotiator { negotiation, deadline: deadline.clone() }) {
             Ok(client) => {
                 log::debug!("postgresql {address}: connected in {:?}", started.elapsed());
-                Ok(Connection { deadline, client })
+                Ok(PostgresConnection { deadline, client })
             }
             Err(cause) => {
-                let other_way_helps = other_way_helps(address, encrypted, &cause);
-                Err(Failure::Server { cause: cause.into(), other_way_helps })
+                let should_try_other = should_try_other(address, encrypted, &cause);
+                Err(AttemptFailure::Server { cause: cause.into(), should_try_other })
             }
         }
     }
@@ -149,26 +153,26 @@ impl PostgresSettings {
         if !encrypted || mode == SslMode::Disable {
             return Ok(Negotiation::Plain);
         }
-        let (verification, roots): (_, Roots) = tls::policy(&self.uri.tls, self.ca.as_ref());
+        let (verification, roots): (_, TrustedRoots) = tls::policy(&self.uri.tls, self.ca.as_ref());
         let connector = tls::connector(&self.uri.tls, verification, &roots)?;
         let verify_host = verification == Verification::ChainAndHost;
-        if self.uri.tls.direct {
+        if self.uri.tls.is_direct {
             return Ok(Negotiation::Direct { connector, verify_host });
         }
-        Ok(Negotiation::Ask { connector, verify_host, or_plain: mode == SslMode::Prefer })
+        Ok(Negotiation::Request { connector, verify_host, allow_plain: mode == SslMode::Prefer })
     }
 }
 
-/// libpq tries the other way when TLS itself failed, or when the server sent
-/// an error in its place. Only one about who may connect how can end
-/// differently; a database that is not there would be asked for twice.
-fn other_way_helps(address: &Address, encrypted: bool, cause: &postgres::Error) -> bool {
-    if matches!(address, Address::Unix { .. }) {
+/// Whether to try the other of TLS and plain text, as libpq does after a failed handshake or an
+/// error from the server. Of the server's errors only those of authorization (class 28) depend on
+/// TLS.
+fn should_try_other(address: &ServerAddress, encrypted: bool, cause: &postgres::Error) -> bool {
+    if matches!(address, ServerAddress::Unix { .. }) {
         return false;
     }
     match cause.code().map(|state| state.code()) {
         Some(code) => code.starts_with("28"),
-        // A server that can't be reached can't be reached the other way.
+        // A server that can't be reached is unreachable both ways.
         None => encrypted && !is_unreachable(cause),
     }
 }
@@ -177,65 +181,67 @@ fn is_unreachable(error: &postgres::Error) -> bool {
     error.to_string().starts_with("error connecting to server")
 }
 
-enum Failure {
+enum AttemptFailure {
     Tls(TlsError),
-    Server { cause: PostgresError, other_way_helps: bool },
+    Server { cause: PostgresError, should_try_other: bool },
 }
 
-/// A connection each of whose uses has a bound.
-pub struct Connection {
-    deadline: Deadline,
+/// A connection with a time limit for each use.
+pub struct PostgresConnection {
+    deadline: ConnectionDeadline,
     client: Client,
 }
 
-impl Connection {
-    /// The connection, to be used for at most this time from now: an answer
-    /// that comes later is an error, and the connection then lost. (Only a
-    /// socket of this machine has no such bound.)
-    pub fn within(&mut self, time: Duration) -> &mut Client {
-        self.deadline.set(time);
+impl PostgresConnection {
+    /// Returns the client, whose waits for the server end after `timeout` from now. A later answer
+    /// is an error, and the connection is lost. Unix sockets have no time limit.
+    pub fn within(&mut self, timeout: Duration) -> &mut Client {
+        self.deadline.set(timeout);
         &mut self.client
     }
 }
 
-impl Drop for Connection {
+impl Drop for PostgresConnection {
     fn drop(&mut self) {
         self.deadline.set(CLOSE_TIMEOUT);
     }
 }
 
-impl fmt::Debug for Connection {
+impl fmt::Debug for PostgresConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Connection")
+        f.write_str("PostgresConnection")
     }
 }
 
-/// One try that failed.
+/// A failed attempt to connect.
 #[derive(Debug)]
-pub struct Attempt {
+pub struct ConnectAttempt {
     /// Host and port.
     pub address: String,
-    /// With TLS or without.
+    /// Whether the attempt used TLS.
     pub encrypted: bool,
-    /// Why.
+    /// Why it failed.
     pub cause: PostgresError,
 }
 
-/// Why there is no connection.
-#[derive(Debug)]
+/// Why connecting failed.
+#[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The URI came from a file, which holds none any more.
+    /// The file with the URI does not contain a valid URI any more.
+    #[error(transparent)]
     Uri(UriError),
-    /// TLS could not even be tried.
-    Tls(TlsError),
-    /// Each try, in order; never empty.
-    Server(Vec<Attempt>),
+    /// A certificate or key can't be used.
+    #[error("postgresql: {0}")]
+    Tls(#[source] TlsError),
+    /// All attempts in their order; never empty.
+    #[error("postgresql {}", Attempts(.0))]
+    Server(Vec<ConnectAttempt>),
 }
 
 impl ConnectError {
-    /// True when time alone may help. False for a wrong password or a foreign
-    /// certificate, which somebody must change; they may do so while the
-    /// program runs, so it is worth trying again either way.
+    /// Whether connecting can succeed later although nobody changed a setting. `false` for a wrong
+    /// password or certificate; these can be corrected while the program runs, so a retry can be
+    /// useful for them too.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Uri(_) | Self::Tls(_) => false,
@@ -246,30 +252,16 @@ impl ConnectError {
     }
 }
 
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Uri(cause) => write!(f, "{cause}"),
-            Self::Tls(cause) => write!(f, "postgresql: {cause}"),
-            Self::Server(attempts) => {
-                f.write_str("postgresql ")?;
-                for (index, Attempt { address, encrypted, cause }) in attempts.iter().enumerate() {
-                    let separator = if index > 0 { "; " } else { "" };
-                    let way = if *encrypted { "" } else { " without TLS" };
-                    write!(f, "{separator}{address}{way}: {cause}")?;
-                }
-                Ok(())
-            }
-        }
-    }
-}
+/// `address: cause; address without TLS: cause`.
+struct Attempts<'a>(&'a [ConnectAttempt]);
 
-impl std::error::Error for ConnectError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Uri(cause) => Some(cause),
-            Self::Tls(cause) => Some(cause),
-            Self::Server(attempts) => attempts.last().map(|attempt| &attempt.cause as _),
+impl fmt::Display for Attempts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, ConnectAttempt { address, encrypted, cause }) in self.0.iter().enumerate() {
+            let separator = if index > 0 { "; " } else { "" };
+            let suffix = if *encrypted { "" } else { " without TLS" };
+            write!(f, "{separator}{address}{suffix}: {cause}")?;
         }
+        Ok(())
     }
 }

@@ -1,40 +1,40 @@
-//! What PostgreSQL's errors mean for whoever retries: the one place.
+//! Classification of PostgreSQL's errors. The only place that decides what is retryable.
 
 use std::error::Error as _;
 use std::fmt;
 
-/// An error of the server, or of the way to it, by what helps against it.
+/// An error of the server or of the connection, classified by what helps against it.
 #[derive(Debug)]
 pub enum PostgresError {
-    /// The connection could not be made or was lost, or the server is starting,
-    /// stopping, full or read-only: a new connection, later, may do.
+    /// The connection failed, or the server is starting, stopping, full or read-only. A new
+    /// connection can succeed later.
     Connection(postgres::Error),
-    /// Another session was in the way: the same again may do.
+    /// A conflict with another session. The same transaction can succeed when it is repeated.
     Contention(postgres::Error),
-    /// A value that the database does not take: the same again never does.
+    /// The database refuses a value. The same statement fails again.
     Data(postgres::Error),
-    /// A password, a right, a table or a type is not as it must be: only
-    /// somebody who changes it helps, and a retry sees that they did.
+    /// A password, right, table or type is wrong. A person must change it; a later retry then
+    /// succeeds.
     Setup(postgres::Error),
 }
 
 impl PostgresError {
-    /// True when time alone may help.
+    /// Whether the same operation can succeed later although nobody changed anything.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Connection(_) | Self::Contention(_))
     }
 
-    /// True when the connection is of no more use.
+    /// Whether the connection can't be used any more.
     pub fn is_connection_lost(&self) -> bool {
         matches!(self, Self::Connection(_))
     }
 
-    /// True when a right that is needed is not granted.
+    /// Whether the role lacks a right (SQLSTATE 42501).
     pub fn is_denied(&self) -> bool {
         self.code() == Some("42501")
     }
 
-    /// The SQLSTATE, when the server sent one.
+    /// The SQLSTATE. `None`: the server sent none.
     pub fn code(&self) -> Option<&str> {
         self.cause().code().map(|state| state.code())
     }
@@ -50,57 +50,55 @@ impl PostgresError {
 }
 
 impl From<postgres::Error> for PostgresError {
-    /// Classes and codes: PostgreSQL's manual, appendix A.
+    /// Classifies by SQLSTATE (PostgreSQL documentation, appendix A).
     fn from(cause: postgres::Error) -> Self {
         match cause.code().map(|state| state.code()) {
             None => Self::Connection(cause),
-            Some(code) => match meaning(code) {
-                Meaning::Connection => Self::Connection(cause),
-                Meaning::Contention => Self::Contention(cause),
-                Meaning::Data => Self::Data(cause),
-                Meaning::Setup => Self::Setup(cause),
+            Some(code) => match classify(code) {
+                SqlStateClass::Connection => Self::Connection(cause),
+                SqlStateClass::Contention => Self::Contention(cause),
+                SqlStateClass::Data => Self::Data(cause),
+                SqlStateClass::Setup => Self::Setup(cause),
             },
         }
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meaning {
+enum SqlStateClass {
     Connection,
     Contention,
     Data,
     Setup,
 }
 
-fn meaning(code: &str) -> Meaning {
+fn classify(code: &str) -> SqlStateClass {
     match (code.get(..2).unwrap_or_default(), code) {
-        // A standby, or a primary that was demoted: another connection may
-        // lead to the new primary.
-        (_, "25006") => Meaning::Connection,
-        // The session was ended while it held a transaction open.
-        (_, "25P03" | "25P04" | "57P05") => Meaning::Connection,
-        // An `id` of 32 bits is spent: no fault of the row.
-        (_, "2200H" | "22003") => Meaning::Setup,
-        ("22" | "23", _) => Meaning::Data,
-        // Connection exceptions, resources (disk, memory, connections) and
-        // the operator's interventions, of which 57014 is a time-out alone.
-        (_, "57014") => Meaning::Contention,
-        ("08" | "53" | "57" | "58" | "XX", _) => Meaning::Connection,
-        // Transaction rollbacks (deadlock, serialization), locks not free.
-        ("40" | "55", _) => Meaning::Contention,
-        _ => Meaning::Setup,
+        // A standby or a demoted primary. Another connection may reach the new primary.
+        (_, "25006") => SqlStateClass::Connection,
+        // The server ended the session because of a time-out.
+        (_, "25P03" | "25P04" | "57P05") => SqlStateClass::Connection,
+        // The 32-bit `id` sequence is exhausted, which is not the row's fault.
+        (_, "2200H" | "22003") => SqlStateClass::Setup,
+        ("22" | "23", _) => SqlStateClass::Data,
+        // Connection exceptions, resources (disk, memory, connections) and operator interventions.
+        // 57014 is a statement time-out.
+        (_, "57014") => SqlStateClass::Contention,
+        ("08" | "53" | "57" | "58" | "XX", _) => SqlStateClass::Connection,
+        // Transaction rollback (deadlock, serialization) and locks that are not available.
+        ("40" | "55", _) => SqlStateClass::Contention,
+        _ => SqlStateClass::Setup,
     }
 }
 
-/// The server's message and SQLSTATE. Its detail is left out, because that
-/// may hold a whole row.
+/// The server's message and SQLSTATE, without the detail, which can contain a whole row.
 impl fmt::Display for PostgresError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cause = self.cause();
         if let Some(server) = cause.as_db_error() {
             return write!(f, "{} ({})", server.message(), server.code().code());
         }
-        // The crate's own words name the place and its causes the reason.
+        // The crate's text names the operation, its sources the reason.
         write!(f, "{cause}")?;
         let mut next = cause.source();
         while let Some(inner) = next {
@@ -122,32 +120,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_code_is_met_by_what_helps_against_it() {
+    fn codes_are_classified() {
         for (code, expected) in [
-            ("08006", Meaning::Connection),
-            ("53300", Meaning::Connection),
-            ("53100", Meaning::Connection),
-            ("57P01", Meaning::Connection),
-            ("57P03", Meaning::Connection),
-            ("25006", Meaning::Connection),
-            ("25P03", Meaning::Connection),
-            ("40001", Meaning::Contention),
-            ("40P01", Meaning::Contention),
-            ("55P03", Meaning::Contention),
-            ("57014", Meaning::Contention),
-            ("22P02", Meaning::Data),
-            ("22021", Meaning::Data),
-            ("22P05", Meaning::Data),
-            ("23514", Meaning::Data),
-            ("22003", Meaning::Setup),
-            ("2200H", Meaning::Setup),
-            ("28P01", Meaning::Setup),
-            ("28000", Meaning::Setup),
-            ("3D000", Meaning::Setup),
-            ("42501", Meaning::Setup),
-            ("42P01", Meaning::Setup),
+            ("08006", SqlStateClass::Connection),
+            ("53300", SqlStateClass::Connection),
+            ("53100", SqlStateClass::Connection),
+            ("57P01", SqlStateClass::Connection),
+            ("57P03", SqlStateClass::Connection),
+            ("25006", SqlStateClass::Connection),
+            ("25P03", SqlStateClass::Connection),
+            ("40001", SqlStateClass::Contention),
+            ("40P01", SqlStateClass::Contention),
+            ("55P03", SqlStateClass::Contention),
+            ("57014", SqlStateClass::Contention),
+            ("22P02", SqlStateClass::Data),
+            ("22021", SqlStateClass::Data),
+            ("22P05", SqlStateClass::Data),
+            ("23514", SqlStateClass::Data),
+            ("22003", SqlStateClass::Setup),
+            ("2200H", SqlStateClass::Setup),
+            ("28P01", SqlStateClass::Setup),
+            ("28000", SqlStateClass::Setup),
+            ("3D000", SqlStateClass::Setup),
+            ("42501", SqlStateClass::Setup),
+            ("42P01", SqlStateClass::Setup),
         ] {
-            assert_eq!(meaning(code), expected, "{code}");
+            assert_eq!(classify(code), expected, "{code}");
         }
     }
 }

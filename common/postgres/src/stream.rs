@@ -1,14 +1,11 @@
-//! The bytes under a connection: TLS by agreement with the server, and a
-//! deadline for every wait.
+//! The byte stream of a connection: TLS negotiation, and a deadline for every wait.
 //!
-//! The crate asks the server for TLS without any bound on its answer, and
-//! waits for results without one. Time-outs of TCP do not help where the
-//! server's kernel is alive and PostgreSQL is not (a stopped process, a disk
-//! that hangs). So the crate is told to start with "TLS" at once, and what it
-//! is handed as TLS is this stream, which asks the server itself.
+//! The crate `postgres` waits without a limit for the answer to its SSLRequest and for results. TCP
+//! time-outs do not help if the server's kernel answers but PostgreSQL does not (a stopped process,
+//! a disk that hangs). The crate is therefore configured for direct TLS, and this module gives it a
+//! stream that negotiates TLS itself and applies the deadline.
 
 use std::error::Error;
-use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,13 +19,13 @@ use postgres_openssl::TlsConnector;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Sleep;
 
-/// Until when whatever is waited for on one connection must have come.
+/// The deadline of all waits on one connection.
 #[derive(Clone, Debug, Default)]
-pub struct Deadline(Arc<Mutex<Option<Instant>>>);
+pub(crate) struct ConnectionDeadline(Arc<Mutex<Option<Instant>>>);
 
-impl Deadline {
-    /// From now on, waits end after this time.
-    pub fn set(&self, within: Duration) {
+impl ConnectionDeadline {
+    /// Sets the deadline to `within` from now.
+    pub(crate) fn set(&self, within: Duration) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + within);
     }
 
@@ -37,15 +34,15 @@ impl Deadline {
     }
 }
 
-/// A socket whose waits end at a deadline.
-pub(super) struct Bounded<S> {
+/// A stream whose reads and writes end at a deadline.
+pub(crate) struct DeadlineStream<S> {
     inner: S,
-    deadline: Deadline,
+    deadline: ConnectionDeadline,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Bounded<S> {
-    fn or_timed_out<T>(
+impl<S> DeadlineStream<S> {
+    fn or_deadline<T>(
         &mut self,
         cx: &mut Context<'_>,
         polled: Poll<io::Result<T>>,
@@ -68,42 +65,42 @@ impl<S> Bounded<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for DeadlineStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        self.or_timed_out(cx, polled)
+        self.or_deadline(cx, polled)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for DeadlineStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.or_timed_out(cx, polled)
+        self.or_deadline(cx, polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.inner).poll_flush(cx);
-        self.or_timed_out(cx, polled)
+        self.or_deadline(cx, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.inner).poll_shutdown(cx);
-        self.or_timed_out(cx, polled)
+        self.or_deadline(cx, polled)
     }
 }
 
-/// What the crate takes for TLS: TLS, or the plain bytes.
-pub(super) enum PostgresStream<S> {
-    Plain(Bounded<S>),
-    Tls(postgres_openssl::TlsStream<Bounded<S>>),
+/// The stream that the crate takes for TLS: TLS or plain text.
+pub(crate) enum PostgresStream<S> {
+    Plain(DeadlineStream<S>),
+    Tls(postgres_openssl::TlsStream<DeadlineStream<S>>),
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for PostgresStream<S> {
@@ -155,35 +152,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for PostgresStream<S> {
     }
 }
 
-/// Whether, and how, TLS is asked for on one connection.
+/// How TLS is negotiated on one connection.
 #[derive(Clone)]
-pub(super) enum Negotiation {
-    /// Not at all.
+pub(crate) enum Negotiation {
+    /// No TLS.
     Plain,
-    /// By the protocol's SSLRequest.
-    Ask {
+    /// An SSLRequest before the handshake.
+    Request {
         connector: SslConnector,
         verify_host: bool,
-        /// Go on without when the server has none.
-        or_plain: bool,
+        /// Continue in plain text if the server has no TLS.
+        allow_plain: bool,
     },
-    /// By starting with it.
+    /// The handshake without an SSLRequest.
     Direct { connector: SslConnector, verify_host: bool },
 }
 
-/// Makes the stream of one connection.
+/// Creates the stream of one connection.
 #[derive(Clone)]
-pub(super) struct Negotiator {
-    pub(super) negotiation: Negotiation,
-    pub(super) deadline: Deadline,
+pub(crate) struct Negotiator {
+    pub(crate) negotiation: Negotiation,
+    pub(crate) deadline: ConnectionDeadline,
 }
 
-/// A [`Negotiator`] for a host.
-pub(super) struct HostNegotiator {
+/// Creates the stream for one host.
+pub(crate) struct HostNegotiator {
     tls: Option<TlsConnector>,
-    ask: bool,
-    or_plain: bool,
-    deadline: Deadline,
+    send_request: bool,
+    allow_plain: bool,
+    deadline: ConnectionDeadline,
 }
 
 impl<S> MakeTlsConnect<S> for Negotiator
@@ -197,20 +194,20 @@ where
     fn make_tls_connect(&mut self, host: &str) -> Result<HostNegotiator, ErrorStack> {
         let tls_for = |connector: &SslConnector, verify_host: bool| {
             let configuration = connector.configure()?.verify_hostname(verify_host);
-            // As RFC 6066 and libpq: an address is no server name.
+            // RFC 6066 allows no IP address as server name.
             let is_name = host.parse::<std::net::IpAddr>().is_err();
             Ok(TlsConnector::new(configuration.use_server_name_indication(is_name), host))
         };
-        let (tls, ask, or_plain) = match &self.negotiation {
+        let (tls, send_request, allow_plain) = match &self.negotiation {
             Negotiation::Plain => (None, false, false),
-            Negotiation::Ask { connector, verify_host, or_plain } => {
-                (Some(tls_for(connector, *verify_host)?), true, *or_plain)
+            Negotiation::Request { connector, verify_host, allow_plain } => {
+                (Some(tls_for(connector, *verify_host)?), true, *allow_plain)
             }
             Negotiation::Direct { connector, verify_host } => {
                 (Some(tls_for(connector, *verify_host)?), false, false)
             }
         };
-        Ok(HostNegotiator { tls, ask, or_plain, deadline: self.deadline.clone() })
+        Ok(HostNegotiator { tls, send_request, allow_plain, deadline: self.deadline.clone() })
     }
 }
 
@@ -224,16 +221,17 @@ where
 
     fn connect(self, stream: S) -> Self::Future {
         Box::pin(async move {
-            let mut stream = Bounded { inner: stream, deadline: self.deadline, timer: None };
+            let mut stream = DeadlineStream { inner: stream, deadline: self.deadline, timer: None };
             let Some(tls) = self.tls else { return Ok(PostgresStream::Plain(stream)) };
-            if self.ask {
-                // Length 8 and the code 1234 5679: the manual, "SSL Session Encryption".
+            if self.send_request {
+                // SSLRequest: length 8 and code 80877103 (PostgreSQL documentation, "Message
+                // Formats").
                 stream.write_all(&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]).await?;
-                // One byte and no more: what follows belongs to the handshake,
-                // so that nothing sent in clear can pass for encrypted.
+                // Exactly one byte: bytes after it belong to the handshake, so that plain text
+                // can't be injected into the encrypted stream (CVE-2021-23222).
                 match stream.read_u8().await? {
                     b'S' => {}
-                    b'N' if self.or_plain => return Ok(PostgresStream::Plain(stream)),
+                    b'N' if self.allow_plain => return Ok(PostgresStream::Plain(stream)),
                     b'N' => return Err(NegotiationError::NoTls.into()),
                     _ => return Err(NegotiationError::NotPostgres.into()),
                 }
@@ -243,22 +241,13 @@ where
     }
 }
 
-/// Why the server's answer to the request for TLS ends the try.
-#[derive(Debug)]
+/// Why the server's answer to the SSLRequest ends the attempt.
+#[derive(Debug, thiserror::Error)]
 enum NegotiationError {
-    /// The server refuses, and the mode insists.
+    /// The server has no TLS, but the mode requires it.
+    #[error("the server has no TLS")]
     NoTls,
-    /// The answer is none that PostgreSQL gives.
+    /// The answer is not one of PostgreSQL.
+    #[error("the server does not answer as postgresql does")]
     NotPostgres,
 }
-
-impl fmt::Display for NegotiationError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoTls => "the server has no TLS",
-            Self::NotPostgres => "the server does not answer as postgresql does",
-        })
-    }
-}
-
-impl Error for NegotiationError {}

@@ -1,6 +1,5 @@
-//! What is verified of the server's certificate: sslmode × root certificate.
+//! Verification of the server's certificate: sslmode × root certificate.
 
-use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use openssl::error::ErrorStack;
@@ -9,77 +8,81 @@ use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
 use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
 
-use super::uri::{RootCertificate, SslMode, Tls};
+use super::uri::{RootCertificate, SslMode, TlsOptions};
 use common::pem::{Pem, PemError};
 
-/// What a TLS handshake proves of the server.
+/// What the TLS handshake verifies of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verification {
     /// Nothing.
     None,
-    /// Its certificate was signed by a trusted CA.
+    /// The certificate was signed by a trusted CA.
     Chain,
-    /// And it is that of the host in the URI.
+    /// Like [`Verification::Chain`], and the certificate is for the host in the URI.
     ChainAndHost,
 }
 
-/// The trusted CAs.
+/// The trusted CA certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Roots {
+pub(super) enum TrustedRoots {
     None,
     System,
     Pem(Pem),
 }
 
-/// The cell of the table sslmode × root certificate.
+/// Returns verification and trusted CAs for a TLS mode and root certificate.
 ///
-/// As libpq, with one difference: where libpq would look for
-/// `~/.postgresql/root.crt` and fail without it, the verify modes take the
-/// machine's roots. These vouch for any site in the world, so the host is
-/// checked then under `verify-ca` too, as libpq insists for `sslrootcert=system`.
-pub(super) fn policy(tls: &Tls, ca: Option<&Pem>) -> (Verification, Roots) {
+/// As in libpq, with one difference: without a root certificate libpq needs
+/// `~/.postgresql/root.crt`, while here the verify modes use the system's CA certificates. Public
+/// CAs sign certificates for any host, so `verify-ca` then verifies the host too, as libpq requires
+/// for `sslrootcert=system`.
+pub(super) fn policy(tls: &TlsOptions, ca: Option<&Pem>) -> (Verification, TrustedRoots) {
     let roots = match (ca, &tls.root) {
-        (Some(ca), _) => Roots::Pem(ca.clone()),
-        (None, Some(RootCertificate::Pem(pem))) => Roots::Pem(pem.clone()),
-        (None, Some(RootCertificate::System)) => Roots::System,
-        (None, None) => Roots::None,
+        (Some(ca), _) => TrustedRoots::Pem(ca.clone()),
+        (None, Some(RootCertificate::Pem(pem))) => TrustedRoots::Pem(pem.clone()),
+        (None, Some(RootCertificate::System)) => TrustedRoots::System,
+        (None, None) => TrustedRoots::None,
     };
     match (tls.mode, roots) {
-        (SslMode::Disable, _) => (Verification::None, Roots::None),
-        (SslMode::VerifyCa | SslMode::VerifyFull, Roots::None | Roots::System) => {
-            (Verification::ChainAndHost, Roots::System)
+        (SslMode::Disable, _) => (Verification::None, TrustedRoots::None),
+        (SslMode::VerifyCa | SslMode::VerifyFull, TrustedRoots::None | TrustedRoots::System) => {
+            (Verification::ChainAndHost, TrustedRoots::System)
         }
         (SslMode::VerifyFull, roots) => (Verification::ChainAndHost, roots),
-        (_, Roots::None) => (Verification::None, Roots::None),
-        // libpq checks the chain in every mode as soon as there is a root
-        // certificate; `allow` and `prefer` then go on without TLS.
+        (_, TrustedRoots::None) => (Verification::None, TrustedRoots::None),
+        // libpq verifies the chain in every mode if there is a root certificate; `allow` and
+        // `prefer` then continue without TLS.
         (_, roots) => (Verification::Chain, roots),
     }
 }
 
-/// What a connector is made of, with the files as they are now.
+/// The inputs of a connector, with the current bytes of its files.
 #[derive(PartialEq, Eq)]
-struct Sources {
+struct ConnectorInputs {
     version_min: SslVersion,
-    direct: bool,
+    is_direct: bool,
     verification: Verification,
-    /// The roots' PEM, unless they are the machine's or none.
+    /// The PEM of the trusted CAs. `None`: the system's CAs, or none.
     roots: Option<Vec<u8>>,
     certificate: Option<Vec<u8>>,
     key: Option<Vec<u8>>,
     key_password: Option<String>,
 }
 
-impl Sources {
-    fn read(tls: &Tls, verification: Verification, roots: &Roots) -> Result<Self, PemError> {
+impl ConnectorInputs {
+    fn read(
+        tls: &TlsOptions,
+        verification: Verification,
+        roots: &TrustedRoots,
+    ) -> Result<Self, PemError> {
         let read = |pem: Option<&Pem>| pem.map(Pem::read).transpose();
         let roots = match roots {
-            Roots::None | Roots::System => None,
-            Roots::Pem(pem) => Some(pem),
+            TrustedRoots::None | TrustedRoots::System => None,
+            TrustedRoots::Pem(pem) => Some(pem),
         };
         Ok(Self {
             version_min: tls.version_min,
-            direct: tls.direct,
+            is_direct: tls.is_direct,
             verification,
             roots: read(roots)?,
             certificate: read(tls.certificate.as_ref())?,
@@ -89,53 +92,57 @@ impl Sources {
     }
 }
 
-/// The connector that was built last. OpenSSL reads all of the machine's roots for
-/// each, whatever it is told to trust, which is most of what a connection costs us.
-static BUILT: Mutex<Option<(Sources, SslConnector)>> = Mutex::new(None);
+/// The last connector. Building one is most of the cost of a connection, because OpenSSL always
+/// reads all of the system's CA certificates.
+static LAST_CONNECTOR: Mutex<Option<(ConnectorInputs, SslConnector)>> = Mutex::new(None);
 
-/// A connector with the certificates as their files are now.
+/// Returns a connector with the current certificates.
 pub(super) fn connector(
-    tls: &Tls,
+    tls: &TlsOptions,
     verification: Verification,
-    roots: &Roots,
+    roots: &TrustedRoots,
 ) -> Result<SslConnector, TlsError> {
-    let sources = Sources::read(tls, verification, roots)?;
-    if *roots == Roots::System {
-        return build(tls, roots, &sources);
+    let inputs = ConnectorInputs::read(tls, verification, roots)?;
+    if *roots == TrustedRoots::System {
+        return build(tls, roots, &inputs);
     }
-    // A poisoned lock only means that another thread ended while it built.
-    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((of, connector)) = built.as_ref()
-        && *of == sources
+    // A poisoned lock means only that another thread panicked while building.
+    let mut last = LAST_CONNECTOR.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((last_inputs, connector)) = last.as_ref()
+        && *last_inputs == inputs
     {
         return Ok(connector.clone());
     }
-    let connector = build(tls, roots, &sources)?;
-    *built = Some((sources, connector.clone()));
+    let connector = build(tls, roots, &inputs)?;
+    *last = Some((inputs, connector.clone()));
     Ok(connector)
 }
 
-fn build(tls: &Tls, roots: &Roots, sources: &Sources) -> Result<SslConnector, TlsError> {
+fn build(
+    tls: &TlsOptions,
+    roots: &TrustedRoots,
+    inputs: &ConnectorInputs,
+) -> Result<SslConnector, TlsError> {
     let mut builder = SslConnector::builder(SslMethod::tls_client())?;
-    builder.set_min_proto_version(Some(sources.version_min))?;
-    if sources.direct {
+    builder.set_min_proto_version(Some(inputs.version_min))?;
+    if inputs.is_direct {
         postgres_openssl::set_postgresql_alpn(&mut builder)?;
     }
-    builder.set_verify(match sources.verification {
+    builder.set_verify(match inputs.verification {
         Verification::None => SslVerifyMode::NONE,
         Verification::Chain | Verification::ChainAndHost => SslVerifyMode::PEER,
     });
-    let trusted = match (roots, &sources.roots) {
-        // OpenSSL's own default folder is that of the machine it was built
-        // on, which a static binary has left.
-        (Roots::System, _) => {
+    let trusted = match (roots, &inputs.roots) {
+        // OpenSSL's default folder is that of the build machine, which does not fit a static
+        // binary.
+        (TrustedRoots::System, _) => {
             let found = rustls_native_certs::load_native_certs();
             if found.certs.is_empty() {
                 return Err(TlsError::NoSystemRoots);
             }
             found.certs.iter().filter_map(|der| X509::from_der(der).ok()).collect()
         }
-        (Roots::Pem(pem), Some(bytes)) => match X509::stack_from_pem(bytes) {
+        (TrustedRoots::Pem(pem), Some(bytes)) => match X509::stack_from_pem(bytes) {
             Ok(trusted) if !trusted.is_empty() => trusted,
             _ => return Err(invalid(pem)),
         },
@@ -147,7 +154,7 @@ fn build(tls: &Tls, roots: &Roots, sources: &Sources) -> Result<SslConnector, Tl
     }
     builder.set_cert_store(store.build());
     if let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key)
-        && let (Some(certificate_pem), Some(key_pem)) = (&sources.certificate, &sources.key)
+        && let (Some(certificate_pem), Some(key_pem)) = (&inputs.certificate, &inputs.key)
     {
         let chain = X509::stack_from_pem(certificate_pem).map_err(|_| invalid(certificate))?;
         let mut chain = chain.into_iter();
@@ -156,8 +163,8 @@ fn build(tls: &Tls, roots: &Roots, sources: &Sources) -> Result<SslConnector, Tl
         for intermediate in chain {
             builder.add_extra_chain_cert(intermediate)?;
         }
-        // With a passphrase always given, OpenSSL never asks on the terminal.
-        let passphrase = sources.key_password.as_deref().unwrap_or_default();
+        // With a passphrase, even an empty one, OpenSSL never asks on the terminal.
+        let passphrase = inputs.key_password.as_deref().unwrap_or_default();
         let private = PKey::private_key_from_pem_passphrase(key_pem, passphrase.as_bytes())
             .map_err(|_| TlsError::Key(key.to_string()))?;
         builder.set_private_key(&private)?;
@@ -170,56 +177,23 @@ fn invalid(pem: &Pem) -> TlsError {
     TlsError::Certificate(pem.to_string())
 }
 
-/// Why TLS can't even be tried. A file may be in the middle of a renewal, so
-/// it is retryable except at start.
-#[derive(Debug)]
+/// Why a certificate or key can't be used. Permanent at start; later a file may be in the middle of
+/// a renewal, so connecting should be retried.
+#[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file can't be read.
-    Pem(PemError),
-    /// The source holds no certificate, or a broken one.
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    /// No valid certificate in the file or text.
+    #[error("{0}: no certificate in it")]
     Certificate(String),
-    /// The source holds no private key that is readable and of the certificate.
+    /// No readable private key that belongs to the certificate.
+    #[error("{0}: no private key in it that can be read and belongs to sslcert")]
     Key(String),
-    /// The machine has no trusted roots.
+    /// The system has no CA certificates.
+    #[error("no trusted certificates on this machine: expected a CA by PGCA or sslrootcert")]
     NoSystemRoots,
     /// OpenSSL refuses a setting.
-    OpenSsl(ErrorStack),
-}
-
-impl From<PemError> for TlsError {
-    fn from(cause: PemError) -> Self {
-        Self::Pem(cause)
-    }
-}
-
-impl From<ErrorStack> for TlsError {
-    fn from(cause: ErrorStack) -> Self {
-        Self::OpenSsl(cause)
-    }
-}
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pem(cause) => write!(f, "{cause}"),
-            Self::Certificate(source) => write!(f, "{source}: no certificate in it"),
-            Self::Key(source) => {
-                write!(f, "{source}: no private key in it that can be read and belongs to sslcert")
-            }
-            Self::NoSystemRoots => f.write_str(
-                "no trusted certificates on this machine: expected a CA by PGCA or sslrootcert",
-            ),
-            Self::OpenSsl(cause) => write!(f, "openssl: {cause}"),
-        }
-    }
-}
-
-impl std::error::Error for TlsError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Pem(cause) => Some(cause),
-            Self::OpenSsl(cause) => Some(cause),
-            Self::Certificate(_) | Self::Key(_) | Self::NoSystemRoots => None,
-        }
-    }
+    #[error("openssl: {0}")]
+    OpenSsl(#[from] ErrorStack),
 }

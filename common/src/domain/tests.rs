@@ -7,7 +7,7 @@ fn domain(text: &str) -> Domain {
 }
 
 #[test]
-fn a_url_gives_its_host_name_and_nothing_else() {
+fn domain_of_a_url_is_its_host_name() {
     for (url, expected) in [
         ("https://AIVEN.io", "aiven.io"),
         ("https://user:secret@www.google.com:8443/path?q#f", "www.google.com"),
@@ -19,18 +19,18 @@ fn a_url_gives_its_host_name_and_nothing_else() {
         ("http://under_score.example", "under_score.example"),
     ] {
         let url = Url::parse(url).unwrap();
-        assert_eq!(Domain::of_url(&url).unwrap().as_str(), expected, "{url}");
+        assert_eq!(Domain::from_url(&url).unwrap().as_str(), expected, "{url}");
     }
     let odd = Url::parse("http://a(b.example/").unwrap();
-    assert!(Domain::of_url(&odd).is_err());
+    assert!(Domain::from_url(&odd).is_err());
     for empty in ["http://a..b/", "http://a.b../", "http://.a/", "http://./"] {
         let url = Url::parse(empty).unwrap();
-        assert!(Domain::of_url(&url).is_err(), "{empty}");
+        assert!(Domain::from_url(&url).is_err(), "{empty}");
     }
 }
 
 #[test]
-fn a_person_may_write_a_domain_in_several_ways() {
+fn domain_can_be_written_in_several_ways() {
     for (text, expected) in [
         ("Aiven.io", "aiven.io"),
         ("bücher.example", "xn--bcher-kva.example"),
@@ -57,7 +57,7 @@ fn a_person_may_write_a_domain_in_several_ways() {
 }
 
 #[test]
-fn names_are_those_of_the_first_version() {
+fn names_equal_those_of_1_1_0() {
     let aiven = domain("aiven.io");
     assert_eq!(aiven.topic(TOPIC_PREFIX).unwrap(), "webactivity-aiven.io");
     assert_eq!(aiven.table(), "web_activity_aiven_io");
@@ -65,7 +65,7 @@ fn names_are_those_of_the_first_version() {
 }
 
 #[test]
-fn a_name_that_is_too_long_is_cut_and_keeps_apart_what_differs() {
+fn long_names_are_shortened_and_stay_distinct() {
     let long = |end: &str| domain(&format!("{}.{end}", "a".repeat(60)));
     let table = long("one").table();
     assert_eq!(table.len(), 63);
@@ -77,14 +77,14 @@ fn a_name_that_is_too_long_is_cut_and_keeps_apart_what_differs() {
     let topic = domain(&format!("{0}.{0}.{0}.{0}", "c".repeat(60))).topic(TOPIC_PREFIX);
     assert_eq!(
         topic.unwrap_err().to_string().split("would").last().unwrap(),
-        " have 255 bytes: kafka takes 249"
+        " have 255 bytes: expected at most 249"
     );
 }
 
 #[test]
-fn domains_that_would_share_a_name_are_refused_with_both_named() {
+fn domains_that_would_share_a_name_are_refused() {
     let refused = |one: &str, other: &str| {
-        refuse_shared_names(&[domain(one), domain(other)]).map_err(|error| error.to_string())
+        check_shared_names(&[domain(one), domain(other)]).map_err(|error| error.to_string())
     };
     assert_eq!(
         refused("a.b", "a_b").unwrap_err(),
@@ -100,14 +100,14 @@ fn domains_that_would_share_a_name_are_refused_with_both_named() {
 }
 
 #[test]
-fn a_prefix_is_checked() {
+fn prefix_is_checked() {
     assert_eq!(parse_topic_prefix("webactiviity-").unwrap(), TOPIC_PREFIX_OF_1_1_0);
     assert!(parse_topic_prefix("").is_err());
     assert!(parse_topic_prefix("a b").is_err());
 }
 
-/// Host names as they may come: short ones, which meet, and long ones, which
-/// are cut; dots, underscores and hyphens; what PostgreSQL puts behind names.
+/// Random host names: short ones, which collide, and long ones, which are shortened, with dots,
+/// underscores, hyphens, and the suffixes that PostgreSQL appends to names.
 fn any_host(random: &mut fastrand::Rng) -> String {
     const PARTS: [&str; 12] =
         ["a", "b", "A", "url", "index", "pkey", "id", "seq", "xn--bcher-kva", "1", "a--b", "x9"];
@@ -123,9 +123,9 @@ fn any_host(random: &mut fastrand::Rng) -> String {
     host
 }
 
-/// A host whose names come near those of another: what PostgreSQL puts around
-/// them is a part of it, or a dot is an underscore.
-fn near(random: &mut fastrand::Rng, host: &str) -> String {
+/// A host name that is likely to share a name with `host`: with a suffix of PostgreSQL, or with
+/// other separators.
+fn similar_host(random: &mut fastrand::Rng, host: &str) -> String {
     match random.u8(0..6) {
         0 => format!("url.index.{host}"),
         1 => format!("{host}.pkey"),
@@ -136,13 +136,10 @@ fn near(random: &mut fastrand::Rng, host: &str) -> String {
     }
 }
 
-/// Within the limits of Kafka and PostgreSQL, of their characters alone, and the
-/// same whether it comes from a URL or from a person.
-///
-/// Goes red when `bounded` cuts at 64 bytes, or `topic` does not look at the
-/// length.
+/// For any domain, the names have only allowed characters and lengths, and the domain is the same
+/// whether it comes from a URL or from a user.
 #[test]
-fn names_are_within_limits_whatever_the_domain() {
+fn names_are_within_the_limits_of_kafka_and_postgresql() {
     let mut refused = 0;
     for seed in 0..5_000 {
         let mut random = fastrand::Rng::with_seed(seed);
@@ -151,11 +148,11 @@ fn names_are_within_limits_whatever_the_domain() {
             refused += 1;
             continue;
         };
-        let domain = Domain::of_url(&url).unwrap();
+        let domain = Domain::from_url(&url).unwrap();
         assert_eq!(Domain::parse(&host), Ok(domain.clone()), "{host}");
         assert_eq!(Domain::parse(domain.as_str()), Ok(domain.clone()), "{host}");
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        for relation in domain.relations() {
+        for relation in domain.relation_names() {
             assert!(relation.bytes().all(|byte| fits(byte) && byte != b'.'), "{relation}");
         }
         assert!(domain.table().len() <= 63 && domain.url_index().len() <= 63, "{host}");
@@ -170,24 +167,21 @@ fn names_are_within_limits_whatever_the_domain() {
     assert!(refused < 5_000, "{refused}");
 }
 
-/// Two domains that are let through share no topic, table, index, key or
-/// sequence.
-///
-/// Goes red when `relations` leaves out the index.
+/// Accepted domains share no table, index, primary key or sequence.
 #[test]
-fn domains_that_are_let_through_share_nothing() {
-    let mut let_through = 0;
+fn accepted_domains_share_no_name() {
+    let mut accepted = 0;
     for seed in 0..5_000 {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut hosts: Vec<_> = (0..random.usize(1..4)).map(|_| any_host(&mut random)).collect();
-        let other = near(&mut random, &hosts[0]);
+        let other = similar_host(&mut random, &hosts[0]);
         hosts.push(other);
         random.shuffle(&mut hosts);
         let domains: Vec<_> = hosts.iter().filter_map(|host| Domain::parse(host).ok()).collect();
-        if refuse_shared_names(&domains).is_err() {
+        if check_shared_names(&domains).is_err() {
             continue;
         }
-        let_through += 1;
+        accepted += 1;
         let mut owners: HashMap<String, &Domain> = HashMap::new();
         for domain in &domains {
             let table = domain.table();
@@ -198,12 +192,12 @@ fn domains_that_are_let_through_share_nothing() {
             }
         }
     }
-    assert!(let_through > 1_000, "{let_through}");
+    assert!(accepted > 1_000, "{accepted}");
 }
 
-/// Goes red when `checked` lets a label be empty: `a..` is `a.` and that is `a`.
+/// Parsing a parsed domain again gives the same domain.
 #[test]
-fn fuzzed_texts_are_a_domain_that_stays_the_same_or_an_error() {
+fn fuzzed_texts_are_a_stable_domain_or_an_error() {
     let samples: Vec<Vec<u8>> =
         ["Aiven.io", "b\u{fc}cher.example", "[2001:db8::a]", "a_b--c.x."].map(Into::into).into();
     let tried = testkit::fuzz::run(&samples, |bytes| {
@@ -212,7 +206,7 @@ fn fuzzed_texts_are_a_domain_that_stays_the_same_or_an_error() {
             assert_eq!(Domain::parse(domain.as_str()), Ok(domain));
         }
         if let Ok(url) = Url::parse(&format!("https://{text}/"))
-            && let Ok(domain) = Domain::of_url(&url)
+            && let Ok(domain) = Domain::from_url(&url)
         {
             assert_eq!(Domain::parse(domain.as_str()), Ok(domain), "{url}");
         }

@@ -1,79 +1,62 @@
-//! What can be wrong with the bytes of a record.
-
-use std::fmt;
+//! Why bytes are not a record.
 
 use rmp::Marker;
 
-/// Why bytes are not a record. Always permanent: the bytes in Kafka never
-/// change, so the recorder puts them into quarantine with this text.
-#[derive(Debug, Clone, PartialEq)]
+/// Why bytes are not a record. Always permanent: the bytes in Kafka never change, so the recorder
+/// quarantines the record with this text.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum DecodeError {
-    /// The value is something else than a map.
+    /// The value is not a map.
+    #[error("record: expected map, found {0:?}")]
     NotAMap(Marker),
     /// The bytes end in the middle of a value.
+    #[error("record: ends in the middle of a value")]
     Truncated,
     /// Bytes follow the map.
+    #[error("record: {0} bytes follow the map")]
     TrailingBytes(usize),
     /// A key of the map is not UTF-8 text.
+    #[error("record: a key is not text")]
     KeyNotText,
-    /// One of the nine keys is not there.
+    /// One of the nine keys is missing.
+    #[error("record: key {0} is missing")]
     MissingKey(&'static str),
-    /// A key is there twice.
+    /// A key exists twice.
+    #[error("record: key {0} is there twice")]
     DuplicateKey(&'static str),
-    /// A value has another type than its key asks for.
+    /// A value has the wrong type.
+    #[error("record: key {key}: expected {expected}, found {found:?}")]
     WrongType {
-        /// Whose value.
+        /// The key.
         key: &'static str,
-        /// What it should be.
+        /// The expected type.
         expected: &'static str,
-        /// What it is.
+        /// The type of the value.
         found: Marker,
     },
-    /// A number that 64 bits with a sign can't hold.
+    /// A number that does not fit a signed 64-bit integer.
+    #[error("record: key {0}: number out of range")]
     OutOfRange(&'static str),
     /// A text that is not UTF-8.
+    #[error("record: key {0}: text is not utf-8")]
     NotUtf8(&'static str),
-    /// A status other than the two that exist.
+    /// An unknown status.
+    #[error("record: key status: expected responsive or unresponsive, found {0:?}")]
     UnknownStatus(String),
-    /// A map within the record has more entries than are taken.
+    /// A map within the record has too many entries.
+    #[error("record: key {key}: {found} entries, at most {max} are taken")]
     TooManyEntries {
-        /// Whose value.
+        /// The key.
         key: &'static str,
-        /// How many entries it has.
+        /// The number of entries.
         found: u32,
-        /// How many it may have.
-        most: usize,
+        /// The allowed number of entries.
+        max: usize,
     },
     /// A map within the record has an entry twice.
+    #[error("record: key {0}: an entry is there twice")]
     DuplicateEntry(&'static str),
-    /// The marker that msgpack never uses.
+    /// The marker that msgpack reserves.
+    #[error("record: reserved msgpack marker")]
     Reserved,
 }
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAMap(found) => write!(f, "record: expected map, found {found:?}"),
-            Self::Truncated => f.write_str("record: ends in the middle of a value"),
-            Self::TrailingBytes(count) => write!(f, "record: {count} bytes follow the map"),
-            Self::KeyNotText => f.write_str("record: a key is not text"),
-            Self::MissingKey(key) => write!(f, "record: key {key} is missing"),
-            Self::DuplicateKey(key) => write!(f, "record: key {key} is there twice"),
-            Self::WrongType { key, expected, found } => {
-                write!(f, "record: key {key}: expected {expected}, found {found:?}")
-            }
-            Self::OutOfRange(key) => write!(f, "record: key {key}: number out of range"),
-            Self::NotUtf8(key) => write!(f, "record: key {key}: text is not utf-8"),
-            Self::UnknownStatus(text) => {
-                write!(f, "record: key status: expected responsive or unresponsive, found {text:?}")
-            }
-            Self::TooManyEntries { key, found, most } => {
-                write!(f, "record: key {key}: {found} entries, at most {most} are taken")
-            }
-            Self::DuplicateEntry(key) => write!(f, "record: key {key}: an entry is there twice"),
-            Self::Reserved => f.write_str("record: reserved msgpack marker"),
-        }
-    }
-}
-
-impl std::error::Error for DecodeError {}

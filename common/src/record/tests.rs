@@ -1,7 +1,7 @@
 use super::extra::tests::{FULL, any_extra, any_text};
 use super::*;
 
-/// The vector that the contract with 1.1.0 gives, as that version wrote it.
+/// The example record in the contract with 1.1.0, written by that version.
 const GOLDEN: &[u8] = include_bytes!("../../testdata/record-1.1.0.msgpack");
 
 pub(super) fn golden() -> Record {
@@ -20,13 +20,13 @@ pub(super) fn golden() -> Record {
 }
 
 #[test]
-fn the_bytes_of_the_first_version_are_read_and_written_alike() {
+fn record_of_1_1_0_is_decoded_and_encoded_alike() {
     assert_eq!(Record::decode(GOLDEN).unwrap(), golden());
     assert_eq!(golden().encode(), GOLDEN);
 }
 
 #[test]
-fn every_phrase_makes_the_round_trip() {
+fn all_phrases_make_the_round_trip() {
     for (index, phrase) in phrase::all().enumerate() {
         let record = Record {
             phrase: phrase.to_owned(),
@@ -43,7 +43,7 @@ fn every_phrase_makes_the_round_trip() {
 }
 
 #[test]
-fn what_1_1_0_writes_in_lower_case_is_written_so() {
+fn texts_are_encoded_in_lower_case_as_by_1_1_0() {
     let record = Record { from: "SYDNEY".into(), url: "https://A.io/Path".into(), ..golden() };
     let read = Record::decode(&record.encode()).unwrap();
     assert_eq!((read.from.as_str(), read.url.as_str()), ("sydney", "https://a.io/path"));
@@ -65,7 +65,7 @@ pub(super) fn bytes(bytes: &[u8]) -> Bytes {
     Box::new(move |out| out.extend_from_slice(&bytes))
 }
 
-/// The golden record with more entries behind its own.
+/// The golden record with more entries.
 pub(super) fn map_of(more: &[(&str, Bytes)]) -> Vec<u8> {
     let mut out = Vec::new();
     encode::write_map_len(&mut out, u32::try_from(9 + more.len()).unwrap()).unwrap();
@@ -77,7 +77,7 @@ pub(super) fn map_of(more: &[(&str, Bytes)]) -> Vec<u8> {
     out
 }
 
-/// So many causes.
+/// A map of `count` causes.
 fn causes(count: u32) -> Vec<u8> {
     let mut out = Vec::new();
     encode::write_map_len(&mut out, count).unwrap();
@@ -88,8 +88,8 @@ fn causes(count: u32) -> Vec<u8> {
     out
 }
 
-/// The golden record's keys in reverse order, with `changed` in place of its
-/// namesake, or added.
+/// The golden record with its keys in reverse order. `changed` replaces the key of that name or is
+/// added.
 fn map(changed: &str, value: Option<Bytes>) -> Vec<u8> {
     let mut entries: Vec<(&str, Bytes)> = vec![
         ("offset", raw(&[15])),
@@ -116,7 +116,7 @@ fn map(changed: &str, value: Option<Bytes>) -> Vec<u8> {
 }
 
 #[test]
-fn keys_are_read_by_name_and_unknown_ones_are_passed_over() {
+fn keys_are_read_by_name_and_unknown_keys_are_ignored() {
     assert_eq!(Record::decode(&map("", None)).unwrap(), golden());
     for unknown in [
         raw(&[0xc0]),
@@ -131,7 +131,7 @@ fn keys_are_read_by_name_and_unknown_ones_are_passed_over() {
 }
 
 #[test]
-fn a_timestamp_may_be_any_number() {
+fn timestamp_can_be_any_number() {
     for (bytes, seconds) in [
         (&[0xce, 0x5f, 0xe5, 0x30, 0x09][..], 1_608_855_561.0),
         (&[7], 7.0),
@@ -144,7 +144,7 @@ fn a_timestamp_may_be_any_number() {
 }
 
 #[test]
-fn errors_name_the_key_and_what_was_expected() {
+fn errors_name_the_key_and_the_expected_type() {
     let cases: Vec<(Vec<u8>, &str)> = vec![
         (vec![], "record: ends in the middle of a value"),
         (vec![0x93], "record: expected map, found FixArray(3)"),
@@ -223,7 +223,7 @@ fn errors_name_the_key_and_what_was_expected() {
 }
 
 #[test]
-fn every_cut_is_an_error_and_no_flipped_bit_a_panic() {
+fn cut_records_are_errors_and_flipped_bits_do_not_panic() {
     for whole in [GOLDEN, FULL] {
         for end in 0..whole.len() {
             assert_eq!(Record::decode(&whole[..end]), Err(DecodeError::Truncated), "cut at {end}");
@@ -237,19 +237,17 @@ fn every_cut_is_an_error_and_no_flipped_bit_a_panic() {
 }
 
 #[test]
-fn without_the_key_only_responsive_and_ok_is_healthy() {
+fn without_key_healthy_only_responsive_and_ok_is_healthy() {
     let record = |status, phrase: &str| Record { status, phrase: phrase.into(), ..golden() };
-    assert!(record(Status::Responsive, "ok").healthy());
-    assert!(record(Status::Responsive, "OK").healthy());
-    assert!(!record(Status::Unresponsive, "ok").healthy());
-    assert!(!record(Status::Responsive, "created").healthy());
+    assert!(record(Status::Responsive, "ok").is_healthy());
+    assert!(record(Status::Responsive, "OK").is_healthy());
+    assert!(!record(Status::Unresponsive, "ok").is_healthy());
+    assert!(!record(Status::Responsive, "created").is_healthy());
 }
 
-/// Any text, number and time that a record can hold, but for the case of letters.
-///
-/// Goes red when `write_number` writes 32 bits, or `read_str` stops at 255 bytes.
+/// Random texts, numbers and times make the round trip, except the case of letters.
 #[test]
-fn any_record_makes_the_round_trip() {
+fn random_records_make_the_round_trip() {
     for seed in 0..5_000 {
         let mut random = fastrand::Rng::with_seed(seed);
         let number = |random: &mut fastrand::Rng| random.i64(..) >> random.u32(0..64);
@@ -269,10 +267,10 @@ fn any_record_makes_the_round_trip() {
     }
 }
 
-/// Goes red when `skip` subtracts lengths unchecked, or `decode` lets bytes
-/// follow the map.
+/// Fuzzed bytes do not panic, and a decoded record stays the same when it is encoded and decoded
+/// again.
 #[test]
-fn fuzzed_bytes_are_a_record_that_stays_the_same_or_an_error() {
+fn fuzzed_bytes_are_a_stable_record_or_an_error() {
     let odd = Record { dns_ms: None, detail: None, response_ms: Some(i64::MAX), ..golden() };
     let unknown: Bytes = raw(&[0x92, 0x81, 0xa1, b'k', 0xc4, 2, 1, 2, 0xd8, 1, 0, 0, 0, 0]);
     let samples =

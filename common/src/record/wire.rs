@@ -1,4 +1,4 @@
-//! The msgpack values of a record: how each kind is written and read.
+//! Encoding and decoding of a record's msgpack values.
 
 use rmp::Marker;
 use rmp::decode::{self, NumValueReadError, ValueReadError};
@@ -34,27 +34,28 @@ pub(super) fn write_bool(out: &mut Vec<u8>, key: &str, value: Option<bool>) {
     };
 }
 
+/// Stores the value of a key that may exist once.
 pub(super) fn set<T>(
     key: &'static str,
-    slot: &mut Option<T>,
-    value: Result<T, Fault>,
+    field: &mut Option<T>,
+    value: Result<T, ValueError>,
     expected: &'static str,
 ) -> Result<(), DecodeError> {
-    if slot.replace(value.map_err(|fault| fault.at(key, expected))?).is_some() {
+    if field.replace(value.map_err(|error| error.at(key, expected))?).is_some() {
         return Err(DecodeError::DuplicateKey(key));
     }
     Ok(())
 }
 
-/// What is wrong with one value, before it is known whose value it is.
-pub(super) enum Fault {
+/// Why a value can't be read, without its key.
+pub(super) enum ValueError {
     Type(Marker),
     Range,
     Utf8,
     Truncated,
 }
 
-impl From<ValueReadError> for Fault {
+impl From<ValueReadError> for ValueError {
     fn from(cause: ValueReadError) -> Self {
         match cause {
             ValueReadError::TypeMismatch(marker) => Self::Type(marker),
@@ -63,7 +64,7 @@ impl From<ValueReadError> for Fault {
     }
 }
 
-impl Fault {
+impl ValueError {
     pub(super) fn at(self, key: &'static str, expected: &'static str) -> DecodeError {
         match self {
             Self::Type(found) => DecodeError::WrongType { key, expected, found },
@@ -74,48 +75,48 @@ impl Fault {
     }
 }
 
-pub(super) fn read_str<'a>(rest: &mut &'a [u8]) -> Result<&'a str, Fault> {
+pub(super) fn read_str<'a>(rest: &mut &'a [u8]) -> Result<&'a str, ValueError> {
     match decode::read_str_from_slice(*rest) {
         Ok((text, tail)) => {
             *rest = tail;
             Ok(text)
         }
-        Err(decode::DecodeStringError::TypeMismatch(marker)) => Err(Fault::Type(marker)),
-        Err(decode::DecodeStringError::InvalidUtf8(..)) => Err(Fault::Utf8),
-        Err(_) => Err(Fault::Truncated),
+        Err(decode::DecodeStringError::TypeMismatch(marker)) => Err(ValueError::Type(marker)),
+        Err(decode::DecodeStringError::InvalidUtf8(..)) => Err(ValueError::Utf8),
+        Err(_) => Err(ValueError::Truncated),
     }
 }
 
-pub(super) fn read_int(rest: &mut &[u8]) -> Result<i64, Fault> {
+pub(super) fn read_int(rest: &mut &[u8]) -> Result<i64, ValueError> {
     decode::read_int(rest).map_err(|cause| match cause {
-        NumValueReadError::TypeMismatch(marker) => Fault::Type(marker),
-        NumValueReadError::OutOfRange => Fault::Range,
-        _ => Fault::Truncated,
+        NumValueReadError::TypeMismatch(marker) => ValueError::Type(marker),
+        NumValueReadError::OutOfRange => ValueError::Range,
+        _ => ValueError::Truncated,
     })
 }
 
-pub(super) fn read_bool(rest: &mut &[u8]) -> Result<bool, Fault> {
-    decode::read_bool(rest).map_err(Fault::from)
+pub(super) fn read_bool(rest: &mut &[u8]) -> Result<bool, ValueError> {
+    decode::read_bool(rest).map_err(ValueError::from)
 }
 
-pub(super) fn read_map_len(rest: &mut &[u8]) -> Result<u32, Fault> {
-    decode::read_map_len(rest).map_err(Fault::from)
+pub(super) fn read_map_len(rest: &mut &[u8]) -> Result<u32, ValueError> {
+    decode::read_map_len(rest).map_err(ValueError::from)
 }
 
-pub(super) fn read_timestamp(rest: &mut &[u8]) -> Result<f64, Fault> {
+pub(super) fn read_timestamp(rest: &mut &[u8]) -> Result<f64, ValueError> {
     match rest.first().copied().map(Marker::from_u8) {
-        Some(Marker::F64) => decode::read_f64(rest).map_err(Fault::from),
-        Some(Marker::F32) => decode::read_f32(rest).map(f64::from).map_err(Fault::from),
-        // Whole seconds are exact in a double for the next 285 million years.
+        Some(Marker::F64) => decode::read_f64(rest).map_err(ValueError::from),
+        Some(Marker::F32) => decode::read_f32(rest).map(f64::from).map_err(ValueError::from),
+        // An f64 holds whole seconds exactly for the next 285 million years.
         Some(_) => read_int(rest).map(|seconds| seconds as f64),
-        None => Err(Fault::Truncated),
+        None => Err(ValueError::Truncated),
     }
 }
 
 pub(super) fn or_nil<T>(
     rest: &mut &[u8],
-    read: impl Fn(&mut &[u8]) -> Result<T, Fault>,
-) -> Result<Option<T>, Fault> {
+    read: impl Fn(&mut &[u8]) -> Result<T, ValueError>,
+) -> Result<Option<T>, ValueError> {
     match rest.split_first() {
         Some((&first, tail)) if Marker::from_u8(first) == Marker::Null => {
             *rest = tail;
@@ -125,13 +126,12 @@ pub(super) fn or_nil<T>(
     }
 }
 
-/// Passes over one value of any type: with a count of the values still open
-/// and not by recursion, so that no nesting can exhaust the stack. Each turn
-/// takes at least one byte.
+/// Skips one value of any type. It counts the values that remain instead of recursing, so nesting
+/// can't exhaust the stack. Each iteration reads at least one byte.
 pub(super) fn skip(rest: &mut &[u8]) -> Result<(), DecodeError> {
-    let mut open = 1_u64;
-    while open > 0 {
-        open -= 1;
+    let mut remaining = 1_u64;
+    while remaining > 0 {
+        remaining -= 1;
         let marker = decode::read_marker(rest).map_err(|_| DecodeError::Truncated)?;
         let mut length = |bytes: usize| -> Result<u64, DecodeError> {
             let (head, tail) = rest.split_at_checked(bytes).ok_or(DecodeError::Truncated)?;
@@ -151,7 +151,7 @@ pub(super) fn skip(rest: &mut &[u8]) -> Result<(), DecodeError> {
             Marker::Str8 | Marker::Bin8 => (length(1)?, 0),
             Marker::Str16 | Marker::Bin16 => (length(2)?, 0),
             Marker::Str32 | Marker::Bin32 => (length(4)?, 0),
-            // An extension has a byte for its type in front of its data.
+            // An extension has one byte for its type before its data.
             Marker::FixExt1 => (2, 0),
             Marker::FixExt2 => (3, 0),
             Marker::FixExt4 => (5, 0),
@@ -169,7 +169,7 @@ pub(super) fn skip(rest: &mut &[u8]) -> Result<(), DecodeError> {
         };
         let bytes = usize::try_from(bytes).map_err(|_| DecodeError::Truncated)?;
         *rest = rest.get(bytes..).ok_or(DecodeError::Truncated)?;
-        open += values;
+        remaining += values;
     }
     Ok(())
 }

@@ -1,10 +1,15 @@
-//! Settings: flags, environment variables and secret files, turned into values
-//! that need no second look, or into one line that says what is wrong.
+//! Settings: flags, environment variables and secret files, parsed and checked. An error
+//! is one line that names the setting.
 //!
-//! As in 1.1.0 a variable wins over its flag; values are trimmed, and an empty
-//! one is the same as none.
+//! - [`flags`]: flags as data, with one statement for each;
+//! - [`command_line`]: the arguments of a program;
+//! - [`values`]: parsers of values.
+//!
+//! As in 1.1.0, a variable wins over its flag. Values are trimmed, and an empty value
+//! counts as not set.
 
 pub mod command_line;
+pub mod flags;
 pub mod values;
 
 use std::env::VarError;
@@ -12,33 +17,26 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// The most bytes of a file named by a `…_FILE` variable.
+/// The most bytes of a file that a `…_FILE` variable names.
 const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Why the program can't start: one line that names the setting, says what is
-/// wrong with it and what was expected. Its exit code is 2.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A setting that cannot be used: one line that names the setting, what is wrong with it,
+/// and what was expected. The exit code of the program is 2.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct UsageError(String);
 
 impl UsageError {
-    /// An error with this text, which must hold no secret.
+    /// An error with this text, which must not contain a secret. Line breaks become spaces.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into().replace(['\n', '\r'], " "))
     }
 }
 
-impl fmt::Display for UsageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for UsageError {}
-
-/// Where a value came from, as error lines name it.
+/// The source of a value, as errors name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// A flag, with its hyphens.
+    /// A flag with its hyphens.
     Flag(&'static str),
     /// An environment variable.
     Variable(&'static str),
@@ -60,14 +58,14 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One setting's value, trimmed and not empty, and where it came from.
+/// The value of a setting and its source. The value is trimmed and not empty.
 ///
-/// Its `Debug` shows the origin alone, because the value may be a secret.
+/// `Debug` shows only the source, because the value may be a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Given {
     /// The value.
     pub value: String,
-    /// Where it came from.
+    /// The source of the value.
     pub origin: Origin,
 }
 
@@ -78,8 +76,8 @@ impl fmt::Debug for Given {
 }
 
 impl Given {
-    /// Parses the value; an error names the origin, what the parser says and
-    /// what was expected. The parser's error must not repeat a secret.
+    /// Parses the value. An error names the source, the error of the parser, and what was
+    /// expected. The error of the parser must not contain a secret.
     ///
     /// # Errors
     /// A [`UsageError`] when `parse` fails.
@@ -91,24 +89,24 @@ impl Given {
         parse(&self.value).map_err(|error| self.error(format!("{error}: expected {expected}")))
     }
 
-    /// An error about this value: `origin: what`.
-    pub fn error(&self, what: impl fmt::Display) -> UsageError {
-        UsageError::new(format!("{}: {what}", self.origin))
+    /// An error about this value: its source and `cause`.
+    pub fn error(&self, cause: impl fmt::Display) -> UsageError {
+        UsageError::new(format!("{}: {cause}", self.origin))
     }
 }
 
-/// One flag as the command line gave it, with the variable that wins over it.
+/// The names of a setting.
 #[derive(Debug, Clone, Copy)]
 pub struct Name {
     /// The flag with its hyphens.
     pub flag: &'static str,
-    /// The variable, and its aliases.
+    /// The variable that wins over the flag, and its aliases.
     pub variables: &'static [&'static str],
 }
 
 type Lookup<'a> = dyn Fn(&str) -> Result<String, VarError> + 'a;
 
-/// The environment that settings are taken from.
+/// The environment variables that settings are read from.
 pub struct Environment<'a> {
     variable: Box<Lookup<'a>>,
 }
@@ -120,13 +118,13 @@ impl fmt::Debug for Environment<'_> {
 }
 
 impl<'a> Environment<'a> {
-    /// The process's own.
-    pub fn of_process() -> Self {
+    /// The environment of this process.
+    pub fn from_process() -> Self {
         Self { variable: Box::new(|name| std::env::var(name)) }
     }
 
-    /// These variables and no others.
-    pub fn of(variables: &'a [(&'a str, &'a str)]) -> Self {
+    /// Only these variables.
+    pub fn from_variables(variables: &'a [(&'a str, &'a str)]) -> Self {
         let find = move |name: &str| {
             let found = variables.iter().find(|(key, _)| *key == name);
             found.map(|(_, value)| (*value).to_owned()).ok_or(VarError::NotPresent)
@@ -134,11 +132,10 @@ impl<'a> Environment<'a> {
         Self { variable: Box::new(find) }
     }
 
-    /// A setting: from a variable when one is set, else from the flag.
+    /// Reads a setting from its variable, or from the flag if no variable is set.
     ///
     /// # Errors
-    /// When a variable is not UTF-8, or two of its names are set to
-    /// different values.
+    /// A variable is not UTF-8, or the variable and an alias are set to different values.
     pub fn setting(&self, name: Name, flag: Option<String>) -> Result<Option<Given>, UsageError> {
         let mut found: Option<Given> = None;
         for variable in name.variables {
@@ -161,13 +158,12 @@ impl<'a> Environment<'a> {
         }))
     }
 
-    /// A setting that may hold a secret: as [`Environment::setting`], and in
-    /// front of the flag from the file that `<VARIABLE>_FILE` names, as
-    /// containers give secrets.
+    /// Reads a setting that may be a secret: from its variable, else from the file that
+    /// `<VARIABLE>_FILE` names, as containers mount secrets, else from the flag.
     ///
     /// # Errors
-    /// Also when both a variable and its `_FILE` are set, or the file can't be
-    /// read, is empty, not UTF-8 or larger than 64 KiB.
+    /// See [`Environment::setting`] and [`read_secret`]; also if both a variable and its
+    /// `_FILE` variable are set.
     pub fn secret(&self, name: Name, flag: Option<String>) -> Result<Option<Given>, UsageError> {
         let mut from_file = None;
         for variable in name.variables {
@@ -190,10 +186,10 @@ impl<'a> Environment<'a> {
         }
     }
 
-    /// A variable's value, trimmed; none when it is not set or empty.
+    /// Reads a variable and trims its value. `None`: it is not set or empty.
     ///
     /// # Errors
-    /// When it is not UTF-8.
+    /// The value is not UTF-8.
     pub fn variable(&self, name: &str) -> Result<Option<String>, UsageError> {
         match (self.variable)(name) {
             Ok(value) => Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty())),
@@ -205,10 +201,10 @@ impl<'a> Environment<'a> {
     }
 }
 
-/// The trimmed text of a secret's file.
+/// Reads the file of a secret and trims its text.
 ///
 /// # Errors
-/// When it can't be read, is empty, not UTF-8 or larger than 64 KiB.
+/// The file cannot be read, is empty, is not UTF-8 or is larger than 64 KiB.
 pub fn read_secret(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     std::fs::File::open(path)?.take(SECRET_FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
@@ -229,14 +225,14 @@ mod tests {
     const NAME: Name = Name { flag: "--pgca", variables: &["PGCA", "GPCA"] };
 
     fn value(variables: &[(&str, &str)], flag: Option<&str>) -> Result<Option<String>, String> {
-        Environment::of(variables)
+        Environment::from_variables(variables)
             .setting(NAME, flag.map(str::to_owned))
             .map(|given| given.map(|given| format!("{}={}", given.origin, given.value)))
             .map_err(|error| error.to_string())
     }
 
     #[test]
-    fn the_variable_wins_and_empty_is_none() {
+    fn a_variable_wins_over_its_flag_and_an_empty_value_is_not_set() {
         assert_eq!(value(&[], None), Ok(None));
         assert_eq!(value(&[], Some(" a ")), Ok(Some("--pgca=a".into())));
         assert_eq!(value(&[("PGCA", " b\n")], Some("a")), Ok(Some("PGCA=b".into())));
@@ -251,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_one_line_with_origin_and_expectation() {
+    fn an_error_is_one_line_with_the_source_and_what_was_expected() {
         let given = Given { value: "x".into(), origin: Origin::Variable("PERIOD") };
         let parsed = given.parse("seconds", |_| Err::<(), _>("not a\nnumber"));
         assert_eq!(parsed.unwrap_err().to_string(), "PERIOD: not a number: expected seconds");
@@ -259,13 +255,13 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_may_come_from_a_file() {
+    fn a_secret_may_be_in_a_file() {
         let folder = std::env::temp_dir().join(format!("settings-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let file = folder.join("secret");
         let path = file.to_str().unwrap();
         let secret = |variables: &[(&str, &str)]| {
-            Environment::of(variables)
+            Environment::from_variables(variables)
                 .secret(NAME, Some("flag".into()))
                 .map(|given| given.map(|given| given.value))
                 .map_err(|error| error.to_string())

@@ -1,16 +1,16 @@
-//! Parsers for the values that both programs share.
+//! Parsers of values that both programs share.
 
 use std::time::Duration;
 
 use super::{Environment, Given, Name, UsageError};
 
-/// The most characters of a location: the table's column holds no more.
+/// The most characters of a location: the length of its column.
 pub const LOCATION_CHARS_MAX: usize = 32;
 
-/// A length of time in seconds, a fraction allowed, within `range`.
+/// Parses a duration in seconds, possibly with a fraction, within `range`.
 ///
 /// # Errors
-/// A [`UsageError`] for anything that is no number or lies outside.
+/// A [`UsageError`] if the value is not a number or is out of range.
 pub fn seconds(
     given: &Given,
     range: std::ops::RangeInclusive<Duration>,
@@ -18,7 +18,7 @@ pub fn seconds(
     let expected =
         format!("{} to {} seconds", range.start().as_secs_f64(), range.end().as_secs_f64());
     given.parse(&expected, |text| {
-        let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+        let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
         match Duration::try_from_secs_f64(seconds) {
             Ok(duration) if range.contains(&duration) => Ok(duration),
             _ => Err(format!("{text} is out of range")),
@@ -26,10 +26,10 @@ pub fn seconds(
     })
 }
 
-/// A whole number within `range`.
+/// Parses a whole number within `range`; errors name the unit.
 ///
 /// # Errors
-/// A [`UsageError`] for anything that is no number or lies outside.
+/// A [`UsageError`] if the value is not a whole number or is out of range.
 pub fn whole_number(
     given: &Given,
     unit: &str,
@@ -37,16 +37,15 @@ pub fn whole_number(
 ) -> Result<u64, UsageError> {
     let expected = format!("{} to {} {unit}", range.start(), range.end());
     given.parse(&expected, |text| {
-        let number: u64 = text.parse().map_err(|_| format!("{text:?} is no whole number"))?;
+        let number: u64 = text.parse().map_err(|_| format!("{text:?} is not a whole number"))?;
         if range.contains(&number) { Ok(number) } else { Err(format!("{text} is out of range")) }
     })
 }
 
-/// A switch: its variable's word when there is one, else whether the flag is
-/// given.
+/// Reads a switch: from its variable if that is set, else whether the flag is given.
 ///
 /// # Errors
-/// A [`UsageError`] when the word is neither true nor false.
+/// A [`UsageError`] if the value of the variable is neither true nor false.
 pub fn switch(environment: &Environment<'_>, name: Name, flag: bool) -> Result<bool, UsageError> {
     match environment.setting(name, None)? {
         None => Ok(flag),
@@ -54,18 +53,18 @@ pub fn switch(environment: &Environment<'_>, name: Name, flag: bool) -> Result<b
             given.parse("true or false", |text| match text.to_ascii_lowercase().as_str() {
                 "true" | "t" | "yes" | "y" | "on" | "1" => Ok(true),
                 "false" | "f" | "no" | "n" | "off" | "0" => Ok(false),
-                _ => Err(format!("{text:?} is no truth value")),
+                _ => Err(format!("{text:?} is neither true nor false")),
             })
         }
     }
 }
 
-/// The location: as given, else the host's name, which is cut to 32
-/// characters; the flag says whether it was cut.
+/// Parses the location. Without one, it is the host's name, truncated to 32 characters.
+/// The returned flag tells whether it was truncated.
 ///
 /// # Errors
-/// A [`UsageError`] when the one given is longer than 32 characters, or none
-/// is given and the host has no name.
+/// A [`UsageError`] if the location is longer than 32 characters, or if there is none and
+/// the host has no name.
 pub fn location(given: Option<Given>) -> Result<(String, bool), UsageError> {
     if let Some(given) = given {
         let location = given.parse("1 to 32 characters", |text| match text.chars().count() {
@@ -80,12 +79,12 @@ pub fn location(given: Option<Given>) -> Result<(String, bool), UsageError> {
             "LOCATION: not given, and the host has no name: expected 1 to 32 characters",
         ));
     }
-    let cut: String = host.chars().take(LOCATION_CHARS_MAX).collect();
-    let was_cut = cut != host;
-    Ok((cut, was_cut))
+    let truncated: String = host.chars().take(LOCATION_CHARS_MAX).collect();
+    let is_truncated = truncated != host;
+    Ok((truncated, is_truncated))
 }
 
-/// The host's name in lower case; empty when it has none.
+/// The host's name in lower case. Empty if it has none.
 pub fn host() -> String {
     hostname::get().unwrap_or_default().to_string_lossy().trim().to_lowercase()
 }
@@ -100,13 +99,13 @@ mod tests {
     }
 
     #[test]
-    fn seconds_have_a_range_and_may_have_a_fraction() {
+    fn seconds_must_be_in_range_and_may_have_a_fraction() {
         let range = Duration::from_millis(100)..=Duration::from_secs(300);
         assert_eq!(seconds(&given("0.5"), range.clone()), Ok(Duration::from_millis(500)));
         assert_eq!(seconds(&given("300"), range.clone()), Ok(Duration::from_secs(300)));
         for (value, message) in [
-            ("ten", "--x: \"ten\" is no number: expected 0.1 to 300 seconds"),
-            ("10s", "--x: \"10s\" is no number: expected 0.1 to 300 seconds"),
+            ("ten", "--x: \"ten\" is not a number: expected 0.1 to 300 seconds"),
+            ("10s", "--x: \"10s\" is not a number: expected 0.1 to 300 seconds"),
             ("0", "--x: 0 is out of range: expected 0.1 to 300 seconds"),
             ("301", "--x: 301 is out of range: expected 0.1 to 300 seconds"),
             ("-1", "--x: -1 is out of range: expected 0.1 to 300 seconds"),
@@ -118,10 +117,10 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_have_a_range() {
+    fn whole_numbers_must_be_in_range() {
         assert_eq!(whole_number(&given("8"), "connections", 1..=100), Ok(8));
         for (value, message) in [
-            ("8.5", "--x: \"8.5\" is no whole number: expected 1 to 100 connections"),
+            ("8.5", "--x: \"8.5\" is not a whole number: expected 1 to 100 connections"),
             ("0", "--x: 0 is out of range: expected 1 to 100 connections"),
         ] {
             let error = whole_number(&given(value), "connections", 1..=100).unwrap_err();
@@ -142,17 +141,17 @@ mod tests {
             (
                 Some("maybe"),
                 true,
-                Err("SMART: \"maybe\" is no truth value: expected true or false".to_owned()),
+                Err("SMART: \"maybe\" is neither true nor false: expected true or false".to_owned()),
             ),
         ] {
             let variables: Vec<_> = word.map(|word| ("SMART", word)).into_iter().collect();
-            let found = switch(&Environment::of(&variables), NAME, flag);
-            assert_eq!(found.map_err(|error| error.to_string()), expected);
+            let switched = switch(&Environment::from_variables(&variables), NAME, flag);
+            assert_eq!(switched.map_err(|error| error.to_string()), expected);
         }
     }
 
     #[test]
-    fn a_location_fits_its_column() {
+    fn a_location_must_fit_its_column() {
         assert_eq!(location(Some(given("SYDNEY"))), Ok(("sydney".into(), false)));
         let long = location(Some(given(&"é".repeat(33)))).unwrap_err();
         assert_eq!(long.to_string(), "--x: has 33 characters: expected 1 to 32 characters");

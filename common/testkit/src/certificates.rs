@@ -1,4 +1,4 @@
-//! Certificates, good and bad, made when they are needed.
+//! Certificates for tests, valid and invalid, made when a test runs.
 
 use std::io;
 use std::sync::Arc;
@@ -12,27 +12,27 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
-/// What is wrong with a certificate's time.
+/// When a certificate is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validity {
-    /// Nothing.
+    /// From the year 2000 to the year 2999.
     Now,
-    /// It ended in the year 2001.
-    Over,
-    /// It begins in the year 2199.
-    NotYet,
-    /// Nothing yet: it ends in so many days, and half a one.
+    /// Until the year 2001.
+    Expired,
+    /// From the year 2199 on.
+    NotYetValid,
+    /// It expires in that many days and 12 hours.
     EndsInDays(u64),
 }
 
-/// A certificate authority that lives as long as its test.
+/// A certificate authority of one test.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: rcgen::Certificate,
 }
 
 impl Authority {
-    /// An authority of that common name.
+    /// Makes an authority with this common name.
     ///
     /// # Errors
     /// When the key or the certificate can't be made.
@@ -49,12 +49,12 @@ impl Authority {
         self.certificate.der().clone()
     }
 
-    /// The certificate to trust, as a file holds it.
+    /// The certificate to trust, as PEM.
     pub fn pem(&self) -> String {
         self.certificate.pem()
     }
 
-    /// A server's TLS settings with a certificate for these host names and
+    /// TLS settings of a server with a certificate for these host names and
     /// addresses.
     ///
     /// # Errors
@@ -67,12 +67,12 @@ impl Authority {
         server_config(certificate.der().clone(), &key, WebPkiClientVerifier::no_client_auth())
     }
 
-    /// A server's TLS settings with a certificate that says it is for clients
-    /// alone.
+    /// TLS settings of a server with a certificate whose extended key usage is
+    /// client authentication alone.
     ///
     /// # Errors
     /// When the key or the certificate can't be made.
-    pub fn for_clients(&self, names: &[&str]) -> io::Result<Arc<ServerConfig>> {
+    pub fn server_with_client_certificate(&self, names: &[&str]) -> io::Result<Arc<ServerConfig>> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let mut params = params(names, "client", Validity::Now)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -80,11 +80,15 @@ impl Authority {
         server_config(certificate.der().clone(), &key, WebPkiClientVerifier::no_client_auth())
     }
 
-    /// The same of a server that takes only clients of this authority.
+    /// TLS settings of a server that accepts only clients with a certificate of
+    /// this authority.
     ///
     /// # Errors
-    /// As [`Authority::server`].
-    pub fn server_for_clients(&self, names: &[&str]) -> io::Result<Arc<ServerConfig>> {
+    /// See [`Authority::server`].
+    pub fn server_requiring_client_certificate(
+        &self,
+        names: &[&str],
+    ) -> io::Result<Arc<ServerConfig>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate()).map_err(io::Error::other)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -98,10 +102,10 @@ impl Authority {
         server_config(certificate.der().clone(), &key, clients)
     }
 
-    /// A client's certificate and its key, as files hold them.
+    /// A client's certificate and key, as PEM.
     ///
     /// # Errors
-    /// As [`Authority::server`].
+    /// See [`Authority::server`].
     pub fn client(&self) -> io::Result<(String, String)> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let certificate = params(&[], "client", Validity::Now)?
@@ -111,7 +115,7 @@ impl Authority {
     }
 }
 
-/// A server's TLS settings with a certificate that nobody but itself signed.
+/// TLS settings of a server with a self-signed certificate.
 ///
 /// # Errors
 /// When the key or the certificate can't be made.
@@ -128,8 +132,8 @@ fn params(names: &[&str], common_name: &str, validity: Validity) -> io::Result<C
     params.distinguished_name.push(DnType::CommonName, common_name);
     let (first, last) = match validity {
         Validity::Now | Validity::EndsInDays(_) => (2000, 2999),
-        Validity::Over => (2000, 2001),
-        Validity::NotYet => (2199, 2999),
+        Validity::Expired => (2000, 2001),
+        Validity::NotYetValid => (2199, 2999),
     };
     params.not_before = rcgen::date_time_ymd(first, 1, 1);
     params.not_after = match validity {

@@ -1,30 +1,31 @@
-//! Bytes that no decoder should trip over: seeded, mutated, for a bounded time.
+//! Mutated inputs for decoders: seeded and bounded in time.
 //!
-//! A run is repeated by its seed. `AVAILABILITY_FUZZ_SECONDS` says how long each
-//! decoder is tried (300 ms without it), `AVAILABILITY_FUZZ_SEED` with what; without
-//! the latter every run has a seed of its own, which a failure prints.
+//! A run can be repeated with its seed. `AVAILABILITY_FUZZ_SECONDS` sets how long each decoder is
+//! tested (default 300 ms). `AVAILABILITY_FUZZ_SEED` sets the seed. Without it every run uses a
+//! new seed, and a failure prints the seed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-/// How long a decoder is tried: each run of the tests goes another way.
+/// How long each decoder is tested by default. The seed differs in each run, so many short runs
+/// cover more.
 const DEFAULT: Duration = Duration::from_millis(300);
-/// The longest that a decoder may take for one input, even on a busy machine.
+/// The time limit for one input, generous enough for a busy machine.
 const ONE_INPUT: Duration = Duration::from_secs(5);
-/// The most bytes that an input grows to.
+/// Maximum size of an input.
 const INPUT_BYTES_MAX: usize = 64 * 1024;
-/// The most mutations of one input.
+/// Maximum number of mutations of one input.
 const MUTATIONS_MAX: usize = 8;
-/// What counts and lengths go wrong with.
+/// Values at the limits of counts and lengths.
 const EDGES: [u64; 10] = [0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fff_ffff, 0xffff_ffff, !0];
 
-/// How long to go on: `AVAILABILITY_FUZZ_SECONDS`, else `default`.
+/// The time limit: `AVAILABILITY_FUZZ_SECONDS`, else `default`.
 pub fn budget(default: Duration) -> Duration {
-    let given = number("AVAILABILITY_FUZZ_SECONDS");
-    given.map_or(default, Duration::from_secs)
+    let seconds = number("AVAILABILITY_FUZZ_SECONDS");
+    seconds.map_or(default, Duration::from_secs)
 }
 
-/// `AVAILABILITY_FUZZ_SEED`, else another one at each call.
+/// The seed: `AVAILABILITY_FUZZ_SEED`, else a new random number at each call.
 pub fn seed() -> u64 {
     number("AVAILABILITY_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..))
 }
@@ -33,13 +34,13 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// Gives `decode` the samples as they are and then mutated ones until the time
-/// is over; how many it was given.
+/// Calls `decode` with each sample, then with mutated samples until the time is over. Returns the
+/// number of inputs.
 ///
 /// # Panics
-/// When `decode` does, or takes longer than 5 seconds for one input: with the
-/// seed, and the input in hexadecimal digits.
-#[expect(clippy::panic, reason = "it is called by tests, which fail so")]
+/// Panics if `decode` panics or takes longer than 5 seconds for one input. The message has the
+/// seed and the input in hexadecimal digits.
+#[expect(clippy::panic, reason = "called by tests only, which fail by panicking")]
 pub fn run(samples: &[Vec<u8>], mut decode: impl FnMut(&[u8])) -> u64 {
     let seed = seed();
     let mut random = fastrand::Rng::with_seed(seed);
@@ -51,20 +52,20 @@ pub fn run(samples: &[Vec<u8>], mut decode: impl FnMut(&[u8])) -> u64 {
             None => mutated(&mut random, samples),
         };
         let start = Instant::now();
-        let done = catch_unwind(AssertUnwindSafe(|| decode(&input)));
-        let took = start.elapsed();
-        if done.is_err() || took > ONE_INPUT {
+        let outcome = catch_unwind(AssertUnwindSafe(|| decode(&input)));
+        let elapsed = start.elapsed();
+        if outcome.is_err() || elapsed > ONE_INPUT {
             let digits: String = input.iter().map(|byte| format!("{byte:02x}")).collect();
-            let what = if done.is_err() { "panicked" } else { "was slow" };
-            panic!("{what} ({took:?}) at input {count} of seed {seed}: {digits}");
+            let what = if outcome.is_err() { "panicked" } else { "was slow" };
+            panic!("{what} ({elapsed:?}) at input {count} of seed {seed}: {digits}");
         }
         count += 1;
     }
     count
 }
 
-/// A sample after a few mutations: bits and bytes changed, numbers set to an
-/// edge, parts cut, doubled, or taken from another sample.
+/// Returns a sample after a few mutations: changed bits and bytes, numbers at their limits, parts
+/// that are removed, repeated, or copied from another sample.
 pub fn mutated(random: &mut fastrand::Rng, samples: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = random.choice(samples).cloned().unwrap_or_default();
     for _ in 0..random.usize(1..=MUTATIONS_MAX) {
@@ -108,18 +109,18 @@ fn mutate(random: &mut fastrand::Rng, bytes: &mut Vec<u8>, samples: &[Vec<u8>]) 
 mod tests {
     use super::*;
 
-    /// Goes red when `run` leaves out `catch_unwind`: the input would not be told.
+    /// The message names the seed, so that the run can be repeated.
     #[test]
-    fn a_panic_is_told_with_its_input() {
+    fn a_panic_is_reported_with_seed_and_input() {
         let samples = [vec![1, 2, 3]];
         let failed = catch_unwind(|| run(&samples, |bytes| assert_eq!(bytes, [1, 2, 3])));
-        let said = failed.unwrap_err();
-        let said = said.downcast_ref::<String>().unwrap();
-        assert!(said.starts_with("panicked") && said.contains(" of seed "), "{said}");
+        let payload = failed.unwrap_err();
+        let message = payload.downcast_ref::<String>().unwrap();
+        assert!(message.starts_with("panicked") && message.contains(" of seed "), "{message}");
     }
 
     #[test]
-    fn a_seed_makes_the_same_inputs_again() {
+    fn the_same_seed_gives_the_same_inputs() {
         let samples = [b"hello world".to_vec(), vec![0; 40]];
         let inputs = |seed| {
             let mut random = fastrand::Rng::with_seed(seed);

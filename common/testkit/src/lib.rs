@@ -1,20 +1,16 @@
-//! What the tests and the demonstration need: real services, sites and name
-//! servers that fail on purpose, proxies that break connections, bytes that no
-//! decoder should trip over, the certificates for all of it, and measurements.
+//! What tests and test programs need: real services, HTTP sites and DNS servers with scripted
+//! failures, proxies that break connections, certificates, child processes, and mutated inputs for
+//! decoders.
 
-pub mod ask;
-pub mod bench;
 pub mod certificates;
-pub mod demo;
 pub mod dns;
-pub mod forward;
+pub mod forwarder;
 pub mod fuzz;
-pub mod given;
+pub mod process_usage;
 pub mod program;
 pub mod proxy;
+pub mod raw_request;
 pub mod services;
 pub mod sites;
 pub mod small_disk;
-pub mod soak;
-pub mod storm;
-pub mod usage;
+pub mod spool_counts;

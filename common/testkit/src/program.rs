@@ -1,4 +1,4 @@
-//! One of our programs as a child process, and what it logs.
+//! A program as a child process, with its output collected.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, unbounded};
 
-/// A program that runs; dropping it kills it.
+/// A running program. Dropping it kills the process.
 pub struct Program {
     child: Child,
     lines: Receiver<String>,
@@ -17,22 +17,22 @@ pub struct Program {
     stdout: Option<JoinHandle<String>>,
 }
 
-/// What is left of a program that has ended.
+/// Exit status and output of a program that has ended.
 #[derive(Debug)]
-pub struct Ended {
-    /// How it ended.
+pub struct ProgramOutput {
+    /// Exit status.
     pub status: ExitStatus,
-    /// Its standard output.
+    /// Standard output.
     pub stdout: String,
-    /// The lines of its standard error.
+    /// Lines of standard error.
     pub log: Vec<String>,
 }
 
 impl Program {
-    /// Starts `program` with these arguments and these variables alone.
+    /// Starts `program` with these arguments. `variables` are its whole environment.
     ///
     /// # Errors
-    /// When it can't be started.
+    /// Fails if the process can't be started.
     pub fn start(
         program: impl AsRef<Path>,
         arguments: &[&str],
@@ -42,14 +42,14 @@ impl Program {
         command.args(arguments).env_clear().envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
-        let (give, lines) = unbounded();
+        let (line_sender, lines) = unbounded();
         let log = Arc::new(Mutex::new(Vec::new()));
         if let Some(stderr) = child.stderr.take() {
             let log = Arc::clone(&log);
             std::thread::spawn(move || {
                 for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                     log.lock().unwrap_or_else(PoisonError::into_inner).push(line.clone());
-                    let _ = give.send(line);
+                    let _ = line_sender.send(line);
                 }
             });
         }
@@ -63,12 +63,11 @@ impl Program {
         Ok(Self { child, lines, log, stdout })
     }
 
-    /// Waits for a line of the log that holds `text`, from where the last wait
-    /// ended: that line.
+    /// Waits for a line of the log that contains `text` and returns this line. The search
+    /// continues after the line where the last call ended.
     ///
     /// # Errors
-    /// The whole log, when no such line comes within `timeout` or the program
-    /// ends before.
+    /// Returns the whole log if no such line arrives within `timeout`, or the program ends first.
     pub fn wait_for_line(&self, text: &str, timeout: Duration) -> Result<String, String> {
         let deadline = Instant::now() + timeout;
         while let Ok(line) = self.lines.recv_deadline(deadline) {
@@ -82,12 +81,12 @@ impl Program {
         ))
     }
 
-    /// The log so far.
+    /// The lines logged so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -98,19 +97,20 @@ impl Program {
         debug_assert!(sent, "kill -{name}");
     }
 
-    /// Waits for the end.
+    /// Waits until the program ends.
     ///
     /// # Errors
-    /// The log, when it does not end within `timeout`.
-    pub fn wait(mut self, timeout: Duration) -> Result<Ended, String> {
+    /// Returns the log if the program does not end within `timeout`.
+    pub fn wait(mut self, timeout: Duration) -> Result<ProgramOutput, String> {
         let deadline = Instant::now() + timeout;
-        // The log ends when the program does, unless it has closed its standard error.
+        // The log reaches its end when the program ends, unless the program closed standard error
+        // earlier.
         while self.lines.recv_deadline(deadline).is_ok() {}
         loop {
             match self.child.try_wait() {
                 Ok(Some(status)) => {
                     let stdout = self.stdout.take().and_then(|thread| thread.join().ok());
-                    return Ok(Ended {
+                    return Ok(ProgramOutput {
                         status,
                         stdout: stdout.unwrap_or_default(),
                         log: self.log(),
@@ -119,24 +119,29 @@ impl Program {
                 _ if Instant::now() < deadline => {
                     std::thread::park_timeout(Duration::from_millis(5))
                 }
-                _ => return Err(format!("still runs; the log:\n{}", self.log().join("\n"))),
+                _ => {
+                    return Err(format!(
+                        "still running after {timeout:?}; the log:\n{}",
+                        self.log().join("\n")
+                    ));
+                }
             }
         }
     }
 
-    /// Ends it by TERM and waits.
+    /// Sends SIGTERM and waits until the program ends.
     ///
     /// # Errors
-    /// As [`Program::wait`].
-    pub fn stop(self, timeout: Duration) -> Result<Ended, String> {
+    /// Same as [`Program::wait`].
+    pub fn stop(self, timeout: Duration) -> Result<ProgramOutput, String> {
         self.signal("TERM");
         self.wait(timeout)
     }
 }
 
-/// Sends a signal, such as `TERM`, to a process: whether it was sent.
+/// Sends a signal, such as `TERM`, to a process. Returns whether it was sent.
 ///
-/// By the shell's own `kill`, as a small machine has no program of that name.
+/// Uses the shell's built-in `kill`, because a minimal system has no `kill` program.
 pub fn send_signal(name: &str, process: u32) -> bool {
     let sent = Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status();
     sent.is_ok_and(|status| status.success())

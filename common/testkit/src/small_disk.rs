@@ -1,5 +1,5 @@
-//! A small disk that can be filled: a tmpfs in a mount namespace of its own, by
-//! root, or by anybody in a user namespace too. It goes with whoever made it.
+//! A small file system that a test can fill: a tmpfs in its own mount namespace. Without root a
+//! user namespace is created too. It disappears with the process that created it.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
@@ -7,69 +7,70 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// The file that fills it.
+/// The file that uses up the free space.
 const FILLER: &str = "filler";
 
-/// The disk, until it is dropped.
+/// A mounted tmpfs. Dropping it unmounts.
 #[derive(Debug)]
 pub struct SmallDisk {
     folder: PathBuf,
-    keeper: Child,
+    holder: Child,
     user: bool,
 }
 
 impl SmallDisk {
-    /// Mounts one of so many MiB on a folder, which is made. Programs see it when
-    /// [`SmallDisk::entrance`] is before them, this one at [`SmallDisk::from_here`].
+    /// Creates `folder` and mounts a tmpfs of `mib` MiB on it. Only programs started with
+    /// [`SmallDisk::command_prefix`] see the mount. This process reaches the files by
+    /// [`SmallDisk::path_from_host`].
     ///
     /// # Errors
-    /// When no namespace, or no tmpfs in it, is to be had.
+    /// Fails if the namespace or the tmpfs can't be created.
     pub fn mount(folder: &Path, mib: u32) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let user = std::fs::metadata("/proc/self")?.uid() != 0;
-        // It ends with us, as its standard input does.
+        // `cat` ends when its standard input closes, which happens when this process ends.
         let script =
             format!("mount -t tmpfs -o size={mib}m small \"$0\" && echo mounted && exec cat");
-        let mut keeper = Command::new("unshare")
+        let mut holder = Command::new("unshare")
             .args([if user { "-Urm" } else { "-m" }, "sh", "-c", &script])
             .arg(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|cause| io::Error::other(format!("unshare: {cause}")))?;
-        let mut said = String::new();
-        if let Some(stdout) = keeper.stdout.take() {
-            BufReader::new(stdout).read_line(&mut said)?;
+        let mut printed = String::new();
+        if let Some(stdout) = holder.stdout.take() {
+            BufReader::new(stdout).read_line(&mut printed)?;
         }
-        let disk = Self { folder: folder.to_owned(), keeper, user };
-        match said.trim() {
+        let disk = Self { folder: folder.to_owned(), holder, user };
+        match printed.trim() {
             "mounted" => Ok(disk),
-            _ => Err(io::Error::other("no disk to fill: no mount in a namespace of its own here")),
+            _ => Err(io::Error::other("no tmpfs could be mounted in a new mount namespace")),
         }
     }
 
-    /// What a command has in front of it to see the disk.
-    pub fn entrance(&self) -> Vec<String> {
-        let keeper = self.keeper.id().to_string();
-        let mut words = vec!["nsenter", "-m", "-t", &keeper];
+    /// The words to put in front of a command so that it sees the mount.
+    pub fn command_prefix(&self) -> Vec<String> {
+        let holder = self.holder.id().to_string();
+        let mut words = vec!["nsenter", "-m", "-t", &holder];
         if self.user {
             words.extend(["-U", "--preserve-credentials"]);
         }
         words.into_iter().map(str::to_owned).collect()
     }
 
-    /// Its folder, as this program can reach it.
-    pub fn from_here(&self) -> PathBuf {
+    /// The folder of the mount, as this process can reach it.
+    pub fn path_from_host(&self) -> PathBuf {
         let below_root = self.folder.strip_prefix("/").unwrap_or(&self.folder);
-        PathBuf::from(format!("/proc/{}/root", self.keeper.id())).join(below_root)
+        PathBuf::from(format!("/proc/{}/root", self.holder.id())).join(below_root)
     }
 
-    /// Takes all the room that there is, beside what it took before.
+    /// Writes until the file system is full. Can be called again after space was freed.
     ///
     /// # Errors
-    /// When it can't be filled.
+    /// Fails on any error other than "no space left".
     pub fn fill(&self) -> io::Result<()> {
-        let path = self.from_here().join(FILLER);
+        let path = self.path_from_host().join(FILLER);
         let mut file = File::options().create(true).append(true).open(path)?;
         for size in [64 * 1024, 4 * 1024] {
             let bytes = vec![b'x'; size];
@@ -84,19 +85,19 @@ impl SmallDisk {
         Ok(())
     }
 
-    /// Gives the room back.
+    /// Removes the file that fills the disk.
     ///
     /// # Errors
-    /// What the system says.
-    pub fn empty(&self) -> io::Result<()> {
-        std::fs::remove_file(self.from_here().join(FILLER))
+    /// Fails if the file can't be removed.
+    pub fn free(&self) -> io::Result<()> {
+        std::fs::remove_file(self.path_from_host().join(FILLER))
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = self.keeper.kill();
-        let _ = self.keeper.wait();
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
         let _ = std::fs::remove_dir(&self.folder);
     }
 }

@@ -1,7 +1,7 @@
-//! The static binaries in an empty root, on the real services: what a container
-//! `FROM scratch` gives them and nothing more.
+//! Runs the static binaries in an empty root directory, with real services: the environment of a
+//! container `FROM scratch`.
 //!
-//! Run by scripts/test, which builds them and says where they are.
+//! scripts/test builds the binaries and sets the variable with their folder.
 
 #![cfg(test)]
 
@@ -16,11 +16,11 @@ use std::{env, fs, thread};
 use testkit::program::send_signal;
 use testkit::services::{self, Services};
 
-/// The user of the images.
+/// The user id in the images.
 const USER: u32 = 65532;
 
-/// An empty root with the two binaries, certificates, and the two files that
-/// every container engine puts in.
+/// A root directory with only the two binaries, certificates, and the two files that every
+/// container engine creates.
 struct Root(PathBuf);
 
 impl Root {
@@ -31,7 +31,7 @@ impl Root {
         fs::create_dir(root.join("etc")).expect("etc");
         let root = Root(root);
         for program in ["tracker", "recorder"] {
-            root.put(&binaries.join(program), program);
+            root.copy_in(&binaries.join(program), program);
         }
         for (from, to) in [
             (&services.kafka_ca, "certs/ca.pem"),
@@ -39,14 +39,14 @@ impl Root {
             (&services.kafka_key, "certs/service.key"),
             (&services.postgres_ca, "certs/pgca.pem"),
         ] {
-            root.put(from, to);
+            root.copy_in(from, to);
         }
         fs::write(root.0.join("etc/hosts"), "127.0.0.1 localhost\n").expect("hosts");
         fs::write(root.0.join("etc/resolv.conf"), "nameserver 127.0.0.1\n").expect("resolv.conf");
         root
     }
 
-    fn put(&self, from: &Path, to: &str) {
+    fn copy_in(&self, from: &Path, to: &str) {
         let to = self.0.join(to);
         fs::copy(from, &to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
         if is_root() {
@@ -54,9 +54,8 @@ impl Root {
         }
     }
 
-    /// A program in the root, with these variables and no others. As root it
-    /// runs as the user of the images; a plain user needs a name space of their own
-    /// for chroot.
+    /// A program in the root. `variables` are its whole environment. Root runs it as the user of
+    /// the images. A plain user needs a user namespace for chroot.
     fn command(&self, program: &str, variables: &[(&str, &str)]) -> Command {
         let mut command = if is_root() {
             let mut command = Command::new("chroot");
@@ -67,7 +66,7 @@ impl Root {
             command.args(["--map-root-user", "chroot"]);
             command
         };
-        // Found by PATH here, and left with an empty environment inside.
+        // PATH finds `chroot` here. The program itself does not need it.
         command.arg(&self.0).arg(format!("/{program}")).env_clear();
         command.env("PATH", env::var_os("PATH").expect("PATH"));
         command.envs(variables.iter().copied());
@@ -86,7 +85,7 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// A site that answers `count` requests and returns its URL.
+/// Starts a site that responds to `count` requests, and returns its URL.
 fn site(count: usize) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listener");
     let port = listener.local_addr().expect("address").port();
@@ -101,19 +100,19 @@ fn site(count: usize) -> String {
     format!("http://localhost:{port}")
 }
 
-fn said(output: &Output) -> String {
+fn describe(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!("{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))
 }
 
-/// Waits for `child` to end, and kills it when `seconds` have passed.
+/// Waits for `child` to end. Kills it after `seconds` and fails.
 fn output_within(mut child: Child, seconds: u64) -> Output {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     while child.try_wait().expect("wait").is_none() {
         if Instant::now() >= deadline {
             child.kill().expect("kill");
             let output = child.wait_with_output().expect("output");
-            panic!("still running after {seconds} s: {}", said(&output));
+            panic!("still running after {seconds} s: {}", describe(&output));
         }
         thread::sleep(Duration::from_millis(20));
     }
@@ -121,18 +120,18 @@ fn output_within(mut child: Child, seconds: u64) -> Output {
 }
 
 #[test]
-fn help_needs_nothing() {
+fn help_works_without_services() {
     let root = Root::new(&services::shared().expect("services"));
     for (program, flag) in [("tracker", "--websites"), ("recorder", "--domain")] {
         let child = root.command(program, &[]).arg("--help").spawn().expect(program);
         let output = output_within(child, 10);
-        assert!(output.status.success(), "{}", said(&output));
-        assert!(String::from_utf8_lossy(&output.stdout).contains(flag), "{}", said(&output));
+        assert!(output.status.success(), "{}", describe(&output));
+        assert!(String::from_utf8_lossy(&output.stdout).contains(flag), "{}", describe(&output));
     }
 }
 
 #[test]
-fn a_probe_ends_as_a_row() {
+fn a_probe_becomes_a_row() {
     let services = services::shared().expect("services");
     let root = Root::new(&services);
     let database = services::fresh_database(&services).expect("database");
@@ -149,7 +148,7 @@ fn a_probe_ends_as_a_row() {
     let tracker = [&kafka[..], &[("LOCATION", "Empty-Root"), ("WEBSITES", &url)]].concat();
     let child = root.command("tracker", &tracker).arg("--once").spawn().expect("tracker");
     let output = output_within(child, 30);
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(0), "{}", describe(&output));
 
     let recorder = [
         &kafka[..],
@@ -163,22 +162,22 @@ fn a_probe_ends_as_a_row() {
     let rows = loop {
         match client.query(query, &[]) {
             Ok(rows) if !rows.is_empty() => break Ok(rows),
-            // The table is the recorder's to make.
+            // The recorder creates the table.
             outcome if Instant::now() >= deadline => break outcome,
             _ if recorder.try_wait().expect("wait").is_some() => break Ok(Vec::new()),
             _ => thread::sleep(Duration::from_millis(50)),
         }
     };
-    // Not Child::kill, which can't be caught.
+    // `Child::kill` sends SIGKILL, which can't be caught.
     send_signal("TERM", recorder.id());
     let output = output_within(recorder, 10);
 
     let rows: Vec<[String; 4]> = rows
-        .unwrap_or_else(|error| panic!("{error}: {}", said(&output)))
+        .unwrap_or_else(|error| panic!("{error}: {}", describe(&output)))
         .iter()
         .map(|row| [row.get(0), row.get(1), row.get(2), row.get(3)])
         .collect();
     let expected = ["empty-root", &url, "responsive", "ok"].map(str::to_owned);
-    assert_eq!(rows, [expected], "{}", said(&output));
-    assert_eq!(output.status.code(), Some(0), "stopped by SIGTERM: {}", said(&output));
+    assert_eq!(rows, [expected], "{}", describe(&output));
+    assert_eq!(output.status.code(), Some(0), "stopped by SIGTERM: {}", describe(&output));
 }

@@ -1,53 +1,56 @@
-//! What is read of a domain's topic: by the domain's own thread, or ahead of it.
+//! Fetches from all partitions of a topic, in the thread of the worker or, as a
+//! prefetch, in another thread.
 
-use kafka_client::{Client, Error as KafkaError, FetchLimits, FetchPosition};
+use kafka_client::{FetchLimits, FetchPosition, KafkaError};
 
-use crate::decode::batch::{Most, Parts};
-use crate::decode::row::Labels;
-use crate::domain::resume::Position;
-use crate::transaction::position::Partition;
+use super::services::RecordLog;
+use crate::decode::batch::{BatchLimits, FetchedBatches};
+use crate::decode::labels::Labels;
+use crate::transaction::position::{Position, TopicPartition};
 
-/// One partition: its position as the database has it, and what Kafka's group
-/// has of it as far as is known.
-pub(super) struct Reading {
-    pub(super) partition: Partition,
+/// A partition that is read.
+#[derive(Debug)]
+pub(super) struct PartitionReader {
+    pub(super) partition: TopicPartition,
+    /// The position in the database.
     pub(super) position: Position,
+    /// The offset that was committed to the consumer group. `None` if unknown.
     pub(super) committed: Option<i64>,
 }
 
-/// A partition and from where on it is read.
-pub(super) type Wanted = (Partition, Position);
+/// The result of a fetch for each partition.
+pub(super) type FetchResults = Vec<Result<FetchedBatches, KafkaError>>;
 
-/// What was found in each partition.
-pub(super) type Found = Vec<Result<Parts, KafkaError>>;
-
-/// What comes next, by the positions in the database.
-pub(super) fn wanted(readings: &[Reading]) -> Vec<Wanted> {
-    readings.iter().map(|reading| (reading.partition.clone(), reading.position)).collect()
+/// The positions to fetch from, as they are in the database.
+pub(super) fn fetch_positions(readers: &[PartitionReader]) -> Vec<(TopicPartition, Position)> {
+    readers.iter().map(|reader| (reader.partition.clone(), reader.position)).collect()
 }
 
-/// What comes after what was found, once that is written; none when that is
-/// nothing yet, or not sure.
-pub(super) fn next_wanted(readings: &[Reading], found: &Found) -> Option<Vec<Wanted>> {
-    let found: Vec<&Parts> =
-        found.iter().map(|found| found.as_ref().ok()).collect::<Option<_>>()?;
-    found.iter().any(|parts| parts.is_more_there()).then_some(())?;
-    let next = readings.iter().zip(found).map(|(reading, parts)| {
-        let next_offset = parts.next_offset;
-        (reading.partition.clone(), Position { next_offset, ..reading.position })
+/// The positions to fetch from once `fetched` is written. `None` if no partition has
+/// more records, or if a fetch failed.
+pub(super) fn prefetch_positions(
+    readers: &[PartitionReader],
+    fetched: &FetchResults,
+) -> Option<Vec<(TopicPartition, Position)>> {
+    let fetched: Vec<&FetchedBatches> =
+        fetched.iter().map(|result| result.as_ref().ok()).collect::<Option<_>>()?;
+    fetched.iter().any(|batches| batches.has_more()).then_some(())?;
+    let positions = readers.iter().zip(fetched).map(|(reader, batches)| {
+        let next_offset = batches.next_offset;
+        (reader.partition.clone(), Position { next_offset, ..reader.position })
     });
-    Some(next.collect())
+    Some(positions.collect())
 }
 
-/// Fetches, and makes ready for the database.
-pub(super) fn read(
-    client: &mut Client,
-    wanted: &[Wanted],
-    limits: &FetchLimits,
+/// Fetches from these positions, and decodes the records into batches.
+pub(super) fn fetch(
+    log: &mut impl RecordLog,
+    positions: &[(TopicPartition, Position)],
+    fetch_limits: &FetchLimits,
+    batch_limits: &BatchLimits,
     labels: &Labels,
-    most: &Most,
-) -> Found {
-    let positions: Vec<_> = wanted
+) -> FetchResults {
+    let positions: Vec<_> = positions
         .iter()
         .map(|(partition, position)| FetchPosition {
             topic: &partition.topic,
@@ -56,9 +59,11 @@ pub(super) fn read(
             offset: position.next_offset,
         })
         .collect();
-    let fetched = client.fetch_partitions(&positions, limits);
-    let ready = |(fetched, position): (Result<_, _>, &FetchPosition<'_>)| {
-        fetched.map(|fetched| Parts::new(fetched, position.offset, labels, most))
-    };
-    fetched.into_iter().zip(&positions).map(ready).collect()
+    let results = log.fetch(&positions, fetch_limits).into_iter().zip(&positions);
+    results
+        .map(|(result, position)| {
+            let fetched = result?;
+            Ok(FetchedBatches::new(fetched, position.offset, labels, batch_limits))
+        })
+        .collect()
 }

@@ -1,36 +1,36 @@
-//! Who may read ahead: a few domains at a time, so that threads and memory keep
-//! their bounds when a thousand have a backlog. By then the processors are busy
-//! anyway, and there is nothing to be won by it.
+//! The bound on prefetching: only a few domains at a time fetch their next records
+//! while they write. Threads and memory thus stay bounded when a thousand domains
+//! have a backlog. The processors are then busy anyway.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A bounded number of permits.
 #[derive(Debug)]
-pub struct Permits {
-    left: AtomicUsize,
+pub(crate) struct Semaphore {
+    available: AtomicUsize,
 }
 
-/// One of them, given back when dropped.
+/// A permit, released when dropped.
 #[derive(Debug)]
-pub struct Permit<'a>(&'a Permits);
+pub(crate) struct Permit<'a>(&'a Semaphore);
 
-impl Permits {
-    /// So many.
-    pub fn new(count: usize) -> Self {
-        Self { left: AtomicUsize::new(count) }
+impl Semaphore {
+    /// A semaphore with `count` permits.
+    pub(crate) fn new(count: usize) -> Self {
+        Self { available: AtomicUsize::new(count) }
     }
 
-    /// One, if there is one left; nobody waits for it.
-    pub fn take(&self) -> Option<Permit<'_>> {
-        let less = |left: usize| left.checked_sub(1);
-        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        taken.is_ok().then(|| Permit(self))
+    /// Acquires a permit if one is available. Never waits.
+    pub(crate) fn try_acquire(&self) -> Option<Permit<'_>> {
+        let decrement = |available: usize| available.checked_sub(1);
+        let acquired = self.available.fetch_update(Ordering::Relaxed, Ordering::Relaxed, decrement);
+        acquired.is_ok().then(|| Permit(self))
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.0.left.fetch_add(1, Ordering::Relaxed);
+        self.0.available.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -39,15 +39,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_never_more_than_were_made_and_none_is_lost() {
-        let permits = Permits::new(2);
-        let first = permits.take();
-        let second = permits.take();
-        assert!(first.is_some() && second.is_some() && permits.take().is_none());
+    fn permits_are_bounded_and_none_is_lost() {
+        let semaphore = Semaphore::new(2);
+        let first = semaphore.try_acquire();
+        let second = semaphore.try_acquire();
+        assert!(first.is_some() && second.is_some() && semaphore.try_acquire().is_none());
         drop(first);
-        let third = permits.take();
-        assert!(third.is_some() && permits.take().is_none());
+        let third = semaphore.try_acquire();
+        assert!(third.is_some() && semaphore.try_acquire().is_none());
         drop((second, third));
-        assert!(permits.take().is_some());
+        assert!(semaphore.try_acquire().is_some());
     }
 }

@@ -1,210 +1,119 @@
-//! Where reading starts, and where it goes on after a hole. Pure.
+//! Decides where reading starts, and where it continues after a gap. Pure.
 //!
-//! The offset in the database is the only truth. For 1.1.0's own topics the
-//! domain's table counts as well, because 1.1.0 keeps its position in nothing
-//! else: a table can be taken over from it, handed back and taken over again.
+//! The position in the database is the only truth. What a table of version 1.1.0
+//! adds to it is in [`super::legacy`].
 
 use std::borrow::Cow;
 
 use kafka_client::{BatchFailure, Uuid};
 
-use crate::decode::row::one_line;
+use crate::decode::rejected::reason_text;
+use crate::transaction::position::{Gap, Position};
 
-/// The position in one partition, as it is stored.
+/// The reason of a gap: Kafka removed records before they were read.
+pub(super) const RETENTION: &str = "retention passed: the log starts after the stored offset";
+/// The reason of a gap: Kafka lost records that had been read, and perhaps has
+/// others at their offsets.
+pub(super) const SHORTENED: &str = "log shortened: it ends before the stored offset";
+/// The reason of a gap: the topic was deleted and recreated.
+pub(super) const RECREATED: &str = "topic made again";
+
+/// The offsets that Kafka still has of a partition: from `start`, up to and without
+/// `end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// The topic that `next_offset` is of; a topic made again under the same
-    /// name has another id.
-    pub topic_id: Uuid,
-    /// The offset of the first record not recorded yet.
-    pub next_offset: i64,
-    /// Rows of the table up to this `id` are of an earlier topic.
-    pub counted_after_id: i64,
+pub(crate) struct LogRange {
+    /// The first offset.
+    pub(crate) start: i64,
+    /// The offset of the next record that is produced.
+    pub(crate) end: i64,
 }
 
-/// The part of a partition that Kafka still has: from `start`, up to and
-/// without `end`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogRange {
-    /// The first offset kept.
-    pub start: i64,
-    /// The offset of the next record to be written.
-    pub end: i64,
-}
-
-/// What the table of 1.1.0 tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TableCount {
-    /// The highest offset of its rows that are of this topic.
-    pub highest_offset: Option<i64>,
-    /// Its highest `id`.
-    pub last_id: i64,
-}
-
-/// Records that will not be read.
+/// Where reading continues, and what is missing before that.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gap {
-    /// The topic that they were in.
-    pub topic_id: Uuid,
-    /// The first that is missing, or where reading stopped.
-    pub from_offset: i64,
-    /// Where reading goes on; none when nobody knows how many there were.
-    pub to_offset: Option<i64>,
-    /// Why.
-    pub reason: Cow<'static, str>,
+pub(crate) struct ResumePoint {
+    /// Where reading continues.
+    pub(crate) position: Position,
+    /// The gaps to store with the position.
+    pub(crate) gaps: Vec<Gap>,
+    /// What to log if the position is not the expected one.
+    pub(crate) note: Option<String>,
 }
 
-/// Kafka removed records before they were read.
-pub const RETENTION: &str = "retention passed: the log starts after the stored offset";
-/// Kafka lost records that had been read, and perhaps others in their places.
-pub const SHORTENED: &str = "log shortened: it ends before the stored offset";
-/// The rest of the old topic is gone.
-pub const MADE_AGAIN: &str = "topic made again";
+impl ResumePoint {
+    /// A position without gaps.
+    pub(super) fn at(position: Position) -> Self {
+        Self { position, gaps: Vec::new(), note: None }
+    }
 
-/// Where to go on, what is missing, and what to say about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Start {
-    /// Where to go on.
-    pub position: Position,
-    /// What is to be stored with it.
-    pub gaps: Vec<Gap>,
-    /// What is to be logged, when it is not as anyone would expect.
-    pub note: Option<String>,
-}
-
-impl Start {
-    /// Whether a broker that is behind the others, after it stood still or was
-    /// cut off, would lead to the same: then they are to be asked too, as to
-    /// believe it would be to read records again.
-    pub fn is_doubtful(&self) -> bool {
+    /// Whether a broker that is behind the others, after it was paused or cut off,
+    /// could be the cause. A majority of the brokers must then confirm: to trust the
+    /// broker could mean to read records again.
+    pub(super) fn needs_confirmation(&self) -> bool {
         self.gaps.iter().any(|gap| gap.reason != RETENTION)
     }
 }
 
-/// Where to start: at what is `stored` for this topic id, else at the log's
-/// start. `table` is given for 1.1.0's own topics with one partition alone.
-pub fn start(
-    stored: Option<Position>,
-    topic_id: Uuid,
-    log: LogRange,
-    table: Option<TableCount>,
-) -> Start {
+/// Where reading starts: at the stored position if it is of this topic id, else at
+/// the start of the log.
+pub(super) fn resume(stored: Option<Position>, topic_id: Uuid, log: LogRange) -> ResumePoint {
     match stored {
-        Some(stored) if stored.topic_id == topic_id => go_on(stored, log, table),
-        Some(stored) => made_again(stored, topic_id, log, table),
-        None => first(topic_id, log, table),
-    }
-}
-
-fn go_on(stored: Position, log: LogRange, table: Option<TableCount>) -> Start {
-    let mut position = stored;
-    let mut note = None;
-    if let Some(after) = after_table(table).filter(|after| *after > stored.next_offset) {
-        if after <= log.end {
-            position.next_offset = after;
-            note = Some(format!(
-                "the table goes up to offset {}, beyond the stored {}: going on after the table",
-                after - 1,
-                stored.next_offset
-            ));
-        } else {
-            note = Some(format!(
-                "the table goes up to offset {}, above the log's end {}: going on at the stored {}",
-                after - 1,
-                log.end,
-                stored.next_offset
-            ));
+        Some(stored) if stored.topic_id == topic_id => resume_after_gap(stored, log),
+        Some(stored) => resume_in_recreated_topic(stored, topic_id, log),
+        None => {
+            let next_offset = log.start;
+            ResumePoint::at(Position { topic_id, next_offset, counted_after_id: 0 })
         }
     }
-    let moved = after_hole(position, log);
-    Start { note: note.or(moved.note), ..moved }
 }
 
-/// A position that may have left the log: where to go on, and what was lost.
-pub fn after_hole(position: Position, log: LogRange) -> Start {
+/// Where reading continues if the position may be outside of the log.
+pub(super) fn resume_after_gap(position: Position, log: LogRange) -> ResumePoint {
     let next = position.next_offset;
-    let (reason, to) = if next < log.start {
-        (RETENTION, log.start)
+    if next < log.start {
+        skip_to(position, log.start, RETENTION.into())
     } else if next > log.end {
-        (SHORTENED, log.end)
+        skip_to(position, log.end, SHORTENED.into())
     } else {
-        return Start { position, gaps: Vec::new(), note: None };
-    };
-    pass(position, to, reason.into())
+        ResumePoint::at(position)
+    }
 }
 
-/// Behind a batch that can't be read, whose records are lost to us.
-pub fn after_batch(position: Position, next_offset: i64, failure: &BatchFailure) -> Start {
-    pass(position, next_offset, one_line(&format!("unreadable batch: {failure}")).into())
+/// Where reading continues after a batch that can't be read. Its records are lost.
+pub(super) fn resume_after_batch(
+    position: Position,
+    next_offset: i64,
+    failure: &BatchFailure,
+) -> ResumePoint {
+    skip_to(position, next_offset, reason_text(&format!("unreadable batch: {failure}")).into())
 }
 
-/// Goes on at another offset of the same log, with a gap up to there.
-fn pass(position: Position, to: i64, reason: Cow<'static, str>) -> Start {
+/// Continues at another offset of the same log, with a gap up to there.
+fn skip_to(position: Position, to: i64, reason: Cow<'static, str>) -> ResumePoint {
     let Position { topic_id, next_offset: from, .. } = position;
-    let note = Some(format!("{reason}: going on at {to} instead of {from}"));
+    let note = Some(format!("{reason}: continuing at offset {to} instead of {from}"));
     let gap = Gap { topic_id, from_offset: from, to_offset: Some(to), reason };
-    Start { position: Position { next_offset: to, ..position }, gaps: vec![gap], note }
+    ResumePoint { position: Position { next_offset: to, ..position }, gaps: vec![gap], note }
 }
 
-fn made_again(stored: Position, topic_id: Uuid, log: LogRange, table: Option<TableCount>) -> Start {
-    let counted_after_id = table.map_or(0, |table| table.last_id);
+fn resume_in_recreated_topic(stored: Position, topic_id: Uuid, log: LogRange) -> ResumePoint {
     let mut gaps = vec![Gap {
         topic_id: stored.topic_id,
         from_offset: stored.next_offset,
         to_offset: None,
-        reason: MADE_AGAIN.into(),
+        reason: RECREATED.into(),
     }];
     if log.start > 0 {
         let (from_offset, to_offset) = (0, Some(log.start));
         gaps.push(Gap { topic_id, from_offset, to_offset, reason: RETENTION.into() });
     }
-    Start {
-        position: Position { topic_id, next_offset: log.start, counted_after_id },
+    ResumePoint {
+        position: Position { topic_id, next_offset: log.start, counted_after_id: 0 },
         gaps,
         note: Some(format!(
-            "{MADE_AGAIN}: {} records of the old one were read, going on at {} of the new one",
+            "the topic was deleted and recreated: the old one was read up to offset {}, starting at offset {} of the new one",
             stored.next_offset, log.start
         )),
     }
-}
-
-fn first(topic_id: Uuid, log: LogRange, table: Option<TableCount>) -> Start {
-    let at_log_start = Position { topic_id, next_offset: log.start, counted_after_id: 0 };
-    let Some(after) = after_table(table) else {
-        return Start { position: at_log_start, gaps: Vec::new(), note: None };
-    };
-    if after <= log.end {
-        let taken_over = after_hole(Position { next_offset: after, ..at_log_start }, log);
-        let note = taken_over
-            .note
-            .unwrap_or_else(|| format!("taking over a table that goes up to offset {}", after - 1));
-        return Start { note: Some(note), ..taken_over };
-    }
-    // Rows beyond the log's end are of an earlier topic of this name: to start
-    // after them would lose all that is in this one.
-    Start {
-        position: Position {
-            counted_after_id: table.map_or(0, |table| table.last_id),
-            ..at_log_start
-        },
-        gaps: vec![Gap {
-            topic_id,
-            from_offset: after,
-            to_offset: Some(log.start),
-            reason: MADE_AGAIN.into(),
-        }],
-        note: Some(format!(
-            "the table goes up to offset {}, above the log's end {}, so its rows are of an earlier \
-             topic: starting at {}",
-            after - 1,
-            log.end,
-            log.start
-        )),
-    }
-}
-
-fn after_table(table: Option<TableCount>) -> Option<i64> {
-    table.and_then(|table| table.highest_offset).map(|highest| highest.saturating_add(1))
 }
 
 #[cfg(test)]
@@ -213,99 +122,38 @@ mod tests {
 
     const OLD: Uuid = Uuid::from_u128(1);
     const NOW: Uuid = Uuid::from_u128(2);
+    const LOG: LogRange = LogRange { start: 5, end: 9 };
 
     fn at(topic_id: Uuid, next_offset: i64, counted_after_id: i64) -> Position {
         Position { topic_id, next_offset, counted_after_id }
-    }
-
-    fn table(highest_offset: i64) -> Option<TableCount> {
-        Some(TableCount { highest_offset: Some(highest_offset), last_id: 70 })
     }
 
     fn gap(topic_id: Uuid, from: i64, to: Option<i64>, reason: &'static str) -> Gap {
         Gap { topic_id, from_offset: from, to_offset: to, reason: reason.into() }
     }
 
-    /// Stored, log, table; then position, gaps and whether something is said.
-    type Case = (Option<Position>, (i64, i64), Option<TableCount>, Position, Vec<Gap>, bool);
-
     #[test]
-    fn every_start() {
-        let empty = Some(TableCount { highest_offset: None, last_id: 0 });
-        let cases: Vec<Case> = vec![
-            // Nothing known: all that there is.
-            (None, (5, 9), None, at(NOW, 5, 0), vec![], false),
-            (None, (5, 9), empty, at(NOW, 5, 0), vec![], false),
-            // The stored offset, at either end of the log too.
-            (Some(at(NOW, 7, 3)), (5, 9), None, at(NOW, 7, 3), vec![], false),
-            (Some(at(NOW, 5, 3)), (5, 9), None, at(NOW, 5, 3), vec![], false),
-            (Some(at(NOW, 9, 3)), (5, 9), None, at(NOW, 9, 3), vec![], false),
-            // The table of 1.1.0: taken over, as we left it, handed back.
-            (None, (5, 9), table(6), at(NOW, 7, 0), vec![], true),
-            (Some(at(NOW, 7, 3)), (5, 9), table(6), at(NOW, 7, 3), vec![], false),
-            (Some(at(NOW, 7, 3)), (5, 9), table(4), at(NOW, 7, 3), vec![], false),
-            (Some(at(NOW, 7, 3)), (5, 9), table(8), at(NOW, 9, 3), vec![], true),
-            // The table is above the log.
-            (
-                None,
-                (0, 9),
-                table(40),
-                at(NOW, 0, 70),
-                vec![gap(NOW, 41, Some(0), MADE_AGAIN)],
-                true,
-            ),
-            (Some(at(NOW, 7, 3)), (5, 9), table(40), at(NOW, 7, 3), vec![], true),
-            // Retention passed.
-            (
-                Some(at(NOW, 2, 3)),
-                (5, 9),
-                None,
-                at(NOW, 5, 3),
-                vec![gap(NOW, 2, Some(5), RETENTION)],
-                true,
-            ),
-            (None, (5, 9), table(2), at(NOW, 5, 0), vec![gap(NOW, 3, Some(5), RETENTION)], true),
-            // The log was shortened.
-            (
-                Some(at(NOW, 12, 3)),
-                (5, 9),
-                None,
-                at(NOW, 9, 3),
-                vec![gap(NOW, 12, Some(9), SHORTENED)],
-                true,
-            ),
-            // Another topic, whatever the table says of the old one.
-            (
-                Some(at(OLD, 7, 3)),
-                (0, 9),
-                None,
-                at(NOW, 0, 0),
-                vec![gap(OLD, 7, None, MADE_AGAIN)],
-                true,
-            ),
-            (
-                Some(at(OLD, 7, 3)),
-                (4, 9),
-                table(6),
-                at(NOW, 4, 70),
-                vec![gap(OLD, 7, None, MADE_AGAIN), gap(NOW, 0, Some(4), RETENTION)],
-                true,
-            ),
-        ];
-        for (stored, (log_start, log_end), table, position, gaps, said) in cases {
-            let log = LogRange { start: log_start, end: log_end };
-            let found = start(stored, NOW, log, table);
-            assert_eq!(
-                (found.position, &found.gaps),
-                (position, &gaps),
-                "{stored:?} {log:?} {table:?}"
-            );
-            assert_eq!(
-                found.note.is_some(),
-                said,
-                "{stored:?} {log:?} {table:?}: {:?}",
-                found.note
-            );
+    fn reading_starts_at_the_stored_position_or_after_a_gap() {
+        let retention = gap(NOW, 2, Some(5), RETENTION);
+        let shortened = gap(NOW, 12, Some(9), SHORTENED);
+        let recreated = vec![gap(OLD, 7, None, RECREATED), gap(NOW, 0, Some(5), RETENTION)];
+        for (stored, position, gaps, is_confirmed) in [
+            (None, at(NOW, 5, 0), vec![], false),
+            // Within the log, at both of its ends too.
+            (Some(at(NOW, 7, 3)), at(NOW, 7, 3), vec![], false),
+            (Some(at(NOW, 5, 3)), at(NOW, 5, 3), vec![], false),
+            (Some(at(NOW, 9, 3)), at(NOW, 9, 3), vec![], false),
+            // Before the log, after it, and in another topic.
+            (Some(at(NOW, 2, 3)), at(NOW, 5, 3), vec![retention], false),
+            (Some(at(NOW, 12, 3)), at(NOW, 9, 3), vec![shortened], true),
+            (Some(at(OLD, 7, 3)), at(NOW, 5, 0), recreated, true),
+        ] {
+            let point = resume(stored, NOW, LOG);
+            assert_eq!((point.position, &point.gaps), (position, &gaps), "{stored:?}");
+            assert_eq!(point.note.is_some(), !gaps.is_empty(), "{stored:?}");
+            assert_eq!(point.needs_confirmation(), is_confirmed, "{stored:?}");
         }
+        let whole = resume(Some(at(OLD, 7, 3)), NOW, LogRange { start: 0, end: 9 });
+        assert_eq!(whole.gaps, [gap(OLD, 7, None, RECREATED)]);
     }
 }

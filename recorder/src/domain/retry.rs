@@ -1,129 +1,131 @@
-//! What goes wrong for a domain: how long to wait, and what is said of it.
+//! What fails for a domain: how long to wait before the next attempt, and what to
+//! log.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::backoff::{Backoff, Outage};
+use common::backoff::Backoff;
 use common::domain::Domain;
+use common::log_throttle::LogThrottle;
 
-use crate::domain::failure::Failure;
-use crate::postgres::pool::WorkError;
+use super::error::SessionError;
+use super::shared::SharedState;
+use crate::postgres::error::TransactionError;
 use crate::report::outage_log::GRACE;
-use crate::shared::Shared;
+use crate::schema::SCHEMA_HINT;
 
-/// For whoever lacks a right to complete the schema.
-pub(crate) const HINT: &str = " (`recorder schema` prints what must be there)";
-
-/// The first and the longest wait between two tries.
-const RETRY_FIRST: Duration = Duration::from_millis(200);
-const RETRY_LONGEST: Duration = Duration::from_secs(10);
-
-/// What goes wrong for this domain alone or for all, and for how long.
+/// The failures of one domain since it last worked.
 #[derive(Debug)]
-pub(super) struct Trouble {
+pub(super) struct RetryState {
     domain: Domain,
-    shared: Arc<Shared>,
-    own: Outage,
-    /// Never over: two recorders take turns, each well for a moment.
-    fenced: Outage,
+    shared: Arc<SharedState>,
+    /// Failures that concern this domain alone.
+    own_outage: LogThrottle,
+    /// Never ends: two recorders on the same domain take turns, and each works for a
+    /// moment.
+    fencing: LogThrottle,
     backoff: Backoff,
-    kafka: bool,
-    postgres: bool,
-    refused: bool,
-    missing: bool,
+    is_kafka_failing: bool,
+    is_postgres_failing: bool,
+    is_refused: bool,
+    is_topic_missing: bool,
 }
 
-impl Trouble {
-    /// None so far.
-    pub(super) fn new(domain: Domain, shared: Arc<Shared>) -> Self {
+impl RetryState {
+    /// No failure yet.
+    pub(super) fn new(domain: Domain, shared: Arc<SharedState>) -> Self {
+        let (min, max) = (shared.timings.retry_delay_min, shared.timings.retry_delay_max);
         Self {
             domain,
             shared,
-            own: Outage::new(GRACE),
-            fenced: Outage::new(Duration::ZERO),
-            backoff: Backoff::new(RETRY_FIRST, RETRY_LONGEST),
-            kafka: false,
-            postgres: false,
-            refused: false,
-            missing: false,
+            own_outage: LogThrottle::new(GRACE),
+            fencing: LogThrottle::new(Duration::ZERO),
+            backoff: Backoff::new(min, max),
+            is_kafka_failing: false,
+            is_postgres_failing: false,
+            is_refused: false,
+            is_topic_missing: false,
         }
     }
 
-    /// Says what failed, as often as that is worth it: how long to wait now.
-    pub(super) fn failed(&mut self, failure: &Failure) -> Duration {
+    /// Records a failure, logs it unless it was logged recently, and returns the delay
+    /// before the next attempt.
+    pub(super) fn record_failure(&mut self, failure: &SessionError) -> Duration {
         let domain = self.domain.as_str();
         match failure {
-            Failure::Work(WorkError::Postgres(error)) if error.is_connection_lost() => {
-                self.postgres = true;
-                self.shared.database.failed(domain, error);
+            SessionError::Transaction(TransactionError::Postgres(error))
+                if error.is_connection_lost() =>
+            {
+                self.is_postgres_failing = true;
+                self.shared.postgres_outage.record_failure(domain, error);
             }
-            Failure::Work(WorkError::Postgres(error)) => {
-                self.refused = true;
-                let hint = if failure.is_denied() { HINT } else { "" };
-                self.shared.refusals.failed(domain, &format_args!("{error}{hint}"));
+            SessionError::Transaction(TransactionError::Postgres(error)) => {
+                self.is_refused = true;
+                let hint = if error.is_denied() { SCHEMA_HINT } else { "" };
+                let refusals = &self.shared.postgres_refusals;
+                refusals.record_failure(domain, &format_args!("{error}{hint}"));
             }
-            Failure::Kafka(error) if error.is_retryable() || error.is_of_connection() => {
-                self.kafka = true;
-                self.shared.kafka_outage.failed(domain, error);
+            SessionError::Kafka(error) if error.is_retryable() || error.is_connection_error() => {
+                self.is_kafka_failing = true;
+                self.shared.kafka_outage.record_failure(domain, error);
             }
-            Failure::TopicMissing(topic) => {
-                if !std::mem::replace(&mut self.missing, true) {
-                    log::info!("{domain}: topic {topic} is not there yet: waiting for it");
+            SessionError::TopicMissing(topic) => {
+                if !std::mem::replace(&mut self.is_topic_missing, true) {
+                    log::info!("{domain}: topic {topic} does not exist yet: waiting for it");
                 }
             }
-            Failure::Work(WorkError::Fenced) => {
-                if self.fenced.failed().is_some() {
+            SessionError::Transaction(TransactionError::Fenced) => {
+                if self.fencing.record_failure().is_some() {
                     log::warn!(
-                        "{domain}: another recorder is at work on it; each record is written once"
+                        "{domain}: another recorder writes to this domain too; each record is still written once"
                     );
                 }
             }
             failure => {
-                if let Some(length) = self.own.failed() {
-                    let seconds = length.as_secs();
-                    log::warn!("{domain}: {failure}; trying again for {seconds} s");
+                if let Some(length) = self.own_outage.record_failure() {
+                    log::warn!("{domain}: {failure}; retrying for {} s", length.as_secs());
                 }
             }
         }
         self.backoff.next_delay()
     }
 
-    /// Whether the topic was said to be missing, since all was well.
-    pub(super) fn is_missing_said(&self) -> bool {
-        self.missing
+    /// Whether the missing topic was logged since the domain last worked.
+    pub(super) fn is_missing_topic_logged(&self) -> bool {
+        self.is_topic_missing
     }
 
-    /// All is well with the database: says so if it was not.
-    pub(super) fn database_over(&mut self) {
+    /// Records that PostgreSQL works for this domain.
+    pub(super) fn postgres_recovered(&mut self) {
         let domain = self.domain.as_str();
-        if std::mem::take(&mut self.postgres) {
-            self.shared.database.succeeded(domain);
+        if std::mem::take(&mut self.is_postgres_failing) {
+            self.shared.postgres_outage.record_success(domain);
         }
-        if std::mem::take(&mut self.refused) {
-            self.shared.refusals.succeeded(domain);
+        if std::mem::take(&mut self.is_refused) {
+            self.shared.postgres_refusals.record_success(domain);
         }
     }
 
-    /// All is well: says so of what was not.
-    pub(super) fn over(&mut self) {
-        self.database_over();
+    /// Records that the domain works, with all of its partitions.
+    pub(super) fn recovered(&mut self) {
+        self.postgres_recovered();
         let domain = self.domain.as_str();
         self.backoff.reset();
-        self.missing = false;
-        if std::mem::take(&mut self.kafka) {
-            self.shared.kafka_outage.succeeded(domain);
+        self.is_topic_missing = false;
+        if std::mem::take(&mut self.is_kafka_failing) {
+            self.shared.kafka_outage.record_success(domain);
         }
-        if let Some(length) = self.own.succeeded() {
-            log::info!("{domain}: well again after {:.1} s", length.as_secs_f64());
+        if let Some(length) = self.own_outage.record_success() {
+            log::info!("{domain}: recovered after {:.1} s", length.as_secs_f64());
         }
     }
 }
 
-impl Drop for Trouble {
-    /// Nobody waits any more for what this domain missed.
+impl Drop for RetryState {
+    /// The domain does not wait for a service any more.
     fn drop(&mut self) {
-        self.shared.database.left(self.domain.as_str());
-        self.shared.refusals.left(self.domain.as_str());
-        self.shared.kafka_outage.left(self.domain.as_str());
+        self.shared.postgres_outage.remove_user(self.domain.as_str());
+        self.shared.postgres_refusals.remove_user(self.domain.as_str());
+        self.shared.kafka_outage.remove_user(self.domain.as_str());
     }
 }

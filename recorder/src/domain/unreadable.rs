@@ -1,34 +1,44 @@
-//! Batches that can't be read: which are passed, and when.
+//! Decides which unreadable batches are skipped, and when.
 //!
-//! What is wrong with its checksum right is wrong for ever: a codec or a format
-//! that nobody here reads, more than may be unpacked. A wrong checksum can be the
-//! fault of the way, or of a broker's disk while the others have it right.
+//! A batch whose checksum is correct but that can't be decoded never can be: its
+//! codec or format is not supported, or it is larger than the bound after
+//! decompression. It is skipped at once. A wrong checksum may be the fault of the
+//! network, or of the disk of one broker while the other replicas are intact. Such a
+//! batch is fetched again for a while.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use kafka_client::BatchFailure;
 
-/// How often, and over how long, the same wrong bytes must have come before
-/// nobody waits for others any more.
+/// How often the same wrong checksum must have been fetched.
 const FETCHES_MIN: u32 = 5;
-const DOUBT_MIN: Duration = Duration::from_secs(60);
 
-/// The doubtful batch of each partition.
-#[derive(Debug, Default)]
-pub(super) struct Doubts(HashMap<i32, Doubt>);
+/// The unreadable batch of each partition, if it has one.
+#[derive(Debug)]
+pub(super) struct UnreadableBatches {
+    by_partition: HashMap<i32, UnreadableBatch>,
+    /// How long the same wrong checksum must have been fetched.
+    skip_after: Duration,
+}
 
 #[derive(Debug)]
-struct Doubt {
+struct UnreadableBatch {
     base_offset: i64,
     failure: BatchFailure,
     since: Instant,
     fetches: u32,
 }
 
-impl Doubts {
-    /// Whether to pass the batch that begins there, fetched once more at `now`.
-    pub(super) fn is_over(
+impl UnreadableBatches {
+    /// Skips a batch after the same checksum error was seen for `skip_after`.
+    pub(super) fn new(skip_after: Duration) -> Self {
+        Self { by_partition: HashMap::new(), skip_after }
+    }
+
+    /// Records that the batch at `base_offset` was fetched and is unreadable.
+    /// Returns whether to skip it.
+    pub(super) fn record_failure(
         &mut self,
         partition: i32,
         base_offset: i64,
@@ -38,17 +48,14 @@ impl Doubts {
         if !failure.is_retryable() {
             return true;
         }
-        let doubt = self.0.entry(partition).or_insert_with(|| Doubt {
-            base_offset,
-            failure: failure.clone(),
-            since: now,
-            fetches: 0,
-        });
-        if doubt.base_offset != base_offset || doubt.failure != *failure {
-            *doubt = Doubt { base_offset, failure: failure.clone(), since: now, fetches: 0 };
+        let first =
+            || UnreadableBatch { base_offset, failure: failure.clone(), since: now, fetches: 0 };
+        let batch = self.by_partition.entry(partition).or_insert_with(first);
+        if batch.base_offset != base_offset || batch.failure != *failure {
+            *batch = first();
         }
-        doubt.fetches += 1;
-        doubt.fetches >= FETCHES_MIN && now.duration_since(doubt.since) >= DOUBT_MIN
+        batch.fetches += 1;
+        batch.fetches >= FETCHES_MIN && now.duration_since(batch.since) >= self.skip_after
     }
 }
 
@@ -56,30 +63,32 @@ impl Doubts {
 mod tests {
     use super::*;
 
-    /// Goes red when a failure that is another does not begin again, and when
-    /// either bound is not asked for.
     #[test]
-    fn a_wrong_checksum_is_believed_when_it_stays_the_same() {
+    fn a_wrong_checksum_is_skipped_after_five_equal_fetches_in_a_minute() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let bad = |found| BatchFailure::Checksum { written: 1, found };
-        let mut doubts = Doubts::default();
+        let wrong = |found| BatchFailure::Checksum { written: 1, found };
+        let mut batches = UnreadableBatches::new(Duration::from_secs(60));
+        let mut skips = |partition, base_offset, found, second| {
+            batches.record_failure(partition, base_offset, &wrong(found), at(second))
+        };
         for second in 0..60 {
-            assert!(!doubts.is_over(0, 10, &bad(2), at(second)), "{second}");
+            assert!(!skips(0, 10, 2, second), "{second}");
         }
-        assert!(doubts.is_over(0, 10, &bad(2), at(60)));
-        // Another partition has doubts of its own; seldom is not often.
+        assert!(skips(0, 10, 2, 60));
+        // Another partition counts by itself, and long enough is not often enough.
         for second in [0, 30, 60, 90] {
-            assert!(!doubts.is_over(1, 10, &bad(2), at(second)), "{second}");
+            assert!(!skips(1, 10, 2, second), "{second}");
         }
-        assert!(doubts.is_over(1, 10, &bad(2), at(91)));
-        // Other bytes, or another batch, and it begins again.
-        assert!(!doubts.is_over(1, 10, &bad(3), at(200)));
-        assert!(!doubts.is_over(1, 20, &bad(3), at(300)));
+        assert!(skips(1, 10, 2, 91));
+        // Other bytes, or another batch: the count starts again.
+        assert!(!skips(1, 10, 3, 200));
+        assert!(!skips(1, 20, 3, 300));
         for second in 301..304 {
-            assert!(!doubts.is_over(1, 20, &bad(3), at(second)), "{second}");
+            assert!(!skips(1, 20, 3, second), "{second}");
         }
-        assert!(doubts.is_over(1, 20, &bad(3), at(360)));
-        assert!(doubts.is_over(0, 0, &BatchFailure::UnsupportedFormat(1), start));
+        assert!(skips(1, 20, 3, 360));
+        let unsupported = BatchFailure::UnsupportedFormat(1);
+        assert!(batches.record_failure(0, 0, &unsupported, start));
     }
 }

@@ -1,103 +1,94 @@
-//! How a domain's thread writes what was read, part by part.
+//! Writes the batches of a domain, partition by partition.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use common::domain::Domain;
-use common::stop::Stop;
+use super::error::SessionError;
+use super::fetch::{FetchResults, PartitionReader};
+use super::services::RecordStore;
+use super::shared::SharedState;
+use crate::decode::batch::FetchedBatches;
+use crate::decode::labels::Labels;
+use crate::report::anomalies::AnomalyLog;
+use crate::transaction::Written;
+use crate::transaction::position::Position;
 
-use super::fetch::{Found, Reading};
-use crate::decode::batch::Parts;
-use crate::decode::row::Labels;
-use crate::domain::failure::Failure;
-use crate::domain::resume::Position;
-use crate::postgres::domain_table::TableSql;
-use crate::report::counts::Counts;
-use crate::shared::Shared;
-use crate::transaction::Writer;
-use crate::transaction::dedup::{Marks, Sayings};
-use crate::transaction::smart::Memory;
-
-/// What a domain's thread needs to write, apart from what it reads by.
+/// Writes the batches of a domain.
 #[derive(Debug)]
-pub(super) struct Writing {
-    shared: Arc<Shared>,
-    stop: Stop,
-    pub(super) table: TableSql,
-    memory: Option<Memory>,
-    pub(super) marks: Marks,
-    pub(super) sayings: Sayings,
-    pub(super) counts: Counts,
-    /// When another recorder was seen at work on the domain.
-    pub(super) doubted: Option<Instant>,
+pub(super) struct DomainWriter<S> {
+    pub(super) store: S,
+    pub(super) anomalies: AnomalyLog,
+    /// When another recorder was seen to write to the domain.
+    pub(super) fenced_at: Option<Instant>,
+    shared: Arc<SharedState>,
 }
 
-impl Writing {
-    /// To a domain's table.
-    pub(super) fn new(domain: &Domain, shared: Arc<Shared>, stop: Stop) -> Self {
-        Self {
-            table: TableSql::new(domain),
-            memory: shared.smart.then(Memory::default),
-            shared,
-            stop,
-            marks: Marks::default(),
-            sayings: Sayings::default(),
-            counts: Counts::default(),
-            doubted: None,
-        }
+impl<S: RecordStore> DomainWriter<S> {
+    pub(super) fn new(store: S, topic: String, shared: Arc<SharedState>) -> Self {
+        let anomalies = AnomalyLog::new(topic, shared.timings.anomaly_log_interval);
+        Self { store, anomalies, fenced_at: None, shared }
     }
 
-    /// What another recorder may have changed is not known any more.
-    pub(super) fn forget(&mut self) {
-        self.memory = self.shared.smart.then(Memory::default);
+    /// Fails if the lease may have expired. A write after that would be fenced, but
+    /// only after it was in another recorder's way.
+    pub(super) fn check_lease(&self) -> Result<(), SessionError> {
+        if self.has_lease() { Ok(()) } else { Err(SessionError::LeaseExpired) }
     }
 
-    /// Nothing is written after the lease: it would be fenced, but only after
-    /// it was in another recorder's way.
-    pub(super) fn check_lease(&self) -> Result<(), Failure> {
-        if self.shared.lease.holds(self.doubted) { Ok(()) } else { Err(Failure::LeaseOver) }
+    /// Whether the lease is valid, and was confirmed since the worker was fenced.
+    pub(super) fn has_lease(&self) -> bool {
+        self.shared.lease.is_valid_since(self.fenced_at)
     }
 
-    /// Writes what was found in each partition, and moves its position.
+    /// Writes what was fetched from each partition, and moves the positions. `steps`
+    /// are taken out for each write and put back only if it succeeds.
     pub(super) fn write_all(
         &mut self,
+        steps: &mut Option<S::Steps>,
         labels: &Labels,
-        readings: &mut [Reading],
-        found: Found,
-    ) -> Vec<Result<(), Failure>> {
-        let write = |(reading, found): (&mut Reading, _)| match found {
-            Ok(parts) => self.write(labels, reading, parts),
-            Err(error) => Err(Failure::from(error)),
+        readers: &mut [PartitionReader],
+        fetched: FetchResults,
+    ) -> Vec<Result<(), SessionError>> {
+        let write = |(reader, result): (&mut PartitionReader, _)| match result {
+            Ok(batches) => self.write(steps, labels, reader, batches),
+            Err(error) => Err(SessionError::from(error)),
         };
-        readings.iter_mut().zip(found).map(write).collect()
+        readers.iter_mut().zip(fetched).map(write).collect()
     }
 
     fn write(
         &mut self,
+        steps: &mut Option<S::Steps>,
         labels: &Labels,
-        Reading { partition, position, .. }: &mut Reading,
-        Parts { parts, high_watermark, .. }: Parts,
-    ) -> Result<(), Failure> {
-        for part in parts {
-            let to = Position { next_offset: part.next_offset, ..*position };
+        PartitionReader { partition, position, .. }: &mut PartitionReader,
+        FetchedBatches { batches, high_watermark, .. }: FetchedBatches,
+    ) -> Result<(), SessionError> {
+        for batch in batches {
             self.check_lease()?;
-            let mut writer = Writer {
-                database: &self.shared.database,
-                stop: &self.stop,
-                table: &self.table,
-                labels,
-                memory: self.memory.as_mut(),
-                marks: &mut self.marks,
-            };
-            let written = writer.write(partition, *position, part)?;
-            self.counts.add(written);
-            self.sayings.add(written.irregular);
+            let to = Position { next_offset: batch.next_offset, ..*position };
+            let mut valid_steps = steps.take().unwrap_or_else(|| self.store.new_steps());
+            let written =
+                self.store.write(&mut valid_steps, labels, partition, *position, batch)?;
+            *steps = Some(valid_steps);
             *position = to;
+            self.count(written);
         }
         if position.next_offset == high_watermark {
-            // Nothing waits to be recorded, so that a run that is silent is over.
-            self.marks.remove_old(&self.shared.database, &self.stop, partition)?;
+            // No record of the partition waits to be recorded, so that a run without
+            // new records has stopped.
+            self.store.clean_up_marks(partition)?;
         }
         Ok(())
+    }
+
+    fn count(&mut self, Written { inserted, merged, quarantined, anomalies }: Written) {
+        let metrics = &self.shared.metrics;
+        metrics.rows_inserted.add(inserted as u64);
+        metrics.records_merged.add(merged as u64);
+        metrics.records_quarantined.add(quarantined as u64);
+        metrics.duplicates_dropped.add(anomalies.duplicates);
+        metrics.results_missing.add(anomalies.missing);
+        metrics.identities_malformed.add(anomalies.malformed);
+        self.anomalies.add(anomalies);
     }
 }

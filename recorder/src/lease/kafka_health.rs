@@ -1,59 +1,66 @@
-//! Whether Kafka answers this recorder, which decides on whether it has a share
-//! of the domains.
+//! Whether Kafka is reachable from this recorder. A recorder without Kafka leaves its
+//! leases to recorders that can reach it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long Kafka may be away before what is held is left to others: longer than
-/// a broker takes to start anew, or the others to go on without it.
-const AWAY_AFTER: Duration = Duration::from_secs(30);
-
-/// What was seen of Kafka.
-#[derive(Debug, Default)]
-pub struct Reach(Mutex<Seen>);
-
-#[derive(Debug, Default)]
-enum Seen {
-    /// No answer yet.
-    #[default]
-    Never,
-    /// The last question was answered.
-    Answers,
-    /// None since a question that began then.
-    Silent(Instant),
+/// The reachability of Kafka, which the discovery thread records.
+#[derive(Debug)]
+pub(crate) struct KafkaHealth {
+    state: Mutex<HealthState>,
+    /// How long requests must fail before Kafka counts as unreachable.
+    unreachable_after: Duration,
 }
 
-impl Reach {
-    /// Kafka answered; true when it was taken to be away.
-    pub fn answered(&self) -> bool {
-        let was_away = self.is_away();
-        *self.seen() = Seen::Answers;
-        was_away
+#[derive(Debug)]
+enum HealthState {
+    /// Kafka has not answered since the start.
+    NeverReached,
+    /// The last request was answered.
+    Reachable,
+    /// All requests failed since the request that began at this time.
+    FailingSince(Instant),
+}
+
+impl KafkaHealth {
+    /// Kafka counts as unreachable until it answers for the first time, and when
+    /// requests fail for as long as `unreachable_after`.
+    pub(crate) fn new(unreachable_after: Duration) -> Self {
+        Self { state: Mutex::new(HealthState::NeverReached), unreachable_after }
     }
 
-    /// A question that began at `asked` got no answer.
-    pub fn failed(&self, asked: Instant) {
-        let mut seen = self.seen();
-        if matches!(*seen, Seen::Answers) {
-            *seen = Seen::Silent(asked);
+    /// Records that Kafka answered. Returns whether it counted as unreachable.
+    pub(crate) fn record_success(&self) -> bool {
+        let was_unreachable = self.is_unreachable();
+        *self.state() = HealthState::Reachable;
+        was_unreachable
+    }
+
+    /// Records that a request that began at `requested_at` failed.
+    pub(crate) fn record_failure(&self, requested_at: Instant) {
+        let mut state = self.state();
+        if matches!(*state, HealthState::Reachable) {
+            *state = HealthState::FailingSince(requested_at);
         }
     }
 
-    /// Whether Kafka never answered, or has not for longer than a moment.
-    pub fn is_away(&self) -> bool {
-        self.is_away_at(Instant::now())
+    /// Whether Kafka counts as unreachable.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        self.is_unreachable_at(Instant::now())
     }
 
-    fn is_away_at(&self, now: Instant) -> bool {
-        match *self.seen() {
-            Seen::Never => true,
-            Seen::Answers => false,
-            Seen::Silent(since) => now.saturating_duration_since(since) >= AWAY_AFTER,
+    fn is_unreachable_at(&self, now: Instant) -> bool {
+        match *self.state() {
+            HealthState::NeverReached => true,
+            HealthState::Reachable => false,
+            HealthState::FailingSince(since) => {
+                now.saturating_duration_since(since) >= self.unreachable_after
+            }
         }
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, HealthState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -62,17 +69,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kafka_is_away_until_it_answers_and_when_it_is_silent_for_long() {
-        let (reach, start) = (Reach::default(), Instant::now());
-        reach.failed(start);
-        assert!(reach.is_away(), "never seen");
-        assert!(reach.answered() && !reach.answered());
-        assert!(!reach.is_away());
-        reach.failed(start);
-        reach.failed(start + AWAY_AFTER / 2);
-        assert!(!reach.is_away_at(start + AWAY_AFTER - Duration::from_millis(1)));
-        assert!(reach.is_away_at(start + AWAY_AFTER), "counted from the first");
-        assert!(!reach.answered(), "it came in time");
-        assert!(!reach.is_away_at(start + AWAY_AFTER));
+    fn kafka_is_unreachable_until_it_answers_and_after_failing_for_long() {
+        let (after, start) = (Duration::from_secs(30), Instant::now());
+        let health = KafkaHealth::new(after);
+        health.record_failure(start);
+        assert!(health.is_unreachable(), "never reached");
+        assert!(health.record_success() && !health.record_success());
+        assert!(!health.is_unreachable());
+        health.record_failure(start);
+        health.record_failure(start + after / 2);
+        assert!(!health.is_unreachable_at(start + after - Duration::from_millis(1)));
+        assert!(health.is_unreachable_at(start + after), "counted from the first failure");
+        assert!(!health.record_success(), "it answered in time");
+        assert!(!health.is_unreachable_at(start + after));
     }
 }

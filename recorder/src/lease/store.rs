@@ -1,80 +1,119 @@
-//! Leases in the database.
-
-use std::time::Duration;
+//! The rows of leases and recorders in PostgreSQL.
+//!
+//! All times are `clock_timestamp()` of the database, so that the clocks of hosts need
+//! not agree. Statements that change a lease name the holder that was read and skip rows
+//! that another recorder has locked: no recorder waits for the locks of another one.
 
 use common::stop::Stop;
 use kafka_client::Uuid;
 use postgres::types::ToSql;
 
-use crate::lease::plan::{Lease, Look, Me, Plan};
-use crate::lease::sql;
-use crate::postgres::pool::{Database, Transaction, WorkError};
-use crate::schema;
+use crate::lease::plan::{Holder, Lease, LeasePlan, LeaseSnapshot};
+use crate::postgres::error::TransactionError;
+use crate::postgres::pool::{Database, Transaction};
+use crate::postgres::tables::{self, Table, column};
+use crate::timings::Timings;
 
-/// How long a lease lasts, by the database's clock. A recorder that dies is
-/// missed for this long, one that can't renew for this long starts over.
-pub(crate) const LEASE: Duration = Duration::from_secs(5);
-/// How long a look, or a change, may take: longer is too late anyway.
-const TIMEOUT: Duration = Duration::from_secs(3);
-/// How long the farewell may take; without it the leases run out.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The tables of leases and recorders.
+pub(crate) const TABLES: [Table<'static>; 2] = [
+    Table {
+        name: "availability_lease",
+        columns: &[
+            column("topic", "text primary key"),
+            column("holder", "uuid"),
+            column("wanted_by", "uuid"),
+            column("since", "timestamp with time zone not null default current_timestamp"),
+        ],
+        added: &[],
+        constraints: &[],
+    },
+    Table {
+        name: "availability_recorder",
+        columns: &[
+            column("holder", "uuid primary key"),
+            column("host", "text not null"),
+            column("started_at", "timestamp with time zone not null default current_timestamp"),
+            column("expires_at", "timestamp with time zone not null"),
+        ],
+        added: &[],
+        constraints: &[],
+    },
+];
 
-/// The leases, by a connection of their own: one that waits behind the rows of
-/// a backlog could not be renewed in time.
+/// The name of the supervisor in log lines about outages.
+const OUTAGE_USER: &str = "leases";
+
+/// The leases in PostgreSQL. They have a connection of their own: a connection that
+/// writes a backlog would not be free in time to renew them.
 #[derive(Debug)]
 pub(crate) struct LeaseStore {
     database: Database,
     stop: Stop,
     host: String,
-    me: Me,
+    timings: Timings,
+    holder: Holder,
     is_registered: bool,
-    is_schema_there: bool,
+    has_tables: bool,
 }
 
 impl LeaseStore {
-    /// For a recorder that shows itself by its host's name.
-    pub(crate) fn new(database: Database, stop: Stop, host: String) -> Self {
-        let me = Me { holder: new_holder(), before: new_holder() };
-        Self { database, stop, host, me, is_registered: false, is_schema_there: false }
+    /// For a recorder on `host`, whose name is stored for operators.
+    pub(crate) fn new(database: Database, stop: Stop, host: String, timings: &Timings) -> Self {
+        Self {
+            database,
+            stop,
+            host,
+            timings: timings.clone(),
+            holder: Holder { id: new_id(), previous_id: new_id() },
+            is_registered: false,
+            has_tables: false,
+        }
     }
 
-    /// Who this recorder is now.
-    pub(crate) fn me(&self) -> Me {
-        self.me
+    /// The identity of this recorder.
+    pub(crate) fn holder(&self) -> Holder {
+        self.holder
     }
 
-    /// Whether this recorder is among those at work.
+    /// Whether this recorder may hold leases: it has a row that has not expired.
     pub(crate) fn is_registered(&self) -> bool {
         self.is_registered
     }
 
-    /// Renews all leases, by one statement, and reads everybody's. When they
-    /// had run out it starts over, under another name and with none; but who
-    /// is not to `join` the others only looks.
+    /// Renews all leases of this recorder with one statement, and reads the leases of
+    /// all recorders. If the leases expired, the recorder registers again with a new id
+    /// and no lease, provided that `register` is set.
     ///
     /// # Errors
-    /// See [`WorkError`].
-    pub(crate) fn look(&mut self, join: bool) -> Result<Look, WorkError> {
-        if !self.is_schema_there {
-            schema::ensure_leases(&self.database, &self.stop)?;
-            self.is_schema_there = true;
+    /// See [`TransactionError`].
+    pub(crate) fn renew_and_read(
+        &mut self,
+        register: bool,
+    ) -> Result<LeaseSnapshot, TransactionError> {
+        if !self.has_tables {
+            self.ensure_tables()?;
+            self.has_tables = true;
         }
-        let seconds = LEASE.as_secs_f64();
         if self.is_registered {
-            let renewed = self.transaction(|transaction| {
-                Ok(transaction.execute(sql::RENEW, &[&self.me.holder, &seconds])?)
-            })?;
-            self.is_registered = renewed == 1;
+            self.is_registered = self.renew()?;
             if !self.is_registered {
-                self.me = Me { holder: new_holder(), before: self.me.holder };
+                self.holder = Holder { id: new_id(), previous_id: self.holder.id };
             }
         }
-        if !self.is_registered && join {
-            self.register(seconds)?;
+        if !self.is_registered && register {
+            self.register()?;
         }
         self.transaction(|transaction| {
-            let recorders = transaction.query(sql::RECORDERS, &[])?;
-            let leases = transaction.query(sql::LEASES, &[])?;
+            let recorders = transaction.query(
+                r#"select "holder" from "availability_recorder"
+                where "expires_at" > pg_catalog.clock_timestamp()"#,
+                &[],
+            )?;
+            let leases = transaction.query(
+                r#"select "topic", "holder", "wanted_by" from "availability_lease"
+                order by "topic""#,
+                &[],
+            )?;
             let lease = |row: &postgres::Row| {
                 Ok(Lease {
                     topic: row.try_get(0)?,
@@ -82,115 +121,230 @@ impl LeaseStore {
                     wanted_by: row.try_get(2)?,
                 })
             };
-            Ok(Look {
+            Ok(LeaseSnapshot {
                 recorders: recorders.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
                 leases: leases.iter().map(lease).collect::<Result<_, postgres::Error>>()?,
             })
         })
     }
 
-    fn register(&mut self, seconds: f64) -> Result<(), WorkError> {
-        let Me { holder, before } = self.me;
+    /// Creates the tables that are missing. If none is, only the catalog is read.
+    fn ensure_tables(&self) -> Result<(), TransactionError> {
+        let missing =
+            |transaction: &mut Transaction<'_>| tables::missing(transaction, &TABLES, &[]);
+        let timeout = self.timings.schema_read_timeout;
+        if !self.database.transaction(&self.stop, timeout, missing)?.is_empty() {
+            let timeout = self.timings.schema_change_timeout;
+            tables::complete(&self.database, &self.stop, timeout, missing)?;
+        }
+        Ok(())
+    }
+
+    /// Extends the row of this recorder. `false`: it has expired, and it stays expired,
+    /// because other recorders may have acquired its leases.
+    fn renew(&self) -> Result<bool, TransactionError> {
+        let seconds = self.timings.lease_duration.as_secs_f64();
+        let renewed = self.transaction(|transaction| {
+            Ok(transaction.execute(
+                r#"update "availability_recorder"
+                set "expires_at" = pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $2)
+                where "holder" = $1 and "expires_at" > pg_catalog.clock_timestamp()"#,
+                &[&self.holder.id, &seconds],
+            )?)
+        })?;
+        Ok(renewed == 1)
+    }
+
+    /// Registers this recorder, in the row of its previous id or in a row that expired
+    /// long ago, so that rows need never be deleted, or else in a new row.
+    fn register(&mut self) -> Result<(), TransactionError> {
+        let Holder { id, previous_id } = self.holder;
+        let seconds = self.timings.lease_duration.as_secs_f64();
         let registered = self.transaction(|transaction| {
-            let values: [&(dyn ToSql + Sync); 4] = [&holder, &self.host, &seconds, &before];
-            if transaction.execute(sql::REGISTER_AGAIN, &values)? == 0 {
-                transaction.execute(sql::REGISTER, &values[..3])?;
+            let values: [&(dyn ToSql + Sync); 4] = [&id, &self.host, &seconds, &previous_id];
+            let reused = transaction.execute(
+                r#"update "availability_recorder"
+                set "holder" = $1, "host" = $2, "started_at" = pg_catalog.clock_timestamp(),
+                    "expires_at" = pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $3)
+                where "holder" = (select "holder" from "availability_recorder"
+                    where "holder" = $4
+                        or "expires_at" < pg_catalog.clock_timestamp() - interval '1 minute'
+                    order by "holder" <> $4, "expires_at" limit 1 for update skip locked)"#,
+                &values,
+            )?;
+            if reused == 0 {
+                transaction.execute(
+                    r#"insert into "availability_recorder" ("holder", "host", "expires_at")
+                    values ($1, $2, pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $3))"#,
+                    &values[..3],
+                )?;
             }
             Ok(())
         });
         if registered.is_err() {
-            // It may be there all the same, and could not be made twice.
-            self.me.holder = new_holder();
+            // The transaction may have been committed, and ids are unique.
+            self.holder.id = new_id();
         }
         self.is_registered = registered.is_ok();
         registered
     }
 
-    /// Takes, asks and gives, each only where all is as it was seen; the topics
-    /// that were taken.
+    /// Makes the changes of a plan. A lease that changed since it was read is left as it
+    /// is. Returns the topics of the leases that were acquired.
     ///
     /// # Errors
-    /// See [`WorkError`].
-    pub(crate) fn change(&self, plan: &Plan) -> Result<Vec<String>, WorkError> {
-        if [plan.take.len(), plan.ask.len(), plan.give.len()] == [0; 3] {
+    /// See [`TransactionError`].
+    pub(crate) fn apply(&self, plan: &LeasePlan) -> Result<Vec<String>, TransactionError> {
+        if plan.acquire.is_empty() && plan.request.is_empty() && plan.hand_over.is_empty() {
             return Ok(Vec::new());
         }
-        let me = self.me.holder;
+        let id = self.holder.id;
         self.transaction(|transaction| {
             if !plan.insert.is_empty() {
-                transaction.execute(sql::LEASE_INSERT, &[&plan.insert])?;
+                // Sorted, so that recorders that insert the same topics do not deadlock.
+                transaction.execute(
+                    r#"insert into "availability_lease" ("topic")
+                    select pg_catalog.unnest($1::text[]) on conflict ("topic") do nothing"#,
+                    &[&plan.insert],
+                )?;
             }
-            if !plan.ask.is_empty() {
-                let (topics, holders) = columns(&plan.ask);
-                let wanted_by: Vec<_> = plan.ask.iter().map(|lease| lease.wanted_by).collect();
-                transaction.execute(sql::ASK, &[&me, &topics, &holders, &wanted_by])?;
+            if !plan.request.is_empty() {
+                request(transaction, id, &plan.request)?;
             }
-            if !plan.give.is_empty() {
-                let (topics, to): (Vec<_>, Vec<_>) = plan.give.iter().cloned().unzip();
-                transaction.execute(sql::GIVE, &[&me, &topics, &to])?;
+            if !plan.hand_over.is_empty() {
+                hand_over(transaction, id, &plan.hand_over)?;
             }
-            if plan.take.is_empty() {
+            if plan.acquire.is_empty() {
                 return Ok(Vec::new());
             }
-            let (topics, holders) = columns(&plan.take);
-            let taken = transaction.query(sql::TAKE, &[&me, &topics, &holders])?;
-            Ok(taken.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+            acquire(transaction, id, &plan.acquire)
         })
     }
 
-    /// Lets go of all leases and is not at work any more, until the next look
-    /// that joins; what nobody else took by then is taken back first.
+    /// Releases all leases and expires, until the next [`LeaseStore::renew_and_read`]
+    /// that registers. That acquires the leases that are still free first.
     ///
     /// # Errors
-    /// See [`WorkError`]; the leases then run out.
-    pub(crate) fn leave(&mut self) -> Result<(), WorkError> {
-        let holder = self.me.holder;
+    /// See [`TransactionError`]; the leases then expire.
+    pub(crate) fn release(&mut self) -> Result<(), TransactionError> {
+        let id = self.holder.id;
         self.is_registered = false;
-        self.me = Me { holder: new_holder(), before: holder };
-        self.transaction(|transaction| {
-            transaction.execute(sql::RELEASE, &[&holder])?;
-            Ok(())
-        })
+        self.holder = Holder { id: new_id(), previous_id: id };
+        self.transaction(|transaction| expire(transaction, id))
     }
 
-    /// Lets go of all leases at once, if the database can be reached at once.
-    pub(crate) fn release(&self) {
+    /// Releases all leases after a stop was requested, if PostgreSQL answers at once.
+    pub(crate) fn release_at_stop(&self) {
         if !self.is_registered {
             return;
         }
-        let released = self.database.farewell(RELEASE_TIMEOUT, |transaction| {
-            Ok(transaction.execute(sql::RELEASE, &[&self.me.holder])?)
-        });
+        let released =
+            self.database.try_transaction_on_idle(self.timings.release_timeout, |transaction| {
+                expire(transaction, self.holder.id)
+            });
         if let Err(error) = released {
-            log::debug!("leases: {error}; they run out in {} s", LEASE.as_secs());
+            log::debug!(
+                "leases: not released, they expire in {} s: {error}",
+                self.timings.lease_duration.as_secs()
+            );
         }
     }
 
-    /// Says whether the last look went well, where outages are told.
-    pub(crate) fn tell(&self, result: Result<(), &WorkError>) {
-        match result {
-            Ok(()) => self.database.succeeded(WHO),
-            Err(WorkError::Postgres(error)) => self.database.failed(WHO, error),
-            Err(_) => {}
-        }
+    /// Records in the log of outages that the leases were renewed.
+    pub(crate) fn record_success(&self) {
+        self.database.record_success(OUTAGE_USER);
+    }
+
+    /// Records in the log of outages that the connection was lost.
+    pub(crate) fn record_failure(&self, error: &postgres_client::PostgresError) {
+        self.database.record_failure(OUTAGE_USER, error);
     }
 
     fn transaction<T>(
         &self,
-        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, WorkError>,
-    ) -> Result<T, WorkError> {
-        self.database.transaction(&self.stop, TIMEOUT, work)
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, TransactionError>,
+    ) -> Result<T, TransactionError> {
+        self.database.transaction(&self.stop, self.timings.lease_timeout, work)
     }
 }
 
-/// The name of the leases where outages are counted by domain.
-const WHO: &str = "leases";
+/// Requests leases whose holder and requester have not changed since they were read.
+fn request(
+    transaction: &mut Transaction<'_>,
+    id: Uuid,
+    leases: &[Lease],
+) -> Result<(), TransactionError> {
+    let (topics, holders) = topics_and_holders(leases);
+    let wanted_by: Vec<_> = leases.iter().map(|lease| lease.wanted_by).collect();
+    transaction.execute(
+        r#"with requested as (
+            select l."topic" from "availability_lease" l
+            join unnest($2::text[], $3::uuid[], $4::uuid[]) as seen(t, h, w) on l."topic" = seen.t
+            where l."holder" = seen.h and l."wanted_by" is not distinct from seen.w
+            for update of l skip locked)
+        update "availability_lease" l set "wanted_by" = $1
+        from requested where l."topic" = requested."topic""#,
+        &[&id, &topics, &holders, &wanted_by],
+    )?;
+    Ok(())
+}
 
-fn columns(leases: &[Lease]) -> (Vec<&str>, Vec<Option<Uuid>>) {
+/// Hands own leases over to the recorders that requested them.
+fn hand_over(
+    transaction: &mut Transaction<'_>,
+    id: Uuid,
+    leases: &[(String, Uuid)],
+) -> Result<(), TransactionError> {
+    let (topics, to): (Vec<_>, Vec<_>) = leases.iter().cloned().unzip();
+    transaction.execute(
+        r#"with handed_over as (
+            select l."topic", seen.w from "availability_lease" l
+            join unnest($2::text[], $3::uuid[]) as seen(t, w) on l."topic" = seen.t
+            where l."holder" = $1 and l."wanted_by" = seen.w for update of l skip locked)
+        update "availability_lease" l set "holder" = handed_over.w, "wanted_by" = null,
+            "since" = pg_catalog.clock_timestamp()
+        from handed_over where l."topic" = handed_over."topic""#,
+        &[&id, &topics, &to],
+    )?;
+    Ok(())
+}
+
+/// Acquires leases whose holder has not changed since they were read. Returns the topics
+/// of the leases that were acquired.
+fn acquire(
+    transaction: &mut Transaction<'_>,
+    id: Uuid,
+    leases: &[Lease],
+) -> Result<Vec<String>, TransactionError> {
+    let (topics, holders) = topics_and_holders(leases);
+    let acquired = transaction.query(
+        r#"with free as (
+            select l."topic" from "availability_lease" l
+            join unnest($2::text[], $3::uuid[]) as seen(t, h) on l."topic" = seen.t
+            where l."holder" is not distinct from seen.h for update of l skip locked)
+        update "availability_lease" l set "holder" = $1, "wanted_by" = null,
+            "since" = pg_catalog.clock_timestamp()
+        from free where l."topic" = free."topic" returning l."topic""#,
+        &[&id, &topics, &holders],
+    )?;
+    Ok(acquired.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+/// Expires a recorder, and with it all its leases.
+fn expire(transaction: &mut Transaction<'_>, id: Uuid) -> Result<(), TransactionError> {
+    transaction.execute(
+        r#"update "availability_recorder" set "expires_at" = '-infinity' where "holder" = $1"#,
+        &[&id],
+    )?;
+    Ok(())
+}
+
+fn topics_and_holders(leases: &[Lease]) -> (Vec<&str>, Vec<Option<Uuid>>) {
     leases.iter().map(|lease| (lease.topic.as_str(), lease.holder)).unzip()
 }
 
-/// Random, so that no two processes, and no two turns of one, have the same.
-fn new_holder() -> Uuid {
+/// A random id, so that no two processes, and no two registrations of one process, have
+/// the same.
+fn new_id() -> Uuid {
     Uuid::from_u128(fastrand::u128(..))
 }

@@ -1,42 +1,46 @@
-//! How long this recorder may rely on its leases, by its own clock.
+//! How long workers may rely on the leases of this recorder, by the clock of this host.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// What the keeper of the leases knows, for the threads that work under them.
+/// The validity of all leases of this recorder, which are renewed together.
 ///
-/// It only keeps a recorder from useless work: that no record is written twice
-/// is the doing of the position's compare-and-set.
+/// The supervisor extends it, and workers check it before each write. The check only
+/// saves useless work; see [`lease`](crate::lease).
 #[derive(Debug, Default)]
-pub struct LeaseClock(Mutex<Times>);
+pub(crate) struct LeaseValidity(Mutex<Validity>);
 
 #[derive(Debug, Default)]
-struct Times {
-    until: Option<Instant>,
-    confirmed: Option<Instant>,
+struct Validity {
+    expires_at: Option<Instant>,
+    /// When the read of the leases that confirmed them began.
+    confirmed_at: Option<Instant>,
 }
 
-impl LeaseClock {
-    /// All leases were seen to hold by a look that began at `looked`, and hold
-    /// until `until`.
-    pub fn confirm(&self, looked: Instant, until: Instant) {
-        *self.times() = Times { until: Some(until), confirmed: Some(looked) };
+impl LeaseValidity {
+    /// Extends all leases until `expires_at`. A read of the leases that began at
+    /// `confirmed_at` showed that this recorder holds them.
+    pub(crate) fn extend(&self, confirmed_at: Instant, expires_at: Instant) {
+        *self.validity() =
+            Validity { expires_at: Some(expires_at), confirmed_at: Some(confirmed_at) };
     }
 
-    /// No lease holds until the next that is confirmed.
-    pub fn revoke(&self) {
-        *self.times() = Times::default();
+    /// Makes all leases invalid until they are extended again.
+    pub(crate) fn revoke(&self) {
+        *self.validity() = Validity::default();
     }
 
-    /// Whether the leases hold now, and, for whoever came to doubt its own at
-    /// a time, whether that was looked at since.
-    pub fn holds(&self, doubted: Option<Instant>) -> bool {
-        let times = self.times();
-        times.until.is_some_and(|until| Instant::now() < until)
-            && doubted.is_none_or(|doubted| times.confirmed.is_some_and(|at| at > doubted))
+    /// Whether the leases are valid now. A worker that was fenced by another recorder
+    /// passes the time in `fenced_at`: its lease must have been confirmed since.
+    pub(crate) fn is_valid_since(&self, fenced_at: Option<Instant>) -> bool {
+        let validity = self.validity();
+        let confirmed_after =
+            |fenced_at| validity.confirmed_at.is_some_and(|confirmed_at| confirmed_at > fenced_at);
+        validity.expires_at.is_some_and(|expires_at| Instant::now() < expires_at)
+            && fenced_at.is_none_or(confirmed_after)
     }
 
-    fn times(&self) -> MutexGuard<'_, Times> {
+    fn validity(&self) -> MutexGuard<'_, Validity> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -46,21 +50,20 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// Goes red without the comparison with `until`, and with `doubted`.
     #[test]
-    fn a_lease_holds_until_its_time_and_a_doubt_until_the_next_look() {
-        let (clock, start) = (LeaseClock::default(), Instant::now());
+    fn leases_are_valid_until_they_expire_and_after_fencing_once_confirmed_again() {
+        let (lease, start) = (LeaseValidity::default(), Instant::now());
         let later = start + Duration::from_secs(60);
-        assert!(!clock.holds(None), "not held yet");
-        clock.confirm(start, start);
-        assert!(!clock.holds(None), "run out");
-        clock.confirm(start, later);
-        assert!(clock.holds(None));
-        let doubted = Instant::now();
-        assert!(!clock.holds(Some(doubted)), "looked at before");
-        clock.confirm(doubted + Duration::from_nanos(1), later);
-        assert!(clock.holds(Some(doubted)));
-        clock.revoke();
-        assert!(!clock.holds(None), "let go");
+        assert!(!lease.is_valid_since(None), "never extended");
+        lease.extend(start, start);
+        assert!(!lease.is_valid_since(None), "expired");
+        lease.extend(start, later);
+        assert!(lease.is_valid_since(None));
+        let fenced_at = Instant::now();
+        assert!(!lease.is_valid_since(Some(fenced_at)), "confirmed before");
+        lease.extend(fenced_at + Duration::from_nanos(1), later);
+        assert!(lease.is_valid_since(Some(fenced_at)));
+        lease.revoke();
+        assert!(!lease.is_valid_since(None), "revoked");
     }
 }

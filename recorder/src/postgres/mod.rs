@@ -1,5 +1,8 @@
-//! Connections to PostgreSQL, and the tables in it.
+//! Access to PostgreSQL: pooled connections, transactions, and tables as data.
 
 pub mod domain_table;
+pub mod enums;
+pub mod error;
 pub mod pool;
-pub mod sql;
+mod quote;
+pub mod tables;

@@ -1,4 +1,4 @@
-//! The connections to PostgreSQL: few, leased for one transaction each.
+//! A bounded pool of connections to PostgreSQL, and the transactions on them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,50 +6,60 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::backoff::Backoff;
+use common::domain::stable_hash;
 use common::stop::Stop;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use postgres::types::ToSql;
 use postgres::{Row, Statement};
-use postgres_client::{Connection, PostgresError, PostgresSettings};
+use postgres_client::{PostgresConnection, PostgresError, PostgresSettings};
 
-use crate::postgres::sql;
+use super::error::TransactionError;
 use crate::report::outage_log::SharedOutage;
 
-/// The first and the longest wait between two tries to connect.
-const RETRY_FIRST: Duration = Duration::from_millis(200);
-const RETRY_LONGEST: Duration = Duration::from_secs(10);
-const LEASE_RETRY_LONGEST: Duration = Duration::from_secs(1);
-/// A connection that was not used for this long is tried before it is used:
-/// the server may have been started anew since.
-const TRY_AFTER_IDLE: Duration = Duration::from_secs(5);
-/// How long the first statements on a connection, or trying one, may take.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
-/// The most prepared statements that a connection keeps.
+/// The shortest and the longest delay before connecting is retried.
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(200);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(10);
+const LEASE_RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
+/// A connection that was idle for longer is tested before it is used: the
+/// server may have restarted.
+const TEST_AFTER_IDLE: Duration = Duration::from_secs(5);
+/// The longest that the first statement on a connection, or its test, may take.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most prepared statements that one connection caches.
 const STATEMENTS_MAX: usize = 256;
 
-/// The bounded pool of connections.
+/// Run on each new connection. It bounds statements, waits for locks, and a
+/// transaction whose recorder was stopped while it holds locks. (The bound of the
+/// connection itself is longer.)
+const SESSION_SETTINGS: &str = "set statement_timeout = '20s'; \
+    set lock_timeout = '10s'; \
+    set idle_in_transaction_session_timeout = '10s'; \
+    set client_min_messages = 'warning'";
+
+/// A bounded pool of connections.
 pub struct Database {
     settings: PostgresSettings,
-    give: Sender<Slot>,
-    take: Receiver<Slot>,
-    retry: Mutex<Retry>,
+    free_sender: Sender<PoolSlot>,
+    free: Receiver<PoolSlot>,
+    retry: Mutex<ConnectRetry>,
     outage: Arc<SharedOutage>,
-    /// Its name where outages are counted by domain.
+    /// The name of this pool in log lines about outages.
     name: &'static str,
 }
 
-struct Retry {
+struct ConnectRetry {
     backoff: Backoff,
     not_before: Instant,
 }
 
-/// Room for a connection, and the connection that is in it.
-type Slot = Option<Session>;
+/// A place in the pool, empty until it is used for the first time and after an
+/// error.
+type PoolSlot = Option<PooledConnection>;
 
-struct Session {
-    connection: Connection,
+struct PooledConnection {
+    connection: PostgresConnection,
     statements: HashMap<String, Statement>,
-    used: Instant,
+    last_used: Instant,
 }
 
 impl fmt::Debug for Database {
@@ -59,97 +69,99 @@ impl fmt::Debug for Database {
 }
 
 impl Database {
-    /// A pool of at most `connections`; none is made before it is needed.
+    /// A pool of at most `connections`. Connects when a connection is needed.
     pub fn new(settings: PostgresSettings, connections: usize, outage: Arc<SharedOutage>) -> Self {
-        Self::named("connections", settings, connections, RETRY_LONGEST, outage)
+        Self::named("connections", settings, connections, RETRY_DELAY_MAX, outage)
     }
 
-    /// A single connection for leases, which come back soon after an outage.
+    /// A single connection for leases. It is retried more often, so that leases
+    /// are renewed soon after an outage.
     pub fn for_leases(settings: PostgresSettings, outage: Arc<SharedOutage>) -> Self {
-        Self::named("the connection for leases", settings, 1, LEASE_RETRY_LONGEST, outage)
+        Self::named("the connection for leases", settings, 1, LEASE_RETRY_DELAY_MAX, outage)
     }
 
     fn named(
         name: &'static str,
         settings: PostgresSettings,
         connections: usize,
-        retry_longest: Duration,
+        retry_delay_max: Duration,
         outage: Arc<SharedOutage>,
     ) -> Self {
-        let (give, take) = bounded(connections.max(1));
+        let (free_sender, free) = bounded(connections.max(1));
         for _ in 0..connections.max(1) {
-            // There is room for each, and the receiver lives.
-            let _ = give.try_send(None);
+            // The channel has a place for each, and its receiver is alive.
+            let _ = free_sender.try_send(None);
         }
-        let backoff = Backoff::new(RETRY_FIRST, retry_longest);
-        let retry = Mutex::new(Retry { backoff, not_before: Instant::now() });
-        Self { settings, give, take, retry, outage, name }
+        let backoff = Backoff::new(RETRY_DELAY_MIN, retry_delay_max);
+        let retry = Mutex::new(ConnectRetry { backoff, not_before: Instant::now() });
+        Self { settings, free_sender, free, retry, outage, name }
     }
 
-    /// Runs `work` in a transaction, which is committed when it returns well
-    /// and undone when it does not. Waits for as long as it takes for a
-    /// connection; from then on everything together may take `within`.
+    /// Runs `work` in a transaction. The transaction is committed if `work`
+    /// returns `Ok` and rolled back if not. Waits for a connection without a
+    /// bound; after that, all statements together may take `timeout`.
     ///
     /// # Errors
-    /// [`WorkError::Stopped`] when a stop was asked for while waiting, what
-    /// `work` returns, or that of the commit, after which it is *unknown*
-    /// whether the transaction took place.
+    /// [`TransactionError::Stopped`] if a stop was requested while it waited for
+    /// a connection; the error of `work`; or the error of the commit, after which
+    /// it is *unknown* whether the transaction was committed.
     pub fn transaction<T>(
         &self,
         stop: &Stop,
-        within: Duration,
-        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, WorkError>,
-    ) -> Result<T, WorkError> {
-        let mut session = self.lease(stop)?;
-        let result = session.transaction(within, work);
-        // After an error nobody knows in which state a connection is.
-        let slot = result.is_ok().then_some(session);
+        timeout: Duration,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, TransactionError>,
+    ) -> Result<T, TransactionError> {
+        let mut connection = self.checkout(stop)?;
+        let result = connection.transaction(timeout, work);
+        // After an error the state of the connection is unknown.
+        let slot = result.is_ok().then_some(connection);
         self.put_back(slot);
         result
     }
 
-    /// As [`Database::transaction`], though a stop was asked for: on a connection
-    /// that is there and not in use, or not at all.
+    /// As [`Database::transaction`], but on a connection that is open and idle, and
+    /// without waiting for one. It serves after a stop was requested.
     ///
     /// # Errors
-    /// See [`Database::transaction`]; [`WorkError::Stopped`] without a connection.
-    pub fn farewell<T>(
+    /// See [`Database::transaction`]; [`TransactionError::Stopped`] if no open
+    /// connection is idle.
+    pub fn try_transaction_on_idle<T>(
         &self,
-        within: Duration,
-        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, WorkError>,
-    ) -> Result<T, WorkError> {
-        let slot = self.take.try_recv().ok().flatten();
-        slot.ok_or(WorkError::Stopped)?.transaction(within, work)
+        timeout: Duration,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, TransactionError>,
+    ) -> Result<T, TransactionError> {
+        let slot = self.free.try_recv().ok().flatten();
+        slot.ok_or(TransactionError::Stopped)?.transaction(timeout, work)
     }
 
-    /// Says that a transaction of `who` failed because of the server's state.
-    pub fn failed(&self, who: &str, error: &PostgresError) {
-        self.outage.failed(who, error);
+    /// Records that a transaction of `user` lost its connection.
+    pub fn record_failure(&self, user: &str, error: &PostgresError) {
+        self.outage.record_failure(user, error);
     }
 
-    /// Says that a transaction of `who`, whose last one failed, succeeded.
-    pub fn succeeded(&self, who: &str) {
-        self.outage.succeeded(who);
+    /// Records that a transaction of `user` succeeded after a failure.
+    pub fn record_success(&self, user: &str) {
+        self.outage.record_success(user);
     }
 
-    /// Says that `who` needs the server no more.
-    pub fn left(&self, who: &str) {
-        self.outage.left(who);
+    /// Records that `user` does not need the server any more.
+    pub fn remove_user(&self, user: &str) {
+        self.outage.remove_user(user);
     }
 
-    fn lease(&self, stop: &Stop) -> Result<Session, WorkError> {
+    fn checkout(&self, stop: &Stop) -> Result<PooledConnection, TransactionError> {
         loop {
             let slot = select! {
-                recv(self.take) -> slot => slot.map_err(|_| WorkError::Stopped)?,
-                recv(stop.channel()) -> _ => return Err(WorkError::Stopped),
+                recv(self.free) -> slot => slot.map_err(|_| TransactionError::Stopped)?,
+                recv(stop.channel()) -> _ => return Err(TransactionError::Stopped),
             };
-            if let Some(mut session) = slot.filter(|_| !stop.requested())
-                && session.is_alive()
+            if let Some(mut connection) = slot.filter(|_| !stop.is_requested())
+                && connection.is_alive()
             {
-                return Ok(session);
+                return Ok(connection);
             }
             match self.connect(stop) {
-                Ok(Some(session)) => return Ok(session),
+                Ok(Some(connection)) => return Ok(connection),
                 Ok(None) => self.put_back(None),
                 Err(stopped) => {
                     self.put_back(None);
@@ -159,28 +171,28 @@ impl Database {
         }
     }
 
-    /// A new connection; none after a failure, which was then logged.
-    fn connect(&self, stop: &Stop) -> Result<Option<Session>, WorkError> {
+    /// Connects. `None` after a failure, which is logged here.
+    fn connect(&self, stop: &Stop) -> Result<Option<PooledConnection>, TransactionError> {
         let wait = self.retry().not_before.saturating_duration_since(Instant::now());
         if stop.wait(wait) {
-            return Err(WorkError::Stopped);
+            return Err(TransactionError::Stopped);
         }
         let connected = self.settings.connect().map_err(|error| error.to_string());
-        let greeted = connected.and_then(|mut connection| {
-            let greeting = connection.within(GREETING_TIMEOUT).batch_execute(sql::SESSION);
-            greeting.map_err(|cause| PostgresError::from(cause).to_string()).map(|()| connection)
+        let ready = connected.and_then(|mut connection| {
+            let setup = connection.within(SETUP_TIMEOUT).batch_execute(SESSION_SETTINGS);
+            setup.map_err(|cause| PostgresError::from(cause).to_string()).map(|()| connection)
         });
-        match greeted {
+        match ready {
             Ok(connection) => {
                 self.retry().backoff.reset();
-                self.outage.succeeded(self.name);
+                self.outage.record_success(self.name);
                 let statements = HashMap::new();
-                Ok(Some(Session { connection, statements, used: Instant::now() }))
+                Ok(Some(PooledConnection { connection, statements, last_used: Instant::now() }))
             }
             Err(error) => {
-                self.outage.failed(self.name, &error.trim_start_matches("postgresql "));
+                self.outage.record_failure(self.name, &error.trim_start_matches("postgresql "));
                 let mut retry = self.retry();
-                // Whoever failed at the same time has set it already.
+                // Another thread that failed at the same time may have set it.
                 if retry.not_before <= Instant::now() {
                     retry.not_before = Instant::now() + retry.backoff.next_delay();
                 }
@@ -189,46 +201,46 @@ impl Database {
         }
     }
 
-    fn put_back(&self, slot: Slot) {
-        // There is room: the slot was taken from there.
-        let _ = self.give.try_send(slot);
+    fn put_back(&self, slot: PoolSlot) {
+        // The place that the slot came from is free.
+        let _ = self.free_sender.try_send(slot);
     }
 
-    fn retry(&self) -> MutexGuard<'_, Retry> {
+    fn retry(&self) -> MutexGuard<'_, ConnectRetry> {
         self.retry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Session {
+impl PooledConnection {
     fn is_alive(&mut self) -> bool {
-        self.used.elapsed() < TRY_AFTER_IDLE
-            || self.connection.within(GREETING_TIMEOUT).batch_execute("").is_ok()
+        self.last_used.elapsed() < TEST_AFTER_IDLE
+            || self.connection.within(SETUP_TIMEOUT).batch_execute("").is_ok()
     }
 
     fn transaction<T>(
         &mut self,
-        within: Duration,
-        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, WorkError>,
-    ) -> Result<T, WorkError> {
+        timeout: Duration,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, TransactionError>,
+    ) -> Result<T, TransactionError> {
         if self.statements.len() > STATEMENTS_MAX {
             self.statements.clear();
         }
-        let inner = self.connection.within(within).transaction()?;
+        let inner = self.connection.within(timeout).transaction()?;
         let mut transaction = Transaction { inner, statements: &mut self.statements };
         let result = work(&mut transaction)?;
         transaction.inner.commit()?;
-        self.used = Instant::now();
+        self.last_used = Instant::now();
         Ok(result)
     }
 }
 
-/// A transaction under way.
+/// An open transaction.
 pub struct Transaction<'a> {
     inner: postgres::Transaction<'a>,
     statements: &'a mut HashMap<String, Statement>,
 }
 
-type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+type SqlParameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 impl Transaction<'_> {
     /// Runs statements without parameters.
@@ -239,29 +251,35 @@ impl Transaction<'_> {
         Ok(self.inner.batch_execute(sql)?)
     }
 
-    /// Runs a statement, prepared once for the connection; the rows affected.
+    /// Runs a statement and returns the number of affected rows. The statement is
+    /// prepared once for each connection.
     ///
     /// # Errors
     /// See [`PostgresError`].
-    pub fn execute(&mut self, sql: &str, values: Parameters<'_>) -> Result<u64, PostgresError> {
+    pub fn execute(&mut self, sql: &str, values: SqlParameters<'_>) -> Result<u64, PostgresError> {
         let statement = self.prepared(sql)?;
         Ok(self.inner.execute(&statement, values)?)
     }
 
-    /// Runs a statement, prepared once for the connection; the rows returned.
+    /// Runs a query and returns its rows. The statement is prepared once for each
+    /// connection.
     ///
     /// # Errors
     /// See [`PostgresError`].
-    pub fn query(&mut self, sql: &str, values: Parameters<'_>) -> Result<Vec<Row>, PostgresError> {
+    pub fn query(
+        &mut self,
+        sql: &str,
+        values: SqlParameters<'_>,
+    ) -> Result<Vec<Row>, PostgresError> {
         let statement = self.prepared(sql)?;
         Ok(self.inner.query(&statement, values)?)
     }
 
-    /// Runs `work` and undoes what it did if it failed.
+    /// Runs `work` within a savepoint and rolls back to it if `work` fails.
     ///
     /// # Errors
-    /// That of the savepoint; the inner result is that of `work`.
-    pub fn attempt<T>(
+    /// The outer error is that of the savepoint, the inner one that of `work`.
+    pub fn with_savepoint<T>(
         &mut self,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T, PostgresError>,
     ) -> Result<Result<T, PostgresError>, PostgresError> {
@@ -275,6 +293,15 @@ impl Transaction<'_> {
         Ok(result)
     }
 
+    /// Takes an advisory lock that is held until the end of the transaction.
+    ///
+    /// # Errors
+    /// See [`PostgresError`].
+    pub fn lock(&mut self, purpose: &str) -> Result<(), PostgresError> {
+        self.execute("select pg_catalog.pg_advisory_xact_lock($1::bigint)", &[&lock_key(purpose)])?;
+        Ok(())
+    }
+
     fn prepared(&mut self, sql: &str) -> Result<Statement, PostgresError> {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
@@ -285,47 +312,8 @@ impl Transaction<'_> {
     }
 }
 
-/// Why a transaction did not take place, or may not have.
-#[derive(Debug)]
-pub enum WorkError {
-    /// A stop was asked for.
-    Stopped,
-    /// The server's refusal, or the way to it.
-    Postgres(PostgresError),
-    /// The position is not where it was left: another recorder is at work.
-    Fenced,
-    /// A row that was to be changed is not there any more.
-    RowGone,
-}
-
-impl From<PostgresError> for WorkError {
-    fn from(cause: PostgresError) -> Self {
-        Self::Postgres(cause)
-    }
-}
-
-impl From<postgres::Error> for WorkError {
-    fn from(cause: postgres::Error) -> Self {
-        Self::Postgres(cause.into())
-    }
-}
-
-impl fmt::Display for WorkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stopped => f.write_str("stopping"),
-            Self::Postgres(cause) => write!(f, "postgresql: {cause}"),
-            Self::Fenced => f.write_str("the position was moved by another recorder"),
-            Self::RowGone => f.write_str("a row that was to be changed is gone"),
-        }
-    }
-}
-
-impl std::error::Error for WorkError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Postgres(cause) => Some(cause),
-            Self::Stopped | Self::Fenced | Self::RowGone => None,
-        }
-    }
+/// The key of the advisory lock for a purpose, a hash, so that it differs from
+/// the keys of other programs.
+fn lock_key(purpose: &str) -> i64 {
+    i64::from_be_bytes(stable_hash(purpose.as_bytes()).to_be_bytes())
 }

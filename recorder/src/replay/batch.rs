@@ -1,186 +1,190 @@
-//! Some records of one topic, put through again in one transaction.
+//! One transaction of a replay: some records of one topic become rows and leave the
+//! quarantine.
 
 use std::collections::HashMap;
 use std::fmt;
 
-use common::identity::Identity;
 use postgres_client::PostgresError;
 
-use super::quarantine;
-use crate::decode::row::{Labels, Rejected, Row};
-use crate::postgres::domain_table::TableSql;
-use crate::postgres::pool::{Transaction, WorkError};
-use crate::postgres::sql;
-use crate::schema::lock_key;
-use crate::transaction::insert;
+use super::quarantine::{self, LockedRecord, RecordRef};
+use crate::decode::labels::Labels;
+use crate::decode::rejected::Rejected;
+use crate::decode::row::DomainRow;
+use crate::postgres::domain_table::DomainTable;
+use crate::postgres::error::TransactionError;
+use crate::postgres::pool::Transaction;
+use crate::transaction::insert::InsertStatement;
 
-/// Where a record is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// The row in quarantine.
-    pub id: i64,
-    /// Its partition.
-    pub partition: i32,
-    /// Its offset there.
-    pub offset: i64,
-}
+/// The offset of rows whose own offset must not count: the default of the column.
+const NO_OFFSET: i64 = -1;
 
-/// What became of a record.
+/// The result of the replay of one record.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Outcome {
-    /// It is a row now, and no longer in quarantine.
+pub(super) enum ReplayOutcome {
+    /// The record is a row now, and no longer in quarantine.
     Recorded {
-        /// The row.
-        id: i64,
-        /// Its table.
+        /// The `id` of the row.
+        row_id: i64,
+        /// The table of the row.
         table: String,
     },
-    /// It stays where it was.
-    Bad(Rejected),
-    /// It is not there any more, or somebody else has it under lock: another
-    /// replay, or whoever cleans up.
+    /// The record stays in quarantine.
+    Rejected(Rejected),
+    /// The record is not in quarantine any more, or another session has locked it:
+    /// another replay, or an administrator.
     Taken,
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for ReplayOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Recorded { id, table } => write!(f, "recorded as row {id} of {table}"),
-            Self::Bad(reason) => write!(f, "still bad: {}", reason.reason()),
+            Self::Recorded { row_id, table } => write!(f, "recorded as row {row_id} of {table}"),
+            Self::Rejected(reason) => write!(f, "still bad: {}", reason.reason()),
             Self::Taken => f.write_str("taken by others"),
         }
     }
 }
 
-/// The offset of a row whose own is not to be counted: the column's default.
-const NO_OFFSET: i64 = -1;
-
-/// Records that are replayed together.
+/// The table of a domain, as a replay writes to it.
 #[derive(Debug)]
-pub(crate) struct Batch<'a> {
-    table: &'a TableSql,
-    labels: &'a Labels,
+pub(super) struct ReplayTarget {
+    table: DomainTable,
+    insert: InsertStatement,
+    labels: Labels,
+    /// Whether rows get the offsets of their records. With the topics of 1.1.0 they do
+    /// not: there the table shows where reading starts, and the offset of an earlier
+    /// topic with the same name would make the recorder skip records.
     keeps_offsets: bool,
-    places: &'a [Place],
-    /// What was last done, in a transaction whose outcome may be unknown.
-    tried: HashMap<i64, Outcome>,
 }
 
-impl<'a> Batch<'a> {
-    /// From quarantine to this table. Without `keeps_offsets` rows get -1 for
-    /// their offset: with 1.1.0's own topics the table tells where reading
-    /// starts, and the offset of an earlier topic of the same name would make
-    /// that pass over records.
-    pub(crate) fn new(
-        table: &'a TableSql,
-        labels: &'a Labels,
-        keeps_offsets: bool,
-        places: &'a [Place],
-    ) -> Self {
-        Self { table, labels, keeps_offsets, places, tried: HashMap::new() }
+impl ReplayTarget {
+    pub(super) fn new(table: DomainTable, labels: Labels, keeps_offsets: bool) -> Self {
+        Self { insert: InsertStatement::new(&table), table, labels, keeps_offsets }
+    }
+}
+
+/// Records that are replayed in one transaction.
+#[derive(Debug)]
+pub(super) struct ReplayBatch<'a> {
+    target: &'a ReplayTarget,
+    records: &'a [RecordRef],
+    /// The outcomes of the last attempt by `id`. It is unknown whether its transaction
+    /// was committed.
+    attempted: HashMap<i64, ReplayOutcome>,
+}
+
+impl<'a> ReplayBatch<'a> {
+    pub(super) fn new(target: &'a ReplayTarget, records: &'a [RecordRef]) -> Self {
+        Self { target, records, attempted: HashMap::new() }
     }
 
-    /// What becomes of each, once the transaction is committed. After a failure
-    /// the same is to be called again, in a new transaction.
+    /// Replays the records. Returns the outcome of each, which holds once the transaction
+    /// is committed. After an error, the caller calls this again in a new transaction.
     ///
     /// # Errors
-    /// See [`WorkError`].
-    pub(crate) fn write(
+    /// See [`TransactionError`].
+    pub(super) fn write(
         &mut self,
         transaction: &mut Transaction<'_>,
-    ) -> Result<Vec<Outcome>, WorkError> {
-        // A recorder in smart mode takes the table's highest `id` for a sign that
-        // nobody else wrote, which holds only for who has this lock. And whoever
-        // has it finds that its own last transaction is over.
-        transaction.execute(sql::ADVISORY_LOCK, &[&lock_key(&self.table.name)])?;
-        if !self.took_place(transaction)? {
-            self.tried = self.replay(transaction)?;
+    ) -> Result<Vec<ReplayOutcome>, TransactionError> {
+        // A recorder in smart mode takes the same lock: under it, the highest `id` of the
+        // table shows whether another session wrote. And once this session has the lock,
+        // the transaction of its own last attempt has ended.
+        transaction.lock(self.target.table.name())?;
+        if !self.was_committed(transaction)? {
+            self.attempted = self.replay(transaction)?;
         }
-        let outcome = |place: &Place| self.tried.get(&place.id).cloned();
-        Ok(self.places.iter().map(|place| outcome(place).unwrap_or(Outcome::Taken)).collect())
+        let outcome = |record: &RecordRef| {
+            self.attempted.get(&record.id).cloned().unwrap_or(ReplayOutcome::Taken)
+        };
+        Ok(self.records.iter().map(outcome).collect())
     }
 
-    /// Whether the last transaction was committed: all that it took out of
-    /// quarantine is gone, and is in the table. (If another replay took that
-    /// meanwhile, it is gone as well.)
-    fn took_place(&mut self, transaction: &mut Transaction<'_>) -> Result<bool, WorkError> {
-        let recorded = self.tried.iter().filter_map(|(id, outcome)| match outcome {
-            Outcome::Recorded { id: row, .. } => Some((*id, *row)),
+    /// Whether the last attempt was committed: none of its recorded records is in
+    /// quarantine, and all of their rows are in the table.
+    fn was_committed(&self, transaction: &mut Transaction<'_>) -> Result<bool, TransactionError> {
+        let recorded = self.attempted.iter().filter_map(|(id, outcome)| match outcome {
+            ReplayOutcome::Recorded { row_id, .. } => Some((*id, *row_id)),
             _ => None,
         });
-        let (ids, rows): (Vec<i64>, Vec<i64>) = recorded.unzip();
+        let (ids, row_ids): (Vec<i64>, Vec<i64>) = recorded.unzip();
         if ids.is_empty() {
             return Ok(false);
         }
-        let left = transaction.query(quarantine::COUNT, &[&ids])?;
-        let there = transaction.query(&self.table.there, &[&rows])?;
-        let left: i64 = left.first().map_or(Ok(0), |row| row.try_get(0))?;
-        Ok(left == 0 && there.len() == rows.len())
+        let in_quarantine = quarantine::count(transaction, &ids)?;
+        let table = self.target.table.quoted();
+        let rows = transaction.query(
+            &format!(r#"select "id"::bigint from {table} where "id" = any($1::bigint[])"#),
+            &[&row_ids],
+        )?;
+        Ok(in_quarantine == 0 && rows.len() == row_ids.len())
     }
 
     fn replay(
         &self,
         transaction: &mut Transaction<'_>,
-    ) -> Result<HashMap<i64, Outcome>, WorkError> {
-        let ids: Vec<i64> = self.places.iter().map(|place| place.id).collect();
+    ) -> Result<HashMap<i64, ReplayOutcome>, TransactionError> {
+        let ids: Vec<i64> = self.records.iter().map(|record| record.id).collect();
         let mut outcomes = HashMap::new();
-        let mut reasons: HashMap<i64, String> = HashMap::new();
-        let (mut good, mut rows) = (Vec::new(), Vec::new());
-        for found in transaction.query(quarantine::LOCK, &[&ids])? {
-            let id = found.try_get(0)?;
-            reasons.insert(id, found.try_get(3)?);
-            let identity = match (found.try_get(4)?, found.try_get(5)?) {
-                (Some(run), Some(sequence)) => Some(Identity { run, sequence }),
-                _ => None,
-            };
-            match Row::new(found.try_get(1)?, found.try_get(2)?, identity, self.labels) {
+        let mut old_reasons = HashMap::new();
+        let (mut decoded_ids, mut rows) = (Vec::new(), Vec::new());
+        for LockedRecord { id, offset, value, reason, identity } in
+            quarantine::lock(transaction, &ids)?
+        {
+            old_reasons.insert(id, reason);
+            match DomainRow::new(offset, value.as_deref(), identity, &self.target.labels) {
                 Ok(row) => {
-                    let kept = if self.keeps_offsets { row.topic_offset } else { NO_OFFSET };
-                    good.push(id);
-                    rows.push(Row { topic_offset: kept, ..row });
+                    let topic_offset = if self.target.keeps_offsets { offset } else { NO_OFFSET };
+                    decoded_ids.push(id);
+                    rows.push(DomainRow { topic_offset, ..row });
                 }
-                Err(reason) => drop(outcomes.insert(id, Outcome::Bad(reason))),
+                Err(reason) => drop(outcomes.insert(id, ReplayOutcome::Rejected(reason))),
             }
         }
         let inserted = self.insert(transaction, &rows)?;
-        outcomes.extend(good.into_iter().zip(inserted));
-        settle(transaction, &outcomes, &reasons)?;
+        outcomes.extend(decoded_ids.into_iter().zip(inserted));
+        update_quarantine(transaction, &outcomes, &old_reasons)?;
         Ok(outcomes)
     }
 
-    /// Adds the rows that the database takes; in their order.
+    /// Inserts the rows that the database accepts. Returns the outcomes in the order of
+    /// the rows.
     fn insert(
         &self,
         transaction: &mut Transaction<'_>,
-        rows: &[Row],
-    ) -> Result<Vec<Outcome>, WorkError> {
-        if let Ok(inserted) = self.attempt(transaction, rows)? {
-            return Ok(inserted);
+        rows: &[DomainRow],
+    ) -> Result<Vec<ReplayOutcome>, TransactionError> {
+        if let Ok(outcomes) = self.try_insert(transaction, rows)? {
+            return Ok(outcomes);
         }
         let mut outcomes = Vec::with_capacity(rows.len());
         for row in rows {
-            match self.attempt(transaction, std::slice::from_ref(row))? {
+            match self.try_insert(transaction, std::slice::from_ref(row))? {
                 Ok(inserted) => outcomes.extend(inserted),
-                Err(words) => outcomes.push(Outcome::Bad(Rejected::Database(words))),
+                Err(refusal) => {
+                    outcomes.push(ReplayOutcome::Rejected(Rejected::Database(refusal)));
+                }
             }
         }
         Ok(outcomes)
     }
 
-    /// Adds all of the rows or none; none with the words of a database that
-    /// refuses one for what is in it.
-    fn attempt(
+    /// Inserts all rows or none. The inner error is the message of a database that
+    /// refuses a row because of its values.
+    fn try_insert(
         &self,
         transaction: &mut Transaction<'_>,
-        rows: &[Row],
-    ) -> Result<Result<Vec<Outcome>, String>, WorkError> {
-        match transaction.attempt(|nested| insert(nested, self.table, rows))? {
+        rows: &[DomainRow],
+    ) -> Result<Result<Vec<ReplayOutcome>, String>, TransactionError> {
+        let insert = &self.target.insert;
+        match transaction.with_savepoint(|nested| insert.execute_returning(nested, rows))? {
             Ok(inserted) => {
-                // They were added in their order.
-                let mut ids: Vec<i64> = inserted.into_iter().map(|(_, id)| id).collect();
-                ids.sort_unstable();
-                let recorded = |id| Outcome::Recorded { id, table: self.table.name.clone() };
-                Ok(Ok(ids.into_iter().map(recorded).collect()))
+                // Ids ascend in the order of the rows.
+                let mut row_ids: Vec<i64> = inserted.into_iter().map(|(_, id)| id).collect();
+                row_ids.sort_unstable();
+                let table = self.target.table.name();
+                let recorded = |row_id| ReplayOutcome::Recorded { row_id, table: table.to_owned() };
+                Ok(Ok(row_ids.into_iter().map(recorded).collect()))
             }
             Err(error @ PostgresError::Data(_)) => Ok(Err(error.to_string())),
             Err(error) => Err(error.into()),
@@ -188,33 +192,25 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Takes out of quarantine what is recorded, and says of the rest why it is
-/// there by today's rules.
-fn settle(
+/// Deletes recorded records from quarantine, and updates the reasons of the others where
+/// they changed.
+fn update_quarantine(
     transaction: &mut Transaction<'_>,
-    outcomes: &HashMap<i64, Outcome>,
-    reasons: &HashMap<i64, String>,
-) -> Result<(), WorkError> {
+    outcomes: &HashMap<i64, ReplayOutcome>,
+    old_reasons: &HashMap<i64, String>,
+) -> Result<(), TransactionError> {
     let mut recorded = Vec::new();
-    let (mut bad, mut new_reasons) = (Vec::new(), Vec::new());
+    let (mut rejected, mut reasons) = (Vec::new(), Vec::new());
     for (id, outcome) in outcomes {
         match outcome {
-            Outcome::Recorded { .. } => recorded.push(*id),
-            Outcome::Bad(reason) if reasons.get(id) != Some(&reason.reason()) => {
-                bad.push(*id);
-                new_reasons.push(reason.reason());
+            ReplayOutcome::Recorded { .. } => recorded.push(*id),
+            ReplayOutcome::Rejected(reason) if old_reasons.get(id) != Some(&reason.reason()) => {
+                rejected.push(*id);
+                reasons.push(reason.reason());
             }
-            _ => {}
+            ReplayOutcome::Rejected(_) | ReplayOutcome::Taken => {}
         }
     }
-    if !recorded.is_empty() {
-        let removed = transaction.execute(quarantine::REMOVE, &[&recorded])?;
-        if removed != recorded.len() as u64 {
-            return Err(WorkError::RowGone);
-        }
-    }
-    if !bad.is_empty() {
-        transaction.execute(quarantine::REASONS, &[&bad, &new_reasons])?;
-    }
-    Ok(())
+    quarantine::delete(transaction, &recorded)?;
+    quarantine::set_reasons(transaction, &rejected, &reasons)
 }

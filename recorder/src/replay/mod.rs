@@ -1,48 +1,45 @@
-//! `recorder replay`: what went to quarantine is put through again, by the
-//! labels and the rules of today.
+//! `recorder replay`: tries the records in quarantine again, with the labels of the
+//! database and the rules of this version.
 //!
-//! A record becomes a row and leaves the quarantine in one transaction ([`batch`]),
-//! so that it does so once, whatever is killed, and however many replay it at a
-//! time. No position moves: that of a record in quarantine was passed long ago,
-//! and its identity is in the marks already.
+//! A record becomes a row and leaves the quarantine in one transaction (`batch`), so
+//! that it is recorded once, even if processes are killed or several replays run. No
+//! position moves, and no mark is stored: the recorder did both when it put the record
+//! into quarantine.
+
+mod batch;
+mod quarantine;
 
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use common::backoff::{Backoff, Outage};
+use common::backoff::Backoff;
 use common::domain::{Domain, TOPIC_PREFIX_OF_1_1_0};
+use common::log_throttle::LogThrottle;
 use common::stop::{SignalThread, Stop};
 use postgres_client::ConnectError;
 
-use crate::domain::HINT;
-use crate::postgres::domain_table::TableSql;
-use crate::postgres::pool::{Database, WorkError};
-use crate::postgres::sql;
+use crate::postgres::domain_table::DomainTable;
+use crate::postgres::error::TransactionError;
+use crate::postgres::pool::{Database, Transaction};
 use crate::report::outage_log::{GRACE, SharedOutage};
-use crate::schema;
+use crate::schema::{self, SCHEMA_HINT};
 use crate::settings::ReplaySettings;
-use crate::settings::domains::Wanted;
+use crate::settings::domains::DomainSelection;
+use crate::timings::Timings;
+use crate::transaction::quarantine::QUARANTINE_TABLE;
 
-pub(crate) mod batch;
-pub(crate) mod quarantine;
+use batch::{ReplayBatch, ReplayOutcome, ReplayTarget};
+use quarantine::RecordRef;
 
-use batch::{Batch, Outcome, Place};
-
-/// The most rows, and bytes of values unless a single one has more, that are
-/// replayed in one transaction: a recorder in smart mode waits for its end.
-const BATCH_ROWS_MAX: i64 = 500;
+/// The most records, and the most bytes of their values, that are replayed in one
+/// transaction: a recorder in smart mode waits for its end.
+const BATCH_RECORDS_MAX: i64 = 500;
 const BATCH_BYTES_MAX: i64 = 4 * 1024 * 1024;
-/// How long a transaction may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
-/// The first and the longest wait between two tries.
-const RETRY_FIRST: Duration = Duration::from_millis(200);
-const RETRY_LONGEST: Duration = Duration::from_secs(10);
 
-/// Replays all that is in quarantine at the start: 0 when none of it is left
-/// there, 1 when some is, and when it could not be done.
+/// Replays all records that are in quarantine at the start. The exit code is 0 if none
+/// of them is left in quarantine, and 1 if some are or the replay failed.
 pub fn run(settings: ReplaySettings) -> ExitCode {
     match replay(settings, &mut io::stdout().lock()) {
         Ok(0) => ExitCode::SUCCESS,
@@ -54,178 +51,132 @@ pub fn run(settings: ReplaySettings) -> ExitCode {
     }
 }
 
-/// How many records are left in quarantine.
-fn replay(settings: ReplaySettings, out: &mut dyn Write) -> Result<i64, ReplayError> {
+/// Replays, and returns how many records are left in quarantine.
+fn replay(settings: ReplaySettings, output: &mut dyn Write) -> Result<i64, ReplayError> {
     let (signals, stop) = SignalThread::start().map_err(ReplayError::Signals)?;
     if let Some(warning) = settings.postgres.warning() {
         log::warn!("{warning}");
     }
-    // Somebody waits for the end: a server that can't be reached at the start is
-    // an error, and only one that is lost later is waited for.
-    drop(settings.postgres.connect().map_err(ReplayError::Connect)?);
-    let mut replay = Replay {
-        database: Database::new(settings.postgres, 1, Arc::new(SharedOutage::new("postgresql"))),
+    // An operator waits for the end. So a server that is unreachable at the start is an
+    // error, and only a connection that is lost later is retried.
+    drop(settings.postgres.connect()?);
+    let timings = Timings::default();
+    let outage = Arc::new(SharedOutage::new("postgresql"));
+    let mut replayer = Replayer {
+        database: Database::new(settings.postgres, 1, outage),
         stop,
-        backoff: Backoff::new(RETRY_FIRST, RETRY_LONGEST),
-        outage: Outage::new(GRACE),
+        backoff: Backoff::new(timings.retry_delay_min, timings.retry_delay_max),
+        outage: LogThrottle::new(GRACE),
+        timings,
         keeps_offsets: settings.topic_prefix != TOPIC_PREFIX_OF_1_1_0,
-        totals: Totals::default(),
-        out,
+        totals: ReplayTotals::default(),
+        output,
     };
-    let left = replay.all(settings.wanted);
-    let Totals { recorded, bad, taken } = &replay.totals;
+    let left = replayer.replay_all(settings.selection);
+    let ReplayTotals { recorded, rejected, taken } = &replayer.totals;
     let others = if *taken > 0 { format!(", {taken} taken by others") } else { String::new() };
-    let left_text = match &left {
+    let remainder = match &left {
         Ok(left) => format!("{left} left in quarantine"),
-        Err(_) => "not all was tried".to_owned(),
+        Err(_) => "not all records were tried".to_owned(),
     };
-    let line = format!("{recorded} recorded, {bad} still bad{others}; {left_text}");
-    let said = replay.say(format_args!("{line}"));
+    let summary = format!("{recorded} recorded, {rejected} still bad{others}; {remainder}");
+    let printed = replayer.print(format_args!("{summary}"));
     signals.join();
-    left.and_then(|left| said.map(|()| left))
+    let left = left?;
+    printed?;
+    Ok(left)
 }
 
-/// What became of the records so far.
+/// The outcomes so far.
 #[derive(Debug, Default)]
-struct Totals {
+struct ReplayTotals {
     recorded: usize,
-    bad: usize,
+    rejected: usize,
     taken: usize,
 }
 
-/// A replay under way.
-struct Replay<'a> {
+struct Replayer<'a> {
     database: Database,
     stop: Stop,
     backoff: Backoff,
-    outage: Outage,
+    outage: LogThrottle,
+    timings: Timings,
     keeps_offsets: bool,
-    totals: Totals,
-    out: &'a mut dyn Write,
+    totals: ReplayTotals,
+    output: &'a mut dyn Write,
 }
 
-impl Replay<'_> {
-    fn all(&mut self, mut wanted: Wanted) -> Result<i64, ReplayError> {
-        let topics = self.topics()?;
-        if wanted.has_patterns() {
-            wanted.found(topics.clone(), |_| true);
+impl Replayer<'_> {
+    fn replay_all(&mut self, mut selection: DomainSelection) -> Result<i64, ReplayError> {
+        let topics = self.transaction(quarantine::topics)?.ok_or(ReplayError::NothingRecorded)?;
+        if selection.has_patterns() {
+            selection.add_topics(topics.clone(), |_| true);
         }
         let mut left = 0;
-        for (topic, domain) in wanted.domains() {
+        for (topic, domain) in selection.domains() {
             if topics.contains(topic) {
-                left += self.domain(topic, domain)?;
+                left += self.replay_domain(topic, domain)?;
             }
         }
         Ok(left)
     }
 
-    fn topics(&mut self) -> Result<Vec<String>, ReplayError> {
-        let found = self.patiently(|database, stop| {
-            database.transaction(stop, TIMEOUT, |transaction| {
-                if transaction
-                    .query(sql::RELATIONS, &[&[sql::QUARANTINE_TABLE].as_slice()])?
-                    .is_empty()
-                {
-                    return Ok(None);
-                }
-                let rows = transaction.query(quarantine::TOPICS, &[])?;
-                let topics = rows.iter().map(|row| row.try_get(0));
-                Ok(Some(topics.collect::<Result<Vec<String>, _>>()?))
-            })
-        })?;
-        found.ok_or(ReplayError::NothingRecorded)
-    }
-
-    /// How many are left of those that were there at the start: not of those
-    /// that a recorder goes on to add, after which this would run for ever.
-    fn domain(&mut self, topic: &str, domain: &Domain) -> Result<i64, ReplayError> {
-        let Some(last) = self.last(topic)? else { return Ok(0) };
-        let labels = self.patiently(|database, stop| schema::ensure(database, stop, domain))?;
-        let table = TableSql::new(domain);
-        let keeps_offsets = self.keeps_offsets;
-        let mut after = 0;
+    /// Replays the records that are in quarantine at the start. A recorder may add more
+    /// meanwhile; with those, this could run for ever. Returns how many are left.
+    fn replay_domain(&mut self, topic: &str, domain: &Domain) -> Result<i64, ReplayError> {
+        let last_id = self.transaction(|transaction| quarantine::last_id(transaction, topic))?;
+        let Some(last_id) = last_id else { return Ok(0) };
+        let timings = self.timings.clone();
+        let labels =
+            self.with_retries(|database, stop| schema::ensure(database, stop, &timings, domain))?;
+        let target = ReplayTarget::new(DomainTable::new(domain), labels, self.keeps_offsets);
+        let mut after_id = 0;
         loop {
-            let places = self.next(topic, after, last)?;
-            let Some(highest) = places.last() else { break };
-            after = highest.id;
-            let mut batch = Batch::new(&table, &labels, keeps_offsets, &places);
-            let outcomes = self.patiently(|database, stop| {
-                database.transaction(stop, TIMEOUT, |transaction| batch.write(transaction))
+            let ids = (after_id, last_id);
+            let records = self.transaction(|transaction| {
+                let (count, bytes) = (BATCH_RECORDS_MAX, BATCH_BYTES_MAX);
+                quarantine::next_records(transaction, topic, ids, count, bytes)
             })?;
-            for (Place { partition, offset, .. }, outcome) in places.iter().zip(outcomes) {
-                match &outcome {
-                    Outcome::Recorded { .. } => self.totals.recorded += 1,
-                    Outcome::Bad(_) => self.totals.bad += 1,
-                    Outcome::Taken => self.totals.taken += 1,
-                }
-                self.say(format_args!("{topic}/{partition}@{offset}: {outcome}"))?;
+            let Some(last) = records.last() else { break };
+            after_id = last.id;
+            let mut batch = ReplayBatch::new(&target, &records);
+            let outcomes = self.transaction(|transaction| batch.write(transaction))?;
+            for (RecordRef { partition, offset, .. }, outcome) in records.iter().zip(outcomes) {
+                self.totals.add(&outcome);
+                self.print(format_args!("{topic}/{partition}@{offset}: {outcome}"))?;
             }
         }
-        self.left(topic, last)
+        Ok(self.transaction(|transaction| quarantine::count_up_to(transaction, topic, last_id))?)
     }
 
-    /// The `id` of the last row of a topic; none when it has none.
-    fn last(&mut self, topic: &str) -> Result<Option<i64>, ReplayError> {
-        Ok(self.patiently(|database, stop| {
-            database.transaction(stop, TIMEOUT, |transaction| {
-                let rows = transaction.query(quarantine::LAST, &[&topic])?;
-                Ok(rows.first().map_or(Ok(None), |row| row.try_get(0))?)
-            })
-        })?)
-    }
-
-    /// The next rows of a topic: as many as one transaction takes.
-    fn next(&mut self, topic: &str, after: i64, last: i64) -> Result<Vec<Place>, ReplayError> {
-        Ok(self.patiently(|database, stop| {
-            database.transaction(stop, TIMEOUT, |transaction| {
-                let values = transaction
-                    .query(quarantine::NEXT, &[&topic, &after, &last, &BATCH_ROWS_MAX])?;
-                let mut places = Vec::with_capacity(values.len());
-                let mut bytes = 0;
-                for row in &values {
-                    bytes += row.try_get::<_, i64>(3)?;
-                    if bytes > BATCH_BYTES_MAX && !places.is_empty() {
-                        break;
-                    }
-                    places.push(Place {
-                        id: row.try_get(0)?,
-                        partition: row.try_get(1)?,
-                        offset: row.try_get(2)?,
-                    });
-                }
-                Ok(places)
-            })
-        })?)
-    }
-
-    fn left(&mut self, topic: &str, last: i64) -> Result<i64, ReplayError> {
-        Ok(self.patiently(|database, stop| {
-            database.transaction(stop, TIMEOUT, |transaction| {
-                let rows = transaction.query(quarantine::LEFT, &[&topic, &last])?;
-                Ok(rows.first().map_or(Ok(0), |row| row.try_get(0))?)
-            })
-        })?)
-    }
-
-    /// Does a transaction again until it is refused or takes place, with a line
-    /// in the log when that takes long.
-    fn patiently<T>(
+    /// Runs `work` in a transaction, again after a retryable error.
+    fn transaction<T>(
         &mut self,
-        mut work: impl FnMut(&Database, &Stop) -> Result<T, WorkError>,
-    ) -> Result<T, WorkError> {
+        mut work: impl FnMut(&mut Transaction<'_>) -> Result<T, TransactionError>,
+    ) -> Result<T, TransactionError> {
+        let timeout = self.timings.write_timeout;
+        self.with_retries(|database, stop| database.transaction(stop, timeout, &mut work))
+    }
+
+    /// Runs `work` until it succeeds or fails permanently, with growing delays. A long
+    /// outage is logged.
+    fn with_retries<T>(
+        &mut self,
+        mut work: impl FnMut(&Database, &Stop) -> Result<T, TransactionError>,
+    ) -> Result<T, TransactionError> {
         loop {
             match work(&self.database, &self.stop) {
-                Err(WorkError::Postgres(error)) if error.is_retryable() => {
-                    if let Some(length) = self.outage.failed() {
-                        log::warn!("postgresql: {error}; trying again for {} s", length.as_secs());
+                Err(TransactionError::Postgres(error)) if error.is_retryable() => {
+                    if let Some(length) = self.outage.record_failure() {
+                        log::warn!("postgresql: {error}; retrying for {} s", length.as_secs());
                     }
                     let delay = self.backoff.next_delay();
                     self.stop.wait(delay);
                 }
                 result => {
                     self.backoff.reset();
-                    if let Some(length) = self.outage.succeeded() {
-                        log::info!("postgresql: well again after {:.1} s", length.as_secs_f64());
+                    if let Some(length) = self.outage.record_success() {
+                        log::info!("postgresql: recovered after {:.1} s", length.as_secs_f64());
                     }
                     return result;
                 }
@@ -233,60 +184,38 @@ impl Replay<'_> {
         }
     }
 
-    fn say(&mut self, line: fmt::Arguments<'_>) -> Result<(), ReplayError> {
-        writeln!(self.out, "{line}").map_err(ReplayError::Output)
+    fn print(&mut self, line: fmt::Arguments<'_>) -> Result<(), ReplayError> {
+        writeln!(self.output, "{line}").map_err(ReplayError::Output)
     }
 }
 
-/// Why a replay ended before all was tried. What it said until then holds.
-#[derive(Debug)]
+impl ReplayTotals {
+    fn add(&mut self, outcome: &ReplayOutcome) {
+        match outcome {
+            ReplayOutcome::Recorded { .. } => self.recorded += 1,
+            ReplayOutcome::Rejected(_) => self.rejected += 1,
+            ReplayOutcome::Taken => self.taken += 1,
+        }
+    }
+}
+
+/// Why a replay ended before all records were tried. The lines printed until then are
+/// true.
+#[derive(Debug, thiserror::Error)]
 enum ReplayError {
-    /// Signals can't be listened to.
-    Signals(io::Error),
-    /// The database can't be reached.
-    Connect(ConnectError),
-    /// The database has no table of what is in quarantine.
+    /// The handlers of signals cannot be installed.
+    #[error("signals: {0}")]
+    Signals(#[source] io::Error),
+    /// PostgreSQL is not reachable at the start.
+    #[error("{0}")]
+    Connect(#[from] ConnectError),
+    /// The database has no table of records in quarantine.
+    #[error("no table {} in this database: nothing was recorded here", QUARANTINE_TABLE.name)]
     NothingRecorded,
-    /// The database's refusal, or a stop.
-    Work(WorkError),
-    /// Nobody reads any more what is said.
-    Output(io::Error),
-}
-
-impl From<WorkError> for ReplayError {
-    fn from(cause: WorkError) -> Self {
-        Self::Work(cause)
-    }
-}
-
-impl fmt::Display for ReplayError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Signals(cause) => write!(f, "signals: {cause}"),
-            Self::Connect(cause) => write!(f, "{cause}"),
-            Self::NothingRecorded => {
-                write!(
-                    f,
-                    "no table {} in this database: nothing was recorded here",
-                    sql::QUARANTINE_TABLE
-                )
-            }
-            Self::Work(cause) => {
-                let denied = matches!(cause, WorkError::Postgres(error) if error.is_denied());
-                write!(f, "{cause}{}", if denied { HINT } else { "" })
-            }
-            Self::Output(cause) => write!(f, "standard output: {cause}"),
-        }
-    }
-}
-
-impl std::error::Error for ReplayError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Signals(cause) | Self::Output(cause) => Some(cause),
-            Self::Connect(cause) => Some(cause),
-            Self::Work(cause) => Some(cause),
-            Self::NothingRecorded => None,
-        }
-    }
+    /// The database refused a statement, or a stop was requested.
+    #[error("{0}{hint}", hint = if .0.is_denied() { SCHEMA_HINT } else { "" })]
+    Transaction(#[from] TransactionError),
+    /// Standard output is closed.
+    #[error("standard output: {0}")]
+    Output(#[source] io::Error),
 }

@@ -1,4 +1,5 @@
-//! What is logged and counted.
+//! What the recorder logs about itself and counts.
 
-pub(crate) mod counts;
+pub mod anomalies;
+pub mod metrics;
 pub mod outage_log;

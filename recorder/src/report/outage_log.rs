@@ -1,88 +1,92 @@
-//! What many domains lose together, said once for all of them.
+//! The log of outages that many domains share.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use common::backoff::Outage;
+use common::log_throttle::LogThrottle;
 
-/// One thing that all domains need. It is out from the first domain that
-/// misses it until none does.
-#[derive(Debug)]
-pub struct SharedOutage {
-    what: &'static str,
-    state: Mutex<State>,
-}
-
-/// Shorter outages are no news: a connection that a restart of the server
-/// closed, a leader that moved.
+/// Shorter outages are not logged: a connection that was closed by a restart of
+/// the server, a partition leader that moved.
 pub const GRACE: Duration = Duration::from_secs(2);
 
+/// The outage of one service that all domains use. It begins with the first user
+/// that fails and ends when no user fails any more. It is logged when it begins,
+/// once a minute, and when it ends, however many domains it affects.
 #[derive(Debug)]
-struct State {
-    outage: Outage,
-    missing_it: HashSet<String>,
+pub struct SharedOutage {
+    service: &'static str,
+    state: Mutex<OutageState>,
+}
+
+#[derive(Debug)]
+struct OutageState {
+    outage: LogThrottle,
+    failing: HashSet<String>,
 }
 
 impl SharedOutage {
-    /// Nobody misses it.
-    pub fn new(what: &'static str) -> Self {
-        let state = State { outage: Outage::new(GRACE), missing_it: HashSet::new() };
-        Self { what, state: Mutex::new(state) }
+    /// No outage of `service`, which log lines begin with.
+    pub fn new(service: &'static str) -> Self {
+        let state = OutageState { outage: LogThrottle::new(GRACE), failing: HashSet::new() };
+        Self { service, state: Mutex::new(state) }
     }
 
-    /// `who` misses it; logged when it lasts, and then once a minute.
-    pub fn failed(&self, who: &str, error: &dyn fmt::Display) {
+    /// Records a failure of `user`. Logs it if the outage lasts longer than
+    /// [`GRACE`], and then once a minute.
+    pub fn record_failure(&self, user: &str, error: &dyn fmt::Display) {
         let mut state = self.state();
-        if !state.missing_it.contains(who) {
-            state.missing_it.insert(who.to_owned());
+        if !state.failing.contains(user) {
+            state.failing.insert(user.to_owned());
         }
-        if let Some(length) = state.outage.failed() {
-            let (what, count) = (self.what, state.missing_it.len());
+        if let Some(length) = state.outage.record_failure() {
+            let (service, count) = (self.service, state.failing.len());
             let seconds = length.as_secs();
             log::warn!(
-                "{what}: {error}; trying again for {seconds} s ({})",
-                Waiting { who, count }
+                "{service}: {error}; retrying for {seconds} s ({})",
+                FailingUsers { user, count }
             );
         }
     }
 
-    /// `who` has it again; logged when nobody is left who misses it.
-    pub fn succeeded(&self, who: &str) {
+    /// Records a success of `user`. Logs the end of the outage if no other user
+    /// fails.
+    pub fn record_success(&self, user: &str) {
         let mut state = self.state();
-        if state.missing_it.remove(who)
-            && state.missing_it.is_empty()
-            && let Some(length) = state.outage.succeeded()
+        if state.failing.remove(user)
+            && state.failing.is_empty()
+            && let Some(length) = state.outage.record_success()
         {
-            log::info!("{}: well again after {:.1} s", self.what, length.as_secs_f64());
+            log::info!("{}: recovered after {:.1} s", self.service, length.as_secs_f64());
         }
     }
 
-    /// `who` does not need it any more, here; nothing is known of it by that.
-    pub fn left(&self, who: &str) {
+    /// Removes `user`, which does not use the service any more. This does not
+    /// show that the service recovered, so nothing is logged.
+    pub fn remove_user(&self, user: &str) {
         let mut state = self.state();
-        if state.missing_it.remove(who) && state.missing_it.is_empty() {
-            state.outage.succeeded();
+        if state.failing.remove(user) && state.failing.is_empty() {
+            state.outage.record_success();
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, OutageState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Who waits: one by name, and how many others.
-struct Waiting<'a> {
-    who: &'a str,
+/// One user by name, and the number of the others.
+struct FailingUsers<'a> {
+    user: &'a str,
     count: usize,
 }
 
-impl fmt::Display for Waiting<'_> {
+impl fmt::Display for FailingUsers<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.count {
-            0 | 1 => f.write_str(self.who),
-            count => write!(f, "{} and {} more", self.who, count - 1),
+            0 | 1 => f.write_str(self.user),
+            count => write!(f, "{} and {} more", self.user, count - 1),
         }
     }
 }

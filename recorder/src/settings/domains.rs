@@ -1,25 +1,25 @@
-//! Which domains are to be recorded: those named, and those whose topics are
-//! there and match a pattern.
+//! The domains to record: domains given by name, and domains whose topics exist and
+//! match a pattern.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
-use common::domain::{Domain, DomainError, TakenNames};
+use common::domain::{Domain, DomainError, RelationNames};
 
-/// The most domains that patterns may come to: a thread each.
-pub const DOMAINS_MAX: usize = 10_000;
+/// The most domains that patterns may add: each needs a thread.
+const DOMAINS_MAX: usize = 10_000;
 
-/// What stands for domains that need not be known yet.
+/// A pattern for domains that are found by their topics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pattern {
-    /// `*`: any.
+    /// `*`: all domains.
     All,
-    /// `*.example.com`: any below that, which itself is not meant.
+    /// `*.example.com`: all domains below example.com, without example.com itself.
     Below(Domain),
 }
 
 impl Pattern {
-    /// A pattern as a setting gives it; none when the text is meant as a name.
+    /// Parses a pattern. `None`: the text is not a pattern but a name.
     ///
     /// # Errors
     /// See [`Domain::parse`].
@@ -51,20 +51,23 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// The domains to record, by topic. What was found once stays: a topic that is
-/// deleted is waited for like one that is not there yet.
+/// The domains to record, by topic.
+///
+/// A domain that was found by a pattern stays selected: a topic that is deleted may be
+/// created again.
 #[derive(Debug)]
-pub struct Wanted {
+pub struct DomainSelection {
     prefix: String,
     patterns: Vec<Pattern>,
     domains: BTreeMap<String, Domain>,
-    taken: TakenNames,
-    /// Topics of which was said why they are left out; those of the brokers.
-    left_out: HashSet<String>,
+    taken: RelationNames,
+    /// Topics that a pattern matches and that cannot be recorded. The reason was logged.
+    rejected: HashSet<String>,
 }
 
-impl Wanted {
-    /// For names and patterns, with what topics' names begin with.
+impl DomainSelection {
+    /// Selects domains by name and by pattern; `prefix` is the prefix of the names of
+    /// topics.
     ///
     /// # Errors
     /// [`DomainError::TopicTooLong`], [`DomainError::SharedName`].
@@ -73,41 +76,42 @@ impl Wanted {
         names: Vec<Domain>,
         patterns: Vec<Pattern>,
     ) -> Result<Self, DomainError> {
-        let mut wanted = Self {
+        let mut selection = Self {
             prefix: prefix.to_owned(),
             patterns,
             domains: BTreeMap::new(),
-            taken: TakenNames::default(),
-            left_out: HashSet::new(),
+            taken: RelationNames::default(),
+            rejected: HashSet::new(),
         };
         for domain in names {
-            wanted.taken.take(&domain)?;
-            wanted.domains.insert(domain.topic(prefix)?, domain);
+            selection.taken.claim(&domain)?;
+            selection.domains.insert(domain.topic(prefix)?, domain);
         }
-        Ok(wanted)
+        Ok(selection)
     }
 
-    /// Whether topics are to be looked for.
+    /// Whether the list of topics is needed.
     pub fn has_patterns(&self) -> bool {
         !self.patterns.is_empty()
     }
 
-    /// The domains known so far, by topic.
+    /// The domains selected so far, by topic.
     pub fn domains(&self) -> &BTreeMap<String, Domain> {
         &self.domains
     }
 
-    /// Takes in the topics that are there; `is_known` says which of them some
-    /// recorder has worked on. Those go first, so that all recorders choose the
-    /// same of two that can't both be recorded. A topic left out is one line,
-    /// once.
-    pub fn found(&mut self, mut topics: Vec<String>, is_known: impl Fn(&str) -> bool) {
-        topics.sort_by_cached_key(|topic| (!is_known(topic), topic.clone()));
+    /// Adds the domains of existing topics that a pattern matches.
+    ///
+    /// `has_lease` tells which topics a recorder has worked on before. They are added
+    /// first, so that all recorders select the same of two domains that would share a
+    /// table. A rejected topic is logged once.
+    pub fn add_topics(&mut self, mut topics: Vec<String>, has_lease: impl Fn(&str) -> bool) {
+        topics.sort_by_cached_key(|topic| (!has_lease(topic), topic.clone()));
         for topic in topics {
-            if self.domains.contains_key(&topic) || self.left_out.contains(&topic) {
+            if self.domains.contains_key(&topic) || self.rejected.contains(&topic) {
                 continue;
             }
-            let reason = match self.choose(&topic) {
+            let reason = match self.select(&topic) {
                 Some(Ok(domain)) => {
                     self.domains.insert(topic, domain);
                     continue;
@@ -115,32 +119,37 @@ impl Wanted {
                 Some(Err(reason)) => reason,
                 None => continue,
             };
-            log::error!("topic {topic} is left out: {reason}");
-            self.left_out.insert(topic);
+            log::error!("topic {topic} is not recorded: {reason}");
+            self.rejected.insert(topic);
         }
     }
 
-    /// The domain of a topic; none when nobody asked for it.
-    fn choose(&mut self, topic: &str) -> Option<Result<Domain, String>> {
+    /// The domain of a topic, or why it cannot be recorded. `None`: no pattern matches.
+    fn select(&mut self, topic: &str) -> Option<Result<Domain, String>> {
         let name = topic.strip_prefix(&self.prefix)?;
         let domain = match Domain::parse(name) {
             Ok(domain) if domain.as_str() == name => domain,
-            Ok(domain) => return Some(Err(format!("{name:?} is not spelt like {domain}"))),
+            Ok(domain) => {
+                return Some(Err(format!("{name:?} is not the normal spelling, {domain}")));
+            }
             Err(error) => return Some(Err(error.to_string())),
         };
         if !self.patterns.iter().any(|pattern| pattern.matches(&domain)) {
             return None;
         }
         if self.domains.len() >= DOMAINS_MAX {
-            return Some(Err(format!("there are {DOMAINS_MAX} domains already")));
+            return Some(Err(format!("{DOMAINS_MAX} domains are recorded already")));
         }
-        Some(self.taken.take(&domain).map(|()| domain).map_err(|error| error.to_string()))
+        Some(self.taken.claim(&domain).map(|()| domain).map_err(|error| error.to_string()))
     }
 }
 
-impl fmt::Display for Wanted {
+impl fmt::Display for DomainSelection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} domains", self.domains.len())?;
+        match self.domains.len() {
+            1 => f.write_str("1 domain")?,
+            count => write!(f, "{count} domains")?,
+        }
         for pattern in &self.patterns {
             write!(f, " and {pattern}")?;
         }
@@ -152,47 +161,46 @@ impl fmt::Display for Wanted {
 mod tests {
     use super::*;
 
-    fn wanted(names: &[&str], patterns: &[&str]) -> Wanted {
+    fn selection(names: &[&str], patterns: &[&str]) -> DomainSelection {
         let names = names.iter().map(|name| Domain::parse(name).unwrap()).collect();
         let patterns = patterns.iter().map(|text| Pattern::parse(text).unwrap().unwrap());
-        Wanted::new("webactivity-", names, patterns.collect()).unwrap()
+        DomainSelection::new("webactivity-", names, patterns.collect()).unwrap()
     }
 
-    fn found(mut wanted: Wanted, names: &[&str], known: &[&str]) -> Vec<String> {
+    fn select(mut selection: DomainSelection, names: &[&str], known: &[&str]) -> Vec<String> {
         let topic = |name: &&str| format!("webactivity-{name}");
         let known: Vec<_> = known.iter().map(topic).collect();
         let topics: Vec<_> = names.iter().map(topic).collect();
-        wanted.found(topics.clone(), |topic| known.iter().any(|known| known == topic));
-        wanted.found(topics, |_| false);
-        wanted.domains().values().map(ToString::to_string).collect()
+        selection.add_topics(topics.clone(), |topic| known.iter().any(|known| known == topic));
+        selection.add_topics(topics, |_| false);
+        selection.domains().values().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn a_pattern_is_everything_or_everything_below() {
+    fn patterns_match_all_domains_or_all_below_a_domain() {
         let names = ["a.example.com", "b.a.example.com", "example.com", "xexample.com", "c.d"];
-        assert_eq!(found(wanted(&[], &["*"]), &names, &[]).len(), 5);
-        let below = found(wanted(&["c.d"], &["*.EXAMPLE.com"]), &names, &[]);
+        assert_eq!(select(selection(&[], &["*"]), &names, &[]).len(), 5);
+        let below = select(selection(&["c.d"], &["*.EXAMPLE.com"]), &names, &[]);
         assert_eq!(below, ["a.example.com", "b.a.example.com", "c.d"]);
-        assert!(found(wanted(&[], &[]), &names, &[]).is_empty());
+        assert!(select(selection(&[], &[]), &names, &[]).is_empty());
         assert!(Pattern::parse("example.com").is_none());
         assert!(Pattern::parse("*.a b").unwrap().is_err());
     }
 
-    /// Goes red when `choose` does not compare the name with its domain's.
     #[test]
-    fn a_topic_that_is_no_domains_own_is_left_out() {
+    fn topics_whose_names_are_not_normalised_domains_are_rejected() {
         let names = ["A.b", "", "c..", "--1", "x", "01.2.3.4", "xn--", "ok.d"];
-        assert_eq!(found(wanted(&[], &["*"]), &names, &[]), ["--1", "ok.d", "x"]);
-        let mut other = wanted(&[], &["*"]);
-        other.found(vec!["another-topic".to_owned()], |_| false);
-        assert!(other.domains().is_empty() && other.left_out.is_empty());
+        assert_eq!(select(selection(&[], &["*"]), &names, &[]), ["--1", "ok.d", "x"]);
+        let mut other = selection(&[], &["*"]);
+        other.add_topics(vec!["another-topic".to_owned()], |_| false);
+        assert!(other.domains().is_empty() && other.rejected.is_empty());
     }
 
-    /// Goes red when the topics that are known are not sorted to the front.
+    /// Recorders agree: a domain with a lease wins over the first in the alphabet.
     #[test]
-    fn of_two_that_share_a_table_the_first_known_goes_on() {
-        assert_eq!(found(wanted(&[], &["*"]), &["a.b", "a_b", "c"], &[]), ["a.b", "c"]);
-        assert_eq!(found(wanted(&[], &["*"]), &["a.b", "a_b", "c"], &["a_b"]), ["a_b", "c"]);
-        assert_eq!(found(wanted(&["a_b"], &["*"]), &["a.b", "a_b"], &["a.b"]), ["a_b"]);
+    fn of_two_domains_that_share_a_table_the_one_with_a_lease_is_recorded() {
+        assert_eq!(select(selection(&[], &["*"]), &["a.b", "a_b", "c"], &[]), ["a.b", "c"]);
+        assert_eq!(select(selection(&[], &["*"]), &["a.b", "a_b", "c"], &["a_b"]), ["a_b", "c"]);
+        assert_eq!(select(selection(&["a_b"], &["*"]), &["a.b", "a_b"], &["a.b"]), ["a_b"]);
     }
 }

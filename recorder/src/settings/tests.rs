@@ -7,18 +7,15 @@ const GIVEN: [(&str, &str); 3] = [
     ("POSTGRES", "postgres://u:hunter2@127.0.0.1:20274/web?sslmode=require"),
 ];
 
-fn parse_with(
-    variables: &[(&str, &str)],
-    arguments: &[&str],
-) -> Result<Command<Action>, UsageError> {
+fn parse_with(variables: &[(&str, &str)], arguments: &[&str]) -> Result<Action, UsageError> {
     let mut all = variables.to_vec();
     all.extend(GIVEN.iter().filter(|(name, _)| !variables.iter().any(|(key, _)| key == name)));
-    parse(arguments.iter().map(OsString::from), &Environment::of(&all))
+    parse(arguments.iter().map(OsString::from), &Environment::from_variables(&all))
 }
 
 fn settings_with(variables: &[(&str, &str)], arguments: &[&str]) -> Result<Settings, String> {
     match parse_with(variables, arguments) {
-        Ok(Command::Run(Action::Record(settings))) => Ok(*settings),
+        Ok(Action::Record(settings)) => Ok(*settings),
         Ok(other) => panic!("{other:?}"),
         Err(error) => Err(error.to_string()),
     }
@@ -27,7 +24,7 @@ fn settings_with(variables: &[(&str, &str)], arguments: &[&str]) -> Result<Setti
 #[test]
 fn the_environment_file_of_the_readme_is_enough() {
     let settings = settings_with(&[], &[]).unwrap();
-    let topics: Vec<_> = settings.wanted.domains().keys().map(String::as_str).collect();
+    let topics: Vec<_> = settings.selection.domains().keys().map(String::as_str).collect();
     assert_eq!(topics, ["webactivity-aiven.io", "webactivity-www.google.com"]);
     assert_eq!(settings.postgres.uri.ssl_mode(), SslMode::Require);
     assert_eq!(settings.postgres_connections, 8);
@@ -43,7 +40,7 @@ fn every_setting_arrives() {
         &["--group=dash", "--postgres-connections", "3"],
     )
     .unwrap();
-    let topics: Vec<_> = settings.wanted.domains().keys().map(String::as_str).collect();
+    let topics: Vec<_> = settings.selection.domains().keys().map(String::as_str).collect();
     assert_eq!(topics, ["webactiviity-a.b", "webactiviity-c"]);
     assert_eq!((settings.group.as_str(), settings.postgres_connections), ("dash", 3));
     assert!(settings.smart);
@@ -55,7 +52,7 @@ fn every_setting_arrives() {
 fn errors_are_one_line_with_their_origin_and_no_secret() {
     for (variables, arguments, expected) in [
         (&[("DOMAIN", "")][..], &[][..], "DOMAIN: not given: expected domains, by --domain too"),
-        (&[("DOMAIN", " , ")], &[], "DOMAIN: no domain in it: expected domain,domain,..."),
+        (&[("DOMAIN", " , ")], &[], "DOMAIN: no domain in the list: expected domain,domain,..."),
         (
             &[("DOMAIN", "")],
             &["-d", "a.b,a_b"],
@@ -93,17 +90,41 @@ fn errors_are_one_line_with_their_origin_and_no_secret() {
             &[],
             "TOPIC_PREFIX: \"a b\" can't begin a topic: expected 1 to 100 letters, digits, '.', '_', '-': expected a prefix like webactivity-",
         ),
-        (&[], &["hunter2"], "unknown action: expected schema, replay or none"),
+        (&[], &["hunter2"], "unknown subcommand: expected schema, replay or none"),
+        (
+            &[],
+            &["replay", "--smart"],
+            "--smart: recorder replay has no such flag: see recorder replay --help",
+        ),
+        (
+            &[],
+            &["-phunter2", "schema"],
+            "--postgres: recorder schema has no such flag: see recorder schema --help",
+        ),
+        (
+            &[("DOMAIN", "*,a.b")],
+            &["schema"],
+            "DOMAIN: contains a pattern: expected the domains whose tables are to be printed",
+        ),
     ] {
         assert_eq!(settings_with(variables, arguments).unwrap_err(), expected);
     }
 }
 
 #[test]
-fn the_schema_needs_no_server() {
+fn schema_needs_no_server() {
     let only_domains = [("KAFKA", ""), ("POSTGRES", "")];
+    for arguments in [&["schema", "-d", "a.b,c"][..], &["-d", "a.b,c", "schema"]] {
+        let variables = [("DOMAIN", ""), only_domains[0], only_domains[1], ("SMART", "true")];
+        match parse_with(&variables, arguments) {
+            Ok(Action::PrintSchema(SchemaSettings { domains, smart: true })) => {
+                assert_eq!(domains.len(), 2);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
     match parse_with(&only_domains, &["schema"]) {
-        Ok(Command::Run(Action::PrintSchema { domains, smart: false })) => {
+        Ok(Action::PrintSchema(SchemaSettings { domains, smart: false })) => {
             assert_eq!(domains.len(), 2)
         }
         other => panic!("{other:?}"),
@@ -111,12 +132,13 @@ fn the_schema_needs_no_server() {
 }
 
 #[test]
-fn a_replay_needs_postgresql_alone() {
-    let without_kafka = [("KAFKA", ""), ("DOMAIN", "a.b,*.c.d"), ("TOPIC_PREFIX", "x-")];
+fn replay_needs_postgresql_alone_and_ignores_other_variables() {
+    let without_kafka =
+        [("KAFKA", ""), ("SMART", "maybe"), ("DOMAIN", "a.b,*.c.d"), ("TOPIC_PREFIX", "x-")];
     match parse_with(&without_kafka, &["replay"]) {
-        Ok(Command::Run(Action::Replay(settings))) => {
-            assert!(settings.wanted.has_patterns());
-            assert_eq!(settings.wanted.domains().keys().collect::<Vec<_>>(), ["x-a.b"]);
+        Ok(Action::Replay(settings)) => {
+            assert!(settings.selection.has_patterns());
+            assert_eq!(settings.selection.domains().keys().collect::<Vec<_>>(), ["x-a.b"]);
             assert_eq!(settings.topic_prefix, "x-");
         }
         other => panic!("{other:?}"),
@@ -125,9 +147,21 @@ fn a_replay_needs_postgresql_alone() {
     assert!(error.starts_with("POSTGRES: not given: expected"), "{error}");
 }
 
-/// Goes red when an error repeats a value with its line breaks.
 #[test]
-fn fuzzed_settings_are_taken_or_refused_in_one_line() {
+fn defaults_are_stated_in_the_table_of_flags() {
+    let default = |long: &str| {
+        let flag = COMMANDS[0].flags().find(|flag| flag.long == long).unwrap();
+        (flag.default, flag.all_variables().join(" "))
+    };
+    assert_eq!(default("--topic-prefix"), (Some("webactivity-"), "TOPIC_PREFIX".to_owned()));
+    assert_eq!(default("--postgres-connections").0, Some("8"));
+    assert_eq!(default("--postgres"), (None, "POSTGRES POSTGRES_FILE".to_owned()));
+    assert_eq!(default("--pgca").1, "PGCA GPCA");
+}
+
+/// An error stays one line whatever value it repeats.
+#[test]
+fn fuzzed_settings_are_parsed_or_refused_in_one_line() {
     const NAMES: [&str; 8] = [
         "DOMAIN",
         "KAFKA",
@@ -155,7 +189,7 @@ fn fuzzed_settings_are_taken_or_refused_in_one_line() {
         let Some((which, value)) = bytes.split_first() else { return };
         let value = String::from_utf8_lossy(value);
         let name = NAMES[usize::from(*which) % NAMES.len()];
-        // With TLS the system's roots are read, which takes longer than all else.
+        // TLS would read the roots of the system, which is slow.
         let plain = ("POSTGRES", "postgres://u:hunter2@127.0.0.1/web?sslmode=disable");
         let given = [(name, value.as_ref()), plain];
         let given = if name == "POSTGRES" { &given[..1] } else { &given };

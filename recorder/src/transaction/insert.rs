@@ -1,18 +1,138 @@
-//! Rows as the arrays that one statement inserts.
+//! The step that inserts rows: all rows of a batch in one statement, as one array
+//! for each column.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use common::record::Value;
+use common::record::ExtraValue;
 use kafka_client::Uuid;
 use postgres::types::ToSql;
+use postgres_client::PostgresError;
 
-use crate::decode::row::Row;
+use super::{PendingWrite, Step};
+use crate::decode::row::DomainRow;
+use crate::postgres::domain_table::{DomainTable, EXTRA_COLUMNS};
+use crate::postgres::enums::EnumType;
+use crate::postgres::error::TransactionError;
+use crate::postgres::pool::Transaction;
 
-/// A value for each row in each column, as [`crate::postgres::domain_table::TableSql::insert`]
-/// takes them.
+/// Inserts every row of a batch. This is the last step of normal mode, and it
+/// remembers nothing.
 #[derive(Debug)]
-pub struct Columns<'a> {
+pub(super) struct InsertStep {
+    statement: InsertStatement,
+}
+
+impl InsertStep {
+    pub(super) fn new(table: &DomainTable) -> Self {
+        Self { statement: InsertStatement::new(table) }
+    }
+}
+
+impl Step for InsertStep {
+    /// How many rows were inserted.
+    type Effect = usize;
+
+    fn apply(
+        &self,
+        transaction: &mut Transaction<'_>,
+        write: &mut PendingWrite<'_>,
+    ) -> Result<usize, TransactionError> {
+        self.statement.execute(transaction, &write.decoded.rows)?;
+        Ok(write.decoded.rows.len())
+    }
+
+    fn committed(&mut self, _inserted: usize) {}
+}
+
+/// The statement that inserts rows into the table of a domain.
+#[derive(Debug)]
+pub struct InsertStatement {
+    sql: String,
+    sql_returning: String,
+}
+
+impl InsertStatement {
+    /// For the table of a domain.
+    pub fn new(table: &DomainTable) -> Self {
+        let sql = insert_sql(&table.quoted());
+        Self { sql_returning: format!(r#"{sql} returning "id"::bigint, "topic_offset""#), sql }
+    }
+
+    /// The SQL; its parameters are [`RowArrays::parameters`].
+    pub fn sql(&self) -> &str {
+        &self.sql
+    }
+
+    /// Inserts rows. Without the ids of the rows in the answer, this takes a tenth
+    /// less time than [`InsertStatement::execute_returning`].
+    ///
+    /// # Errors
+    /// See [`PostgresError`].
+    pub fn execute(
+        &self,
+        transaction: &mut Transaction<'_>,
+        rows: &[DomainRow],
+    ) -> Result<(), PostgresError> {
+        if !rows.is_empty() {
+            transaction.execute(&self.sql, &RowArrays::new(rows).parameters())?;
+        }
+        Ok(())
+    }
+
+    /// Inserts rows and returns the offset and the `id` of each.
+    ///
+    /// # Errors
+    /// See [`PostgresError`].
+    pub fn execute_returning(
+        &self,
+        transaction: &mut Transaction<'_>,
+        rows: &[DomainRow],
+    ) -> Result<Vec<(i64, i64)>, PostgresError> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let columns = RowArrays::new(rows);
+        let inserted = transaction.query(&self.sql_returning, &columns.parameters())?;
+        let ids = inserted.iter().map(|row| Ok((row.try_get(1)?, row.try_get(0)?)));
+        Ok(ids.collect::<Result<_, postgres::Error>>()?)
+    }
+}
+
+/// The statement, with the arrays that [`RowArrays::parameters`] returns. An extra
+/// column is passed as an array of the widest type of its kind, which PostgreSQL
+/// then assigns to the type of the column.
+fn insert_sql(table: &str) -> String {
+    let (mut names, mut arrays, mut aliases, mut values) =
+        (String::new(), String::new(), String::new(), String::new());
+    for (index, column) in EXTRA_COLUMNS.iter().enumerate() {
+        let (array, cast) = match column.definition {
+            "integer" | "bigint" => ("bigint", ""),
+            "boolean" => ("boolean", ""),
+            "uuid" => ("uuid", ""),
+            "jsonb" => ("text", "::jsonb"),
+            _ => ("text", ""),
+        };
+        names.push_str(&format!(", \"{}\"", column.name));
+        arrays.push_str(&format!(", ${}::{array}[]", 10 + index));
+        aliases.push_str(&format!(", c{index}"));
+        values.push_str(&format!(", c{index}{cast}"));
+    }
+    let (status, phrase) = (EnumType::Status.name(), EnumType::Phrase.name());
+    format!(
+        r#"insert into {table} ("topic_offset", "test_from", "url", "event_time", "status",
+            "phrase", "dns", "response", "detail"{names})
+        select o, f, u, e, s::"{status}", p::"{phrase}", d, r, x{values}
+        from unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[],
+            $5::text[], $6::text[], $7::integer[], $8::integer[], $9::text[]{arrays})
+            with ordinality as new(o, f, u, e, s, p, d, r, x{aliases}, nr)
+        order by nr"#
+    )
+}
+
+/// The values of rows as one array for each column.
+#[derive(Debug)]
+pub struct RowArrays<'a> {
     offsets: Vec<i64>,
     froms: Vec<&'a str>,
     urls: Vec<&'a str>,
@@ -22,15 +142,15 @@ pub struct Columns<'a> {
     dns: Vec<i32>,
     responses: Vec<i32>,
     details: Vec<Option<&'a str>>,
-    further: Vec<Column<'a>>,
+    extra: Vec<ExtraColumn<'a>>,
     runs: Vec<Option<Uuid>>,
     sequences: Vec<Option<i64>>,
     results: Vec<i64>,
 }
 
-/// A further key of all rows.
+/// The values of one extra key in all rows.
 #[derive(Debug)]
-enum Column<'a> {
+enum ExtraColumn<'a> {
     Texts(Vec<Option<&'a str>>),
     Numbers(Vec<Option<i64>>),
     Flags(Vec<Option<bool>>),
@@ -38,9 +158,9 @@ enum Column<'a> {
     Counts(Vec<Option<String>>),
 }
 
-impl<'a> Columns<'a> {
+impl<'a> RowArrays<'a> {
     /// Of these rows, in their order.
-    pub fn new(rows: &'a [Row]) -> Self {
+    pub fn new(rows: &'a [DomainRow]) -> Self {
         Self {
             offsets: rows.iter().map(|row| row.topic_offset).collect(),
             froms: rows.iter().map(|row| row.test_from.as_str()).collect(),
@@ -51,31 +171,32 @@ impl<'a> Columns<'a> {
             dns: rows.iter().map(|row| row.dns).collect(),
             responses: rows.iter().map(|row| row.response).collect(),
             details: rows.iter().map(|row| row.detail.as_deref()).collect(),
-            further: further(rows),
+            extra: extra_columns(rows),
             runs: rows.iter().map(|row| row.identity.map(|identity| identity.run)).collect(),
             sequences: rows.iter().map(|row| row.identity.map(|it| it.sequence)).collect(),
             results: rows.iter().map(|row| row.results).collect(),
         }
     }
 
-    /// The statement's parameters.
+    /// The parameters of [`InsertStatement`].
     pub fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
-            &self.offsets,
-            &self.froms,
-            &self.urls,
-            &self.times,
-            &self.statuses,
-            &self.phrases,
-            &self.dns,
-            &self.responses,
-            &self.details,
+            &self.offsets,   // $1
+            &self.froms,     // $2
+            &self.urls,      // $3
+            &self.times,     // $4
+            &self.statuses,  // $5
+            &self.phrases,   // $6
+            &self.dns,       // $7
+            &self.responses, // $8
+            &self.details,   // $9
         ];
-        parameters.extend(self.further.iter().map(|column| match column {
-            Column::Texts(texts) => texts as &(dyn ToSql + Sync),
-            Column::Numbers(numbers) => numbers,
-            Column::Flags(flags) => flags,
-            Column::Counts(counts) => counts,
+        // From $10 on, in the order of `EXTRA_COLUMNS`.
+        parameters.extend(self.extra.iter().map(|column| match column {
+            ExtraColumn::Texts(texts) => texts as &(dyn ToSql + Sync),
+            ExtraColumn::Numbers(numbers) => numbers,
+            ExtraColumn::Flags(flags) => flags,
+            ExtraColumn::Counts(counts) => counts,
         }));
         let last: [&(dyn ToSql + Sync); 3] = [&self.runs, &self.sequences, &self.results];
         parameters.extend(last);
@@ -83,26 +204,28 @@ impl<'a> Columns<'a> {
     }
 }
 
-fn further(rows: &[Row]) -> Vec<Column<'_>> {
-    let mut columns: Vec<Column<'_>> = Vec::new();
+fn extra_columns(rows: &[DomainRow]) -> Vec<ExtraColumn<'_>> {
+    let mut columns: Vec<ExtraColumn<'_>> = Vec::new();
     for row in rows {
         let values = row.extra.values();
         if columns.is_empty() {
             let count = rows.len();
             columns.extend(values.iter().map(|(_, value)| match value {
-                Value::Text(_) => Column::Texts(Vec::with_capacity(count)),
-                Value::Number(_) => Column::Numbers(Vec::with_capacity(count)),
-                Value::Flag(_) => Column::Flags(Vec::with_capacity(count)),
-                Value::Counts(_) => Column::Counts(Vec::with_capacity(count)),
+                ExtraValue::Text(_) => ExtraColumn::Texts(Vec::with_capacity(count)),
+                ExtraValue::Number(_) => ExtraColumn::Numbers(Vec::with_capacity(count)),
+                ExtraValue::Flag(_) => ExtraColumn::Flags(Vec::with_capacity(count)),
+                ExtraValue::Counts(_) => ExtraColumn::Counts(Vec::with_capacity(count)),
             }));
         }
         for (column, (_, value)) in columns.iter_mut().zip(values) {
             match (column, value) {
-                (Column::Texts(texts), Value::Text(text)) => texts.push(text.as_deref()),
-                (Column::Numbers(numbers), Value::Number(number)) => numbers.push(*number),
-                (Column::Flags(flags), Value::Flag(flag)) => flags.push(*flag),
-                (Column::Counts(all), Value::Counts(counts)) => all.push(json(counts)),
-                // A key has the same kind in every record.
+                (ExtraColumn::Texts(texts), ExtraValue::Text(text)) => texts.push(text.as_deref()),
+                (ExtraColumn::Numbers(numbers), ExtraValue::Number(number)) => {
+                    numbers.push(*number)
+                }
+                (ExtraColumn::Flags(flags), ExtraValue::Flag(flag)) => flags.push(*flag),
+                (ExtraColumn::Counts(all), ExtraValue::Counts(counts)) => all.push(json(counts)),
+                // A key has values of the same type in every record.
                 _ => {}
             }
         }
@@ -110,7 +233,7 @@ fn further(rows: &[Row]) -> Vec<Column<'_>> {
     columns
 }
 
-/// A JSON object; none for no counts, which is null.
+/// A JSON object. `None` if there are no counts; the column is then null.
 fn json(counts: &BTreeMap<String, i64>) -> Option<String> {
     let mut object = String::new();
     for (name, count) in counts {

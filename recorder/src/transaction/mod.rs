@@ -1,45 +1,191 @@
-//! One batch of one partition written in one transaction: the new position,
-//! the rows, and what goes to quarantine.
+//! Everything that one PostgreSQL transaction writes for one batch of one
+//! partition. A file for each step, in this order:
+//!
+//! 1. `position`: the compare-and-set of the position, which excludes every other
+//!    recorder until the transaction ends;
+//! 2. `dedup`: drops results that are recorded already, stores marks and gaps;
+//! 3. `quarantine`: stores records that can't be rows;
+//! 4. [`insert`], or in smart mode `smart` with the rules of `merge`: the rows.
+//!
+//! A position never moves without its rows, quarantined records or gaps: all are in
+//! the same transaction. That makes recording exactly-once.
 
-pub mod dedup;
+pub(crate) mod dedup;
 pub mod insert;
-pub mod merge;
+pub(crate) mod mark_cleanup;
+pub(crate) mod merge;
 pub mod position;
-pub mod smart;
+pub(crate) mod quarantine;
+pub(crate) mod smart;
 
-use std::collections::HashMap;
 use std::ops::AddAssign;
 use std::time::Duration;
 
 use common::stop::Stop;
-use kafka_client::Uuid;
 use postgres_client::PostgresError;
 
-use crate::decode::batch::{Batch, Part, Quarantined};
-use crate::decode::row::{Labels, Row};
-use crate::domain::resume::Position;
-use crate::postgres::domain_table::TableSql;
-use crate::postgres::pool::{Database, Transaction, WorkError};
-use crate::postgres::sql;
-use crate::transaction::dedup::{Identities, Irregular, Marks};
-use crate::transaction::insert::Columns;
-use crate::transaction::position::{Partition, move_position};
-use crate::transaction::smart::{Memory, Plan};
+use self::dedup::{DedupOutcome, SequenceTracker};
+use self::insert::InsertStep;
+use self::position::{Position, TopicPartition, compare_and_set};
+use self::quarantine::QuarantineStep;
+use self::smart::{SmartEffect, SmartStep};
+use crate::decode::batch::{DecodedRecords, WriteBatch};
+use crate::decode::identities::Identities;
+use crate::decode::labels::Labels;
+use crate::postgres::domain_table::DomainTable;
+use crate::postgres::error::TransactionError;
+use crate::postgres::pool::{Database, Transaction};
+use crate::postgres::tables::Table;
+use crate::report::anomalies::Anomalies;
 
-/// How long a batch may take, from its first statement to the commit's answer.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The tables that the steps write to, beside those of domains.
+pub(crate) const TABLES: &[Table<'static>] =
+    &[position::OFFSET_TABLE, position::GAP_TABLE, dedup::MARK_TABLE, quarantine::QUARANTINE_TABLE];
 
-/// What became of a batch's records.
+/// A batch on its way through the steps. A step may remove records.
+#[derive(Debug)]
+pub(crate) struct PendingWrite<'a> {
+    /// The partition of the batch.
+    pub(crate) partition: &'a TopicPartition,
+    /// The position after the batch.
+    pub(crate) to: Position,
+    /// The identities of all records of the batch.
+    pub(crate) identities: &'a Identities,
+    /// What is still to be written. The step that writes the rows takes them out, so a
+    /// step that needs them runs before it.
+    pub(crate) decoded: DecodedRecords,
+}
+
+/// A step of the transaction that writes a batch.
+///
+/// A step may remember what it stored, in order not to read it again. That is valid
+/// only as long as the compare-and-set of the position succeeds: after any error,
+/// another recorder may have written. The owner of the steps drops them then.
+pub(crate) trait Step {
+    /// What the step did, in a transaction that is not committed yet.
+    type Effect;
+
+    /// Runs the statements of the step. It can't change what the step remembers,
+    /// because the transaction may be rolled back.
+    fn apply(
+        &self,
+        transaction: &mut Transaction<'_>,
+        write: &mut PendingWrite<'_>,
+    ) -> Result<Self::Effect, TransactionError>;
+
+    /// Remembers the effect after the transaction was committed.
+    fn committed(&mut self, effect: Self::Effect);
+}
+
+/// All steps after the compare-and-set, in their order.
+///
+/// To add a step, add a field here, and a line in `Step::apply`, in
+/// `Step::committed` and in `Effects`.
+#[derive(Debug)]
+pub struct Steps {
+    dedup: SequenceTracker,
+    quarantine: QuarantineStep,
+    rows: RowsStep,
+}
+
+/// The step that writes the rows.
+#[derive(Debug)]
+enum RowsStep {
+    Insert(InsertStep),
+    Smart(Box<SmartStep>),
+}
+
+/// The effects of all steps.
+#[derive(Debug)]
+pub(crate) struct Effects {
+    dedup: (i32, DedupOutcome),
+    quarantined: usize,
+    rows: RowsEffect,
+}
+
+/// The effect of the step that writes the rows.
+#[derive(Debug)]
+enum RowsEffect {
+    Inserted(usize),
+    Smart(SmartEffect),
+}
+
+impl Steps {
+    /// Steps that remember nothing yet, for the table of a domain, in smart mode or
+    /// in normal mode.
+    pub fn new(table: &DomainTable, is_smart: bool) -> Self {
+        let rows = if is_smart {
+            RowsStep::Smart(Box::new(SmartStep::new(table)))
+        } else {
+            RowsStep::Insert(InsertStep::new(table))
+        };
+        Self { dedup: SequenceTracker::default(), quarantine: QuarantineStep, rows }
+    }
+}
+
+impl Step for Steps {
+    type Effect = Effects;
+
+    fn apply(
+        &self,
+        transaction: &mut Transaction<'_>,
+        write: &mut PendingWrite<'_>,
+    ) -> Result<Effects, TransactionError> {
+        Ok(Effects {
+            dedup: self.dedup.apply(transaction, write)?,
+            quarantined: self.quarantine.apply(transaction, write)?,
+            rows: match &self.rows {
+                RowsStep::Insert(step) => RowsEffect::Inserted(step.apply(transaction, write)?),
+                RowsStep::Smart(step) => RowsEffect::Smart(step.apply(transaction, write)?),
+            },
+        })
+    }
+
+    fn committed(&mut self, Effects { dedup, quarantined, rows }: Effects) {
+        self.dedup.committed(dedup);
+        self.quarantine.committed(quarantined);
+        match (&mut self.rows, rows) {
+            (RowsStep::Insert(step), RowsEffect::Inserted(count)) => step.committed(count),
+            (RowsStep::Smart(step), RowsEffect::Smart(effect)) => step.committed(effect),
+            // A step returns its own kind of effect.
+            (RowsStep::Insert(_), RowsEffect::Smart(_))
+            | (RowsStep::Smart(_), RowsEffect::Inserted(_)) => {}
+        }
+    }
+}
+
+impl Effects {
+    fn written(&self, identities: &Identities) -> Written {
+        let (_, dedup) = &self.dedup;
+        let (inserted, merged) = match &self.rows {
+            RowsEffect::Inserted(count) => (*count, 0),
+            RowsEffect::Smart(effect) => (effect.inserted(), effect.merged()),
+        };
+        Written {
+            inserted,
+            merged,
+            quarantined: self.quarantined,
+            anomalies: Anomalies {
+                duplicates: dedup.count_duplicates(),
+                missing: dedup.count_missing(),
+                malformed: identities.malformed,
+                first_malformed: identities.first_malformed,
+            },
+        }
+    }
+}
+
+/// What became of the records of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
-    /// New rows.
+    /// Rows that were inserted.
     pub inserted: usize,
-    /// Records merged into rows.
+    /// Records that were merged into rows.
     pub merged: usize,
-    /// Records in quarantine.
+    /// Records that went to quarantine.
     pub quarantined: usize,
-    /// What their identities told.
-    pub irregular: Irregular,
+    /// What was irregular in the identities of the records.
+    pub anomalies: Anomalies,
 }
 
 impl AddAssign for Written {
@@ -47,192 +193,75 @@ impl AddAssign for Written {
         self.inserted += other.inserted;
         self.merged += other.merged;
         self.quarantined += other.quarantined;
-        self.irregular += other.irregular;
+        self.anomalies += other.anomalies;
     }
 }
 
-/// Who writes where: the same for all batches of a domain.
+/// Writes batches of one domain.
 #[derive(Debug)]
-pub struct Writer<'a> {
+pub struct BatchWriter<'a> {
     /// The connections.
     pub database: &'a Database,
-    /// Ends waiting for a connection.
+    /// Ends the wait for a connection.
     pub stop: &'a Stop,
-    /// The domain's table.
-    pub table: &'a TableSql,
-    /// The labels of its enums.
+    /// The longest that one transaction may take, with the answer to its commit.
+    pub timeout: Duration,
+    /// The labels in the database.
     pub labels: &'a Labels,
-    /// What smart mode remembers; none in normal mode.
-    pub memory: Option<&'a mut Memory>,
-    /// Which results of each run are recorded.
-    pub marks: &'a mut Marks,
+    /// The steps. They must be dropped after an error.
+    pub steps: &'a mut Steps,
 }
 
-impl Writer<'_> {
-    /// Writes a part and moves the position behind it.
+impl BatchWriter<'_> {
+    /// Writes a batch and moves the position from `from` to the end of the batch.
     ///
-    /// When the database refuses a row, which its text alone can't foretell (a
-    /// character that its encoding lacks, a constraint that somebody added), the
-    /// halves are written by themselves, and their halves, until each refused
-    /// row is alone and goes to quarantine. However far away the database is and
-    /// however much it refuses, each of these transactions is short and what it
-    /// wrote stays.
+    /// The database may refuse a row for reasons that can't be seen in its text: a
+    /// character that the database's encoding lacks, a constraint that somebody
+    /// added. The batch is then halved, and its halves again, until each refused row
+    /// is alone and goes to quarantine. Each of these transactions is short, and what
+    /// it wrote stays, however far away the database is and however much it refuses.
     ///
     /// # Errors
-    /// See [`WorkError`]; after any, the position is to be read back before
-    /// anything else, with the marks forgotten, as smart mode's memory is then.
+    /// See [`TransactionError`]. After an error, read the stored position before
+    /// anything else, and drop the steps.
     pub fn write(
         &mut self,
-        partition: &Partition,
+        partition: &TopicPartition,
         from: Position,
-        part: Part,
-    ) -> Result<Written, WorkError> {
-        let result = self.write_or_halve(partition, from, part);
-        if result.is_err()
-            && let Some(memory) = &mut self.memory
-        {
-            **memory = Memory::default();
-        }
-        result
-    }
-
-    fn write_or_halve(
-        &mut self,
-        partition: &Partition,
-        from: Position,
-        Part { mut records, batch, identities, next_offset }: Part,
-    ) -> Result<Written, WorkError> {
-        let to = Position { next_offset, ..from };
-        let result = self.try_write(partition, from, to, batch, &identities);
-        let Err(WorkError::Postgres(cause @ PostgresError::Data(_))) = &result else {
+        mut batch: WriteBatch,
+    ) -> Result<Written, TransactionError> {
+        let to = Position { next_offset: batch.next_offset, ..from };
+        let decoded = std::mem::take(&mut batch.decoded);
+        let result = self.try_write(partition, from, to, decoded, &batch.identities);
+        let Err(TransactionError::Postgres(cause @ PostgresError::Data(_))) = &result else {
             return result;
         };
-        if records.len() < 2 {
-            let refused = Batch::new(&records, self.labels, Some(&cause.to_string()));
-            return self.try_write(partition, from, to, refused, &identities);
-        }
-        let tail = records.split_off(records.len() / 2);
-        let middle = tail.first().map_or(next_offset, |first| first.offset);
-        let head = Part::new(records, self.labels, middle);
-        let tail = Part::new(tail, self.labels, next_offset);
-        let mut written = self.write_or_halve(partition, from, head)?;
-        let from = Position { next_offset: middle, ..from };
-        written += self.write_or_halve(partition, from, tail)?;
+        let Some([head, tail]) = batch.halve(self.labels) else {
+            let refused = DecodedRecords::refused(&batch.records, &cause.to_string());
+            return self.try_write(partition, from, to, refused, &batch.identities);
+        };
+        let middle = Position { next_offset: head.next_offset, ..from };
+        let mut written = self.write(partition, from, head)?;
+        written += self.write(partition, middle, tail)?;
         Ok(written)
     }
 
     fn try_write(
         &mut self,
-        partition: &Partition,
+        partition: &TopicPartition,
         from: Position,
         to: Position,
-        mut batch: Batch,
+        decoded: DecodedRecords,
         identities: &Identities,
-    ) -> Result<Written, WorkError> {
-        let (table, memory) = (self.table, self.memory.as_deref());
-        let marks = &*self.marks;
-        let work = |transaction: &mut Transaction<'_>| {
-            // First of all: it excludes every other recorder until the end.
-            move_position(transaction, partition, Some(from), to)?;
-            // What goes to quarantine moves the marks like what becomes a row.
-            let judged = marks.judge(transaction, partition, to.topic_id, identities)?;
-            batch.leave_out(&judged.dropped);
-            quarantine(transaction, partition, to, &batch.quarantined)?;
-            let plan = match memory {
-                Some(memory) => smart::plan(transaction, table, memory, batch.rows)?,
-                None => Plan::without_merging(batch.rows),
-            };
-            merge(transaction, table, &plan)?;
-            let ids = match memory {
-                Some(_) => insert(transaction, table, &plan.inserts)?.into_iter().collect(),
-                None => {
-                    insert_only(transaction, table, &plan.inserts)?;
-                    HashMap::new()
-                }
-            };
-            Ok((plan, ids, judged, batch.quarantined.len()))
-        };
-        let (plan, ids, judged, quarantined) =
-            self.database.transaction(self.stop, WRITE_TIMEOUT, work)?;
-        self.marks.keep(partition.number, &judged);
-        let irregular = judged.irregular(identities);
-        let (inserted, merged) = (plan.inserts.len(), plan.merged);
-        let written = Written { inserted, merged, quarantined, irregular };
-        if let Some(memory) = &mut self.memory {
-            memory.keep(plan, &ids);
-        }
+    ) -> Result<Written, TransactionError> {
+        let steps = &*self.steps;
+        let effects = self.database.transaction(self.stop, self.timeout, |transaction| {
+            // The first statement: it excludes every other recorder until the end.
+            compare_and_set(transaction, partition, Some(from), to)?;
+            steps.apply(transaction, &mut PendingWrite { partition, to, identities, decoded })
+        })?;
+        let written = effects.written(identities);
+        self.steps.committed(effects);
         Ok(written)
     }
-}
-
-/// Adds rows; the offset and the `id` of each.
-///
-/// # Errors
-/// See [`PostgresError`].
-pub fn insert(
-    transaction: &mut Transaction<'_>,
-    table: &TableSql,
-    rows: &[Row],
-) -> Result<Vec<(i64, i64)>, PostgresError> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let inserted = transaction.query(&table.insert_returning, &Columns::new(rows).parameters())?;
-    let ids = inserted.iter().map(|row| Ok((row.try_get(1)?, row.try_get(0)?)));
-    Ok(ids.collect::<Result<_, postgres::Error>>()?)
-}
-
-/// As [`insert`], for who does not need to know: an answer for each row is a
-/// tenth of the work.
-fn insert_only(
-    transaction: &mut Transaction<'_>,
-    table: &TableSql,
-    rows: &[Row],
-) -> Result<(), PostgresError> {
-    if !rows.is_empty() {
-        transaction.execute(&table.insert, &Columns::new(rows).parameters())?;
-    }
-    Ok(())
-}
-
-fn merge(
-    transaction: &mut Transaction<'_>,
-    table: &TableSql,
-    plan: &Plan,
-) -> Result<(), WorkError> {
-    if plan.merges.is_empty() {
-        return Ok(());
-    }
-    let ids: Vec<i64> = plan.merges.keys().copied().collect();
-    let merges = || plan.merges.values();
-    let times: Vec<i64> = merges().map(|merge| merge.place.event_time).collect();
-    let offsets: Vec<i64> = merges().map(|merge| merge.place.topic_offset).collect();
-    let results: Vec<i64> = merges().map(|merge| merge.results).collect();
-    let slots: Vec<Option<i64>> = merges().map(|merge| merge.slot).collect();
-    let sequences: Vec<Option<i64>> = merges().map(|merge| merge.sequence).collect();
-    let merged = transaction
-        .execute(&table.merge, &[&ids, &times, &offsets, &results, &slots, &sequences])?;
-    if merged == ids.len() as u64 { Ok(()) } else { Err(WorkError::RowGone) }
-}
-
-fn quarantine(
-    transaction: &mut Transaction<'_>,
-    Partition { topic, number }: &Partition,
-    position: Position,
-    quarantined: &[Quarantined],
-) -> Result<(), WorkError> {
-    if quarantined.is_empty() {
-        return Ok(());
-    }
-    let offsets: Vec<i64> = quarantined.iter().map(|record| record.offset).collect();
-    let bytes: Vec<Option<&[u8]>> = quarantined.iter().map(|r| r.bytes.as_deref()).collect();
-    let reasons: Vec<String> = quarantined.iter().map(|r| r.reason.reason()).collect();
-    let identities = || quarantined.iter().map(|record| record.identity);
-    let runs: Vec<Option<Uuid>> = identities().map(|it| it.map(|it| it.run)).collect();
-    let sequences: Vec<Option<i64>> = identities().map(|it| it.map(|it| it.sequence)).collect();
-    transaction.execute(
-        sql::QUARANTINE_INSERT,
-        &[topic, number, &position.topic_id, &offsets, &bytes, &reasons, &runs, &sequences],
-    )?;
-    Ok(())
 }

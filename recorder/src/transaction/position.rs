@@ -1,40 +1,106 @@
-//! The positions in the database, which are the only truth.
+//! Positions and gaps in the database. The stored position is the only truth
+//! about what is recorded.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use common::stop::Stop;
+use kafka_client::Uuid;
 
-use crate::domain::resume::{Gap, Position, Start, TableCount};
-use crate::postgres::domain_table::TableSql;
-use crate::postgres::pool::{Database, Transaction, WorkError};
-use crate::postgres::sql;
+use crate::postgres::error::TransactionError;
+use crate::postgres::pool::{Database, Transaction};
+use crate::postgres::tables::{Table, column};
 
-/// How long reading or storing a position may take.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long counting a table of 1.1.0 may take.
-const COUNT_TIMEOUT: Duration = Duration::from_secs(660);
+/// The stored position of each partition. Rows of a domain's table with an `id`
+/// up to `counted_after_id` are of an earlier topic of the same name.
+pub(crate) const OFFSET_TABLE: Table<'static> = Table {
+    name: "availability_offset",
+    columns: &[
+        column("topic", "text not null"),
+        column("partition", "integer not null"),
+        column("topic_id", "uuid not null"),
+        column("next_offset", "bigint not null"),
+        column("counted_after_id", "bigint not null default 0"),
+        column("updated_at", "timestamp with time zone not null default current_timestamp"),
+    ],
+    added: &[],
+    constraints: &[r#"primary key ("topic", "partition")"#],
+};
 
-/// A partition as the database names it.
+/// Records that were never recorded: from `from_offset` up to and without
+/// `to_offset`, which is null if the number of records is unknown. For missing
+/// sequence numbers both are the offset of the record after them.
+pub(crate) const GAP_TABLE: Table<'static> = Table {
+    name: "availability_gap",
+    columns: &[
+        column("id", "bigserial primary key"),
+        column("topic", "text not null"),
+        column("topic_id", "uuid not null"),
+        column("partition", "integer not null"),
+        column("from_offset", "bigint not null"),
+        column("to_offset", "bigint"),
+        column("reason", "text not null"),
+        column("at", "timestamp with time zone not null default current_timestamp"),
+    ],
+    added: &[
+        column("run", "uuid"),
+        column("from_sequence", "bigint"),
+        column("to_sequence", "bigint"),
+    ],
+    constraints: &[],
+};
+
+/// A partition, as the database names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Partition {
-    /// The topic's name.
+pub struct TopicPartition {
+    /// The name of the topic.
     pub topic: String,
-    /// The partition's number.
+    /// The number of the partition.
     pub number: i32,
 }
 
-/// The position stored for a partition.
+/// The position in one partition, as it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The topic of `next_offset`. A topic that was deleted and recreated has the
+    /// same name but another id.
+    pub topic_id: Uuid,
+    /// The offset of the first record that is not recorded yet.
+    pub next_offset: i64,
+    /// Rows of the table up to this `id` are of an earlier topic.
+    pub counted_after_id: i64,
+}
+
+/// Records that will not be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// The topic that the records were in.
+    pub topic_id: Uuid,
+    /// The offset of the first missing record.
+    pub from_offset: i64,
+    /// The offset after the last missing record. `None` if it is unknown.
+    pub to_offset: Option<i64>,
+    /// Why the records are missing.
+    pub reason: Cow<'static, str>,
+}
+
+/// Reads the stored position of a partition.
 ///
 /// # Errors
-/// See [`WorkError`].
+/// See [`TransactionError`].
 pub fn read_position(
     database: &Database,
     stop: &Stop,
-    partition: &Partition,
-) -> Result<Option<Position>, WorkError> {
-    database.transaction(stop, READ_TIMEOUT, |transaction| {
-        let found = transaction.query(sql::POSITION, &[&partition.topic, &partition.number])?;
-        let Some(row) = found.first() else { return Ok(None) };
+    timeout: Duration,
+    partition: &TopicPartition,
+) -> Result<Option<Position>, TransactionError> {
+    database.transaction(stop, timeout, |transaction| {
+        let rows = transaction.query(
+            r#"select "topic_id", "next_offset", "counted_after_id"
+            from "availability_offset" where "topic" = $1 and "partition" = $2"#,
+            &[&partition.topic, &partition.number],
+        )?;
+        let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some(Position {
             topic_id: row.try_get(0)?,
             next_offset: row.try_get(1)?,
@@ -43,43 +109,28 @@ pub fn read_position(
     })
 }
 
-/// What a table of 1.1.0 tells of the rows after an `id`.
+/// Moves the position without rows, and stores the gaps that it skips, in one
+/// transaction.
 ///
 /// # Errors
-/// See [`WorkError`].
-pub fn count_table(
+/// [`TransactionError::Fenced`] if the stored position is not `from`.
+pub fn skip_to(
     database: &Database,
     stop: &Stop,
-    table: &TableSql,
-    after_id: i64,
-) -> Result<TableCount, WorkError> {
-    database.transaction(stop, COUNT_TIMEOUT, |transaction| {
-        transaction.batch(sql::COUNT_BOUNDS)?;
-        let found = transaction.query(&table.count, &[&after_id])?;
-        let none = TableCount { highest_offset: None, last_id: 0 };
-        found.first().map_or(Ok(none), |row| {
-            Ok(TableCount { highest_offset: row.try_get(0)?, last_id: row.try_get(1)? })
-        })
-    })
-}
-
-/// Stores where reading starts or goes on, with the gaps before it.
-///
-/// # Errors
-/// [`WorkError::Fenced`] when the stored position is not `from` any more.
-pub fn store_start(
-    database: &Database,
-    stop: &Stop,
-    partition: &Partition,
+    timeout: Duration,
+    partition: &TopicPartition,
     from: Option<Position>,
-    start: &Start,
-) -> Result<(), WorkError> {
-    database.transaction(stop, READ_TIMEOUT, |transaction| {
-        move_position(transaction, partition, from, start.position)?;
-        for Gap { topic_id, from_offset, to_offset, reason } in &start.gaps {
-            let Partition { topic, number } = partition;
+    to: Position,
+    gaps: &[Gap],
+) -> Result<(), TransactionError> {
+    database.transaction(stop, timeout, |transaction| {
+        compare_and_set(transaction, partition, from, to)?;
+        for Gap { topic_id, from_offset, to_offset, reason } in gaps {
+            let TopicPartition { topic, number } = partition;
             transaction.execute(
-                sql::GAP_INSERT,
+                r#"insert into "availability_gap"
+                ("topic", "partition", "topic_id", "from_offset", "to_offset", "reason")
+                values ($1, $2, $3, $4, $5, $6)"#,
                 &[topic, number, topic_id, from_offset, to_offset, reason],
             )?;
         }
@@ -87,25 +138,38 @@ pub fn store_start(
     })
 }
 
-/// The one way in which a position moves: exactly one row, from exactly where
-/// it was left, or not at all.
+/// Inserts the first position of a partition: $1 topic, $2 partition, $3 topic id,
+/// $4 next offset, $5 `counted_after_id`. Affects no row if there is a position.
+pub const POSITION_INSERT: &str = r#"insert into "availability_offset"
+    ("topic", "partition", "topic_id", "next_offset", "counted_after_id")
+    values ($1, $2, $3, $4, $5) on conflict ("topic", "partition") do nothing"#;
+
+/// Moves the position of topic $1, partition $2 from topic id $3 and next offset $4
+/// to topic id $5, next offset $6 and `counted_after_id` $7. Affects no row if the
+/// position is another.
+pub const POSITION_MOVE: &str = r#"update "availability_offset"
+    set "topic_id" = $5, "next_offset" = $6, "counted_after_id" = $7,
+        "updated_at" = pg_catalog.now()
+    where "topic" = $1 and "partition" = $2 and "topic_id" = $3 and "next_offset" = $4"#;
+
+/// Moves the stored position from `from` to `to`. This is the only way in which a
+/// position moves. It locks the row of the position, so it excludes every other
+/// recorder until the transaction ends.
 ///
 /// # Errors
-/// [`WorkError::Fenced`] when it was not there.
-pub fn move_position(
+/// [`TransactionError::Fenced`] if the stored position is not `from`.
+pub(crate) fn compare_and_set(
     transaction: &mut Transaction<'_>,
-    Partition { topic, number }: &Partition,
+    TopicPartition { topic, number }: &TopicPartition,
     from: Option<Position>,
     to: Position,
-) -> Result<(), WorkError> {
+) -> Result<(), TransactionError> {
     let Position { topic_id, next_offset, counted_after_id } = &to;
     let moved = match &from {
-        None => transaction.execute(
-            sql::POSITION_INSERT,
-            &[topic, number, topic_id, next_offset, counted_after_id],
-        )?,
+        None => transaction
+            .execute(POSITION_INSERT, &[topic, number, topic_id, next_offset, counted_after_id])?,
         Some(from) => transaction.execute(
-            sql::POSITION_MOVE,
+            POSITION_MOVE,
             &[
                 topic,
                 number,
@@ -117,5 +181,5 @@ pub fn move_position(
             ],
         )?,
     };
-    if moved == 1 { Ok(()) } else { Err(WorkError::Fenced) }
+    if moved == 1 { Ok(()) } else { Err(TransactionError::Fenced) }
 }

@@ -1,140 +1,250 @@
-//! Smart mode within a transaction: what is known of each target, looked up
-//! where it must be, and kept from batch to batch where that is safe.
+//! The step of smart mode: merges healthy records into rows and inserts the rest.
+//!
+//! For each target of the batch it needs the newest rows. They are looked up, or
+//! remembered from the batch before.
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::decode::row::Row;
-use crate::postgres::domain_table::TableSql;
-use crate::postgres::pool::{Transaction, WorkError};
-use crate::schema::lock_key;
-use crate::transaction::merge::{Change, Kind, Known, Place, RowRef, Timeline};
+use super::insert::InsertStatement;
+use super::merge::{MergeDecision, RowPlace, RowRef, Timeline, TimelineRow};
+use super::{PendingWrite, Step};
+use crate::decode::row::{DomainRow, RowKind};
+use crate::postgres::domain_table::DomainTable;
+use crate::postgres::error::TransactionError;
+use crate::postgres::pool::Transaction;
 
-/// The most rows of a target that are looked at for a late record; before
-/// these it is inserted without being merged.
+/// The most rows of a target that are read for a late record. A record that is
+/// older than all of them is inserted without being merged.
 const NEWEST_ROWS_MAX: i64 = 1000;
 /// The most targets that are remembered from batch to batch.
 const TARGETS_MAX: usize = 10_000;
+/// How many rows of a URL are searched for the newest row of a target before a
+/// time. Without a bound, all rows of a URL would be read for a name that is new,
+/// for each such name, in one transaction. An older row is not merged into.
+const ROWS_BEFORE_MAX: u32 = 10_000;
+
+/// A stored row that a record may be merged into: healthy and without a mark, as
+/// [`common::record::Extra::is_marked`] defines it for records.
+const IS_MERGEABLE: &str = r#"coalesce("healthy",
+        lower("status"::text) = 'responsive' and lower("phrase"::text) = 'ok')
+    and "reason" is null and coalesce("attempts", 1) <= 1 and "first_reason" is null
+    and not coalesce("no_network", false) and not coalesce("others_failing", false)
+    and "missed" is null"#;
+
+/// Whether a stored row is of the target with the name $3. A plain comparison would
+/// make the planner expect next to no rows, because most targets have no name, and
+/// read all rows of the URL instead of the newest by their index. With `coalesce`
+/// it expects every second row.
+const HAS_NAME: &str = r#"coalesce("name" = $3, "name" is null and $3::text is null)"#;
 
 /// Location, URL and name.
-type Target = (String, String, Option<String>);
+type TargetKey = (String, String, Option<String>);
 
-/// The newest row of each target, as the last transaction left it.
-#[derive(Debug, Default)]
-pub struct Memory {
-    newest: HashMap<Target, Known>,
-    /// The table's highest `id` then: when it is another now, somebody else
-    /// wrote, and nothing remembered counts.
+/// Merges and inserts the rows of a batch. Remembers the newest row of each target
+/// as the last transaction left it.
+#[derive(Debug)]
+pub(super) struct SmartStep {
+    table: DomainTable,
+    insert: InsertStatement,
+    last_id_sql: String,
+    newest_rows_sql: String,
+    merge_sql: String,
+    newest: HashMap<TargetKey, TimelineRow>,
+    /// The highest `id` of the table after the last transaction. If it is another
+    /// now, somebody else wrote, and nothing that is remembered counts.
     last_id: i64,
 }
 
-/// A batch in smart mode, as it is to be written.
+/// What a transaction of smart mode wrote.
+#[derive(Debug)]
+pub(super) struct SmartEffect {
+    plan: MergePlan,
+    /// The ids of the inserted rows by their offsets.
+    ids: HashMap<i64, i64>,
+}
+
+impl SmartEffect {
+    /// How many rows were inserted.
+    pub(super) fn inserted(&self) -> usize {
+        self.plan.inserts.len()
+    }
+
+    /// How many records were merged into a row.
+    pub(super) fn merged(&self) -> usize {
+        self.plan.merged
+    }
+}
+
+/// The decisions about all rows of a batch.
 #[derive(Debug, Default)]
-pub struct Plan {
-    /// New rows, with the records merged into them.
-    pub inserts: Vec<Row>,
-    /// What becomes of rows of the table, by `id`.
-    pub merges: BTreeMap<i64, Merge>,
-    /// Records that are no row of their own.
-    pub merged: usize,
-    newest: HashMap<Target, Known>,
+struct MergePlan {
+    /// New rows, with the records that were merged into them.
+    inserts: Vec<DomainRow>,
+    /// The changes of stored rows by `id`.
+    updates: BTreeMap<i64, RowUpdate>,
+    /// How many records are not a row of their own.
+    merged: usize,
+    newest: HashMap<TargetKey, TimelineRow>,
     last_id: i64,
 }
 
-/// What records add to a row of the table.
+/// What merged records change in a stored row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Merge {
-    /// Where it stands then.
-    pub place: Place,
-    /// How many they are.
-    pub results: i64,
-    /// Their highest slot.
-    pub slot: Option<i64>,
-    /// Their highest number.
-    pub sequence: Option<i64>,
+struct RowUpdate {
+    /// The new place of the row.
+    place: RowPlace,
+    /// How many results are added.
+    results: i64,
+    /// The highest slot of the records.
+    slot: Option<i64>,
+    /// The highest sequence number of the records.
+    sequence: Option<i64>,
 }
 
-/// Decides on every row of a batch.
-///
-/// # Errors
-/// See [`WorkError`].
-pub fn plan(
-    transaction: &mut Transaction<'_>,
-    sql: &TableSql,
-    memory: &Memory,
-    rows: Vec<Row>,
-) -> Result<Plan, WorkError> {
-    // Other partitions of the topic, and a topic of the other spelling, have
-    // positions of their own and so do not exclude each other.
-    transaction.execute(crate::postgres::sql::ADVISORY_LOCK, &[&lock_key(&sql.name)])?;
-    let found = transaction.query(&sql.last_id, &[])?;
-    let last_id = found.first().map_or(Ok(0), |row| row.try_get(0))?;
-    let remembered = (last_id == memory.last_id).then_some(&memory.newest);
-
-    let (places, oldest) = targets_of(&rows);
-    let mut timelines = Vec::with_capacity(oldest.len());
-    for (target, place) in &oldest {
-        let known = remembered.and_then(|newest| newest.get(target));
-        timelines.push(match known.filter(|known| known.place < *place) {
-            Some(known) => Timeline::new(vec![known.clone()], false),
-            None => look_up(transaction, sql, target, *place)?,
-        });
-    }
-
-    let mut plan = Plan { last_id, ..Plan::default() };
-    for (row, place) in rows.into_iter().zip(places) {
-        // Each place is that of a target.
-        if let Some(timeline) = timelines.get_mut(place) {
-            plan.add(timeline, row);
+impl SmartStep {
+    pub(super) fn new(table: &DomainTable) -> Self {
+        let quoted = table.quoted();
+        Self {
+            insert: InsertStatement::new(table),
+            table: table.clone(),
+            last_id_sql: format!(r#"select coalesce(max("id"), 0)::bigint from {quoted}"#),
+            newest_rows_sql: newest_rows_sql(&quoted),
+            merge_sql: merge_sql(&quoted),
+            newest: HashMap::new(),
+            last_id: 0,
         }
     }
-    plan.newest = oldest
-        .into_iter()
-        .zip(timelines)
-        .filter_map(|((target, _), timeline)| Some((target, timeline.newest()?.clone())))
-        .collect();
-    Ok(plan)
-}
 
-/// Which target each row is of, as an index, and the targets with the oldest
-/// place of each: in a backlog there are few, with many rows.
-fn targets_of(rows: &[Row]) -> (Vec<usize>, Vec<(Target, Place)>) {
-    let mut indexes: HashMap<(&str, &str, Option<&str>), usize> = HashMap::new();
-    let mut targets: Vec<(Target, Place)> = Vec::new();
-    let mut places = Vec::with_capacity(rows.len());
-    for row in rows {
-        let place = place_of(row);
-        let index = *indexes.entry(row.target()).or_insert(targets.len());
-        match targets.get_mut(index) {
-            Some((_, oldest)) => *oldest = place.min(*oldest),
-            None => {
-                let target = (row.test_from.clone(), row.url.clone(), row.extra.name.clone());
-                targets.push((target, place));
+    /// Decides about every row of the batch.
+    fn plan(
+        &self,
+        transaction: &mut Transaction<'_>,
+        rows: Vec<DomainRow>,
+    ) -> Result<MergePlan, TransactionError> {
+        // Positions do not exclude writers of other partitions of the topic, or of
+        // a topic with the other prefix. They write to the same table.
+        transaction.lock(self.table.name())?;
+        let last_id_rows = transaction.query(&self.last_id_sql, &[])?;
+        let last_id = last_id_rows.first().map_or(Ok(0), |row| row.try_get(0))?;
+        let remembered = (last_id == self.last_id).then_some(&self.newest);
+
+        let (target_indexes, oldest_places) = group_by_target(&rows);
+        let mut timelines = Vec::with_capacity(oldest_places.len());
+        for (target, oldest) in &oldest_places {
+            let newest = remembered.and_then(|newest| newest.get(target));
+            timelines.push(match newest.filter(|newest| newest.place < *oldest) {
+                Some(newest) => Timeline::new(vec![newest.clone()], false),
+                None => self.look_up(transaction, target, *oldest)?,
+            });
+        }
+
+        let mut plan = MergePlan { last_id, ..MergePlan::default() };
+        for (row, index) in rows.into_iter().zip(target_indexes) {
+            // There is a timeline for each index.
+            if let Some(timeline) = timelines.get_mut(index) {
+                plan.add(timeline, row);
             }
         }
-        places.push(index);
+        plan.newest = oldest_places
+            .into_iter()
+            .zip(timelines)
+            .filter_map(|((target, _), timeline)| Some((target, timeline.newest()?.clone())))
+            .collect();
+        Ok(plan)
     }
-    (places, targets)
+
+    /// Reads the newest rows of a target, back to the one before `oldest`.
+    fn look_up(
+        &self,
+        transaction: &mut Transaction<'_>,
+        (test_from, url, name): &TargetKey,
+        oldest: RowPlace,
+    ) -> Result<Timeline, TransactionError> {
+        let rows = transaction.query(
+            &self.newest_rows_sql,
+            &[test_from, url, name, &oldest.event_time, &NEWEST_ROWS_MAX],
+        )?;
+        let is_complete = (rows.len() as i64) < NEWEST_ROWS_MAX;
+        let timeline_row = |row: &postgres::Row| {
+            let phrase: &str = row.try_get(3)?;
+            let (run, period_ms) = (row.try_get(4)?, row.try_get(5)?);
+            let kind = RowKind { phrase: phrase.into(), run, period_ms };
+            Ok(TimelineRow {
+                row: RowRef::Stored(row.try_get(0)?),
+                place: RowPlace { event_time: row.try_get(1)?, topic_offset: row.try_get(2)? },
+                kind: row.try_get::<_, bool>(6)?.then_some(kind),
+            })
+        };
+        let rows = rows.iter().map(timeline_row).collect::<Result<Vec<_>, postgres::Error>>()?;
+        Ok(Timeline::new(rows, is_complete))
+    }
+
+    /// Changes the stored rows that records were merged into.
+    fn update(
+        &self,
+        transaction: &mut Transaction<'_>,
+        updates: &BTreeMap<i64, RowUpdate>,
+    ) -> Result<(), TransactionError> {
+        if updates.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<i64> = updates.keys().copied().collect();
+        let values = || updates.values();
+        let times: Vec<i64> = values().map(|update| update.place.event_time).collect();
+        let offsets: Vec<i64> = values().map(|update| update.place.topic_offset).collect();
+        let results: Vec<i64> = values().map(|update| update.results).collect();
+        let slots: Vec<Option<i64>> = values().map(|update| update.slot).collect();
+        let sequences: Vec<Option<i64>> = values().map(|update| update.sequence).collect();
+        let updated = transaction
+            .execute(&self.merge_sql, &[&ids, &times, &offsets, &results, &slots, &sequences])?;
+        if updated == ids.len() as u64 { Ok(()) } else { Err(TransactionError::MergeTargetMissing) }
+    }
 }
 
-impl Plan {
-    /// Normal mode: every record is a row.
-    pub fn without_merging(inserts: Vec<Row>) -> Self {
-        Self { inserts, ..Self::default() }
+impl Step for SmartStep {
+    type Effect = SmartEffect;
+
+    fn apply(
+        &self,
+        transaction: &mut Transaction<'_>,
+        write: &mut PendingWrite<'_>,
+    ) -> Result<SmartEffect, TransactionError> {
+        let plan = self.plan(transaction, std::mem::take(&mut write.decoded.rows))?;
+        self.update(transaction, &plan.updates)?;
+        let ids = self.insert.execute_returning(transaction, &plan.inserts)?.into_iter().collect();
+        Ok(SmartEffect { plan, ids })
     }
 
-    fn add(&mut self, timeline: &mut Timeline, row: Row) {
+    fn committed(&mut self, SmartEffect { plan, ids }: SmartEffect) {
+        if plan.last_id != self.last_id || self.newest.len() > TARGETS_MAX {
+            self.newest.clear();
+        }
+        self.last_id = ids.values().copied().max().unwrap_or(0).max(plan.last_id);
+        for (target, mut newest) in plan.newest {
+            if let RowRef::New(index) = newest.row {
+                let id = plan.inserts.get(index).and_then(|row| ids.get(&row.topic_offset));
+                let Some(id) = id else { continue };
+                newest.row = RowRef::Stored(*id);
+            }
+            self.newest.insert(target, newest);
+        }
+    }
+}
+
+impl MergePlan {
+    fn add(&mut self, timeline: &mut Timeline, row: DomainRow) {
         match timeline.add(place_of(&row), row.kind(), RowRef::New(self.inserts.len())) {
-            Change::Insert => self.inserts.push(row),
-            Change::Merge(RowRef::Stored(id), place) => {
+            MergeDecision::Insert => self.inserts.push(row),
+            MergeDecision::Merge(RowRef::Stored(id), place) => {
                 self.merged += 1;
-                let none = Merge { place, results: 0, slot: None, sequence: None };
-                let merge = self.merges.entry(id).or_insert(none);
-                merge.place = place;
-                merge.results += row.results;
-                merge.slot = merge.slot.max(row.extra.slot);
-                merge.sequence = merge.sequence.max(row.identity.map(|it| it.sequence));
+                let none = RowUpdate { place, results: 0, slot: None, sequence: None };
+                let update = self.updates.entry(id).or_insert(none);
+                update.place = place;
+                update.results += row.results;
+                update.slot = update.slot.max(row.extra.slot);
+                update.sequence = update.sequence.max(row.identity.map(|it| it.sequence));
             }
-            Change::Merge(RowRef::New(index), place) => {
+            MergeDecision::Merge(RowRef::New(index), place) => {
                 self.merged += 1;
                 if let Some(new) = self.inserts.get_mut(index) {
                     new.event_time = place.event_time;
@@ -150,50 +260,64 @@ impl Plan {
     }
 }
 
-impl Memory {
-    /// Takes over what a plan left, once its transaction is committed; `ids`
-    /// are those of its inserts, by offset.
-    pub fn keep(&mut self, plan: Plan, ids: &HashMap<i64, i64>) {
-        if plan.last_id != self.last_id || self.newest.len() > TARGETS_MAX {
-            self.newest.clear();
-        }
-        self.last_id = ids.values().copied().max().unwrap_or(0).max(plan.last_id);
-        for (target, mut known) in plan.newest {
-            if let RowRef::New(index) = known.row {
-                let id = plan.inserts.get(index).and_then(|row| ids.get(&row.topic_offset));
-                let Some(id) = id else { continue };
-                known.row = RowRef::Stored(*id);
+/// The newest rows of a target, newest first, back to the one before a time if it is
+/// among the last [`ROWS_BEFORE_MAX`] of its URL: $1 from, $2 URL, $3 name, $4 time,
+/// $5 the most rows.
+fn newest_rows_sql(table: &str) -> String {
+    format!(
+        r#"select "id"::bigint, "event_time", "topic_offset", "phrase"::text, "run",
+            "period_ms"::bigint, {IS_MERGEABLE} as mergeable
+        from {table}
+        where "test_from" = $1 and "url" = $2 and {HAS_NAME}
+            and "topic_offset" is not null
+            and "status" is not null and "phrase" is not null
+            and "event_time" >= coalesce(
+                (select "event_time" from
+                    (select "event_time", "name" from {table} where "test_from" = $1
+                        and "url" = $2 and "event_time" < $4
+                        order by "event_time" desc limit {ROWS_BEFORE_MAX}) as before
+                    where {HAS_NAME} order by "event_time" desc limit 1), $4)
+        order by "event_time" desc, "topic_offset" desc limit $5"#
+    )
+}
+
+/// Changes rows, as arrays: $1 id, $2 time, $3 offset, $4 added results, $5 slot,
+/// $6 sequence number.
+fn merge_sql(table: &str) -> String {
+    format!(
+        r#"update {table} as old set "created_at" = pg_catalog.now(),
+            "event_time" = greatest(old."event_time", new.e),
+            "topic_offset" = greatest(old."topic_offset", new.o),
+            "results" = coalesce(old."results", 1) + new.n,
+            "slot" = greatest(old."slot", new.s),
+            "sequence" = greatest(old."sequence", new.q)
+        from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[],
+            $5::bigint[], $6::bigint[]) as new(i, e, o, n, s, q)
+        where old."id" = new.i"#
+    )
+}
+
+/// The index of the target of each row, and the targets with their oldest places.
+/// A backlog has many rows of few targets.
+fn group_by_target(rows: &[DomainRow]) -> (Vec<usize>, Vec<(TargetKey, RowPlace)>) {
+    let mut index_by_target: HashMap<(&str, &str, Option<&str>), usize> = HashMap::new();
+    let mut targets: Vec<(TargetKey, RowPlace)> = Vec::new();
+    let mut indexes = Vec::with_capacity(rows.len());
+    for row in rows {
+        let place = place_of(row);
+        let index = *index_by_target.entry(row.target()).or_insert(targets.len());
+        match targets.get_mut(index) {
+            Some((_, oldest)) => *oldest = place.min(*oldest),
+            None => {
+                let target = (row.test_from.clone(), row.url.clone(), row.extra.name.clone());
+                targets.push((target, place));
             }
-            self.newest.insert(target, known);
         }
+        indexes.push(index);
     }
+    (indexes, targets)
 }
 
-fn look_up(
-    transaction: &mut Transaction<'_>,
-    sql: &TableSql,
-    (test_from, url, name): &Target,
-    oldest: Place,
-) -> Result<Timeline, WorkError> {
-    let found = transaction
-        .query(&sql.newest, &[test_from, url, name, &oldest.event_time, &NEWEST_ROWS_MAX])?;
-    let reaches_back = (found.len() as i64) < NEWEST_ROWS_MAX;
-    let known = found
-        .iter()
-        .map(|row| {
-            let phrase: &str = row.try_get(3)?;
-            let kind =
-                Kind { phrase: phrase.into(), run: row.try_get(4)?, period_ms: row.try_get(5)? };
-            Ok(Known {
-                row: RowRef::Stored(row.try_get(0)?),
-                place: Place { event_time: row.try_get(1)?, topic_offset: row.try_get(2)? },
-                kind: row.try_get::<_, bool>(6)?.then_some(kind),
-            })
-        })
-        .collect::<Result<Vec<_>, postgres::Error>>()?;
-    Ok(Timeline::new(known, reaches_back))
-}
-
-fn place_of(row: &Row) -> Place {
-    Place { event_time: row.event_time, topic_offset: row.topic_offset }
+fn place_of(row: &DomainRow) -> RowPlace {
+    RowPlace { event_time: row.event_time, topic_offset: row.topic_offset }
 }

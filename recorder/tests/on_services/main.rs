@@ -1,18 +1,23 @@
-//! The recorder, and its way to PostgreSQL, on the real services.
+//! The recorder, and its connection to PostgreSQL, with real services.
 
 #![cfg(test)]
 
-mod account;
-mod cuts;
-mod further;
-mod identity;
+mod commit_cuts;
+mod dedup;
+mod extra_columns;
 mod leases;
+mod legacy;
 mod outages;
+mod own_services;
 mod postgres_uri;
+mod quarantine;
 mod recording;
 mod replay;
-mod stale;
+mod schema;
+mod slot_account;
+mod smart;
 mod support;
 mod tables;
+mod three_brokers;
+mod transaction_cuts;
 mod unreadable;
-mod walk;

@@ -1,178 +1,201 @@
-//! What is lost on the way, and comes back.
+//! Kafka or PostgreSQL is down, loses data or refuses what it accepted before.
 
-use std::time::Duration;
+use testkit::services::shared;
 
-use testkit::services::{OwnSet, Services, connect, shared};
+use crate::support::{Recorder, World, ok};
 
-use crate::support::{Recorder, World, eventually, ok};
+/// Tests that break services, which therefore have services of their own.
+mod broken_on_purpose {
+    use std::time::{Duration, Instant};
 
-/// What breaks services takes a set of its own, which takes a while to start,
-/// so that several share one.
-#[test]
-fn services_broken_on_purpose() {
-    let services = Services::start(1).unwrap();
-    killed_between_the_two_commits(&services);
-    kafka_and_postgresql_away_at_start_and_later(&services);
-}
+    use testkit::services::connect;
 
-#[test]
-fn other_services_broken_on_purpose() {
-    let services = Services::start(1).unwrap();
-    a_stop_is_not_held_up_by_a_broker_that_hangs(&services);
-    a_certificate_that_is_of_no_use_any_more_is_said_once(&services);
-    crate::postgres_uri::a_server_without_tls(&services);
-}
+    use crate::own_services::with_own_services;
+    use crate::support::{Recorder, World, eventually, ok, outage_warnings};
 
-/// KILL between the commit in PostgreSQL and that of the group in Kafka.
-///
-/// The commit is made to wait by a trigger that runs within it, the broker is
-/// killed meanwhile, and then the commit goes on: now the rows are there and
-/// the group's offset can't be.
-fn killed_between_the_two_commits(services: &OwnSet) {
-    let mut world = World::new(services);
-    world.produce([ok(0), ok(1)]);
-    let recorder = world.recorder();
-    world.expect_position(2);
-    let group = |world: &World| {
-        // A cluster just made has no coordinator yet.
-        world.client().committed_offset("websites-availability", &world.topic, 0).ok().flatten()
-    };
-    eventually("first group offset", || (group(&world) == Some(2)).then_some(()));
-    world
-        .database
-        .batch_execute(
-            "create function wait() returns trigger language plpgsql as \
-             'begin perform pg_advisory_xact_lock_shared(4711); return null; end';
-             create constraint trigger wait after update on availability_offset \
-             deferrable initially deferred for each row execute function wait();",
-        )
-        .unwrap();
-    let mut gate = connect(services, &world.uri).unwrap();
-    gate.execute("select pg_advisory_lock(4711)", &[]).unwrap();
-    world.produce([ok(2), ok(3), ok(4)]);
-    let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
-    world.expect(waiting, 1);
-    services.kill_broker(1).unwrap();
-    gate.execute("select pg_advisory_unlock(4711)", &[]).unwrap();
-    world.expect_position(5);
-    recorder.kill();
-    services.start_broker(1).unwrap();
-    assert_eq!(eventually("group offset", || group(&world)), 2, "the group was not committed");
-    let recorder = world.recorder();
-    world.produce([ok(5)]);
-    world.expect_position(6);
-    assert_eq!(world.offsets(), [0, 1, 2, 3, 4, 5]);
-    eventually("group offset", || (group(&world) == Some(6)).then_some(()));
-    recorder.stop();
-}
-
-/// Both away at the start, one by one when they are needed, and back.
-fn kafka_and_postgresql_away_at_start_and_later(services: &OwnSet) {
-    let mut world = World::new(services);
-    world.produce([ok(0)]);
-    services.stop_postgres().unwrap();
-    services.kill_broker(1).unwrap();
-    let recorder = world.recorder();
-    recorder.expect_log("WARN  recorder::report::outage_log] postgresql: localhost:");
-    let other = world.recorder();
-    other.expect_log("recording 1 domains");
-    let (status, took, log) = other.stop();
-    assert!(status.success() && took.as_secs() < 8, "{status} {took:?} {log}");
-    services.start_postgres().unwrap();
-    recorder.expect_log("postgresql: well again after");
-    recorder.expect_log("WARN  recorder::report::outage_log] kafka: ");
-    services.start_broker(1).unwrap();
-    world.database = connect(services, &world.uri).unwrap();
-    world.expect_position(1);
-    recorder.expect_log("kafka: well again after");
-
-    // Later: what is written meanwhile waits in Kafka.
-    services.kill_postgres().unwrap();
-    world.produce([ok(1), ok(2)]);
-    eventually("second outage", || {
-        (recorder.log().matches("WARN  recorder::report::outage_log] postgresql: ").count() == 2)
-            .then_some(())
-    });
-    services.start_postgres().unwrap();
-    world.database = connect(services, &world.uri).unwrap();
-    world.expect_position(3);
-    services.kill_broker(1).unwrap();
-    eventually("second outage", || {
-        (recorder.log().matches("WARN  recorder::report::outage_log] kafka: ").count() == 2)
-            .then_some(())
-    });
-    services.start_broker(1).unwrap();
-    world.produce([ok(3)]);
-    world.expect_position(4);
-    assert_eq!(world.offsets(), [0, 1, 2, 3]);
-    eventually("the end of the second outage", || {
-        (recorder.log().matches("kafka: well again after").count() == 2).then_some(())
-    });
-    let (_, took, log) = recorder.stop();
-    assert!(took.as_secs() < 8, "{took:?}");
-    // An outage is one line at its start and one at its end.
-    assert_eq!(log.matches("WARN").count(), 4, "{log}");
-    assert_eq!(log.matches("well again").count(), 4, "{log}");
-}
-
-/// Stopping while the broker takes connections and answers nothing.
-fn a_stop_is_not_held_up_by_a_broker_that_hangs(services: &OwnSet) {
-    let mut world = World::new(services);
-    world.produce([ok(0)]);
-    let recorder = world.recorder();
-    world.expect_position(1);
-    services.pause_broker(1).unwrap();
-    recorder.expect_log("starting at offset");
-    let (status, took, _) = recorder.stop();
-    services.resume_broker(1).unwrap();
-    assert!(status.success() && took.as_secs() < 8, "{status} {took:?}");
-}
-
-/// Goes red when `Trouble::failed` takes a refusal for one domain's own trouble.
-fn a_certificate_that_is_of_no_use_any_more_is_said_once(services: &OwnSet) {
-    let mut worlds: Vec<_> = (0..8).map(|_| World::new(services)).collect();
-    for world in &mut worlds {
-        world.produce([ok(0)]);
+    /// A recorder is killed after the commit in PostgreSQL and before the commit of the group's
+    /// offset in Kafka.
+    ///
+    /// A trigger makes the commit in PostgreSQL wait. Meanwhile the broker is killed. Then the
+    /// commit continues: the rows are stored, and the group's offset cannot be.
+    #[test]
+    fn rows_are_written_once_when_the_recorder_is_killed_between_the_two_commits() {
+        with_own_services(1, |services| {
+            let mut world = World::new(services);
+            world.produce([ok(0), ok(1)]);
+            let recorder = world.recorder();
+            world.expect_position(2);
+            let group = |world: &World| {
+                // A new cluster has no coordinator yet.
+                world
+                    .client()
+                    .committed_offset("websites-availability", &world.topic, 0)
+                    .ok()
+                    .flatten()
+            };
+            eventually("first group offset", || (group(&world) == Some(2)).then_some(()));
+            world
+                .database
+                .batch_execute(
+                    "create function wait() returns trigger language plpgsql as \
+                 'begin perform pg_advisory_xact_lock_shared(4711); return null; end';
+                 create constraint trigger wait after update on availability_offset \
+                 deferrable initially deferred for each row execute function wait();",
+                )
+                .unwrap();
+            let mut gate = connect(services, &world.uri).unwrap();
+            gate.execute("select pg_advisory_lock(4711)", &[]).unwrap();
+            world.produce([ok(2), ok(3), ok(4)]);
+            let waiting =
+                "select count(*) from pg_locks where locktype = 'advisory' and not granted";
+            world.expect(waiting, 1);
+            services.kill_broker(1).unwrap();
+            gate.execute("select pg_advisory_unlock(4711)", &[]).unwrap();
+            world.expect_position(5);
+            recorder.kill();
+            services.start_broker(1).unwrap();
+            assert_eq!(
+                eventually("group offset", || group(&world)),
+                2,
+                "the group was not committed"
+            );
+            let recorder = world.recorder();
+            world.produce([ok(5)]);
+            world.expect_position(6);
+            assert_eq!(world.offsets(), [0, 1, 2, 3, 4, 5]);
+            eventually("group offset", || (group(&world) == Some(6)).then_some(()));
+            recorder.stop();
+        });
     }
-    let names: Vec<_> = worlds.iter().map(|world| world.domain.to_string()).collect();
-    let path = |path: &std::path::Path| path.display().to_string();
-    let ca = std::env::temp_dir().join(testkit::services::fresh_name("ca"));
-    std::fs::copy(&services.kafka_ca, &ca).unwrap();
-    let recorder = worlds[0].recorder_with(&[
-        ("DOMAIN", &names.join(",")),
-        ("KAFKA", &services.kafka_tls),
-        ("CA", &path(&ca)),
-        ("CERT", &path(&services.kafka_cert)),
-        ("KEY", &path(&services.kafka_key)),
-    ]);
-    let recorded = "select sum(next_offset)::bigint from availability_offset";
-    worlds[0].expect(recorded, 8);
-    services.kill_broker(1).unwrap();
-    std::fs::copy(services.cert("foreign-ca.crt"), &ca).unwrap();
-    services.start_broker(1).unwrap();
-    recorder.expect_log("WARN  recorder::report::outage_log] kafka: ");
-    // Long enough for each domain to have met it.
-    std::thread::park_timeout(Duration::from_secs(15));
-    std::fs::copy(&services.kafka_ca, &ca).unwrap();
-    for world in &mut worlds {
-        world.produce([ok(1)]);
+
+    /// Kafka and PostgreSQL are down at the start, come up one after the other, and each goes
+    /// down once more.
+    #[test]
+    fn kafka_and_postgresql_may_be_down_at_the_start_and_later() {
+        with_own_services(1, |services| {
+            let mut world = World::new(services);
+            world.produce([ok(0)]);
+            services.stop_postgres().unwrap();
+            services.kill_broker(1).unwrap();
+            let recorder = world.recorder();
+            let started = Instant::now();
+            recorder.expect_log("WARN  recorder::report::outage_log] postgresql: localhost:");
+            let other = world.recorder();
+            other.expect_log("recording 1 domain to ");
+            let (status, took, log) = other.stop();
+            assert!(status.success() && took.as_secs() < 8, "{status} {took:?} {log}");
+            services.start_postgres().unwrap();
+            recorder.expect_log("postgresql: recovered after");
+            recorder.expect_log("WARN  recorder::report::outage_log] kafka: ");
+            services.start_broker(1).unwrap();
+            world.database = connect(services, &world.uri).unwrap();
+            world.expect_position(1);
+            recorder.expect_log("kafka: recovered after");
+
+            // Later: records that are written during an outage wait in Kafka.
+            let before = recorder.log();
+            services.kill_postgres().unwrap();
+            world.produce([ok(1), ok(2)]);
+            expect_new_warning(&recorder, &before, "postgresql");
+            services.start_postgres().unwrap();
+            world.database = connect(services, &world.uri).unwrap();
+            world.expect_position(3);
+            let before = recorder.log();
+            services.kill_broker(1).unwrap();
+            expect_new_warning(&recorder, &before, "kafka");
+            services.start_broker(1).unwrap();
+            world.produce([ok(3)]);
+            world.expect_position(4);
+            assert_eq!(world.offsets(), [0, 1, 2, 3]);
+            eventually("the end of the second outage", || {
+                (recorder.log().matches("kafka: recovered after").count() == 2).then_some(())
+            });
+            let (_, took, log) = recorder.stop();
+            assert!(took.as_secs() < 8, "{took:?}");
+            // An outage is logged when it begins, once a minute, and when it ends.
+            let warnings_max = 3 + outage_warnings(started.elapsed());
+            assert!((4..=warnings_max).contains(&log.matches("WARN").count()), "{log}");
+            assert_eq!(log.matches("recovered").count(), 4, "{log}");
+        });
     }
-    worlds[0].expect(recorded, 16);
-    recorder.expect_log("kafka: well again after");
-    let (_, _, log) = recorder.stop();
-    assert_eq!(log.matches("WARN").count(), 1, "{log}");
-    std::fs::remove_file(&ca).unwrap();
+
+    /// The broker accepts connections and answers no request.
+    #[test]
+    fn a_broker_that_hangs_does_not_delay_a_stop() {
+        with_own_services(1, |services| {
+            let mut world = World::new(services);
+            world.produce([ok(0)]);
+            let recorder = world.recorder();
+            world.expect_position(1);
+            services.pause_broker(1).unwrap();
+            recorder.expect_log("starting at offset");
+            let (status, took, _) = recorder.stop();
+            services.resume_broker(1).unwrap();
+            assert!(status.success() && took.as_secs() < 8, "{status} {took:?}");
+        });
+    }
+
+    /// A certificate that no broker accepts any more is an outage of Kafka, which is logged once
+    /// for all domains.
+    #[test]
+    fn a_refused_certificate_is_logged_once_for_all_domains() {
+        with_own_services(1, |services| {
+            let mut worlds: Vec<_> = (0..8).map(|_| World::new(services)).collect();
+            for world in &mut worlds {
+                world.produce([ok(0)]);
+            }
+            let names: Vec<_> = worlds.iter().map(|world| world.domain.to_string()).collect();
+            let path = |path: &std::path::Path| path.display().to_string();
+            let ca = std::env::temp_dir().join(testkit::services::fresh_name("ca"));
+            std::fs::copy(&services.kafka_ca, &ca).unwrap();
+            let recorder = worlds[0].recorder_with(&[
+                ("DOMAIN", &names.join(",")),
+                ("KAFKA", &services.kafka_tls),
+                ("CA", &path(&ca)),
+                ("CERT", &path(&services.kafka_cert)),
+                ("KEY", &path(&services.kafka_key)),
+            ]);
+            let recorded = "select sum(next_offset)::bigint from availability_offset";
+            worlds[0].expect(recorded, 8);
+            let started = Instant::now();
+            services.kill_broker(1).unwrap();
+            std::fs::copy(services.cert("foreign-ca.crt"), &ca).unwrap();
+            services.start_broker(1).unwrap();
+            recorder.expect_log("WARN  recorder::report::outage_log] kafka: ");
+            // Long enough for each domain to fail.
+            std::thread::park_timeout(Duration::from_secs(15));
+            std::fs::copy(&services.kafka_ca, &ca).unwrap();
+            for world in &mut worlds {
+                world.produce([ok(1)]);
+            }
+            worlds[0].expect(recorded, 16);
+            recorder.expect_log("kafka: recovered after");
+            let (_, _, log) = recorder.stop();
+            let warnings = log.matches("WARN").count();
+            assert!((1..=outage_warnings(started.elapsed())).contains(&warnings), "{log}");
+            std::fs::remove_file(&ca).unwrap();
+        });
+    }
+
+    /// Waits for a warning about an outage that is not in an earlier log.
+    fn expect_new_warning(recorder: &Recorder, before: &str, service: &str) {
+        let warning = format!("WARN  recorder::report::outage_log] {service}: ");
+        let count = before.matches(&warning).count();
+        eventually("a new warning", || {
+            (recorder.log().matches(&warning).count() > count).then_some(())
+        });
+    }
 }
 
 #[test]
-fn what_retention_took_is_a_gap() {
+fn records_deleted_by_retention_are_a_gap() {
     let mut world = World::new(&shared().unwrap());
     world.produce([ok(0), ok(1)]);
     let recorder = world.recorder();
     world.expect_position(2);
     recorder.stop();
     world.produce((2..7).map(ok));
-    // What retention does when its time has come.
+    // The same as retention does.
     world.delete_records(7);
     world.produce([ok(7)]);
     let recorder = world.recorder();
@@ -185,10 +208,10 @@ fn what_retention_took_is_a_gap() {
     recorder.stop();
 }
 
-/// A wrong password is said and tried again, on either side: the role may get
-/// another, or the file that the URI came from.
+/// A wrong password is logged and retried, because it may be corrected: in the file with the
+/// URI, or in the role.
 #[test]
-fn a_wrong_password_is_said_and_may_be_put_right() {
+fn a_wrong_password_is_logged_and_may_be_corrected() {
     let services = shared().unwrap();
     let mut world = World::new(&services);
     let role = testkit::services::fresh_name("role").replace('-', "_");
@@ -221,9 +244,8 @@ fn a_wrong_password_is_said_and_may_be_put_right() {
     std::fs::remove_file(&file).unwrap();
 }
 
-/// Several domains need no more connections than they may have.
 #[test]
-fn domains_share_few_connections() {
+fn domains_share_a_limited_number_of_connections() {
     let services = shared().unwrap();
     let mut worlds: Vec<_> = (0..6).map(|_| World::new(&services)).collect();
     for world in &mut worlds {
@@ -243,15 +265,15 @@ fn domains_share_few_connections() {
     worlds[0].expect(recorded, 6);
     let sessions = "select count(*) from pg_stat_activity \
                     where datname = current_database() and application_name like 'recorder-%'";
-    // Those two, and the one for leases.
+    // Two connections for rows, and one for leases.
     assert_eq!(worlds[0].number(sessions), Some(3));
     let (status, took, log) = recorder.stop();
     assert!(status.success() && took.as_secs() < 8, "{status} {took:?}");
-    assert!(log.contains("recorded 6 rows"), "{log}");
+    assert!(log.contains("inserted rows: 6,"), "{log}");
 }
 
 #[test]
-fn every_partition_is_read_whole() {
+fn all_partitions_are_recorded() {
     let mut world = World::new(&shared().unwrap());
     world.client().create_topic_with(&world.topic, 3, 1, &[]).unwrap();
     for (partition, seconds) in [(0, 0..5), (1, 100..103), (2, 200..207)] {

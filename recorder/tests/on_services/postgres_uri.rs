@@ -1,4 +1,4 @@
-//! sslmode × CA × server: each cell of the table in README on the real server.
+//! The table of sslmode, CA and server in the documentation, cell by cell, on a real server.
 
 #![cfg(test)]
 
@@ -12,12 +12,15 @@ use std::time::{Duration, Instant};
 
 use common::pem::Pem;
 use postgres_client::{PostgresSettings, PostgresUri};
-use testkit::services::{OwnSet, Services, shared};
-use testkit::sites::Refusing;
+use testkit::services::{Services, shared};
+use testkit::sites::RefusingPort;
+
+use crate::own_services::with_own_services;
+use crate::support::eventually;
 
 const MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
-/// How a connection came out.
+/// The outcome of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cell {
     Tls,
@@ -30,7 +33,7 @@ const FOREIGN: Cell = Refused("certificate verify failed");
 const RIGHTS: Cell = Refused("(28000)");
 const NO_TLS: Cell = Refused("the server has no TLS");
 
-/// Rows: the modes. Columns: no CA, the right one, a foreign one.
+/// Rows: the modes. Columns: no CA, the CA of the server, a foreign CA.
 type Table = [[Cell; 3]; 6];
 
 fn settings(uri: &str, ca: Option<&std::path::Path>) -> PostgresSettings {
@@ -71,7 +74,7 @@ fn superuser(services: &Services, host: &str, parameters: &str) -> String {
 }
 
 #[test]
-fn a_server_that_takes_both() {
+fn a_server_that_accepts_both() {
     let services = shared().unwrap();
     let table = [
         [Plain, Plain, Plain],
@@ -100,7 +103,7 @@ fn a_server_whose_certificate_is_for_another_host() {
 }
 
 #[test]
-fn a_role_that_must_come_encrypted() {
+fn a_role_that_requires_tls() {
     let services = shared().unwrap();
     let table = [
         [RIGHTS, RIGHTS, RIGHTS],
@@ -114,7 +117,7 @@ fn a_role_that_must_come_encrypted() {
 }
 
 #[test]
-fn a_role_that_must_come_plain() {
+fn a_role_that_requires_plain_text() {
     let services = shared().unwrap();
     let table = [
         [Plain, Plain, Plain],
@@ -127,17 +130,32 @@ fn a_role_that_must_come_plain() {
     check(&services, "plain only", |mode| services.role_uri(&services.plain_only, mode), table);
 }
 
-/// Turns TLS off for good, so the set must be of use to nobody else.
-pub(crate) fn a_server_without_tls(services: &OwnSet) {
-    let mut admin = testkit::services::connect(services, &services.postgres_uri).unwrap();
-    admin.execute("alter system set ssl = off", &[]).unwrap();
-    admin.execute("select pg_reload_conf()", &[]).unwrap();
-    // The postmaster takes the new setting when it comes to it.
-    let plain = superuser(services, &services.postgres_host, "sslmode=require");
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while outcome(&plain, None).is_ok() && Instant::now() < deadline {
-        thread::yield_now();
+/// The services of this test have TLS turned off meanwhile.
+mod broken_on_purpose {
+    use super::*;
+
+    #[test]
+    fn a_server_without_tls() {
+        with_own_services(1, |services| {
+            let uri = superuser(services, &services.postgres_host, "sslmode=require");
+            let mut admin = settings(&uri, None).connect().unwrap();
+            let admin = admin.within(Duration::from_secs(60));
+            let mut set_tls = |statement: &str, is_accepted: bool| {
+                admin.batch_execute(statement).unwrap();
+                admin.batch_execute("select pg_reload_conf()").unwrap();
+                // PostgreSQL applies the setting after a moment.
+                eventually(statement, || {
+                    (outcome(&uri, None).is_ok() == is_accepted).then_some(())
+                });
+            };
+            set_tls("alter system set ssl = off", false);
+            check_without_tls(services);
+            set_tls("alter system reset ssl", true);
+        });
     }
+}
+
+fn check_without_tls(services: &Services) {
     let table = [
         [Plain, Plain, Plain],
         [Plain, Plain, Plain],
@@ -149,8 +167,8 @@ pub(crate) fn a_server_without_tls(services: &OwnSet) {
     check(services, "no TLS", |mode| superuser(services, &services.postgres_host, mode), table);
 }
 
-/// Run by `the_machines_roots_count_without_a_ca` in a process of its own,
-/// whose roots are those of the services.
+/// Run by `the_roots_of_the_system_are_used_without_a_ca` in a process of its own, whose
+/// system roots are the CA of the services.
 #[test]
 #[ignore = "run by another test with SSL_CERT_FILE set"]
 fn with_the_services_ca_as_root() {
@@ -164,7 +182,7 @@ fn with_the_services_ca_as_root() {
 }
 
 #[test]
-fn the_machines_roots_count_without_a_ca() {
+fn the_roots_of_the_system_are_used_without_a_ca() {
     let services = shared().unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "postgres_uri::with_the_services_ca_as_root", "--ignored"])
@@ -194,7 +212,7 @@ fn certificates_in_the_uri_are_used() {
     assert!(outcome(&foreign, None).is_err());
     let mixed = settings(&uri("ca.crt", "client.crt", "client-ec.key"), None).check().unwrap_err();
     assert!(mixed.to_string().ends_with("belongs to sslcert"), "{mixed}");
-    // PGCA goes before sslrootcert.
+    // PGCA wins over sslrootcert.
     let overruled = uri("foreign-ca.crt", "client.crt", "client.key");
     assert!(outcome(&overruled, None).is_err());
     assert_eq!(outcome(&overruled, Some(&services.postgres_ca)), Ok(true));
@@ -226,7 +244,7 @@ fn errors_name_the_server_and_no_password() {
         )
     );
     assert!(!error.is_retryable() && !format!("{error:?}").contains("hunter2"));
-    let closed = Refusing::new().unwrap();
+    let closed = RefusingPort::new().unwrap();
     let closed_uri = format!("postgres://u:hunter2@127.0.0.1:{}/d", closed.port().unwrap());
     let error = settings(&closed_uri, None).connect().unwrap_err();
     assert!(error.is_retryable() && error.to_string().contains("Connection refused"), "{error}");
@@ -236,7 +254,7 @@ fn errors_name_the_server_and_no_password() {
 #[test]
 fn hosts_are_tried_in_turn() {
     let services = shared().unwrap();
-    let closed = Refusing::new().unwrap();
+    let closed = RefusingPort::new().unwrap();
     let Services { postgres_password: password, postgres_port: port, .. } = &services;
     let uri = format!(
         "postgres://postgres:{password}@127.0.0.1:{},{}:{port}/postgres?sslmode=verify-full",
@@ -246,8 +264,8 @@ fn hosts_are_tried_in_turn() {
     assert_eq!(outcome(&uri, Some(&services.postgres_ca)), Ok(true));
 }
 
-/// Passes bytes between a client and the server until it is told to hold them,
-/// as a stopped server whose kernel is alive would.
+/// Forwards bytes between a client and the server until it holds them back, as a suspended
+/// server does whose kernel keeps the connection.
 struct Relay {
     port: u16,
     held: Arc<AtomicBool>,
@@ -288,9 +306,9 @@ fn pass(mut from: TcpStream, mut to: TcpStream, held: &AtomicBool) {
     let _ = to.shutdown(std::net::Shutdown::Both);
 }
 
-/// Goes red (hangs) without the timer in `Bounded::or_timed_out`.
+/// All waits for a server are bounded.
 #[test]
-fn a_server_that_stops_answering_holds_nobody_for_ever() {
+fn a_server_that_stops_answering_is_a_time_out() {
     let services = shared().unwrap();
     let relay = Relay::to(&services);
     let Services { postgres_password: password, .. } = &services;
@@ -301,7 +319,7 @@ fn a_server_that_stops_answering_holds_nobody_for_ever() {
         );
         relay.held.store(false, Ordering::Relaxed);
         let mut connection = settings(&uri, None).connect().unwrap();
-        // A connection that was idle for longer than its last bound is as good as new.
+        // A connection that was idle for longer than its last bound still works.
         connection.within(Duration::from_millis(1_000)).query_one("select 1", &[]).unwrap();
         thread::sleep(Duration::from_millis(1_100));
         connection.within(Duration::from_secs(20)).query_one("select 1", &[]).unwrap();

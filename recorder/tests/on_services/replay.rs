@@ -1,4 +1,4 @@
-//! `recorder replay`: out of quarantine, once, whatever happens meanwhile.
+//! `recorder replay`: records leave the quarantine and become rows exactly once.
 
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 
 use common::domain::TOPIC_PREFIX_OF_1_1_0;
 use testkit::fuzz;
-use testkit::proxy::{Fault, PostgresProxy, Side, Told};
+use testkit::proxy::{Direction, PostgresProxy, ProxyFault, RuleHandle};
 use testkit::services::{connect, shared};
 
-use crate::support::{World, eventually, failed, ok, result};
+use crate::support::{self, World, eventually, failed, ok};
 
-/// How long positions are walked when no one says otherwise.
+/// The default duration of the test that cuts connections.
 const WALK: Duration = Duration::from_secs(15);
-/// The lock that a transaction waits for in the middle.
+/// The advisory lock that a transaction waits for.
 const GATE: &str = "4711";
 const WAITING: &str = "select count(*) from pg_locks where locktype = 'advisory' and not granted \
     and database = (select oid from pg_database where datname = current_database())";
 
-/// What a replay said and how it ended.
-struct Said {
+/// The exit code and the output of a replay.
+struct ReplayResult {
     code: Option<i32>,
     lines: Vec<String>,
     log: String,
@@ -46,12 +46,12 @@ impl World {
             .unwrap()
     }
 
-    fn replay(&self) -> Said {
-        ended(self.start_replay(&[]))
+    fn replay(&self) -> ReplayResult {
+        result_of(self.start_replay(&[]))
     }
 
-    /// Puts values into quarantine, from an offset on, of a topic's id that is
-    /// none's; they may be none at all.
+    /// Inserts values into the quarantine, at offsets from `offset` on, with the id of no
+    /// existing topic.
     fn quarantine(&mut self, offset: i64, values: &[Option<Vec<u8>>]) {
         let offsets: Vec<i64> = (offset..).take(values.len()).collect();
         let topic = self.topic.clone();
@@ -62,8 +62,8 @@ impl World {
         self.database.execute(sql, &[&topic, &offsets, &values]).unwrap();
     }
 
-    /// Makes everything that a recorder makes.
-    fn make_schema(&mut self) {
+    /// Creates the schema.
+    fn create_schema(&mut self) {
         let script = Command::new(env!("CARGO_BIN_EXE_recorder"))
             .env_clear()
             .args(["schema", "--domain", self.domain.as_str()])
@@ -72,9 +72,9 @@ impl World {
         self.database.batch_execute(&String::from_utf8(script.stdout).unwrap()).unwrap();
     }
 
-    /// Makes whoever takes a row out of quarantine wait for the gate: when it
-    /// does so, or in its commit.
-    fn make_gate(&mut self, in_commit: bool) {
+    /// Makes transactions that delete a row of the quarantine wait for the gate: in that
+    /// statement, or in the commit.
+    fn create_gate(&mut self, in_commit: bool) {
         let trigger = if in_commit {
             "create constraint trigger wait after delete on availability_quarantine \
              deferrable initially deferred"
@@ -100,23 +100,24 @@ impl World {
     }
 }
 
-fn ended(replay: Child) -> Said {
+fn result_of(replay: Child) -> ReplayResult {
     let Output { status, stdout, stderr } = replay.wait_with_output().unwrap();
     let lines = String::from_utf8(stdout).unwrap().lines().map(str::to_owned).collect();
     let log = String::from_utf8(stderr).unwrap();
     eprintln!("replay: {status}\n{log}");
-    Said { code: status.code(), lines, log }
+    ReplayResult { code: status.code(), lines, log }
 }
 
-/// Goes red when `settle` does not give rows their new reasons.
+/// After an upgrade of the database, a replay records what can be a row now, and updates the
+/// reasons of the other records.
 #[test]
-fn what_a_recorder_could_not_write_is_recorded_after_an_upgrade() {
+fn records_in_quarantine_are_recorded_after_an_upgrade() {
     let mut world = World::new(&shared().unwrap());
     let nothing = world.replay();
     assert_eq!((nothing.code, nothing.lines.len()), (Some(1), 1));
     assert!(nothing.log.contains("no table availability_quarantine"), "{}", nothing.log);
     let url = "https://a.example/";
-    let new_phrase = |second| result(second, "sydney", url, "early data refused");
+    let new_phrase = |second| support::result(second, "sydney", url, "early data refused");
     world.produce([ok(1), b"nonsense".to_vec(), new_phrase(3), new_phrase(7), ok(5)]);
     let recorder = world.recorder();
     world.expect_position(5);
@@ -127,7 +128,7 @@ fn what_a_recorder_could_not_write_is_recorded_after_an_upgrade() {
     let unknown = "record: key phrase: \"early data refused\" is not a label of phrase_status";
     let nonsense = format!("{topic}/0@1: still bad: record: expected map, found FixPos(110)");
     let valueless = format!("{topic}/0@40: still bad: record: no value");
-    let said = world.replay();
+    let result = world.replay();
     let expected = [
         nonsense.clone(),
         format!("{topic}/0@2: still bad: {unknown}"),
@@ -135,22 +136,22 @@ fn what_a_recorder_could_not_write_is_recorded_after_an_upgrade() {
         valueless.clone(),
         "0 recorded, 4 still bad; 4 left in quarantine".to_owned(),
     ];
-    assert_eq!((said.code, said.lines), (Some(1), expected.to_vec()));
+    assert_eq!((result.code, result.lines), (Some(1), expected.to_vec()));
     let old = "select count(*) from availability_quarantine where reason = 'old words'";
     assert_eq!(world.number(old), Some(0));
-    // The upgrade; and a value that only the database knows to be wrong.
+    // The upgrade, and a value that only the database refuses.
     let table = world.domain.table();
     let upgrade = format!(
         "alter type phrase_status add value 'early data refused'; \
          alter table \"{table}\" add constraint seven check (event_time <> 7)"
     );
     world.database.batch_execute(&upgrade).unwrap();
-    let said = ended(world.start_replay(&[("DOMAIN", "*.d,*")]));
-    assert_eq!(said.code, Some(1));
+    let result = result_of(world.start_replay(&[("DOMAIN", "*.d,*")]));
+    assert_eq!(result.code, Some(1));
     let row = world.number(&format!("select id from \"{table}\" where topic_offset = 2")).unwrap();
-    assert_eq!(said.lines[1], format!("{topic}/0@2: recorded as row {row} of {table}"));
-    assert!(said.lines[2].contains("@3: still bad: postgresql: new row for relation"));
-    assert_eq!(said.lines[4], "1 recorded, 3 still bad; 3 left in quarantine");
+    assert_eq!(result.lines[1], format!("{topic}/0@2: recorded as row {row} of {table}"));
+    assert!(result.lines[2].contains("@3: still bad: postgresql: new row for relation"));
+    assert_eq!(result.lines[4], "1 recorded, 3 still bad; 3 left in quarantine");
     world
         .database
         .batch_execute(&format!("alter table \"{table}\" drop constraint seven"))
@@ -162,22 +163,23 @@ fn what_a_recorder_could_not_write_is_recorded_after_an_upgrade() {
             &[&vec![1i64, 40]],
         )
         .unwrap();
-    let said = world.replay();
-    assert_eq!((said.code, said.lines.len()), (Some(0), 2), "{:?}", said.lines);
-    assert_eq!(said.lines[1], "1 recorded, 0 still bad; 0 left in quarantine");
+    let result = world.replay();
+    assert_eq!((result.code, result.lines.len()), (Some(0), 2), "{:?}", result.lines);
+    assert_eq!(result.lines[1], "1 recorded, 0 still bad; 0 left in quarantine");
     assert_eq!(world.offsets(), [0, 4, 2, 3]);
-    let said = world.replay();
-    assert_eq!(said.lines, ["0 recorded, 0 still bad; 0 left in quarantine"]);
+    let result = world.replay();
+    assert_eq!(result.lines, ["0 recorded, 0 still bad; 0 left in quarantine"]);
     recorder.stop();
 }
 
 #[test]
-fn a_server_that_is_away_and_a_setting_that_is_missing_are_told_apart() {
+fn the_exit_code_is_1_without_a_server_and_2_without_a_setting() {
     let world = World::new(&shared().unwrap());
-    let away = ended(world.start_replay(&[("POSTGRES", "postgres://u@127.0.0.1:1/x")]));
-    assert_eq!(away.code, Some(1));
-    assert!(away.log.contains("replay: ") && away.lines.is_empty(), "{}", away.log);
-    assert_eq!(ended(world.start_replay(&[("DOMAIN", "")])).code, Some(2));
+    let unreachable = result_of(world.start_replay(&[("POSTGRES", "postgres://u@127.0.0.1:1/x")]));
+    assert_eq!(unreachable.code, Some(1));
+    let ReplayResult { lines, log, .. } = unreachable;
+    assert!(log.contains("replay: ") && lines.is_empty(), "{log}");
+    assert_eq!(result_of(world.start_replay(&[("DOMAIN", "")])).code, Some(2));
 }
 
 /// A domain whose quarantine is replayed through a proxy.
@@ -192,20 +194,27 @@ impl Walker {
     fn start() -> Self {
         let services = shared().unwrap();
         let mut world = World::new(&services);
-        world.make_schema();
+        world.create_schema();
         let (proxy, uri) = world.proxied();
         Self { world, proxy, uri, replayed: 0 }
     }
 
-    /// Replays two records with a fault in between, and looks for them.
-    fn cut(&mut self, kind: u8, holding: &str, nth: usize, side: Side, bytes: usize) -> Told {
+    /// Replays two records while the connection is cut, and checks the rows.
+    fn cut(
+        &mut self,
+        kind: u8,
+        holding: &str,
+        nth: usize,
+        side: Direction,
+        bytes: usize,
+    ) -> RuleHandle {
         let Self { world, proxy, uri, replayed } = self;
         world.quarantine(*replayed, &[Some(ok(*replayed)), Some(failed(*replayed))]);
-        let told = proxy.tell(kind, holding, nth, side, Fault::Cut(bytes));
-        let said = ended(world.start_replay(&[("POSTGRES", uri)]));
-        let what = format!("{holding} {nth} {side:?} {bytes}: {:?}", said.lines);
-        assert_eq!((said.code, said.lines.len()), (Some(0), 3), "{what}");
-        for (line, offset) in said.lines.iter().zip(*replayed..*replayed + 2) {
+        let told = proxy.add_rule(kind, holding, nth, side, ProxyFault::Cut(bytes));
+        let result = result_of(world.start_replay(&[("POSTGRES", uri)]));
+        let what = format!("{holding} {nth} {side:?} {bytes}: {:?}", result.lines);
+        assert_eq!((result.code, result.lines.len()), (Some(0), 3), "{what}");
+        for (line, offset) in result.lines.iter().zip(*replayed..*replayed + 2) {
             let row = line.strip_prefix(&format!("{}/0@{offset}: recorded as row ", world.topic));
             let row = row.and_then(|row| row.split(' ').next()).expect(&what);
             let sql = format!("select topic_offset from {} where id = {row}", world.table());
@@ -216,32 +225,32 @@ impl Walker {
         told
     }
 
-    /// From the statement that takes records out of quarantine on, COMMIT included.
-    fn cut_at(&mut self, side: Side, bytes: usize) -> Told {
+    /// Cuts after the statement that deletes records from the quarantine, up to the commit.
+    fn cut_at(&mut self, side: Direction, bytes: usize) -> RuleHandle {
         self.cut(b'P', "delete from \"availability_quarantine\"", 0, side, bytes)
     }
 }
 
-/// Goes red when `Batch::write` does not ask `took_place`, by what is said, and
-/// when `settle` removes nothing, or in a transaction of its own, by the rows.
+/// A replay whose connection is cut at any byte records each record once, and prints the
+/// outcome that holds.
 #[test]
-fn a_replay_cut_at_any_byte_records_each_once_and_says_so() {
+fn a_replay_cut_at_any_byte_records_each_record_once() {
     let mut walkers: Vec<_> = thread::scope(|scope| {
         let starting: Vec<_> = (0..6).map(|_| scope.spawn(Walker::start)).collect();
         starting.into_iter().map(|starting| starting.join().unwrap()).collect()
     });
     let mut places = Vec::new();
     let mut commits = 0;
-    for side in [Side::Request, Side::Answer] {
-        // Each of its transactions, one of which is that of the records.
+    for side in [Direction::Request, Direction::Response] {
+        // All transactions of the replay, one of which records.
         while walkers[0].cut(b'Q', "COMMIT", commits, side, 0).fired() {
             commits += 1;
         }
         assert!(std::mem::take(&mut commits) >= 5);
         let told = walkers[0].cut_at(side, usize::MAX);
-        println!("{side:?}: {} bytes", told.bytes());
-        assert!(told.matched() && told.bytes() > 50);
-        places.extend((0..=told.bytes()).map(|position| (side, position)));
+        println!("{side:?}: {} bytes", told.bytes_passed());
+        assert!(told.matched() && told.bytes_passed() > 50);
+        places.extend((0..=told.bytes_passed()).map(|position| (side, position)));
     }
     let (all, seed) = (places.len(), fuzz::seed());
     fastrand::Rng::with_seed(seed).shuffle(&mut places);
@@ -266,14 +275,13 @@ fn a_replay_cut_at_any_byte_records_each_once_and_says_so() {
     assert!(cuts > 10 && cuts * 10 > walked * 8, "{cuts} cuts at {walked} positions");
 }
 
-/// Goes red when `settle` removes nothing from quarantine.
 #[test]
-fn killed_in_the_middle_and_run_again_each_is_recorded_once() {
+fn a_replay_that_is_killed_and_run_again_records_each_record_once() {
     let services = shared().unwrap();
     for (in_commit, after_kill) in [(false, 0), (true, 3)] {
         let mut world = World::new(&services);
-        world.make_schema();
-        world.make_gate(in_commit);
+        world.create_schema();
+        world.create_gate(in_commit);
         let mut gate = connect(&services, &world.uri).unwrap();
         gate.execute(&format!("select pg_advisory_lock({GATE})"), &[]).unwrap();
         world.quarantine(0, &[Some(ok(0)), Some(ok(1)), Some(ok(2))]);
@@ -285,37 +293,39 @@ fn killed_in_the_middle_and_run_again_each_is_recorded_once() {
         let others = "select count(*) from pg_stat_activity where backend_type = 'client backend' \
             and datname = current_database() and application_name like 'recorder%'";
         world.expect(others, 0);
-        // Without its client a transaction goes no further than the statement it is in.
+        // Without its client a transaction ends with the current statement.
         assert_eq!(world.rows(), after_kill);
-        let said = world.replay();
-        assert_eq!(said.code, Some(0));
+        let result = world.replay();
+        assert_eq!(result.code, Some(0));
         assert_eq!(world.offsets(), [0, 1, 2]);
-        assert_eq!(said.lines.len() as i64, 4 - after_kill);
+        assert_eq!(result.lines.len() as i64, 4 - after_kill);
     }
 }
 
-/// Goes red when `Batch::write` locks neither the table's name nor the rows.
 #[test]
-fn two_at_once_record_each_once_between_them() {
+fn two_concurrent_replays_record_each_record_once() {
     let services = shared().unwrap();
     let mut world = World::new(&services);
-    world.make_schema();
-    world.make_gate(false);
+    world.create_schema();
+    world.create_gate(false);
     let count = 1_700;
     let values: Vec<_> = (0..count).map(|second| Some(ok(second))).collect();
     world.quarantine(0, &values);
     let mut gate = connect(&services, &world.uri).unwrap();
     gate.execute(&format!("select pg_advisory_lock({GATE})"), &[]).unwrap();
     let replays = [world.start_replay(&[]), world.start_replay(&[])];
-    // One is in the middle of its batch, and the other has chosen the same.
+    // One replay is in the middle of its batch, and the other has selected the same records.
     world.expect(WAITING, 2);
     gate.execute(&format!("select pg_advisory_unlock({GATE})"), &[]).unwrap();
-    let said = replays.map(ended);
-    let recorded =
-        |said: &Said| said.lines.iter().filter(|line| line.contains("recorded as row")).count();
-    assert_eq!(said.iter().map(recorded).sum::<usize>() as i64, count);
+    let results = replays.map(result_of);
+    let recorded = |result: &ReplayResult| {
+        result.lines.iter().filter(|line| line.contains("recorded as row")).count()
+    };
+    assert_eq!(results.iter().map(recorded).sum::<usize>() as i64, count);
     assert!(
-        said.iter().any(|said| said.lines.iter().any(|line| line.ends_with("@0: taken by others")))
+        results
+            .iter()
+            .any(|result| result.lines.iter().any(|line| line.ends_with("@0: taken by others")))
     );
     let mut offsets = world.offsets();
     offsets.sort_unstable();
@@ -323,29 +333,28 @@ fn two_at_once_record_each_once_between_them() {
     assert_eq!(world.in_quarantine(), 0);
 }
 
-/// Goes red when `Batch::write` does not take the table's lock: what the replay
-/// adds then has a lower `id` than what the recorder added meanwhile, which does
-/// not see it.
+/// A replay takes the lock of the table: its rows get a higher `id` than the rows that a
+/// recorder in smart mode has seen.
 #[test]
-fn a_recorder_in_smart_mode_sees_what_is_replayed() {
+fn a_recorder_in_smart_mode_sees_replayed_rows() {
     let services = shared().unwrap();
     let mut world = World::new(&services);
     world.produce([ok(10)]);
     let recorder = world.recorder_with(&[("SMART", "true")]);
     world.expect_position(1);
     world.quarantine(0, &[Some(failed(85))]);
-    world.make_gate(false);
+    world.create_gate(false);
     let mut gate = connect(&services, &world.uri).unwrap();
     gate.execute(&format!("select pg_advisory_lock({GATE})"), &[]).unwrap();
     let replay = world.start_replay(&[]);
     world.expect(WAITING, 1);
     world.produce([failed(70), ok(80)]);
-    eventually("the recorder waits, or goes on", || {
+    eventually("the recorder waits or writes", || {
         let waits = world.number(WAITING) == Some(2);
         (waits || world.rows() > 1).then_some(())
     });
     gate.execute(&format!("select pg_advisory_unlock({GATE})"), &[]).unwrap();
-    assert_eq!(ended(replay).code, Some(0));
+    assert_eq!(result_of(replay).code, Some(0));
     world.expect_position(3);
     world.produce([ok(90)]);
     world.expect_position(4);
@@ -356,9 +365,10 @@ fn a_recorder_in_smart_mode_sees_what_is_replayed() {
     recorder.stop();
 }
 
-/// Goes red when rows of 1.1.0's topics keep their offsets.
+/// Rows from topics of 1.1.0 do not keep their offsets, by which 1.1.0 decides where to
+/// start reading.
 #[test]
-fn an_offset_of_an_earlier_topic_moves_no_start() {
+fn a_replay_does_not_change_where_1_1_0_starts_reading() {
     let mut world = World::with_prefix(&shared().unwrap(), TOPIC_PREFIX_OF_1_1_0);
     world.produce([ok(0), ok(1)]);
     let recorder = world.recorder();
@@ -366,8 +376,8 @@ fn an_offset_of_an_earlier_topic_moves_no_start() {
     recorder.stop();
     world.produce((2..10).map(ok));
     world.quarantine(5, &[Some(failed(100))]);
-    let said = world.replay();
-    assert_eq!((said.code, said.lines.len()), (Some(0), 2));
+    let result = world.replay();
+    assert_eq!((result.code, result.lines.len()), (Some(0), 2));
     let recorder = world.recorder();
     world.expect_position(10);
     recorder.stop();

@@ -1,4 +1,4 @@
-//! A domain with its topic and database, and recorders that run on it.
+//! A domain with its topic and database, and recorders that record it.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,9 +10,11 @@ use bytes::{Bytes, BytesMut};
 use common::domain::{Domain, TOPIC_PREFIX};
 use common::identity::Run;
 use common::record::{Record, Status};
+use common::settings::Environment;
+use common::stop::{self, Stopper};
 use kafka_client::{
-    Address, Client, Outcome, ProduceRecord, Producer, ProducerOptions, Security, Settings,
-    TopicBatch,
+    BrokerAddress, KafkaClient, KafkaProducer, KafkaSettings, ProduceOutcome, ProduceRecord,
+    ProducerOptions, Security, TopicBatch,
 };
 use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
@@ -25,34 +27,45 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use kafka_protocol::records::{
     Compression, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
-use testkit::ask::ask;
+use recorder::settings::{self, Action};
+use recorder::timings::Timings;
 use testkit::proxy::PostgresProxy;
+use testkit::raw_request::send_raw_request;
 use testkit::services::{Services, connect, fresh_database, fresh_name};
 
-/// How long anything that must happen may take on a slow machine.
+/// The bound on all waits. It is generous for slow machines.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
-/// Waits until `found` gives something.
-pub(crate) fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+/// The log line of a recorder that another recorder fenced.
+pub(crate) const FENCED: &str = "another recorder writes to this domain too";
+
+/// The most warnings that one outage of this length may log: one at its start, and one
+/// for each minute.
+pub(crate) fn outage_warnings(length: Duration) -> usize {
+    1 + length.as_secs() as usize / 60
+}
+
+/// Polls until `poll` returns a value.
+pub(crate) fn eventually<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + SOON;
     loop {
-        if let Some(found) = found() {
-            return found;
+        if let Some(value) = poll() {
+            return value;
         }
         assert!(Instant::now() < deadline, "{what}: not within {SOON:?}");
         thread::park_timeout(Duration::from_millis(20));
     }
 }
 
-fn kafka_of(services: &Services) -> Arc<Settings> {
-    let addresses = Address::parse_list(&services.kafka_plain).unwrap();
-    let mut kafka = Settings::new(addresses, Security::Plain);
-    // A broker that a test has stopped is given up soon.
+fn kafka_of(services: &Services) -> Arc<KafkaSettings> {
+    let addresses = BrokerAddress::parse_list(&services.kafka_plain).unwrap();
+    let mut kafka = KafkaSettings::new(addresses, Security::Plain);
+    // A broker that a test has stopped must fail soon.
     kafka.request_timeout_ms = 5_000;
     Arc::new(kafka)
 }
 
-/// A domain, its topic, an empty database.
+/// A domain, its topic and an empty database.
 pub(crate) struct World {
     pub(crate) services: Services,
     pub(crate) domain: Domain,
@@ -60,8 +73,8 @@ pub(crate) struct World {
     pub(crate) prefix: String,
     pub(crate) uri: String,
     pub(crate) database: postgres::Client,
-    pub(crate) kafka: Arc<Settings>,
-    producer: Producer,
+    pub(crate) kafka: Arc<KafkaSettings>,
+    producer: KafkaProducer,
 }
 
 impl World {
@@ -81,23 +94,23 @@ impl World {
             domain,
             uri,
             database,
-            producer: Producer::new(Arc::clone(&kafka), ProducerOptions::default()),
+            producer: KafkaProducer::new(Arc::clone(&kafka), ProducerOptions::default()),
             kafka,
         }
     }
 
-    /// The same by other brokers.
-    pub(crate) fn by(self, services: &Services) -> Self {
+    /// The same world, reached through other brokers.
+    pub(crate) fn through(self, services: &Services) -> Self {
         let kafka = kafka_of(services);
-        let producer = Producer::new(Arc::clone(&kafka), ProducerOptions::default());
+        let producer = KafkaProducer::new(Arc::clone(&kafka), ProducerOptions::default());
         Self { services: services.clone(), kafka, producer, ..self }
     }
 
-    pub(crate) fn client(&self) -> Client {
-        Client::new(Arc::clone(&self.kafka))
+    pub(crate) fn client(&self) -> KafkaClient {
+        KafkaClient::new(Arc::clone(&self.kafka))
     }
 
-    /// Writes values, in order, to partition 0 of the topic, which is made.
+    /// Writes values, in order, to partition 0 of the topic, which is created.
     pub(crate) fn produce<V: Into<Vec<u8>>>(&mut self, values: impl IntoIterator<Item = V>) {
         let record = |value: V| ProduceRecord {
             timestamp_ms: now_ms(),
@@ -107,7 +120,7 @@ impl World {
         self.produce_records(values.into_iter().map(record).collect());
     }
 
-    /// Writes values with the identities that a run gives them by these numbers.
+    /// Writes values with the identities of a run: a sequence number for each value.
     pub(crate) fn produce_of(
         &mut self,
         run: &Run,
@@ -126,17 +139,17 @@ impl World {
         let mut batches = vec![TopicBatch { topic: self.topic.clone(), records }];
         eventually("delivery", || {
             let outcomes = self.producer.send(std::mem::take(&mut batches), None);
-            let delivered = |outcome: &Outcome| matches!(outcome, Outcome::Delivered { records, .. } if *records == count);
+            let delivered = |outcome: &ProduceOutcome| matches!(outcome, ProduceOutcome::Delivered { records, .. } if *records == count);
             outcomes.iter().any(|(_, outcome)| delivered(outcome)).then_some(())
         });
     }
 
-    /// Writes values to a partition that no tracker writes to; the topic is there.
+    /// Writes values to a partition that trackers do not write to. The topic exists.
     pub(crate) fn produce_to(&self, partition: i32, values: impl IntoIterator<Item = Vec<u8>>) {
         self.produce_batch(partition, Self::encoded(values));
     }
 
-    /// A batch as a client without idempotence writes it.
+    /// A batch as a producer without idempotence writes it.
     pub(crate) fn encoded(values: impl IntoIterator<Item = Vec<u8>>) -> Bytes {
         let record = |(index, value): (usize, Vec<u8>)| kafka_protocol::records::Record {
             transactional: false,
@@ -160,7 +173,7 @@ impl World {
         batch.freeze()
     }
 
-    /// Writes a batch as it is; the topic is there.
+    /// Writes the bytes of a batch. The topic exists.
     pub(crate) fn produce_batch(&self, partition: i32, batch: impl Into<Bytes>) {
         let data =
             PartitionProduceData::default().with_index(partition).with_records(Some(batch.into()));
@@ -171,19 +184,19 @@ impl World {
             .with_acks(-1)
             .with_timeout_ms(10_000)
             .with_topic_data(vec![topic]);
-        // A topic just made has no leader for a moment.
+        // A new topic has no leader for a moment.
         eventually("delivery", || {
             let response: ProduceResponse = self.ask(ApiKey::Produce, &request, 9);
             (response.responses[0].partition_responses[0].error_code == 0).then_some(())
         });
     }
 
-    /// Deletes the topic, and waits until no broker would take a record for it:
-    /// until then some still write to the old one.
+    /// Deletes the topic, and waits until it is unknown: until then, brokers may still
+    /// write to the old topic.
     pub(crate) fn delete_topic(&self) {
         eventually("deleted", || {
             let deleted = self.client().delete_topic(&self.topic).is_ok();
-            // Where the answer was lost.
+            // The topic may be deleted though the response was lost.
             (deleted || self.is_gone()).then_some(())
         });
         eventually("gone", || self.is_gone().then_some(()));
@@ -194,7 +207,7 @@ impl World {
         topics.is_ok_and(|topics| topics.first().is_some_and(|topic| topic.error.is_some()))
     }
 
-    /// Removes the records of partition 0 that are below an offset.
+    /// Deletes the records of partition 0 below an offset.
     pub(crate) fn delete_records(&self, below: i64) {
         let partition =
             DeleteRecordsPartition::default().with_partition_index(0).with_offset(below);
@@ -207,19 +220,18 @@ impl World {
         assert_eq!(response.topics[0].partitions[0].error_code, 0);
     }
 
-    /// Sends a request that is not of our client's, and reads the answer.
+    /// Sends a request that our client does not have, and reads the response.
     fn ask<Q, A>(&self, key: ApiKey, request: &Q, version: i16) -> A
     where
         Q: Encodable + HeaderVersion,
         A: Decodable + HeaderVersion,
     {
-        ask(&self.services.kafka_plain, key, request, version).unwrap()
+        send_raw_request(&self.services.kafka_plain, key, request, version).unwrap()
     }
 
-    /// A way to the database through a proxy, on which a new connection is cheap:
-    /// not to hash a password 4096 times in a build without optimisation is what
-    /// makes it quick. Nor does a commit wait for the disk: it is the connection
-    /// that goes, and not the server.
+    /// A proxy to the database, and a URI through it. New connections are fast, because
+    /// the password is hashed once instead of 4096 times. Commits do not wait for the
+    /// disk: these tests lose connections, not servers.
     pub(crate) fn proxied(&mut self) -> (PostgresProxy, String) {
         let server = format!("127.0.0.1:{}", self.services.postgres_port).parse().unwrap();
         let proxy = PostgresProxy::start(server).unwrap();
@@ -238,7 +250,7 @@ impl World {
         format!("\"{}\"", self.domain.table())
     }
 
-    /// A number that a query returns; none while its table is not there.
+    /// The number that a query returns. `None` while its table does not exist.
     pub(crate) fn number(&mut self, sql: &str) -> Option<i64> {
         self.database.query_one(sql, &[]).ok()?.get(0)
     }
@@ -287,23 +299,62 @@ impl World {
         self.recorder_with(&[])
     }
 
-    /// A recorder of the domain with more, or other, variables.
+    /// A recorder of the domain, with additional or other variables.
     pub(crate) fn recorder_with(&self, variables: &[(&str, &str)]) -> Recorder {
+        let mut all = self.variables(variables);
+        all.insert(0, ("RUST_LOG".to_owned(), "warn,recorder=info,common=info".to_owned()));
+        let all: Vec<_> = all.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        Recorder::start(&all)
+    }
+
+    /// A recorder of the domain in this process, with other timings than in production.
+    pub(crate) fn recorder_in_process(
+        &self,
+        timings: Timings,
+        variables: &[(&str, &str)],
+    ) -> InProcessRecorder {
+        let variables = self.variables(variables);
+        let variables: Vec<_> =
+            variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let settings = match settings::parse([], &Environment::from_variables(&variables)).unwrap()
+        {
+            Action::Record(settings) => *settings,
+            other => panic!("{other:?}"),
+        };
+        let (stopper, stop) = stop::pair();
+        let thread = thread::spawn(move || recorder::record(settings, timings, &stop).unwrap());
+        InProcessRecorder { stopper, thread }
+    }
+
+    /// The variables of a recorder of the domain. `others` win.
+    fn variables(&self, others: &[(&str, &str)]) -> Vec<(String, String)> {
         let ca = self.services.postgres_ca.display().to_string();
-        let mut all = vec![
+        let own = [
             ("DOMAIN", self.domain.as_str()),
             ("KAFKA", self.services.kafka_plain.as_str()),
             ("POSTGRES", self.uri.as_str()),
             ("PGCA", ca.as_str()),
             ("TOPIC_PREFIX", self.prefix.as_str()),
-            ("RUST_LOG", "warn,recorder=info,common=info"),
         ];
-        all.extend(variables);
-        Recorder::start(&all)
+        let own = own.iter().filter(|(name, _)| others.iter().all(|(other, _)| other != name));
+        own.chain(others).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 }
 
-/// A process; killed when dropped.
+/// A recorder in a thread of the test process.
+pub(crate) struct InProcessRecorder {
+    stopper: Stopper,
+    thread: thread::JoinHandle<()>,
+}
+
+impl InProcessRecorder {
+    pub(crate) fn stop(self) {
+        drop(self.stopper);
+        self.thread.join().unwrap();
+    }
+}
+
+/// A recorder in a process of its own, which is killed when this is dropped.
 pub(crate) struct Recorder {
     child: Child,
     log: Arc<Mutex<String>>,
@@ -320,13 +371,13 @@ impl Recorder {
             .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let kept = Arc::clone(&log);
+        let shared_log = Arc::clone(&log);
         let reader = thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 eprintln!("recorder: {line}");
-                let mut kept = kept.lock().unwrap();
-                kept.push_str(&line);
-                kept.push('\n');
+                let mut log = shared_log.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
             }
         });
         Self { child, log, reader: Some(reader) }
@@ -336,12 +387,12 @@ impl Recorder {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits until the log holds a text.
+    /// Waits until the log contains a text.
     pub(crate) fn expect_log(&self, text: &str) {
         eventually(text, || self.log().contains(text).then_some(()));
     }
 
-    /// Sends a signal, by its name.
+    /// Sends a signal, given by name.
     pub(crate) fn signal(&self, name: &str) {
         assert!(testkit::program::send_signal(name, self.child.id()));
     }
@@ -351,18 +402,19 @@ impl Recorder {
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM, and how it ended.
+    /// Sends SIGTERM and waits for the end. Returns the exit status, how long the end took,
+    /// and the log.
     pub(crate) fn stop(self) -> (ExitStatus, Duration, String) {
         self.signal("TERM");
         self.ended()
     }
 
-    /// Waits for the end of one that was told to, and how it ended.
+    /// Waits for the end of a recorder that was asked to stop.
     pub(crate) fn ended(mut self) -> (ExitStatus, Duration, String) {
         let start = Instant::now();
         let status = eventually("end", || self.child.try_wait().unwrap());
         let lasted = start.elapsed();
-        // What it said last may not be read yet.
+        // The reader may not have read the last lines yet.
         self.reader.take().map(thread::JoinHandle::join);
         (status, lasted, self.log())
     }

@@ -1,4 +1,4 @@
-//! Tables that are large, or another's: what is read of them, and by what.
+//! Large tables, and tables that another role owns: how they are read.
 
 use std::time::{Duration, Instant};
 
@@ -7,11 +7,11 @@ use testkit::services::{connect, shared};
 
 use crate::support::{World, ok};
 
-/// How long any statement may wait for a lock.
+/// The bound of the recorder on waits for a lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The number of times that the domain's table was read from its beginning to
-/// its end, once nobody is connected who has not told yet.
+/// The number of sequential scans of the domain's table. Sessions report their statistics
+/// when they end, so this waits until no recorder is connected.
 fn scans(world: &mut World) -> i64 {
     let sessions = "select count(*) from pg_stat_activity \
                     where datname = current_database() and application_name like 'recorder-%'";
@@ -21,9 +21,9 @@ fn scans(world: &mut World) -> i64 {
     world.number(&scans).unwrap()
 }
 
-/// Goes red when `DomainThread::run` counts anew because a lease was over.
+/// A recorder scans a table of 1.1.0 once after its start, not after each lapse of a lease.
 #[test]
-fn a_table_of_1_1_0_is_counted_once_whatever_becomes_of_the_lease() {
+fn a_table_of_1_1_0_is_scanned_once() {
     let mut world = World::with_prefix(&shared().unwrap(), TOPIC_PREFIX_OF_1_1_0);
     world.produce([ok(0)]);
     let recorder = world.recorder();
@@ -33,7 +33,7 @@ fn a_table_of_1_1_0_is_counted_once_whatever_becomes_of_the_lease() {
     let recorder = world.recorder();
     world.produce([ok(1)]);
     world.expect_position(2);
-    // Nobody can renew a lease for longer than it lasts.
+    // No recorder can renew its leases for longer than they last.
     let mut gate = connect(&world.services, &world.uri).unwrap();
     let mut gate = gate.transaction().unwrap();
     gate.batch_execute("lock table availability_recorder in access exclusive mode").unwrap();
@@ -47,10 +47,10 @@ fn a_table_of_1_1_0_is_counted_once_whatever_becomes_of_the_lease() {
     assert_eq!(world.offsets(), [0, 1, 2]);
 }
 
-/// Goes red when `DomainThread::record` does not make the index, and when
-/// `ensure_target_index` waits for its lock as long as any statement may.
+/// Smart mode creates an index for its look-ups. If it may not, it logs the statement. If the
+/// table is locked, it retries later and does not delay recording.
 #[test]
-fn smart_mode_looks_targets_up_by_an_index_or_says_that_it_can_not() {
+fn smart_mode_creates_its_index_or_logs_the_statement() {
     let services = shared().unwrap();
     let mut world = World::new(&services);
     world.produce([ok(0)]);
@@ -64,7 +64,7 @@ fn smart_mode_looks_targets_up_by_an_index_or_says_that_it_can_not() {
          from generate_series(1, 20000) as n; analyze {table};"
     );
     world.database.batch_execute(&fill).unwrap();
-    // One that does not own the table can't make it.
+    // A role that does not own the table cannot create the index.
     let role = testkit::services::fresh_name("role").replace('-', "_");
     let rights = format!(
         "create role {role} login password 'hunter2';
@@ -84,7 +84,7 @@ fn smart_mode_looks_targets_up_by_an_index_or_says_that_it_can_not() {
     assert!(log.contains(&statement) && log.contains("must be owner of table"), "{log}");
     let before = scans(&mut world);
 
-    // Somebody writes to the table, and who waits for that keeps all others waiting.
+    // Another session writes to the table. A session that waits for it would block all others.
     let mut gate = connect(&services, &world.uri).unwrap();
     let mut gate = gate.transaction().unwrap();
     gate.batch_execute(&format!("lock table {table} in row exclusive mode")).unwrap();
@@ -96,26 +96,26 @@ fn smart_mode_looks_targets_up_by_an_index_or_says_that_it_can_not() {
     assert!(took < LOCK_TIMEOUT, "waited for a lock: {took:?}");
     gate.rollback().unwrap();
     let (_, _, log) = recorder.stop();
-    assert!(!log.contains("made index") && !log.contains("WARN"), "{log}");
+    assert!(!log.contains("created index") && !log.contains("WARN"), "{log}");
 
     world.produce([ok(20_003)]);
     let recorder = world.recorder_with(&[("SMART", "yes")]);
     world.expect_position(4);
-    recorder.expect_log(&format!("made index {index}"));
+    recorder.expect_log(&format!("created index {index}"));
     recorder.stop();
-    // As the row that was merged has versions that the index leaves out, nobody uses it
-    // while a transaction of the server is older, be it of another database.
+    // The index lacks old versions of the merged row. So PostgreSQL does not use it while a
+    // transaction of the server, even in another database, is older than the index.
     let too_new = format!(
         "select count(*) from pg_index where indexrelid = '\"{index}\"'::regclass and indcheckxmin
          and age(xmin) <= age(pg_snapshot_xmin(pg_current_snapshot())::xid)"
     );
     world.expect(&too_new, 0);
-    let making = scans(&mut world);
+    let before_index = scans(&mut world);
     world.produce([ok(20_004)]);
     let recorder = world.recorder_with(&[("SMART", "yes")]);
     world.expect_position(5);
     recorder.stop();
-    assert_eq!(scans(&mut world), making, "{before} before the index");
+    assert_eq!(scans(&mut world), before_index, "{before} before the index");
     let merged = format!("select count(*) from {table} where event_time > 20000");
     assert_eq!(world.number(&merged), Some(1));
 }

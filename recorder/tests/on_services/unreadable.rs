@@ -1,22 +1,24 @@
-//! Batches that the log holds and nobody here can read.
+//! Batches that the recorder cannot read, and that it skips.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
-use testkit::services::{OwnSet, shared};
+use recorder::timings::Timings;
+use testkit::services::shared;
 
-use crate::support::{Recorder, World, eventually, ok};
+use crate::own_services::with_own_services;
+use crate::support::{World, eventually, ok};
 
-/// A batch of so many records of a MiB, zeros all of it, as a client that packs
-/// writes it: some KiB.
+/// A compressed batch of some KiB that holds this many records of 1 MiB of zeros.
 fn bomb(records: usize) -> Vec<u8> {
     let mut batch = World::encoded(std::iter::repeat_n(vec![0; 1024 * 1024], records)).to_vec();
     let records = batch.split_off(61);
     let mut gzip = flate2::write::GzEncoder::new(batch, flate2::Compression::best());
     gzip.write_all(&records).unwrap();
     let mut batch = gzip.finish().unwrap();
-    // The codec; then the length and the checksum of what that made of it.
+    // The codec, the length and the checksum of the compressed batch.
     batch[21..23].copy_from_slice(&1_u16.to_be_bytes());
     let length = u32::try_from(batch.len() - 12).unwrap();
     batch[8..12].copy_from_slice(&length.to_be_bytes());
@@ -25,10 +27,8 @@ fn bomb(records: usize) -> Vec<u8> {
     batch
 }
 
-/// Goes red when `fetch_and_write` does not pass the batch, and when `pass` moves
-/// the position without the gap.
 #[test]
-fn a_batch_too_large_is_a_gap_and_what_comes_after_it_is_recorded() {
+fn a_batch_that_is_too_large_is_a_gap_and_later_records_are_recorded() {
     let mut world = World::new(&shared().unwrap());
     world.produce([ok(0)]);
     let recorder = world.recorder();
@@ -44,69 +44,50 @@ fn a_batch_too_large_is_a_gap_and_what_comes_after_it_is_recorded() {
     assert_eq!(gap.get::<_, &str>(2), reason);
     let (_, _, log) = recorder.stop();
     assert_eq!(log.matches("WARN").count(), 1, "{log}");
-    assert!(log.contains(&format!("{}/0: {reason}: going on at 41 instead of 1", world.topic)));
+    assert!(
+        log.contains(&format!("{}/0: {reason}: continuing at offset 41 instead of 1", world.topic))
+    );
 }
 
-/// Where a batch has its base offset, its checksum, and what that covers.
+/// The places of the base offset and the checksum in a batch, and of the bytes that the
+/// checksum covers.
 const BASE_OFFSET_AT: std::ops::Range<usize> = 0..8;
 const CHECKSUM_AT: std::ops::Range<usize> = 17..21;
 const CHECKED_FROM: usize = 21;
 
-/// A topic one of whose batches has another byte on the disks of its brokers than
-/// was written, and a recorder that reads it. Kafka looks at checksums when it
-/// takes a batch, and not when it gives it.
-pub(crate) struct Rotten {
-    /// The broker that has nothing of the topic. Another that is killed mends its
-    /// log when it starts again.
-    pub(crate) spared: usize,
-    world: World,
-    recorder: Recorder,
-    reason: String,
-}
-
-impl Rotten {
-    pub(crate) fn start(services: &OwnSet) -> Self {
+/// A byte of a batch changes on the disk of the broker. Kafka checks checksums when it
+/// appends a batch, not when it serves it. The batch is skipped once it has failed for
+/// `unreadable_batch_after`, and a gap tells why.
+#[test]
+fn a_batch_with_a_wrong_checksum_is_a_gap_broken_on_purpose() {
+    with_own_services(1, |services| {
         let mut world = World::new(services);
-        let mut client = world.client();
-        client.create_topic_with(&world.topic, 1, services.brokers as i16 - 1, &[]).unwrap();
+        world.client().create_topic_with(&world.topic, 1, 1, &[]).unwrap();
         world.produce([ok(0)]);
         world.produce([ok(1), ok(2)]);
         world.produce([ok(3)]);
-        let folder = |broker| services.dir.join(format!("kafka/{broker}/data/{}-0", world.topic));
-        let (having, without): (Vec<_>, Vec<_>) =
-            (1..=services.brokers).partition(|broker| folder(*broker).exists());
-        assert_eq!(without.len(), 1);
-        let reasons: Vec<_> = having
-            .into_iter()
-            .map(|broker| {
-                let log = folder(broker).join("00000000000000000000.log");
-                // The last broker may not have all of it yet.
-                eventually("replicated", || flip(&fs::read(&log).ok()?, 1, 3)).and_write(&log)
-            })
-            .collect();
-        assert!(reasons.iter().all(|reason| *reason == reasons[0]), "{reasons:?}");
-        let recorder = world.recorder();
-        // What is before it does not wait for it.
+        let log = format!("kafka/1/data/{}-0/00000000000000000000.log", world.topic);
+        let log = services.dir.join(log);
+        let flip = eventually("three batches", || flip(&fs::read(&log).ok()?, 1, 3));
+        let reason = flip.write_to(&log);
+        let timings =
+            Timings { unreadable_batch_after: Duration::from_secs(3), ..Timings::default() };
+        let recorder = world.recorder_in_process(timings, &[]);
+        // Earlier records do not wait for the batch.
         world.expect_position(1);
-        Self { spared: without[0], world, recorder, reason: reasons[0].clone() }
-    }
-
-    /// It is passed when it has stayed the same for a minute, and a gap says why.
-    pub(crate) fn check(mut self) {
-        self.world.produce([ok(4)]);
-        self.world.expect_position(5);
-        assert_eq!(self.world.offsets(), [0, 3, 4]);
+        world.produce([ok(4)]);
+        world.expect_position(5);
+        assert_eq!(world.offsets(), [0, 3, 4]);
         let sql = "select from_offset, to_offset, reason from availability_gap";
-        let gap = self.world.database.query_one(sql, &[]).unwrap();
+        let gap = world.database.query_one(sql, &[]).unwrap();
         assert_eq!((gap.get::<_, i64>(0), gap.get::<_, i64>(1)), (1, 3));
-        assert_eq!(gap.get::<_, &str>(2), self.reason);
-        let (_, _, log) = self.recorder.stop();
-        let said = format!("{}/0: {}: going on at 3 instead of 1", self.world.topic, self.reason);
-        assert_eq!(log.matches(&said).count(), 1, "{log}");
-    }
+        assert_eq!(gap.get::<_, &str>(2), reason);
+        recorder.stop();
+        world.delete_topic();
+    });
 }
 
-/// A byte that is to be written in a log, and what a reader then says.
+/// A byte to write into a log, and the reason of the gap that follows.
 struct Flip {
     at: usize,
     byte: u8,
@@ -114,15 +95,15 @@ struct Flip {
 }
 
 impl Flip {
-    fn and_write(self, log: &std::path::Path) -> String {
+    fn write_to(self, log: &std::path::Path) -> String {
         let file = File::options().write(true).open(log).unwrap();
         file.write_all_at(&[self.byte], self.at as u64).unwrap();
         self.reason
     }
 }
 
-/// Flips a bit of the last byte of the batch with this base offset; none while that
-/// and the batch with the offset `after` it are not there.
+/// Flips a bit in the last byte of the batch with this base offset. `None` until the log
+/// has this batch and the batch with the base offset `after`.
 fn flip(log: &[u8], base_offset: i64, after: i64) -> Option<Flip> {
     let batch_at = |base_offset: i64| {
         let mut start = 0;

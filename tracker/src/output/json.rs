@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use common::record::{Record, Value};
+use common::record::{ExtraValue, Record};
 
 /// Writes a result with the keys of the record, except `offset`, which a result does not
 /// have before Kafka stores it. An unknown value is null.
@@ -19,10 +19,10 @@ pub(super) fn write_object(record: &Record, out: &mut impl Write) -> io::Result<
     });
     for (key, value) in record.extra.values() {
         object[key] = match value {
-            Value::Text(text) => serde_json::json!(text),
-            Value::Number(number) => serde_json::json!(number),
-            Value::Flag(flag) => serde_json::json!(flag),
-            Value::Counts(counts) => serde_json::json!(counts),
+            ExtraValue::Text(text) => serde_json::json!(text),
+            ExtraValue::Number(number) => serde_json::json!(number),
+            ExtraValue::Flag(flag) => serde_json::json!(flag),
+            ExtraValue::Counts(counts) => serde_json::json!(counts),
         };
     }
     writeln!(out, "{object}")

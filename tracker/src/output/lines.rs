@@ -14,7 +14,7 @@ pub(super) fn write_line(
 ) -> io::Result<()> {
     let Record { phrase, .. } = record;
     let url = label(record);
-    let mark = match (record.healthy(), &record.extra.reason) {
+    let mark = match (record.is_healthy(), &record.extra.reason) {
         (true, None) => "up  ",
         (true, Some(_)) => "warn",
         (false, _) => "DOWN",

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, select_biased};
 
-use crate::workers::Probed;
+use crate::workers::TargetRecord;
 
 mod bars;
 mod json;
@@ -14,7 +14,7 @@ mod lines;
 
 /// The format of results on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputFormat {
+pub(crate) enum OutputFormat {
     /// One aligned line for each result.
     Lines {
         /// Width of the longest URL with its name, in characters.
@@ -37,8 +37,8 @@ pub enum OutputFormat {
 /// # Errors
 /// Standard output can't be written. A reader that closed its end of a pipe ends the
 /// program.
-pub fn run(
-    results: &Receiver<Probed>,
+pub(crate) fn run(
+    results: &Receiver<TargetRecord>,
     end: &Receiver<Instant>,
     format: OutputFormat,
     out: &mut impl Write,
@@ -61,7 +61,7 @@ pub fn run(
 
 /// Writes a result. Returns 1 if it is unhealthy, else 0.
 fn write_result(
-    Probed { record, .. }: &Probed,
+    TargetRecord { record, .. }: &TargetRecord,
     format: OutputFormat,
     out: &mut impl Write,
 ) -> io::Result<usize> {
@@ -74,7 +74,7 @@ fn write_result(
         OutputFormat::Json => json::write_object(record, out)?,
     }
     out.flush()?;
-    Ok(usize::from(!record.healthy()))
+    Ok(usize::from(!record.is_healthy()))
 }
 
 #[cfg(test)]
@@ -108,7 +108,7 @@ mod tests {
     use crossbeam_channel::bounded;
 
     use super::*;
-    use crate::targets::{Defaults, parse};
+    use crate::targets::{TargetDefaults, parse_websites};
 
     /// `run` returns after the end of results, although a hanging worker keeps its sender
     /// and a late result arrives.
@@ -118,7 +118,7 @@ mod tests {
         for late in [false, true] {
             let (sender, results) = bounded(16);
             let (end_sender, end) = bounded(1);
-            let probed = || Probed { target: Arc::clone(&target), record: Box::new(test_record()) };
+            let probed = || TargetRecord { target: Arc::clone(&target), record: Box::new(test_record()) };
             sender.send(probed()).unwrap();
             end_sender.send(Instant::now()).unwrap();
             let mut out =
@@ -130,7 +130,7 @@ mod tests {
 
     /// An output that sends one more result while the first one is written.
     struct LateResult {
-        sender: Option<(crossbeam_channel::Sender<Probed>, Probed)>,
+        sender: Option<(crossbeam_channel::Sender<TargetRecord>, TargetRecord)>,
         lines: usize,
     }
 

@@ -1,24 +1,24 @@
-//! The families of IP addresses.
+//! The choice between IPv4 and IPv6.
 
 use std::net::IpAddr;
 
-/// By which family of addresses a probe goes.
+/// The address families that a probe uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Family {
-    /// By whichever connects first, IPv6 tried first (RFC 8305).
+    /// The family that connects first; IPv6 is tried first (RFC 8305).
     #[default]
     Any,
-    /// By IPv4 alone.
+    /// IPv4 only.
     V4,
-    /// By IPv6 alone.
+    /// IPv6 only.
     V6,
-    /// By each alone, at the same time: both must be well.
+    /// Each family on its own, at the same time: both must be healthy.
     Both,
 }
 
 impl Family {
-    /// Whether it may go to that address.
-    pub(crate) fn has(self, address: IpAddr) -> bool {
+    /// Whether the probe may connect to this address.
+    pub(crate) fn allows(self, address: IpAddr) -> bool {
         match self {
             Self::Any | Self::Both => true,
             Self::V4 => address.is_ipv4(),
@@ -26,7 +26,7 @@ impl Family {
         }
     }
 
-    /// For a person; empty when no family was asked for.
+    /// The name in detail texts; empty if not restricted to one family.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Any | Self::Both => "",

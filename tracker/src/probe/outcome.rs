@@ -1,80 +1,83 @@
-//! What a probe found, as it is filled while it goes on.
+//! The outcome of one attempt, and its state while it runs.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use common::record::Status;
 
-use crate::probe::net::socket::Deadline;
-use crate::probe::reason::{Failure, Kept, Phase, Severity, Told, milliseconds};
+use super::net::deadline::Deadline;
+use super::reason::{Failure, OutcomeSummary, Phase, Severity, TimesReported, whole_milliseconds};
 
-/// What a probe found.
+/// The outcome of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// Whether anything answered.
+pub struct ProbeOutcome {
+    /// Whether the site responded.
     pub status: Status,
     /// One of [`common::phrase::all`].
     pub phrase: &'static str,
-    /// Time spent to resolve names, over all redirects; 0 for an address. None
-    /// when a name was not resolved.
+    /// Time to resolve all names, redirects included; 0 if the host is an address.
+    /// `None` if a name was not resolved.
     pub dns_ms: Option<u32>,
-    /// From the start of the connection to the body's last byte, without DNS,
-    /// over all redirects. None when the page was not loaded to its end or
-    /// bound.
+    /// Time from the start of the connection to the last byte of the body, redirects
+    /// included, DNS excluded. `None` if the body was not read to its end or limit.
     pub response_ms: Option<u32>,
-    /// For a person, at most 128 characters.
+    /// Text for people, at most 128 characters.
     pub detail: Option<String>,
-    /// What is wrong, and in which phase; none when all is well.
+    /// The failure or the warning.
     pub failure: Option<Failure>,
-    /// How long each phase took.
+    /// The duration of each phase.
     pub timings: Timings,
-    /// What was seen on the way.
+    /// Details of the connection and the response.
     pub facts: Facts,
 }
 
-impl Outcome {
-    /// The one answer to "is all well?"; a warning is healthy.
+impl ProbeOutcome {
+    /// Whether the target is healthy. A warning counts as healthy.
     pub fn healthy(&self) -> bool {
-        self.failure.as_ref().is_none_or(|one| one.severity == Severity::Warning)
+        self.failure.as_ref().is_none_or(|failure| failure.severity == Severity::Warning)
     }
 
-    /// Whether an answer came to its end, well or not.
-    pub fn has_answer(&self) -> bool {
-        self.failure.as_ref().is_none_or(|one| matches!(one.phase, Phase::Redirect | Phase::Check))
+    /// Whether a complete response was received, whatever the checks found.
+    pub fn has_response(&self) -> bool {
+        self.failure
+            .as_ref()
+            .is_none_or(|failure| matches!(failure.phase, Phase::Redirect | Phase::Check))
     }
 }
 
-/// How long each phase took, by the monotonic clock. A phase that was not
-/// reached has none; one that failed has the time until it did. Each phase is
-/// measured by itself at each hop and summed, so that a redirect's connection
-/// is never counted as another's TLS, and no phase as a part of another.
+/// The duration of each phase, by the monotonic clock.
+///
+/// A phase that was not reached has no time. The phase that failed has the time until
+/// the failure. Each phase is measured at each redirect on its own and summed, so no
+/// time is counted in two phases.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timings {
-    /// Looking names up, over all redirects.
-    pub resolve: Sum,
+    /// Resolving host names, over all redirects.
+    pub resolve: PhaseTime,
     /// Connecting, over all redirects.
-    pub connect: Sum,
+    pub connect: PhaseTime,
     /// TLS handshakes, over all redirects.
-    pub tls: Sum,
-    /// From the request's first byte to the answer's, over all redirects.
-    pub first_byte: Sum,
-    /// From the final answer's first byte to its last, or to the bound.
-    pub transfer: Sum,
-    /// The whole of it.
+    pub tls: PhaseTime,
+    /// From the first byte of the request to the first byte of the response, over all
+    /// redirects.
+    pub first_byte: PhaseTime,
+    /// From the first byte of the final response to its last byte or limit.
+    pub transfer: PhaseTime,
+    /// The whole attempt.
     pub total: Duration,
-    /// From the start of a connection to the last byte, over all redirects.
-    pub(crate) response: Sum,
+    /// From the start of the connection to the last byte, over all redirects.
+    pub(crate) response: PhaseTime,
 }
 
-/// A phase's time over all hops; none when it was not reached.
+/// The duration of a phase, summed over all redirects. `None` if it was not reached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sum(pub Option<Duration>);
+pub struct PhaseTime(pub Option<Duration>);
 
-impl Sum {
-    /// Adds the time since then; returns now, where the next phase begins.
-    pub(crate) fn add_since(&mut self, begun: Instant) -> Instant {
+impl PhaseTime {
+    /// Adds the time since `start`. Returns the current time: the start of the next phase.
+    pub(crate) fn add_since(&mut self, start: Instant) -> Instant {
         let now = Instant::now();
-        self.add(now - begun);
+        self.add(now - start);
         now
     }
 
@@ -83,67 +86,69 @@ impl Sum {
     }
 }
 
-/// What was seen on the way: of the host that was asked last, all but the
-/// number of redirects.
+/// Details of the last connection and response. `redirects` and `final_url` describe
+/// the whole attempt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// The address that was connected to.
+    /// The address of the connection.
     pub address: Option<IpAddr>,
-    /// Whether the host has another address, by which another attempt may fare better.
+    /// Whether the host has another address for a retry.
     pub has_other_address: bool,
-    /// When its first certificate ends, in seconds since 1970; also of one
-    /// that was refused.
+    /// When the server certificate expires, in seconds since 1970. Set for a rejected
+    /// certificate, too.
     pub certificate_end: Option<i64>,
-    /// As `1.1`.
+    /// For example `1.1`.
     pub http_version: Option<&'static str>,
-    /// The status number of its answer.
+    /// The status of the response.
     pub http_status: Option<u16>,
-    /// Bytes of the body that were read, decoded.
+    /// Bytes of the body that were read, after decoding.
     pub body_bytes: Option<u64>,
-    /// Redirects that were followed.
+    /// The number of redirects that were followed.
     pub redirects: u32,
-    /// Where they led, without user and password.
+    /// The URL of the last redirect, without user and password.
     pub final_url: Option<String>,
 }
 
 impl Facts {
-    /// Goes on to another host.
-    pub(crate) fn follow(&mut self, url: String) {
+    /// Counts a redirect to `url` and clears the details of the previous connection.
+    pub(crate) fn start_redirect(&mut self, url: String) {
         *self = Self { redirects: self.redirects + 1, final_url: Some(url), ..Self::default() };
     }
 }
 
-/// A probe under way.
+/// The state of a running attempt.
 #[derive(Debug)]
-pub(crate) struct Course {
-    pub(crate) begun: Instant,
+pub(crate) struct ProbeState {
+    pub(crate) started_at: Instant,
     pub(crate) deadline: Deadline,
     pub(crate) timings: Timings,
     pub(crate) facts: Facts,
 }
 
-impl Course {
-    pub(crate) fn begin(timeout: Duration) -> Self {
+impl ProbeState {
+    pub(crate) fn start(timeout: Duration) -> Self {
         Self {
-            begun: Instant::now(),
+            started_at: Instant::now(),
             deadline: Deadline::after(timeout),
             timings: Timings::default(),
             facts: Facts::default(),
         }
     }
 
-    /// The end of it: a status with perhaps a warning, or a failure.
-    pub(crate) fn end(mut self, result: Result<Option<Failure>, Failure>) -> Outcome {
-        self.timings.total = self.begun.elapsed();
+    /// Builds the outcome. `Ok` holds a warning or nothing, `Err` the failure.
+    pub(crate) fn finish(mut self, result: Result<Option<Failure>, Failure>) -> ProbeOutcome {
+        self.timings.total = self.started_at.elapsed();
         let Self { timings, facts, .. } = self;
         let failure = result.unwrap_or_else(Some);
-        let Told { status, phrase, kept, detail } = match &failure {
-            Some(failure) => failure.told(facts.http_status),
-            None => Told::all_well(facts.http_status.unwrap_or_default()),
+        let OutcomeSummary { status, phrase, times, detail } = match &failure {
+            Some(failure) => failure.summary(facts.http_status),
+            None => OutcomeSummary::success(facts.http_status.unwrap_or_default()),
         };
-        let dns_ms = timings.resolve.0.map(milliseconds).filter(|_| kept != Kept::None);
-        let response_ms = timings.response.0.map(milliseconds).filter(|_| kept == Kept::Both);
-        Outcome { status, phrase, dns_ms, response_ms, detail, failure, timings, facts }
+        let dns_ms =
+            timings.resolve.0.map(whole_milliseconds).filter(|_| times != TimesReported::None);
+        let response_ms =
+            timings.response.0.map(whole_milliseconds).filter(|_| times == TimesReported::Both);
+        ProbeOutcome { status, phrase, dns_ms, response_ms, detail, failure, timings, facts }
     }
 }
 
@@ -154,17 +159,16 @@ mod tests {
     use super::*;
     use crate::probe::reason::Reason;
 
-    /// Every reason as a failure and as a warning, at an answer of 200.
     #[test]
-    fn a_failure_is_never_called_ok_and_a_warning_by_its_answer_s_name() {
+    fn only_a_warning_can_have_the_phrase_ok() {
         for reason in Reason::ALL {
             for severity in [Severity::Failure, Severity::Warning] {
-                let mut course = Course::begin(Duration::from_secs(1));
-                course.facts.http_status = Some(200);
-                course.timings.resolve.add(Duration::from_millis(3));
-                course.timings.response.add(Duration::from_millis(5));
+                let mut state = ProbeState::start(Duration::from_secs(1));
+                state.facts.http_status = Some(200);
+                state.timings.resolve.add(Duration::from_millis(3));
+                state.timings.response.add(Duration::from_millis(5));
                 let failure = Failure { severity, ..Failure::new(*reason, Phase::Check) };
-                let outcome = course.end(Ok(Some(failure)));
+                let outcome = state.finish(Ok(Some(failure)));
                 let is_warning = severity == Severity::Warning;
                 assert_eq!(outcome.healthy(), is_warning);
                 assert_eq!(outcome.phrase == phrase::OK, is_warning, "{reason:?} {outcome:?}");

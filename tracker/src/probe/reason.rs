@@ -1,40 +1,42 @@
-//! The one table that says what a reason is called: its word, whether anything
-//! answered, the phrase, which of the two times of 1.1.0 are kept, and how bad
-//! it is. README shows the same table.
+//! The table of failure reasons. A new reason is one more row of `reasons!`.
+//!
+//! Each row has the name of the reason in records, whether the site responded,
+//! the phrase, the times that records report, and the default severity. README
+//! shows the same table.
 
 use std::time::Duration;
 
 use common::phrase;
 use common::record::Status;
 
-/// The longest detail, in characters: the column's width.
-pub const DETAIL_CHARS_MAX: usize = 128;
+/// The longest detail, in characters: the width of the column in PostgreSQL.
+const DETAIL_CHARS_MAX: usize = 128;
 
-/// How far a probe had come when something was wrong.
+/// The step of a probe in which it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Looking the host up.
+    /// Resolving the host name.
     Resolve,
-    /// Connecting to one of its addresses.
+    /// Connecting to one of the addresses.
     Connect,
     /// The TLS handshake.
     Tls,
     /// Sending the request.
     Request,
-    /// Waiting for the answer's first byte.
+    /// Waiting for the first byte of the response.
     FirstByte,
-    /// Reading the rest of the answer's head.
+    /// Reading the rest of the response's head.
     Head,
-    /// Following what the head says.
+    /// Following a redirect.
     Redirect,
     /// Reading the body.
     Body,
-    /// Looking at what came.
+    /// Checking the response.
     Check,
 }
 
 impl Phase {
-    /// The word in the record.
+    /// The name in records.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Resolve => "resolve",
@@ -49,8 +51,8 @@ impl Phase {
         }
     }
 
-    /// Where a connection that stood failed, for a person.
-    pub(crate) fn place(self) -> &'static str {
+    /// The phase as a part of a detail text.
+    pub(crate) fn description(self) -> &'static str {
         match self {
             Self::Resolve => "in the look-up",
             Self::Connect => "while connecting",
@@ -65,17 +67,17 @@ impl Phase {
     }
 }
 
-/// How bad a reason is.
+/// Whether a reason makes the target unhealthy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
     /// The target is not healthy.
     Failure,
-    /// The target is healthy, and somebody should look at it.
+    /// The target is healthy, and an operator should look at it.
     Warning,
 }
 
 impl Severity {
-    /// The word in README's table.
+    /// The name in common/RESULTS.md's table.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Failure => "failure",
@@ -84,79 +86,79 @@ impl Severity {
     }
 }
 
-/// Whether anything answered, as a reason tells it.
+/// Whether a reason means that the site responded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answered {
-    /// Something did: a failure of TLS takes somebody to answer, too.
+    /// It did. A TLS failure needs a responding server, too.
     Yes,
-    /// Nothing did.
+    /// It did not.
     No,
-    /// The host that was asked last did if the head of its answer came whole.
+    /// It did if the head of the last host's response was complete.
     ByPhase,
 }
 
-/// Where a reason's phrase comes from.
+/// The source of the phrase in the record of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Words {
-    /// It has one of its own.
-    Own(&'static str),
-    /// The status of the HTTP answer has it. A failure is never called `ok`,
-    /// so that a reader of 1.1.0 is not told that all is well: one with that
-    /// status is [`phrase::PAGE_CONTENT_NOT_EXPECTED`].
-    Http,
+pub enum PhraseSource {
+    /// The phrase of the reason.
+    Fixed(&'static str),
+    /// The phrase of the HTTP status. A failure with status 200 gets
+    /// [`phrase::PAGE_CONTENT_NOT_EXPECTED`] instead of `ok`, because readers of
+    /// 1.1.0 take `ok` for success.
+    HttpStatus,
 }
 
-/// Which of the times `dns` and `response` are kept: those that are known
-/// whole, all names resolved, the page loaded to its end or bound.
+/// Which of the record keys `dns` and `response` have a value. A time is reported
+/// only if it is complete: all names resolved; the body read to its end or limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
+pub enum TimesReported {
     /// Neither.
     None,
-    /// That of the resolver.
-    Dns,
-    /// Both.
+    /// `dns` only.
+    DnsOnly,
+    /// `dns` and `response`.
     Both,
 }
 
-/// What the table says of a reason.
+/// One row of the table of reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
-    /// The word in the record.
-    pub word: &'static str,
-    /// Whether anything answered.
+pub struct ReasonSpec {
+    /// The name in records.
+    pub name: &'static str,
+    /// Whether the site responded.
     pub answered: Answered,
-    /// The phrase of a failure; that of a warning is HTTP's.
-    pub words: Words,
-    /// The times that are kept of a failure; of a warning both are.
-    pub kept: Kept,
-    /// How bad it is, unless the target says otherwise.
+    /// The phrase of a failure. A warning has the phrase of the HTTP status.
+    pub phrase: PhraseSource,
+    /// The times reported for a failure. A warning reports both.
+    pub times: TimesReported,
+    /// The severity, unless the target sets another one.
     pub severity: Severity,
 }
 
-/// Makes the enum, the list of all of it, and the table, so that no reason can
-/// be in one and not in the others.
+/// Generates the enum, the list of its values and the table from one list of rows.
 macro_rules! reasons {
-    ($($(#[$doc:meta])+ $name:ident = $word:literal, $answered:ident, $words:expr, $kept:ident, $severity:ident;)+) => {
-        /// Why a probe failed, or what it warns of. A closed list: a word that
-        /// was once written keeps its meaning.
+    ($($(#[$doc:meta])+ $variant:ident = $name:literal, $answered:ident, $phrase:expr, $times:ident, $severity:ident;)+) => {
+        /// Why a probe failed, or what it warns of.
+        ///
+        /// The list is closed: a name that was published keeps its meaning.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Reason {
-            $($(#[$doc])+ $name,)+
+            $($(#[$doc])+ $variant,)+
         }
 
         impl Reason {
             /// Every reason, in the order of the phases.
-            pub const ALL: &[Self] = &[$(Self::$name),+];
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            /// The table's line.
-            pub fn verdict(self) -> Verdict {
-                use Words::{Http, Own};
+            /// The row of this reason.
+            pub fn spec(self) -> ReasonSpec {
+                use PhraseSource::{Fixed, HttpStatus};
                 match self {
-                    $(Self::$name => Verdict {
-                        word: $word,
+                    $(Self::$variant => ReasonSpec {
+                        name: $name,
                         answered: Answered::$answered,
-                        words: $words,
-                        kept: Kept::$kept,
+                        phrase: $phrase,
+                        times: TimesReported::$times,
                         severity: Severity::$severity,
                     },)+
                 }
@@ -167,186 +169,184 @@ macro_rules! reasons {
 
 reasons! {
     /// NXDOMAIN.
-    DnsNoSuchDomain = "dns_no_such_domain", No, Own(phrase::DOMAIN_NOT_EXIST), None, Failure;
-    /// The name exists, and has no address, or none of the family asked for.
-    DnsNoAddress = "dns_no_address", No, Own(phrase::DOMAIN_WITHOUT_ADDRESS), None, Failure;
-    /// Servers answered, and none usefully.
-    DnsServerFailure = "dns_server_failure", No, Own(phrase::DNS_FAILURE), None, Failure;
-    /// No server answered.
-    DnsTimeout = "dns_timeout", No, Own(phrase::DNS_FAILURE), None, Failure;
-    /// Refused by every address.
-    ConnectRefused = "connect_refused", No, Own(phrase::CONNECTION_REFUSED), Dns, Failure;
-    /// No answer from an address, and success at none.
-    ConnectTimeout = "connect_timeout", No, Own(phrase::CONNECTION_TIMEOUT), Dns, Failure;
-    /// No route to any address.
-    ConnectUnreachable = "connect_unreachable", No, Own(phrase::NETWORK_UNREACHABLE), Dns, Failure;
-    /// Anything else that connect(2) says.
-    ConnectFailed = "connect_failed", No, Own(phrase::CONNECTION_FAILED), Dns, Failure;
-    /// The proxy answers, and makes no connection to the site.
-    ProxyRefused = "proxy_refused", No, Own(phrase::CONNECTION_FAILED), Dns, Failure;
-    /// The deadline came while connecting to the proxy, or waiting for its answer.
-    ProxyTimeout = "proxy_timeout", No, Own(phrase::CONNECTION_TIMEOUT), Dns, Failure;
-    /// No connection to the proxy, or none that speaks HTTP.
-    ProxyFailed = "proxy_failed", No, Own(phrase::CONNECTION_FAILED), Dns, Failure;
-    /// The certificate's time is over.
-    TlsExpired = "tls_expired", Yes, Own(phrase::SSL_ERROR), Dns, Failure;
-    /// The certificate's time has not begun.
-    TlsNotYetValid = "tls_not_yet_valid", Yes, Own(phrase::SSL_ERROR), Dns, Failure;
-    /// The certificate is signed by nobody that is trusted here.
-    TlsUnknownIssuer = "tls_unknown_issuer", Yes, Own(phrase::SSL_ERROR), Dns, Failure;
-    /// The certificate is signed by itself alone.
-    TlsSelfSigned = "tls_self_signed", Yes, Own(phrase::SSL_ERROR), Dns, Failure;
+    DnsNoSuchDomain = "dns_no_such_domain", No, Fixed(phrase::DOMAIN_NOT_EXIST), None, Failure;
+    /// The name exists but has no address, or none of the requested family.
+    DnsNoAddress = "dns_no_address", No, Fixed(phrase::DOMAIN_WITHOUT_ADDRESS), None, Failure;
+    /// At least one server answered, and no answer was usable.
+    DnsServerFailure = "dns_server_failure", No, Fixed(phrase::DNS_FAILURE), None, Failure;
+    /// No server answered in time.
+    DnsTimeout = "dns_timeout", No, Fixed(phrase::DNS_FAILURE), None, Failure;
+    /// Every address refused the connection.
+    ConnectRefused = "connect_refused", No, Fixed(phrase::CONNECTION_REFUSED), DnsOnly, Failure;
+    /// At least one address did not answer, and no address connected.
+    ConnectTimeout = "connect_timeout", No, Fixed(phrase::CONNECTION_TIMEOUT), DnsOnly, Failure;
+    /// There is no route to any address.
+    ConnectUnreachable = "connect_unreachable", No, Fixed(phrase::NETWORK_UNREACHABLE), DnsOnly, Failure;
+    /// Any other error of connect(2).
+    ConnectFailed = "connect_failed", No, Fixed(phrase::CONNECTION_FAILED), DnsOnly, Failure;
+    /// The proxy answered, and did not connect to the site.
+    ProxyRefused = "proxy_refused", No, Fixed(phrase::CONNECTION_FAILED), DnsOnly, Failure;
+    /// The deadline passed while connecting to the proxy or waiting for its answer.
+    ProxyTimeout = "proxy_timeout", No, Fixed(phrase::CONNECTION_TIMEOUT), DnsOnly, Failure;
+    /// The proxy can't be reached, or it does not speak HTTP.
+    ProxyFailed = "proxy_failed", No, Fixed(phrase::CONNECTION_FAILED), DnsOnly, Failure;
+    /// The certificate has expired.
+    TlsExpired = "tls_expired", Yes, Fixed(phrase::SSL_ERROR), DnsOnly, Failure;
+    /// The certificate is not valid yet.
+    TlsNotYetValid = "tls_not_yet_valid", Yes, Fixed(phrase::SSL_ERROR), DnsOnly, Failure;
+    /// No trusted root issued the certificate.
+    TlsUnknownIssuer = "tls_unknown_issuer", Yes, Fixed(phrase::SSL_ERROR), DnsOnly, Failure;
+    /// The certificate is self-signed.
+    TlsSelfSigned = "tls_self_signed", Yes, Fixed(phrase::SSL_ERROR), DnsOnly, Failure;
     /// The certificate is for another host.
-    TlsWrongHost = "tls_wrong_host", Yes, Own(phrase::SSL_ERROR), Dns, Failure;
-    /// Any other fault of a certificate.
-    TlsCertificate = "tls_certificate", Yes, Own(phrase::SSL_ERROR), Dns, Failure;
-    /// TLS failed in another way: no common version, an alert, no TLS at all.
-    TlsProtocol = "tls_protocol", Yes, Own(phrase::SSL_ERROR), Dns, Failure;
-    /// The deadline came in the TLS handshake.
-    TlsTimeout = "tls_timeout", No, Own(phrase::RESPONSE_TIMEOUT), Dns, Failure;
-    /// The deadline came while the request was being sent: the site reads too slowly.
-    SendTimeout = "send_timeout", No, Own(phrase::RESPONSE_TIMEOUT), Dns, Failure;
-    /// The connection broke while the request was being sent.
-    SendFailed = "send_failed", No, Own(phrase::CONNECTION_FAILED), Dns, Failure;
-    /// The deadline came before the answer's first byte.
-    FirstByteTimeout = "first_byte_timeout", No, Own(phrase::RESPONSE_TIMEOUT), Dns, Failure;
-    /// The deadline came between the answer's first byte and the end of its head.
-    HeadTimeout = "head_timeout", No, Own(phrase::RESPONSE_TIMEOUT), Dns, Failure;
-    /// The deadline came in the body.
-    BodyTimeout = "body_timeout", Yes, Own(phrase::RESPONSE_TIMEOUT), Dns, Failure;
-    /// A TCP reset after the connection stood.
-    ConnectionReset = "connection_reset", ByPhase, Own(phrase::CONNECTION_RESET), Dns, Failure;
-    /// An end of the connection where more was due.
-    ClosedEarly = "closed_early", ByPhase, Own(phrase::CONNECTION_CLOSED), Dns, Failure;
-    /// The system failed the connection in another way.
-    ConnectionFailed = "connection_failed", ByPhase, Own(phrase::CONNECTION_FAILED), Dns, Failure;
-    /// Not HTTP, or a body that is not coded as declared.
-    MalformedResponse = "malformed_response", ByPhase, Own(phrase::INVALID_RESPONSE), Dns, Failure;
-    /// The answer's head is longer than is read.
-    HeadTooLarge = "head_too_large", No, Own(phrase::INVALID_RESPONSE), Dns, Failure;
-    /// More redirects than are followed.
-    TooManyRedirects = "too_many_redirects", Yes, Own(phrase::TOO_MANY_REDIRECTS), Dns, Failure;
-    /// A redirect to what can't be asked for.
-    RedirectRefused = "redirect_refused", Yes, Own(phrase::INVALID_REDIRECT), Dns, Failure;
-    /// The page is not as it should be: a regexp is not in it, or is and should not be.
-    BodyNotExpected = "body_not_expected", Yes, Own(phrase::PAGE_CONTENT_NOT_EXPECTED), Both, Failure;
-    /// The final answer's status is none of those expected: 200 to 399, unless the target says otherwise.
-    StatusNotExpected = "status_not_expected", Yes, Http, Both, Failure;
-    /// A header of the final answer is not as the target says.
-    HeaderNotExpected = "header_not_expected", Yes, Own(phrase::PAGE_CONTENT_NOT_EXPECTED), Both, Failure;
-    /// The page is no JSON, or a value in it is not as the target says.
-    JsonNotExpected = "json_not_expected", Yes, Own(phrase::PAGE_CONTENT_NOT_EXPECTED), Both, Failure;
-    /// The certificate ends in fewer days than the target asks for.
-    CertificateExpiresSoon = "certificate_expires_soon", Yes, Own(phrase::SSL_ERROR), Both, Warning;
-    /// The answer took longer than the target asks for.
-    TooSlow = "too_slow", Yes, Own(phrase::RESPONSE_TIMEOUT), Both, Warning;
+    TlsWrongHost = "tls_wrong_host", Yes, Fixed(phrase::SSL_ERROR), DnsOnly, Failure;
+    /// Any other error of a certificate.
+    TlsCertificate = "tls_certificate", Yes, Fixed(phrase::SSL_ERROR), DnsOnly, Failure;
+    /// Any other TLS error: no common version, an alert, a server without TLS.
+    TlsProtocol = "tls_protocol", Yes, Fixed(phrase::SSL_ERROR), DnsOnly, Failure;
+    /// The deadline passed during the TLS handshake.
+    TlsTimeout = "tls_timeout", No, Fixed(phrase::RESPONSE_TIMEOUT), DnsOnly, Failure;
+    /// The deadline passed while the request was sent: the site reads too slowly.
+    SendTimeout = "send_timeout", No, Fixed(phrase::RESPONSE_TIMEOUT), DnsOnly, Failure;
+    /// The connection failed while the request was sent.
+    SendFailed = "send_failed", No, Fixed(phrase::CONNECTION_FAILED), DnsOnly, Failure;
+    /// The deadline passed before the first byte of the response.
+    FirstByteTimeout = "first_byte_timeout", No, Fixed(phrase::RESPONSE_TIMEOUT), DnsOnly, Failure;
+    /// The deadline passed between the first byte of the response and the end of its head.
+    HeadTimeout = "head_timeout", No, Fixed(phrase::RESPONSE_TIMEOUT), DnsOnly, Failure;
+    /// The deadline passed while the body was read.
+    BodyTimeout = "body_timeout", Yes, Fixed(phrase::RESPONSE_TIMEOUT), DnsOnly, Failure;
+    /// A TCP reset on an established connection.
+    ConnectionReset = "connection_reset", ByPhase, Fixed(phrase::CONNECTION_RESET), DnsOnly, Failure;
+    /// The site closed the connection before the response was complete.
+    ClosedEarly = "closed_early", ByPhase, Fixed(phrase::CONNECTION_CLOSED), DnsOnly, Failure;
+    /// Any other I/O error on an established connection.
+    ConnectionFailed = "connection_failed", ByPhase, Fixed(phrase::CONNECTION_FAILED), DnsOnly, Failure;
+    /// The response is not HTTP, or the body is not encoded as declared.
+    MalformedResponse = "malformed_response", ByPhase, Fixed(phrase::INVALID_RESPONSE), DnsOnly, Failure;
+    /// The head of the response is larger than the limit.
+    HeadTooLarge = "head_too_large", No, Fixed(phrase::INVALID_RESPONSE), DnsOnly, Failure;
+    /// More redirects than the limit.
+    TooManyRedirects = "too_many_redirects", Yes, Fixed(phrase::TOO_MANY_REDIRECTS), DnsOnly, Failure;
+    /// A redirect to a URL that the probe does not request.
+    RedirectRefused = "redirect_refused", Yes, Fixed(phrase::INVALID_REDIRECT), DnsOnly, Failure;
+    /// An expected regexp does not match the body, or an unwanted regexp matches it.
+    BodyNotExpected = "body_not_expected", Yes, Fixed(phrase::PAGE_CONTENT_NOT_EXPECTED), Both, Failure;
+    /// The status of the final response is not expected. Expected by default: 200 to 399.
+    StatusNotExpected = "status_not_expected", Yes, HttpStatus, Both, Failure;
+    /// A header of the final response is not as the target expects.
+    HeaderNotExpected = "header_not_expected", Yes, Fixed(phrase::PAGE_CONTENT_NOT_EXPECTED), Both, Failure;
+    /// The body is not JSON, or a value in it is not as the target expects.
+    JsonNotExpected = "json_not_expected", Yes, Fixed(phrase::PAGE_CONTENT_NOT_EXPECTED), Both, Failure;
+    /// The certificate expires in fewer days than the target requires.
+    CertificateExpiresSoon = "certificate_expires_soon", Yes, Fixed(phrase::SSL_ERROR), Both, Warning;
+    /// The attempt took longer than the target allows.
+    TooSlow = "too_slow", Yes, Fixed(phrase::RESPONSE_TIMEOUT), Both, Warning;
 }
 
 impl Reason {
-    /// The word in the record.
+    /// The name in records.
     pub fn as_str(self) -> &'static str {
-        self.verdict().word
+        self.spec().name
     }
 
-    /// How bad it is, unless the target says otherwise.
+    /// The severity, unless the target sets another one.
     pub fn severity(self) -> Severity {
-        self.verdict().severity
+        self.spec().severity
     }
 }
 
-/// What is wrong: a failure, or a warning where its severity says so.
+/// A failure or a warning, by its severity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// When.
+    /// The phase in which it occurred.
     pub phase: Phase,
-    /// The table's, or what the target says.
+    /// The default severity of the reason, or the one that the target sets.
     pub severity: Severity,
-    /// For a person; none when the phrase says it all.
+    /// Text for people. `None` if the phrase says everything.
     pub detail: Option<String>,
 }
 
 impl Failure {
-    /// One whose phrase says it all.
     pub(crate) fn new(reason: Reason, phase: Phase) -> Self {
         Self { reason, phase, severity: reason.severity(), detail: None }
     }
 
-    /// One with a word on how.
-    pub(crate) fn with(reason: Reason, phase: Phase, detail: impl Into<String>) -> Self {
+    pub(crate) fn with_detail(reason: Reason, phase: Phase, detail: impl Into<String>) -> Self {
         Self { detail: Some(detail.into()), ..Self::new(reason, phase) }
     }
 
-    /// Adds the host, which after a redirect is not the target's own.
+    /// Puts a host name or an address family in front of the detail.
     #[must_use]
-    pub(crate) fn at_host(mut self, host: &str) -> Self {
+    pub(crate) fn prefix_detail(mut self, prefix: &str) -> Self {
         self.detail = Some(match self.detail {
-            Some(detail) => format!("{host}: {detail}"),
-            None => host.to_owned(),
+            Some(detail) => format!("{prefix}: {detail}"),
+            None => prefix.to_owned(),
         });
         self
     }
 
-    /// What records and people are told of it.
-    pub(crate) fn told(&self, http_status: Option<u16>) -> Told {
-        let verdict = self.reason.verdict();
+    /// The values for the record. `http_status` is the status of the last response.
+    pub(crate) fn summary(&self, http_status: Option<u16>) -> OutcomeSummary {
+        let spec = self.reason.spec();
         let is_warning = self.severity == Severity::Warning;
-        let has_answered = match verdict.answered {
+        let has_answered = match spec.answered {
             Answered::Yes => true,
             Answered::No => false,
             Answered::ByPhase => self.phase > Phase::Head,
         };
-        let phrase = match verdict.words {
-            Words::Own(phrase) if !is_warning => phrase,
+        let phrase = match spec.phrase {
+            PhraseSource::Fixed(phrase) if !is_warning => phrase,
             _ => match http_status.map_or(phrase::UNKNOWN_STATUS, phrase_of_status) {
                 phrase::OK if !is_warning => phrase::PAGE_CONTENT_NOT_EXPECTED,
                 phrase => phrase,
             },
         };
-        Told {
+        OutcomeSummary {
             status: if has_answered { Status::Responsive } else { Status::Unresponsive },
             phrase,
-            kept: if is_warning { Kept::Both } else { verdict.kept },
-            detail: self.detail.as_deref().map(plain),
+            times: if is_warning { TimesReported::Both } else { spec.times },
+            detail: self.detail.as_deref().map(sanitize_detail),
         }
     }
 }
 
-/// The contract's part of a result.
+/// The part of an outcome that the record format of 1.1.0 has.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct OutcomeSummary {
     pub(crate) status: Status,
     pub(crate) phrase: &'static str,
-    pub(crate) kept: Kept,
+    pub(crate) times: TimesReported,
     pub(crate) detail: Option<String>,
 }
 
-impl Told {
-    /// Of a probe in which nothing was wrong, that ended with this status.
-    pub(crate) fn all_well(http_status: u16) -> Self {
-        let is_known = phrase::of_status(http_status).is_some();
+impl OutcomeSummary {
+    /// For a probe without failure or warning whose final response had this status.
+    pub(crate) fn success(http_status: u16) -> Self {
+        let is_known = phrase::from_status(http_status).is_some();
         Self {
             status: Status::Responsive,
             phrase: phrase_of_status(http_status),
-            kept: Kept::Both,
+            times: TimesReported::Both,
             detail: (!is_known).then(|| http_status.to_string()),
         }
     }
 }
 
-fn phrase_of_status(number: u16) -> &'static str {
-    phrase::of_status(number).unwrap_or(phrase::UNKNOWN_STATUS)
+fn phrase_of_status(http_status: u16) -> &'static str {
+    phrase::from_status(http_status).unwrap_or(phrase::UNKNOWN_STATUS)
 }
 
-/// Whole milliseconds, as 1.1.0 counts.
-pub(crate) fn milliseconds(time: Duration) -> u32 {
+/// Whole milliseconds, rounded down, as 1.1.0 reports them.
+pub(crate) fn whole_milliseconds(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
-/// At most [`DETAIL_CHARS_MAX`] characters, none of which moves a terminal's cursor:
-/// some of a detail comes from the site.
-pub(crate) fn plain(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars().map(plain).take(DETAIL_CHARS_MAX).collect()
+/// Cuts a detail to [`DETAIL_CHARS_MAX`] characters and replaces control characters:
+/// parts of a detail come from the site, and must not control a terminal.
+pub(crate) fn sanitize_detail(text: &str) -> String {
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().map(printable).take(DETAIL_CHARS_MAX).collect()
 }

@@ -1,4 +1,4 @@
-//! How a target is probed, beyond its URL.
+//! The input of a probe: the URL, how to probe it, and the limits.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,74 +7,35 @@ use std::time::Duration;
 use url::Url;
 
 use super::family::Family;
-use crate::probe::http::checks::Checks;
-use crate::probe::http::request::Request;
-use crate::probe::net::proxy::Proxy;
-use crate::probe::net::resolver::Servers;
-use crate::probe::net::tls::target::Trust;
+use super::http::checks::Checks;
+use super::http::request::HttpRequest;
+use super::net::proxy::Proxy;
+use super::net::resolver::NameServers;
+use super::net::tls::target::TargetTls;
 
-/// What is sent, on which way, and what is expected of the answer. Targets
-/// that say the same share one.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Spec {
-    /// What is sent.
-    pub request: Request,
-    /// Whether a redirect is followed, or is the answer.
-    pub follows_redirects: bool,
-    /// What is expected.
-    pub checks: Checks,
-    /// Who is asked for names, when not whom the tracker asks.
-    pub servers: Option<Servers>,
-    /// Certificates, when not the tracker's own.
-    pub trust: Option<Arc<Trust>>,
-    /// Through whom, when not directly.
-    pub proxy: Option<Proxy>,
-}
+static DEFAULT_SPEC: ProbeSpec = ProbeSpec::new();
 
-impl Spec {
-    /// A GET of which nothing is expected, on the tracker's own way.
-    pub const fn new() -> Self {
-        Self {
-            request: Request::new(),
-            follows_redirects: true,
-            checks: Checks::new(),
-            servers: None,
-            trust: None,
-            proxy: None,
-        }
-    }
-}
-
-impl Default for Spec {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// What is asked where nothing else is.
-static PLAIN: Spec = Spec::new();
-
-/// What is asked of one probe.
+/// The input of one attempt.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask<'a> {
-    /// Of scheme http or https; user and password are sent to its host alone.
+pub struct ProbeRequest<'a> {
+    /// An `http` or `https` URL. User and password are sent to its host only.
     pub url: &'a Url,
-    /// What is sent, on which way, and what is expected of the answer.
-    pub spec: &'a Spec,
-    /// What the probe may take.
+    /// The request, the route, and the checks.
+    pub spec: &'a ProbeSpec,
+    /// Time and size limits.
     pub limits: Limits,
-    /// By which of the Internet's two families it goes.
+    /// The address families to use.
     pub family: Family,
-    /// An address that is tried after all others: the one that the attempt before failed at.
+    /// The address to try last: the previous attempt failed at it.
     pub last_resort: Option<IpAddr>,
 }
 
-impl<'a> Ask<'a> {
-    /// A GET of that page, with nothing else asked.
+impl<'a> ProbeRequest<'a> {
+    /// A GET of this URL with the default settings.
     pub fn new(url: &'a Url) -> Self {
         Self {
             url,
-            spec: &PLAIN,
+            spec: &DEFAULT_SPEC,
             limits: Limits::default(),
             family: Family::default(),
             last_resort: None,
@@ -82,15 +43,52 @@ impl<'a> Ask<'a> {
     }
 }
 
-/// What a probe may take.
+/// How a target is probed. Targets with the same settings share one value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProbeSpec {
+    /// The request.
+    pub request: HttpRequest,
+    /// Whether redirects are followed. If not, a redirect is the final response.
+    pub follows_redirects: bool,
+    /// The checks on the final response.
+    pub checks: Checks,
+    /// Name servers instead of those of the tracker.
+    pub name_servers: Option<NameServers>,
+    /// TLS settings instead of those of the tracker.
+    pub tls: Option<Arc<TargetTls>>,
+    /// The HTTP proxy. `None`: connect directly.
+    pub proxy: Option<Proxy>,
+}
+
+impl ProbeSpec {
+    /// A GET without checks except that on the status, with the settings of the tracker.
+    pub const fn new() -> Self {
+        Self {
+            request: HttpRequest::new(),
+            follows_redirects: true,
+            checks: Checks::new(),
+            name_servers: None,
+            tls: None,
+            proxy: None,
+        }
+    }
+}
+
+impl Default for ProbeSpec {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The limits of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The whole of it: DNS, TLS, redirects and body included.
+    /// The time for the whole attempt: DNS, TLS, redirects and body included.
     pub timeout: Duration,
-    /// Decoded bytes of the body that are read; reading stops there, the
-    /// response's time ends there, and the check sees no further.
+    /// The number of decoded bytes of the body to read. Reading, the response time and
+    /// the checks end there.
     pub body_bytes_max: u64,
-    /// Redirects that are followed.
+    /// The number of redirects to follow.
     pub redirects_max: u32,
 }
 

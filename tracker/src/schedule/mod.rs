@@ -1,5 +1,5 @@
-//! When each target is due, and the account of the slots that were missed.
+//! When each target is due, and which of its slots were missed.
 
-pub mod clock;
-pub mod grid;
-pub mod slot_account;
+pub(crate) mod clock;
+pub(crate) mod grid;
+pub(crate) mod slot_account;

@@ -1,9 +1,9 @@
-//! The account of a target's slots: each that was due is a record, or is
-//! counted by its cause in the first record after it.
+//! The account of a target's slots: each slot either has a record, or is counted by its cause in
+//! the next record of the target.
 //!
-//! For every record: its slot + 1 = the target's records of this run so far,
-//! this one included, + what they count as missed. What was lost after its probe
-//! is a hole in the run's numbers, and so in the slots as well.
+//! For each record, slot + 1 = number of records of the target in this run so far, this one
+//! included, + sum of their missed slots. A result that is lost after its probe leaves a gap in
+//! the run's sequence numbers and in the slots.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,31 +11,29 @@ use std::time::Duration;
 
 use crate::targets::Target;
 
-/// Why a slot has no record: a closed list, documented in README.
+/// Why a slot has no record. Closed list; its words are documented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub(crate) enum MissedCause {
     /// All workers were busy until the next slot was due.
     Workers,
-    /// The target's last probe was still running.
+    /// The previous probe of the target was still running.
     Running,
-    /// Workers could not hand their results over: to the spool's disk, or to
-    /// standard output.
+    /// Workers were blocked on delivery: the spool's disk or standard output was too slow.
     Spool,
-    /// The machine slept.
+    /// The machine was suspended.
     Suspended,
-    /// This program was not run: the machine was overloaded, or it was stopped.
+    /// The program did not run: the machine was overloaded, or the process was stopped.
     Stalled,
-    /// It waited for a worker when the target was taken off the list.
+    /// The target was removed from the list while it waited for a worker.
     Reload,
 }
 
-impl Cause {
-    /// All of them.
-    pub const ALL: [Self; 6] =
+impl MissedCause {
+    pub(crate) const ALL: [Self; 6] =
         [Self::Workers, Self::Running, Self::Spool, Self::Suspended, Self::Stalled, Self::Reload];
 
-    /// The word in records.
-    pub fn as_str(self) -> &'static str {
+    /// Returns the word in records.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Workers => "workers",
             Self::Running => "running",
@@ -47,37 +45,35 @@ impl Cause {
     }
 }
 
-/// Slots without a record, by cause.
+/// Numbers of slots without a record, by cause.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Missed([u64; Cause::ALL.len()]);
+pub(crate) struct MissedSlots([u64; MissedCause::ALL.len()]);
 
-impl Missed {
-    /// Counts some more.
-    pub fn add(&mut self, cause: Cause, slots: u64) {
+impl MissedSlots {
+    pub(crate) fn add(&mut self, cause: MissedCause, slots: u64) {
         self.0[cause as usize] += slots;
     }
 
-    /// How many are counted for a cause.
-    pub fn of(&self, cause: Cause) -> u64 {
+    pub(crate) fn count(&self, cause: MissedCause) -> u64 {
         self.0[cause as usize]
     }
 
-    /// How many are counted.
-    pub fn total(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    fn merge(&mut self, other: Self) {
+    fn add_all(&mut self, other: Self) {
         self.0.iter_mut().zip(other.0).for_each(|(count, more)| *count += more);
     }
 
-    /// As records carry it.
-    pub fn by_name(&self) -> BTreeMap<String, i64> {
-        Cause::ALL
+    /// Returns the counts above 0 by the words in records.
+    pub(crate) fn by_word(&self) -> BTreeMap<String, i64> {
+        MissedCause::ALL
             .into_iter()
-            .filter(|cause| self.of(*cause) > 0)
+            .filter(|cause| self.count(*cause) > 0)
             .map(|cause| {
-                (cause.as_str().to_owned(), i64::try_from(self.of(cause)).unwrap_or(i64::MAX))
+                (cause.as_str().to_owned(), i64::try_from(self.count(cause)).unwrap_or(i64::MAX))
             })
             .collect()
     }
@@ -85,161 +81,160 @@ impl Missed {
 
 /// One time at which a target is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot {
-    /// Which of the target's in this run, from 0.
-    pub number: u64,
-    /// When, by the grid's clock.
-    pub due_at: Duration,
+pub(crate) struct Slot {
+    /// Number of the slot within the target and the run, from 0.
+    pub(crate) number: u64,
+    /// Due time by the schedule's clock.
+    pub(crate) due_at: Duration,
 }
 
-/// What a worker is to do.
+/// One probe for a worker.
 #[derive(Debug)]
-pub struct Job {
-    /// What to probe.
-    pub target: Arc<Target>,
-    /// For which slot; none for a look beside the grid.
-    pub slot: Option<Slot>,
-    /// Slots that were missed before it, since the target's last job.
-    pub missed: Missed,
+pub(crate) struct ProbeJob {
+    pub(crate) target: Arc<Target>,
+    /// `None`: a probe of the first round, outside the schedule.
+    pub(crate) slot: Option<Slot>,
+    /// Slots that were missed since the previous job of the target.
+    pub(crate) missed: MissedSlots,
 }
 
-/// What became of an offer.
+/// Result of [`ScheduledTarget::enqueue`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offer {
-    /// The target waits now, and is to be put into the queue.
-    Queue,
-    /// It waited already, and now does so for the new slot; the old one is
-    /// missed for this cause.
-    Replaced(Cause),
-    /// It waited for no slot, and now does so for this one.
+pub(crate) enum Enqueue {
+    /// The target waits now. The caller has to dispatch it.
+    Queued,
+    /// The target was already waiting. It waits for the new slot now; the old slot is missed.
+    Replaced(MissedCause),
+    /// The target was already waiting for the first round, or this call was for the first round.
+    /// No slot is missed.
     Joined,
-    /// It is still being probed, so that the new slot is missed for this cause.
-    Missed(Cause),
+    /// The target is being probed: the new slot is missed.
+    Missed(MissedCause),
 }
 
-/// A target on the schedule: what is asked of it, where it stands, its account.
+/// A target on the schedule and the account of its slots. Shared by ticker and workers, which hold
+/// its lock for a few instructions at a time.
 ///
-/// Ticker and workers share it. A lock is held for some instructions at a time.
+/// A target is idle, waiting for a worker, or being probed: it is in the dispatcher at most once,
+/// and two workers never probe it at the same time.
 #[derive(Debug)]
-pub struct Entry(Mutex<State>);
+pub(crate) struct ScheduledTarget(Mutex<TargetState>);
 
 #[derive(Debug)]
-struct State {
+struct TargetState {
     target: Arc<Target>,
-    stage: Stage,
-    /// Missed slots that the waiting one tells of.
-    before: Missed,
-    /// Those since.
-    since: Missed,
-    removed: bool,
+    stage: ProbeStage,
+    /// Missed slots that the waiting job reports.
+    missed_before_job: MissedSlots,
+    /// Missed slots after those, which the job after the waiting or running one reports.
+    missed_since: MissedSlots,
+    is_removed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum ProbeStage {
     Idle,
     Waiting(Option<Slot>),
     Running,
 }
 
-impl Entry {
-    /// A target without a past.
-    pub fn new(target: Arc<Target>) -> Self {
-        Self(Mutex::new(State {
+impl ScheduledTarget {
+    pub(crate) fn new(target: Arc<Target>) -> Self {
+        Self(Mutex::new(TargetState {
             target,
-            stage: Stage::Idle,
-            before: Missed::default(),
-            since: Missed::default(),
-            removed: false,
+            stage: ProbeStage::Idle,
+            missed_before_job: MissedSlots::default(),
+            missed_since: MissedSlots::default(),
+            is_removed: false,
         }))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics half-way.
+    fn state(&self) -> MutexGuard<'_, TargetState> {
+        // No code under this lock panics between two changes.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is asked of it now.
-    pub fn target(&self) -> Arc<Target> {
+    pub(crate) fn target(&self) -> Arc<Target> {
         Arc::clone(&self.state().target)
     }
 
-    /// Asks this of it from now on, also where it was taken off the list before.
-    pub fn change(&self, target: Arc<Target>) {
+    /// Replaces the options of the target, and puts it back on the list if it was removed.
+    pub(crate) fn set_target(&self, target: Arc<Target>) {
         let mut state = self.state();
         state.target = target;
-        state.removed = false;
+        state.is_removed = false;
     }
 
-    /// Takes it from the schedule: if it waits, no worker begins any more.
-    pub fn remove(&self) {
-        self.state().removed = true;
+    /// Marks the target as removed from the list. A waiting job is not started any more.
+    pub(crate) fn remove(&self) {
+        self.state().is_removed = true;
     }
 
-    /// Counts slots that went by without an offer.
-    pub fn miss(&self, cause: Cause, slots: u64) {
-        self.state().since.add(cause, slots);
+    /// Counts slots that were missed before [`Self::enqueue`] could be called for them.
+    pub(crate) fn record_missed(&self, cause: MissedCause, slots: u64) {
+        self.state().missed_since.add(cause, slots);
     }
 
-    /// The slot is due. `full` says that workers wait to hand their results over.
-    pub fn offer(&self, slot: Option<Slot>, full: bool) -> Offer {
+    /// Makes the target wait for a worker, because `slot` is due. `is_delivery_blocked` is true if
+    /// workers wait to hand over their results; it decides the cause of a missed slot.
+    pub(crate) fn enqueue(&self, slot: Option<Slot>, is_delivery_blocked: bool) -> Enqueue {
         let mut guard = self.state();
         let state = &mut *guard;
         match (state.stage, slot) {
-            (Stage::Idle, _) => {
-                state.stage = Stage::Waiting(slot);
-                state.gather(slot);
-                Offer::Queue
+            (ProbeStage::Idle, _) => {
+                state.wait_for(slot);
+                Enqueue::Queued
             }
-            (Stage::Waiting(Some(_)), Some(_)) => {
-                let cause = if full { Cause::Spool } else { Cause::Workers };
-                state.since.add(cause, 1);
-                state.stage = Stage::Waiting(slot);
-                state.gather(slot);
-                Offer::Replaced(cause)
+            (ProbeStage::Waiting(Some(_)), Some(_)) => {
+                let cause =
+                    if is_delivery_blocked { MissedCause::Spool } else { MissedCause::Workers };
+                state.missed_since.add(cause, 1);
+                state.wait_for(slot);
+                Enqueue::Replaced(cause)
             }
-            (Stage::Waiting(None), Some(_)) => {
-                state.stage = Stage::Waiting(slot);
-                state.gather(slot);
-                Offer::Joined
+            (ProbeStage::Waiting(None), Some(_)) => {
+                state.wait_for(slot);
+                Enqueue::Joined
             }
-            (Stage::Running, Some(_)) => {
-                let cause = if full { Cause::Spool } else { Cause::Running };
-                state.since.add(cause, 1);
-                Offer::Missed(cause)
+            (ProbeStage::Running, Some(_)) => {
+                let cause =
+                    if is_delivery_blocked { MissedCause::Spool } else { MissedCause::Running };
+                state.missed_since.add(cause, 1);
+                Enqueue::Missed(cause)
             }
-            // A look beside the grid is no slot, so that nothing is missed.
-            (Stage::Waiting(_) | Stage::Running, None) => Offer::Joined,
+            (ProbeStage::Waiting(_) | ProbeStage::Running, None) => Enqueue::Joined,
         }
     }
 
-    /// A worker begins; none when there is nothing to do any more.
-    pub fn take(&self) -> Option<Job> {
+    /// Starts the waiting job. `None` if the target was removed from the list.
+    pub(crate) fn start_job(&self) -> Option<ProbeJob> {
         let mut state = self.state();
-        let Stage::Waiting(slot) = state.stage else { return None };
-        if state.removed {
-            // Told of if the target comes back.
-            let before = std::mem::take(&mut state.before);
-            state.since.merge(before);
-            state.since.add(Cause::Reload, u64::from(slot.is_some()));
-            state.stage = Stage::Idle;
+        let ProbeStage::Waiting(slot) = state.stage else { return None };
+        if state.is_removed {
+            // The next record reports these slots if the target comes back.
+            let missed = std::mem::take(&mut state.missed_before_job);
+            state.missed_since.add_all(missed);
+            state.missed_since.add(MissedCause::Reload, u64::from(slot.is_some()));
+            state.stage = ProbeStage::Idle;
             return None;
         }
-        state.stage = Stage::Running;
-        let missed = std::mem::take(&mut state.before);
-        Some(Job { target: Arc::clone(&state.target), slot, missed })
+        state.stage = ProbeStage::Running;
+        let missed = std::mem::take(&mut state.missed_before_job);
+        Some(ProbeJob { target: Arc::clone(&state.target), slot, missed })
     }
 
-    /// The worker has handed its result over.
-    pub fn done(&self) {
-        self.state().stage = Stage::Idle;
+    /// Ends the job, after its result was handed over.
+    pub(crate) fn finish_job(&self) {
+        self.state().stage = ProbeStage::Idle;
     }
 }
 
-impl State {
-    /// The account so far goes with the slot that waits now.
-    fn gather(&mut self, slot: Option<Slot>) {
+impl TargetState {
+    fn wait_for(&mut self, slot: Option<Slot>) {
+        self.stage = ProbeStage::Waiting(slot);
         if slot.is_some() {
-            self.before.merge(std::mem::take(&mut self.since));
+            // The record of this slot reports all slots missed so far.
+            self.missed_before_job.add_all(std::mem::take(&mut self.missed_since));
         }
     }
 }

@@ -1,10 +1,9 @@
-//! TARGETS: a file in TOML that says all there is to say of each target.
+//! TARGETS: a TOML file with all options of each target.
 //!
-//! The document's own tree is walked rather than deserialized, so that each
-//! key and value keeps its place, and an error names it.
+//! The parser walks the TOML tree instead of deserializing it, because the tree has the position
+//! of each key and value, and every error names its line and column.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,70 +14,59 @@ use common::settings::command_line::nearest;
 use toml::de::DeTable;
 use url::{Host, Url};
 
-use super::options::{Draft, KEYS, Sources};
-use super::values::{Problem, entries};
-use super::{Defaults, Fault, List, Located, Target, shown, without_secret};
-use crate::probe::net::tls::target::Trust;
-use crate::probe::{Family, Spec};
+use super::builder::TargetBuilder;
+use super::context::ValueContext;
+use super::options::{OPTIONS, OptionPlace, TargetOption};
+use super::url::{TargetUrl, redact, strip_credentials};
+use super::values::{ValueError, entries};
+use super::{Target, TargetDefaults, TargetError, TargetList};
+use crate::probe::net::tls::target::TargetTls;
+use crate::probe::{Family, ProbeSpec};
 
-/// The longest file.
+/// Largest file, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// The most targets in it.
-pub const TARGETS_MAX: usize = 100_000;
+/// Most targets in the file.
+pub(super) const TARGETS_MAX: usize = 100_000;
 
-/// The keys that say nothing of what targets can share.
-const OUTSIDE: [&str; 7] =
-    ["url", "name", "period_s", "timeout_s", "retries", "body_bytes_max", "ip"];
-
-/// What is wrong with the file: one line that names it, the place, the target.
-#[derive(Debug)]
-pub struct FileError {
+/// An error in the file, in one line: path, line, column, target, option and cause.
+#[derive(Debug, thiserror::Error)]
+#[error("{}:{} {text}", path.display(), place.map(|(line, column)| format!("{line}:{column}:")).unwrap_or_default())]
+pub(crate) struct TargetsFileError {
     path: PathBuf,
-    /// Line and column, from 1; none when the file can't be read.
+    /// Line and column, from 1. `None`: the file can't be read.
     place: Option<(usize, usize)>,
     text: String,
 }
 
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.path.display())?;
-        if let Some((line, column)) = self.place {
-            write!(f, "{line}:{column}:")?;
-        }
-        write!(f, " {}", self.text)
-    }
-}
-
-impl std::error::Error for FileError {}
-
-/// Adds the targets of a file to those that there are.
+/// Adds the targets of a file to the list.
 ///
 /// # Errors
-/// [`FileError`] for the first that can't be used. It repeats no secret.
-pub fn add(
-    targets: &mut List,
+/// [`TargetsFileError`] for the first invalid value. It repeats no secret.
+pub(super) fn add_targets(
+    list: &mut TargetList,
     path: &Path,
     topic_prefix: &str,
-    defaults: &Defaults,
+    defaults: &TargetDefaults,
     environment: &Environment<'_>,
-) -> Result<(), FileError> {
-    let failed = |text: String| FileError { path: path.to_owned(), place: None, text };
-    let bytes = read(path).map_err(|cause| failed(cause.to_string()))?;
+) -> Result<(), TargetsFileError> {
+    let unreadable = |text: String| TargetsFileError { path: path.to_owned(), place: None, text };
+    let bytes = read_file(path).map_err(|cause| unreadable(cause.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|cause| {
-        let place = place(cause.as_bytes(), cause.utf8_error().valid_up_to());
-        FileError { place: Some(place), ..failed("not utf-8".to_owned()) }
+        let place = line_and_column(cause.as_bytes(), cause.utf8_error().valid_up_to());
+        TargetsFileError { place: Some(place), ..unreadable("not UTF-8".to_owned()) }
     })?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let sources = Sources::new(folder, environment);
-    parse(targets, &text, topic_prefix, defaults, &sources).map_err(
-        |Problem { at, text: fault }| FileError {
-            place: Some(place(text.as_bytes(), at)),
-            ..failed(fault)
-        },
-    )
+    let context = ValueContext::new(folder, environment);
+    parse_document(list, &text, topic_prefix, defaults, &context).map_err(|error| {
+        TargetsFileError {
+            path: path.to_owned(),
+            place: Some(line_and_column(text.as_bytes(), error.offset)),
+            text: error.text,
+        }
+    })
 }
 
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > FILE_BYTES_MAX {
@@ -87,226 +75,242 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     }
 }
 
-/// Line and column, in characters, from 1.
-pub(super) fn place(bytes: &[u8], at: usize) -> (usize, usize) {
-    let before = &bytes[..at.min(bytes.len())];
+/// Converts an offset in bytes to line and column. Both start at 1; columns are characters.
+pub(super) fn line_and_column(bytes: &[u8], offset: usize) -> (usize, usize) {
+    let before = &bytes[..offset.min(bytes.len())];
     let line = before.split(|byte| *byte == b'\n').count();
     let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     (line, String::from_utf8_lossy(&before[start..]).chars().count() + 1)
 }
 
-/// Adds the targets of a document.
-pub(super) fn parse(
-    targets: &mut List,
+/// Adds the targets of a document to the list.
+pub(super) fn parse_document(
+    list: &mut TargetList,
     text: &str,
     topic_prefix: &str,
-    defaults: &Defaults,
-    sources: &Sources<'_>,
-) -> Result<(), Problem> {
+    defaults: &TargetDefaults,
+    context: &ValueContext<'_>,
+) -> Result<(), ValueError> {
     let document = DeTable::parse(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        Problem::new(at, format!("not TOML: {}", error.message()))
+        let offset = error.span().map_or(0, |span| span.start);
+        ValueError::new(offset, format!("not TOML: {}", error.message()))
     })?;
-    let (mut first, mut listed) = (None, None);
-    for (at, value) in entries(document.get_ref()) {
+    let (mut defaults_value, mut targets_value) = (None, None);
+    for (offset, value) in entries(document.get_ref()) {
         match value.key {
-            "defaults" => first = Some(value),
-            "target" => listed = Some(value),
+            "defaults" => defaults_value = Some(value),
+            "target" => targets_value = Some(value),
             key => {
-                let known = nearest(key, ["defaults", "target"]).unwrap_or("defaults and target");
-                return Err(Problem::new(at, format!("there is no table {key}: expected {known}")));
+                let hint = match nearest(key, ["defaults", "target"]) {
+                    Some(known) => format!("did you mean {known}?"),
+                    None => "expected defaults or target".to_owned(),
+                };
+                return Err(ValueError::new(offset, format!("unknown table {key}: {hint}")));
             }
         }
     }
-    let mut draft = Draft::new(defaults);
-    if let Some(value) = first {
-        let table = value.as_table().ok_or_else(|| value.expected("[defaults]"))?;
-        set(&mut draft, table, sources, &|key| !matches!(key, "url" | "name"))
-            .map_err(|problem| of("defaults", problem))?;
+    let mut builder = TargetBuilder::new(defaults);
+    if let Some(value) = defaults_value {
+        let table = value.as_table().ok_or_else(|| value.wrong_type("[defaults]"))?;
+        set_options(&mut builder, table, context, &|option| option.place.is_in_defaults())
+            .map_err(|error| error.in_table("defaults"))?;
     }
-    let listed = listed.ok_or_else(|| Problem::new(0, "no [[target]] in it"))?;
-    let tables = listed.tables().ok_or_else(|| listed.expected("[[target]]"))?;
+    let targets_value = targets_value.ok_or_else(|| ValueError::new(0, "no [[target]] table"))?;
+    let tables = targets_value.tables().ok_or_else(|| targets_value.wrong_type("[[target]]"))?;
     if tables.len() > TARGETS_MAX {
         let text = format!("{} targets: expected at most {TARGETS_MAX}", tables.len());
-        return Err(Problem::new(tables[TARGETS_MAX].at, text));
+        return Err(ValueError::new(tables[TARGETS_MAX].offset, text));
     }
-    let mut shared = Shared::default();
+    let mut specs = SpecCache::default();
     tables.into_iter().try_for_each(|value| {
-        let table = value.as_table().ok_or_else(|| value.expected("[[target]]"))?;
-        target(value.at, table, &draft, topic_prefix, sources, &mut shared)
-            .and_then(|(at, target)| targets.add(target).map_err(|fault| Problem::new(at, fault)))
-            .map_err(|problem| of(&called(table), problem))
+        let table = value.as_table().ok_or_else(|| value.wrong_type("[[target]]"))?;
+        parse_target(value.offset, table, &builder, topic_prefix, context, &mut specs)
+            .and_then(|(url_offset, target)| {
+                list.add(target).map_err(|error| ValueError::new(url_offset, error))
+            })
+            .map_err(|error| error.in_table(&table_label(table)))
     })
 }
 
-fn target(
-    at: usize,
+/// Returns the target of a table and the offset of its URL.
+fn parse_target(
+    offset: usize,
     table: &DeTable<'_>,
-    defaults: &Draft,
+    defaults: &TargetBuilder,
     topic_prefix: &str,
-    sources: &Sources<'_>,
-    shared: &mut Shared,
-) -> Result<(usize, Target), Problem> {
-    let mut draft = defaults.clone();
-    let is_own = set(&mut draft, table, sources, &|_| true)?;
-    let url_at = place_of(table, "url", at);
-    let written =
-        text(table, "url").ok_or_else(|| Problem::new(at, "expected url = \"http...\""))?;
-    let located = Located::parse(written, topic_prefix)
-        .map_err(|fault| Problem::new(url_at, format!("url: {fault}")))?;
-    if draft.request.method == "HEAD" && draft.checks.wants_body() {
-        let at = place_of(table, "method", at);
-        return Err(Problem::new(at, "method: an answer to HEAD has no body to look at"));
+    context: &ValueContext<'_>,
+    specs: &mut SpecCache,
+) -> Result<(usize, Target), ValueError> {
+    let mut builder = defaults.clone();
+    let has_own_spec = set_options(&mut builder, table, context, &|_| true)?;
+    let url_offset = offset_of(table, "url", offset);
+    let url_text = text_of(table, "url")
+        .ok_or_else(|| ValueError::new(offset, "expected url = \"http...\""))?;
+    let url = TargetUrl::parse(url_text, topic_prefix)
+        .map_err(|error| ValueError::new(url_offset, format!("url: {error}")))?;
+    check_combinations(offset, table, &builder, &url)?;
+    let spec = specs.spec(&builder, has_own_spec)?;
+    let TargetUrl { url, recorded_url, domain, topic } = url;
+    let TargetBuilder { name, period, retries, limits, family, .. } = builder;
+    let target =
+        Target { url, recorded_url, name, domain, topic, period, retries, limits, family, spec };
+    Ok((url_offset, target))
+}
+
+/// Rejects options that are valid alone and contradict each other.
+fn check_combinations(
+    offset: usize,
+    table: &DeTable<'_>,
+    builder: &TargetBuilder,
+    url: &TargetUrl,
+) -> Result<(), ValueError> {
+    if builder.request.method == "HEAD" && builder.checks.needs_body() {
+        let text = "method: the response to HEAD has no body to check";
+        return Err(ValueError::new(offset_of(table, "method", offset), text));
     }
-    let is_literal = match (located.url.host(), draft.family) {
+    let literal_family = match (url.url.host(), builder.family) {
         (Some(Host::Ipv4(_)), Family::V6 | Family::Both) => Some("IPv4"),
         (Some(Host::Ipv6(_)), Family::V4 | Family::Both) => Some("IPv6"),
         _ => None,
     };
-    // Through a proxy the family is that of the way to the proxy.
-    if let Some(family) = is_literal.filter(|_| draft.proxy.is_none()) {
-        let at = place_of(table, "ip", at);
-        return Err(Problem::new(at, format!("ip: the url's address is one of {family} alone")));
+    // With a proxy, the family is that of the connection to the proxy.
+    if let Some(family) = literal_family.filter(|_| builder.proxy.is_none()) {
+        let text = format!("ip: the address in the URL is {family}");
+        return Err(ValueError::new(offset_of(table, "ip", offset), text));
     }
-    let has_header = draft.request.headers.iter().any(|(name, _)| name == "authorization");
-    if has_header && draft.request.authorization.is_some() {
-        let at = place_of(table, "headers", at);
-        return Err(Problem::new(at, "headers: authorization is what basic and bearer set"));
+    let has_header = builder.request.headers.iter().any(|(name, _)| name == "authorization");
+    if has_header && builder.request.authorization.is_some() {
+        let text = "headers: authorization is already set by basic or bearer";
+        return Err(ValueError::new(offset_of(table, "headers", offset), text));
     }
-    let spec = shared.spec(&draft, is_own)?;
-    let Located { url, recorded_url, domain, topic } = located;
-    let Draft { name, period, retries, limits, family, .. } = draft;
-    let target =
-        Target { url, recorded_url, name, domain, topic, period, retries, limits, family, spec };
-    Ok((url_at, target))
+    Ok(())
 }
 
-fn text<'a>(table: &'a DeTable<'_>, key: &str) -> Option<&'a str> {
+fn text_of<'a>(table: &'a DeTable<'_>, key: &str) -> Option<&'a str> {
     table.get(key)?.get_ref().as_str().map(str::trim)
 }
 
-fn place_of(table: &DeTable<'_>, key: &str, other: usize) -> usize {
-    table.get(key).map_or(other, |value| value.span().start)
+/// Returns the offset of the value of `key`, or `table_offset` if the key is not set.
+fn offset_of(table: &DeTable<'_>, key: &str, table_offset: usize) -> usize {
+    table.get(key).map_or(table_offset, |value| value.span().start)
 }
 
-/// Says whose problem it is.
-fn of(whose: &str, problem: Problem) -> Problem {
-    Problem { text: format!("{whose}: {}", problem.text), ..problem }
-}
-
-/// How errors call a target: by its name, else by its URL.
-fn called(table: &DeTable<'_>) -> String {
-    match (text(table, "name"), text(table, "url")) {
+/// Returns the name of a target in errors: `target "name"`, or `target URL` without a name.
+fn table_label(table: &DeTable<'_>) -> String {
+    match (text_of(table, "name"), text_of(table, "url")) {
         (Some(name), _) if !name.is_empty() => format!("target {name:?}"),
         (_, Some(url)) => match Url::parse(url) {
-            Err(cause) => format!("target {}", shown(url, &Fault::NotAUrl(cause))),
-            Ok(_) => format!("target {}", without_secret(url)),
+            Err(cause) => format!("target {}", redact(url, &TargetError::InvalidUrl(cause))),
+            Ok(_) => format!("target {}", strip_credentials(url)),
         },
         _ => "target".to_owned(),
     }
 }
 
-/// Sets what a table says. True when that is more than what each target has of
-/// its own.
-fn set(
-    draft: &mut Draft,
+/// Stores the options of a table in the builder. True if one of them is part of the spec, so that
+/// the target can't share the spec of `[defaults]`.
+fn set_options(
+    builder: &mut TargetBuilder,
     table: &DeTable<'_>,
-    sources: &Sources<'_>,
-    is_known: &dyn Fn(&str) -> bool,
-) -> Result<bool, Problem> {
+    context: &ValueContext<'_>,
+    is_allowed: &dyn Fn(&TargetOption) -> bool,
+) -> Result<bool, ValueError> {
     if let (Some(basic), Some(_)) = (table.get("basic"), table.get("bearer")) {
-        return Err(Problem::new(basic.span().start, "basic: expected it or bearer, not both"));
+        let text = "basic: bearer is set too: expected one of the two";
+        return Err(ValueError::new(basic.span().start, text));
     }
-    let keys = || KEYS.iter().filter(|(name, _)| is_known(name));
-    // In the order of the file, so that of several problems the first is told.
+    let allowed = || OPTIONS.iter().filter(|option| is_allowed(option));
+    // In the order of the file, so that the first of several errors is reported.
     let mut entries: Vec<_> = entries(table).collect();
-    entries.sort_by_key(|(at, _)| *at);
-    let mut is_own = false;
-    for (at, value) in entries {
-        let Some((name, set)) = keys().find(|(name, _)| *name == value.key) else {
-            let expected = nearest(value.key, keys().map(|(name, _)| *name));
-            return Err(Problem::new(
-                at,
-                match expected {
-                    Some(expected) => {
-                        format!("there is no key {}: expected {expected}?", value.key)
-                    }
-                    None => {
-                        format!("there is no key {}: see scripts/targets.example.toml", value.key)
-                    }
-                },
-            ));
+    entries.sort_by_key(|(offset, _)| *offset);
+    let mut has_own_spec = false;
+    for (offset, value) in entries {
+        let Some(option) = allowed().find(|option| option.name == value.key) else {
+            let hint = match nearest(value.key, allowed().map(|option| option.name)) {
+                Some(known) => format!("did you mean {known}?"),
+                None => "see scripts/targets.example.toml".to_owned(),
+            };
+            return Err(ValueError::new(offset, format!("unknown option {}: {hint}", value.key)));
         };
-        set(draft, value, sources)?;
-        is_own |= !OUTSIDE.contains(name);
+        (option.set)(builder, value, context)?;
+        has_own_spec |= option.place == OptionPlace::SharedSpec;
     }
-    Ok(is_own)
+    Ok(has_own_spec)
 }
 
-/// What targets that say the same share.
+/// Specs and TLS settings that targets with the same options share.
 #[derive(Default)]
-struct Shared {
-    of_defaults: Option<Arc<Spec>>,
-    trusts: HashMap<String, Arc<Trust>>,
+struct SpecCache {
+    /// The spec of `[defaults]`.
+    default_spec: Option<Arc<ProbeSpec>>,
+    tls: HashMap<String, Arc<TargetTls>>,
 }
 
-impl Shared {
-    fn spec(&mut self, draft: &Draft, is_own: bool) -> Result<Arc<Spec>, Problem> {
-        if let Some(spec) = self.of_defaults.as_ref().filter(|_| !is_own) {
+impl SpecCache {
+    fn spec(
+        &mut self,
+        builder: &TargetBuilder,
+        has_own_spec: bool,
+    ) -> Result<Arc<ProbeSpec>, ValueError> {
+        if let Some(spec) = self.default_spec.as_ref().filter(|_| !has_own_spec) {
             return Ok(Arc::clone(spec));
         }
-        let spec = Arc::new(Spec {
-            follows_redirects: draft.follows_redirects,
-            request: draft.request.clone(),
-            checks: draft.checks.clone(),
-            servers: draft.servers.clone(),
-            trust: self.trust(draft)?,
-            proxy: draft.proxy.clone(),
+        let spec = Arc::new(ProbeSpec {
+            follows_redirects: builder.follows_redirects,
+            request: builder.request.clone(),
+            checks: builder.checks.clone(),
+            name_servers: builder.servers.clone(),
+            tls: self.tls(builder)?,
+            proxy: builder.proxy.clone(),
         });
-        if !is_own {
-            self.of_defaults = Some(Arc::clone(&spec));
+        if !has_own_spec {
+            self.default_spec = Some(Arc::clone(&spec));
         }
         Ok(spec)
     }
 
-    fn trust(&mut self, draft: &Draft) -> Result<Option<Arc<Trust>>, Problem> {
-        let Draft { ca, cert, key, insecure, .. } = draft;
+    /// Returns the target's own TLS settings. `None`: it uses those of the tracker.
+    fn tls(&mut self, builder: &TargetBuilder) -> Result<Option<Arc<TargetTls>>, ValueError> {
+        let TargetBuilder { ca, cert, key, insecure, .. } = builder;
         if ca.is_none() && cert.is_none() && key.is_none() && !insecure {
             return Ok(None);
         }
-        let pair = match (cert, key) {
+        let cert_and_key = match (cert, key) {
             (Some(cert), Some(key)) => Some((cert, key)),
             (None, None) => None,
-            (Some((at, _)), None) => return Err(Problem::new(*at, "cert: expected key too")),
-            (None, Some((at, _))) => return Err(Problem::new(*at, "key: expected cert too")),
+            (Some((at, _)), None) => {
+                return Err(ValueError::new(*at, "cert: key is missing: expected both"));
+            }
+            (None, Some((at, _))) => {
+                return Err(ValueError::new(*at, "key: cert is missing: expected both"));
+            }
         };
-        let same = [ca, cert, key].map(|pem| pem.as_ref().map(|(_, pem)| source(pem)));
-        let same = format!("{same:?} {insecure}");
-        if let Some(made) = self.trusts.get(&same) {
-            return Ok(Some(Arc::clone(made)));
+        let sources = [ca, cert, key].map(|pem| pem.as_ref().map(|(_, pem)| pem_fingerprint(pem)));
+        let cache_key = format!("{sources:?} {insecure}");
+        if let Some(tls) = self.tls.get(&cache_key) {
+            return Ok(Some(Arc::clone(tls)));
         }
-        let mut trust = Trust::new(*insecure);
+        let mut tls = TargetTls::new(*insecure);
         if let Some((at, pem)) = ca {
-            trust.add_ca(pem).map_err(|fault| Problem::new(*at, format!("ca: {fault}")))?;
+            tls.add_roots(pem).map_err(|error| ValueError::new(*at, format!("ca: {error}")))?;
         }
-        if let Some(((at, cert), (key_at, key))) = pair {
-            let chain =
-                cert.certificates().map_err(|fault| Problem::new(*at, format!("cert: {fault}")))?;
-            let key = key
-                .private_key()
-                .map_err(|fault| Problem::new(*key_at, format!("key: {fault}")))?;
-            trust
-                .show(chain, key)
-                .map_err(|fault| Problem::new(*key_at, format!("key: {fault}")))?;
+        if let Some(((cert_at, cert), (key_at, key))) = cert_and_key {
+            let chain = cert
+                .certificates()
+                .map_err(|error| ValueError::new(*cert_at, format!("cert: {error}")))?;
+            let key_error =
+                |error: &dyn std::fmt::Display| ValueError::new(*key_at, format!("key: {error}"));
+            let key = key.private_key().map_err(|error| key_error(&error))?;
+            tls.set_client_certificate(chain, key).map_err(|error| key_error(&error))?;
         }
-        let made = Arc::new(trust);
-        self.trusts.insert(same, Arc::clone(&made));
-        Ok(Some(made))
+        let tls = Arc::new(tls);
+        self.tls.insert(cache_key, Arc::clone(&tls));
+        Ok(Some(tls))
     }
 }
 
-/// What tells one certificate or key from another, and shows none of it.
-fn source(pem: &Pem) -> String {
+/// Returns a text that is the same for the same certificate or key, and reveals nothing of it.
+fn pem_fingerprint(pem: &Pem) -> String {
     match pem {
         Pem::File(path) => path.display().to_string(),
         Pem::Text(text) => format!("{:x}", common::domain::stable_hash(text.as_bytes())),

@@ -1,65 +1,65 @@
-//! Where the list of targets comes from, and which part of it is this tracker's.
+//! [`TargetSource`]: reads WEBSITES and TARGETS, and selects this tracker's share.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use common::settings::{Environment, Given, UsageError};
 
-use super::{Defaults, List, Share, Target, file, websites};
+use super::{Share, Target, TargetDefaults, TargetList, file, websites};
 
-/// WEBSITES, TARGETS, or both, and what they are read with.
+/// The settings that list targets. SIGHUP reads them again.
 #[derive(Debug, Clone)]
-pub struct Listing {
-    /// The list of WEBSITES.
+pub struct TargetSource {
+    /// WEBSITES: the list itself.
     pub websites: Option<Given>,
-    /// The file of TARGETS.
+    /// TARGETS: the path of the TOML file.
     pub file: Option<Given>,
-    /// What holds where they say nothing.
-    pub defaults: Defaults,
-    /// What topics' names begin with.
+    /// Values of the options that a target does not set.
+    pub defaults: TargetDefaults,
+    /// Prefix of all topic names.
     pub topic_prefix: String,
-    /// The location, which the shares are drawn with.
+    /// Location of this tracker. It is part of the hash that assigns targets to shares.
     pub location: String,
-    /// The part of the list that is probed; none: all of it.
+    /// The share of the list that this tracker probes. `None`: all targets.
     pub share: Option<Share>,
 }
 
-/// Targets that were read.
+/// The targets of one tracker.
 #[derive(Debug)]
-pub struct Listed {
-    /// Those to probe; it may be none, when the list is shared.
+pub struct Selection {
+    /// The targets to probe. A share of a short list may be empty.
     pub targets: Vec<Arc<Target>>,
-    /// How many there are with those of other trackers.
-    pub of: usize,
+    /// Number of targets in the whole list, other trackers' shares included.
+    pub total: usize,
 }
 
-impl Listing {
-    /// Reads all of it. It resolves no name.
+impl TargetSource {
+    /// Reads and checks all targets. Resolves no names.
     ///
     /// # Errors
-    /// A [`UsageError`] for the first target that can't be used.
-    pub fn read(&self, environment: &Environment<'_>) -> Result<Listed, UsageError> {
+    /// A [`UsageError`] for the first invalid target.
+    pub fn read(&self, environment: &Environment<'_>) -> Result<Selection, UsageError> {
         if self.websites.is_none() && self.file.is_none() {
             return Err(UsageError::new(
-                "WEBSITES and TARGETS: neither is given: expected URLs, or a file that lists them",
+                "WEBSITES and TARGETS: neither is set: expected URLs, or a file that lists them",
             ));
         }
-        let mut list = List::default();
-        if let Some(given) = &self.websites {
-            given.parse("URL [regexp],URL [regexp],...", |text| {
-                websites::add(&mut list, text, &self.topic_prefix, &self.defaults)
+        let mut list = TargetList::default();
+        if let Some(setting) = &self.websites {
+            setting.parse("URL [regexp],URL [regexp],...", |text| {
+                websites::add_targets(&mut list, text, &self.topic_prefix, &self.defaults)
             })?;
         }
-        if let Some(given) = &self.file {
-            let path = PathBuf::from(&given.value);
-            file::add(&mut list, &path, &self.topic_prefix, &self.defaults, environment)
-                .map_err(|fault| given.error(fault))?;
+        if let Some(setting) = &self.file {
+            let path = PathBuf::from(&setting.value);
+            file::add_targets(&mut list, &path, &self.topic_prefix, &self.defaults, environment)
+                .map_err(|error| setting.error(error))?;
         }
-        let mut targets = list.targets();
-        let of = targets.len();
+        let mut targets = list.into_targets();
+        let total = targets.len();
         if let Some(share) = self.share {
-            targets.retain(|target| share.holds(&self.location, &target.recorded_url));
+            targets.retain(|target| share.contains(&self.location, &target.recorded_url));
         }
-        Ok(Listed { targets: targets.into_iter().map(Arc::new).collect(), of })
+        Ok(Selection { targets: targets.into_iter().map(Arc::new).collect(), total })
     }
 }

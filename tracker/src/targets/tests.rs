@@ -1,4 +1,4 @@
-//! The file of targets: what it can say, and what is said of one that can't be used.
+//! The TOML file of targets: its options, and the errors for invalid files.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,22 +7,31 @@ use std::time::Duration;
 use common::settings::Environment;
 use testkit::certificates::Authority;
 
-use super::options::{KEYS, Sources};
+use super::context::ValueContext;
+use super::options::{OPTIONS, TargetOption};
+use super::url::URL_CHARS_MAX;
 use super::*;
 use crate::probe::Family;
 use crate::probe::reason::Severity;
+use std::sync::Arc;
 
 const EXAMPLE: &str = include_str!("../../../scripts/targets.example.toml");
 
 fn read_in(folder: &Path, text: &str) -> Result<Vec<Target>, String> {
-    let environment = Environment::of(&[("API_KEY", "s3cret-key"), ("EMPTY", "")]);
-    let sources = Sources::new(folder, &environment);
-    let mut list = List::default();
-    match file::parse(&mut list, text, "webactivity-", &Defaults::default(), &sources) {
-        Ok(()) => Ok(list.targets()),
-        Err(problem) => {
-            let (line, column) = file::place(text.as_bytes(), problem.at);
-            Err(format!("{line}:{column}: {}", problem.text))
+    let environment = Environment::from_variables(&[("API_KEY", "s3cret-key"), ("EMPTY", "")]);
+    let context = ValueContext::new(folder, &environment);
+    let mut list = TargetList::default();
+    match file::parse_document(
+        &mut list,
+        text,
+        "webactivity-",
+        &TargetDefaults::default(),
+        &context,
+    ) {
+        Ok(()) => Ok(list.into_targets()),
+        Err(error) => {
+            let (line, column) = file::line_and_column(text.as_bytes(), error.offset);
+            Err(format!("{line}:{column}: {}", error.text))
         }
     }
 }
@@ -60,16 +69,16 @@ impl Drop for Folder {
     }
 }
 
-/// Goes red when a key is left out of the example, or one of its is read wrongly.
+/// The example file sets every option, and each value is parsed as the example says.
 #[test]
-fn the_example_names_every_key_and_says_what_it_does() {
+fn the_example_sets_every_option() {
     let folder = Folder::new("example");
     let targets = read_in(&folder.0, EXAMPLE).unwrap();
     let written: BTreeSet<_> = EXAMPLE.lines().filter_map(|line| line.split_once(" = ")).collect();
     let is_key = |key: &str| !key.starts_with('#');
     let written: BTreeSet<_> =
         written.iter().map(|(key, _)| *key).filter(|key| is_key(key)).collect();
-    assert_eq!(written, KEYS.iter().map(|(key, _)| *key).collect());
+    assert_eq!(written, OPTIONS.iter().map(|option| option.name).collect());
 
     let [plain, title, api, intranet, insecure] = &targets[..] else { panic!("{targets:?}") };
     assert_eq!((plain.period, plain.retries), (Duration::from_secs(60), 1));
@@ -99,42 +108,66 @@ fn the_example_names_every_key_and_says_what_it_does() {
     assert!(!spec.follows_redirects);
     assert_eq!((intranet.limits.body_bytes_max, intranet.family), (65_536, Family::V4));
     let servers = ["192.0.2.53:53", "[2001:db8::53]:5353"].map(|text| text.parse().unwrap());
-    assert_eq!(spec.servers.as_ref().unwrap().as_slice(), servers);
+    assert_eq!(spec.name_servers.as_ref().unwrap().as_slice(), servers);
     assert!(spec.proxy.is_some());
-    assert!(insecure.spec.trust.as_ref().unwrap().insecure());
+    assert!(insecure.spec.tls.as_ref().unwrap().is_insecure());
     assert!(!format!("{targets:?}").contains("s3cret"), "{targets:?}");
 }
 
+/// The documented range of an option is the range that its parser enforces.
 #[test]
-fn what_targets_have_in_common_is_there_once() {
+fn documented_values_are_those_of_the_parsers() {
+    for option in OPTIONS {
+        let TargetOption { name, value, documentation, .. } = option;
+        assert!(!documentation.ends_with('.'), "{name}: {documentation}");
+        // Texts, secrets and tables have no range.
+        if ["a ", "{", "http"].iter().any(|form| value.starts_with(form)) {
+            continue;
+        }
+        let errors = ["1979-05-27", "''", "-1"].map(|invalid| {
+            read(&format!("[[target]]\nurl = 'http://a.io'\n{name} = {invalid}")).unwrap_err()
+        });
+        let expected = format!("expected {value}");
+        assert!(errors.iter().any(|error| error.contains(&expected)), "{name}: {errors:?}");
+    }
+}
+
+#[test]
+fn only_url_and_name_are_limited_to_targets() {
+    let limited = OPTIONS.iter().filter(|option| !option.place.is_in_defaults());
+    assert_eq!(limited.map(|option| option.name).collect::<Vec<_>>(), ["url", "name"]);
+}
+
+#[test]
+fn targets_with_the_same_options_share_one_spec() {
     let text = "[defaults]\nmatch = 'x'\nretries = 3\n[[target]]\nurl = 'http://a.io'\n[[target]]\n\
                 url = 'http://b.io'\nperiod_s = 7\n[[target]]\nurl = 'http://c.io'\nmatch = []";
     let targets = read(text).unwrap();
     assert!(Arc::ptr_eq(&targets[0].spec, &targets[1].spec));
     assert_eq!((targets[1].period, targets[1].retries), (Duration::from_secs(7), 3));
     assert!(targets[2].spec.checks.body_match.is_empty());
-    // What makes a target another one, and what does not.
+    // Targets are equal if all their options are.
     assert_eq!(read(text).unwrap(), targets);
     for (one, other) in [("'x'", "'y'"), ("= 7", "= 8"), ("b.io", "d.io")] {
         assert_ne!(read(&text.replace(one, other)).unwrap(), targets, "{other}");
     }
 }
 
-/// Whatever follows the line with the URL stands in line 3.
+/// The line under test is line 3 of the file, after the line with the URL.
 #[test]
-fn what_is_wrong_is_named_with_its_place() {
+fn errors_name_line_column_target_and_option() {
     let folder = Folder::new("wrong");
-    let mut wrong = Vec::new();
+    let mut differences = Vec::new();
     for (line, expected) in [
-        ("statuss = 200", "3:1: target http://a.io: there is no key statuss: expected status?"),
-        ("period = 60", "3:1: target http://a.io: there is no key period: expected period_s?"),
+        ("statuss = 200", "3:1: target http://a.io: unknown option statuss: did you mean status?"),
+        ("period = 60", "3:1: target http://a.io: unknown option period: did you mean period_s?"),
         (
             "latency = 5",
-            "3:1: target http://a.io: there is no key latency: expected latency_ms_max?",
+            "3:1: target http://a.io: unknown option latency: did you mean latency_ms_max?",
         ),
         (
             "cookie = 5",
-            "3:1: target http://a.io: there is no key cookie: see scripts/targets.example.toml",
+            "3:1: target http://a.io: unknown option cookie: see scripts/targets.example.toml",
         ),
         (
             "  period_s = 0.5",
@@ -155,11 +188,11 @@ fn what_is_wrong_is_named_with_its_place() {
         ),
         (
             "headers = { 'a b' = 's3cret' }",
-            "3:13: target http://a.io: headers: \"a b\" is no header's name",
+            "3:13: target http://a.io: headers: \"a b\" is not a header name",
         ),
         (
             "headers = { 'Authorization: s3cret' = '' }",
-            "3:13: target http://a.io: headers: \"Authorization\" is no header's name",
+            "3:13: target http://a.io: headers: \"Authorization\" is not a header name",
         ),
         (
             "headers = { Accept-Encoding = 'gzip;q=1, Br' }",
@@ -169,10 +202,7 @@ fn what_is_wrong_is_named_with_its_place() {
             "headers = { Content-Length = '1' }",
             "3:13: target http://a.io: headers: content-length is set by the probe itself",
         ),
-        (
-            "headers = { a = '1', A = '2' }",
-            "3:13: target http://a.io: headers: a stands there twice",
-        ),
+        ("headers = { a = '1', A = '2' }", "3:13: target http://a.io: headers: a is set twice"),
         (
             "headers = { a = \"s3cret\\n\" }",
             "3:17: target http://a.io: headers.a: a control character: expected one line of text",
@@ -195,19 +225,19 @@ fn what_is_wrong_is_named_with_its_place() {
         ),
         (
             "basic = { user = 'u:s3cret', password = '' }",
-            "3:9: target http://a.io: basic: a user with a colon, which would begin the password",
+            "3:9: target http://a.io: basic: a colon in the user would end it: expected a user without a colon",
         ),
         (
             "bearer = 's3cret s3cret'",
-            "3:10: target http://a.io: bearer: expected letters, digits and signs, without spaces",
+            "3:10: target http://a.io: bearer: expected printable ASCII characters without spaces",
         ),
         (
             "bearer = 't'\nbasic = { user = 'u', password = 'p' }",
-            "4:9: target http://a.io: basic: expected it or bearer, not both",
+            "4:9: target http://a.io: basic: bearer is set too: expected one of the two",
         ),
         (
             "bearer = 't'\nheaders = { authorization = 's3cret' }",
-            "4:11: target http://a.io: headers: authorization is what basic and bearer set",
+            "4:11: target http://a.io: headers: authorization is already set by basic or bearer",
         ),
         (
             "status = 99",
@@ -227,12 +257,12 @@ fn what_is_wrong_is_named_with_its_place() {
         ),
         (
             "json = { a = 1 }",
-            "3:10: target http://a.io: json: \"a\" is no JSON pointer: expected /...",
+            "3:10: target http://a.io: json: \"a\" is not a JSON pointer: expected /...",
         ),
-        ("json = { '/a' = nan }", "3:17: target http://a.io: json./a: json has no nan"),
+        ("json = { '/a' = nan }", "3:17: target http://a.io: json./a: JSON has no nan"),
         (
             "method = 'head'\nmatch = 'x'",
-            "3:10: target http://a.io: method: an answer to HEAD has no body to look at",
+            "3:10: target http://a.io: method: the response to HEAD has no body to check",
         ),
         (
             "latency_ms_max = 0",
@@ -256,30 +286,30 @@ fn what_is_wrong_is_named_with_its_place() {
         ),
         (
             "[[target]]\nip = 'both'\nurl = 'http://127.0.0.1'",
-            "4:6: target http://127.0.0.1: ip: the url's address is one of IPv4 alone",
+            "4:6: target http://127.0.0.1: ip: the address in the URL is IPv4",
         ),
         (
             "[[target]]\nip = 4\nurl = 'http://[::1]'",
-            "4:6: target http://[::1]: ip: the url's address is one of IPv6 alone",
+            "4:6: target http://[::1]: ip: the address in the URL is IPv6",
         ),
         ("ip = 5", "3:6: target http://a.io: ip: expected 4, 6, \"both\" or \"any\""),
         (
             "resolver = 'ns.example'",
-            "3:12: target http://a.io: resolver: \"ns.example\" is no ip address: expected up to three of ip, ip:port or [ip]:port, or \"system\"",
+            "3:12: target http://a.io: resolver: \"ns.example\" is not an ip address: expected up to three of ip, ip:port or [ip]:port, or \"system\"",
         ),
         (
             "proxy = 'socks5://u:s3cret@p'",
-            "3:9: target http://a.io: proxy: no proxy: expected http://[user:password@]host[:port]",
+            "3:9: target http://a.io: proxy: not a proxy: expected http://[user:password@]host[:port]",
         ),
         (
             "ca = 'none'",
             "3:6: target http://a.io: ca: FOLDER/none: No such file or directory (os error 2)",
         ),
-        ("cert = 'probe.pem'", "3:8: target http://a.io: cert: expected key too"),
-        ("key = 'probe.key'", "3:7: target http://a.io: key: expected cert too"),
+        ("cert = 'probe.pem'", "3:8: target http://a.io: cert: key is missing: expected both"),
+        ("key = 'probe.key'", "3:7: target http://a.io: key: cert is missing: expected both"),
         (
             "cert = 'probe.pem'\nkey = 'other.key'",
-            "4:7: target http://a.io: key: it is not the certificate's",
+            "4:7: target http://a.io: key: it does not belong to the certificate",
         ),
         (
             "insecure = 'yes'",
@@ -289,7 +319,7 @@ fn what_is_wrong_is_named_with_its_place() {
         ("name = 'n'\nip = 5", "4:6: target \"n\": ip: expected 4, 6, \"both\" or \"any\""),
         (
             "[[target]]\nurl = 'http://u:s3cret@b.io:0'",
-            "4:7: target http://b.io:0: url: nothing listens on port 0",
+            "4:7: target http://b.io:0: url: port 0 can't be connected to",
         ),
         (
             "[[target]]\nurl = 'u:s3cret@b.io'",
@@ -298,17 +328,17 @@ fn what_is_wrong_is_named_with_its_place() {
         ("[[target]]\nname = 'x'", "3:1: target \"x\": expected url = \"http...\""),
         (
             "[[target]]\nurl = 'http://a.io/#x'",
-            "4:7: target http://a.io/#x: the same url and name stand there twice",
+            "4:7: target http://a.io/#x: the same URL and name are listed twice",
         ),
         (
             "[[target]]\nurl = 'http://a.b'\n[[target]]\nurl = 'http://a_b'",
             "6:7: target http://a_b: domains a.b and a_b would share the name web_activity_a_b in postgresql",
         ),
-        ("[default]", "3:2: there is no table default: expected defaults"),
-        ("[x]", "3:2: there is no table x: expected defaults and target"),
+        ("[default]", "3:2: unknown table default: did you mean defaults?"),
+        ("[x]", "3:2: unknown table x: expected defaults or target"),
         (
             "[defaults]\nurl = 'http://a.io'",
-            "4:1: defaults: there is no key url: see scripts/targets.example.toml",
+            "4:1: defaults: unknown option url: see scripts/targets.example.toml",
         ),
         (
             "[defaults]\nretries = -1",
@@ -324,12 +354,12 @@ fn what_is_wrong_is_named_with_its_place() {
         let error = read_in(&folder.0, &text).unwrap_err();
         let error = error.replace(folder.0.to_str().unwrap(), "FOLDER");
         if error != expected {
-            wrong.push(format!("{line}\n  {error}\n  {expected}"));
+            differences.push(format!("{line}\n  {error}\n  {expected}"));
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
     for (text, expected) in [
-        ("", "1:1: no [[target]] in it"),
+        ("", "1:1: no [[target]] table"),
         ("[target]\nurl = 'http://a.io'", "1:1: target: a table: expected [[target]]"),
         ("target = [1]", "1:10: target: an array: expected [[target]]"),
         ("defaults = 1", "1:12: defaults: an integer: expected [defaults]"),
@@ -339,10 +369,10 @@ fn what_is_wrong_is_named_with_its_place() {
 }
 
 #[test]
-fn bounds_are_kept() {
+fn limits_are_enforced() {
     let many = |count: usize, line: &str| line.repeat(count);
     let list = format!("[[target]]\nurl = 'http://a.io'\nmatch = [{}]", many(33, "'x',"));
-    let expected = "3:9: target http://a.io: match: 33 of them: expected at most 32";
+    let expected = "3:9: target http://a.io: match: 33 items: expected at most 32";
     assert_eq!(read(&list).unwrap_err(), expected);
     let body = format!("[[target]]\nurl = 'http://a.io'\nbody = '{}'", many(65_537, "x"));
     let expected = "3:8: target http://a.io: body: 65537 bytes: expected at most 65536";
@@ -362,39 +392,39 @@ fn bounds_are_kept() {
 fn errors_name_the_file() {
     let folder = Folder::new("file");
     let path = folder.0.join("list.toml");
-    let add = || {
-        let environment = Environment::of(&[]);
-        let mut list = List::default();
-        let (prefix, defaults) = ("webactivity-", Defaults::default());
-        let added = file::add(&mut list, &path, prefix, &defaults, &environment);
+    let add_targets = || {
+        let environment = Environment::from_variables(&[]);
+        let mut list = TargetList::default();
+        let (prefix, defaults) = ("webactivity-", TargetDefaults::default());
+        let added = file::add_targets(&mut list, &path, prefix, &defaults, &environment);
         added.map_err(|error| error.to_string().replace(folder.0.to_str().unwrap(), "FOLDER"))
     };
     let missing = "FOLDER/list.toml: No such file or directory (os error 2)";
-    assert_eq!(add().unwrap_err(), missing);
+    assert_eq!(add_targets().unwrap_err(), missing);
     for (text, expected) in [
-        (&b"\xff"[..], "FOLDER/list.toml:1:1: not utf-8"),
+        (&b"\xff"[..], "FOLDER/list.toml:1:1: not UTF-8"),
         (
             b"# \xc3\xbc \xc3\xbc x = 1\r\n y = 1",
-            "FOLDER/list.toml:2:2: there is no table y: expected defaults and target",
+            "FOLDER/list.toml:2:2: unknown table y: expected defaults or target",
         ),
     ] {
         std::fs::write(&path, text).unwrap();
-        assert_eq!(add().unwrap_err(), expected);
+        assert_eq!(add_targets().unwrap_err(), expected);
     }
     std::fs::write(&path, "[[target]]\nurl = 'http://a.io'\nbearer = { file = 'token' }").unwrap();
-    assert_eq!(add(), Ok(()));
+    assert_eq!(add_targets(), Ok(()));
 }
 
-/// Goes red when `place` slices within a character, or a bound is not looked at.
+/// Any file is parsed into targets that respect all limits, or rejected with line and column.
 #[test]
-fn fuzzed_files_are_targets_that_fit_or_an_error_with_its_place() {
+fn fuzzed_files_are_parsed_or_rejected() {
     let folder = Folder::new("fuzz");
     let samples = [
         EXAMPLE.as_bytes().to_vec(),
         b"[defaults]\nip = 4\n[[target]]\nurl = 'http://a.io'\nheaders = { a = '\xc3\xbc' }"
             .to_vec(),
     ];
-    let tried = testkit::fuzz::run(&samples, |bytes| {
+    let inputs = testkit::fuzz::run(&samples, |bytes| {
         match read_in(&folder.0, &String::from_utf8_lossy(bytes)) {
             Err(error) => {
                 let mut place = error.split(':').map(str::parse::<usize>);
@@ -411,5 +441,5 @@ fn fuzzed_files_are_targets_that_fit_or_an_error_with_its_place() {
             }
         }
     });
-    println!("file of targets: {tried} inputs");
+    println!("file of targets: {inputs} inputs");
 }

@@ -1,5 +1,4 @@
-//! Values of the file, each with its key and its place: what is wrong with one
-//! is said of it.
+//! TOML values with their key and position, and the conversions that the options need.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -8,103 +7,117 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-/// What is wrong, and where in the file: a count of bytes.
-#[derive(Debug)]
-pub(super) struct Problem {
-    pub(super) at: usize,
+/// An error in the file and its position.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct ValueError {
+    /// Offset in the file, in bytes.
+    pub(super) offset: usize,
     pub(super) text: String,
 }
 
-impl Problem {
-    pub(super) fn new(at: usize, text: impl fmt::Display) -> Self {
-        Self { at, text: text.to_string() }
+impl ValueError {
+    pub(super) fn new(offset: usize, text: impl fmt::Display) -> Self {
+        Self { offset, text: text.to_string() }
+    }
+
+    /// Puts the name of the target or table before the text.
+    pub(super) fn in_table(self, table: &str) -> Self {
+        Self { text: format!("{table}: {}", self.text), ..self }
     }
 }
 
-/// A value, the key that it stands behind, and where.
+/// A value, its key and its position.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Value<'a> {
+pub(super) struct FileValue<'a> {
     pub(super) key: &'a str,
-    /// The key of the table that it stands in, when that is a value itself.
-    of: Option<&'a str>,
-    pub(super) at: usize,
+    /// Key of the enclosing inline table, if the value is in one.
+    outer_key: Option<&'a str>,
+    /// Offset in the file, in bytes.
+    pub(super) offset: usize,
     value: &'a DeValue<'a>,
 }
 
-/// The entries of a table: each key's own place, and its value.
-pub(super) fn entries<'a>(table: &'a DeTable<'a>) -> impl Iterator<Item = (usize, Value<'a>)> {
-    table.iter().map(|(key, value)| (key.span().start, Value::of(key, value)))
+/// Returns the entries of a table: the offset of each key, and its value.
+pub(super) fn entries<'a>(table: &'a DeTable<'a>) -> impl Iterator<Item = (usize, FileValue<'a>)> {
+    table.iter().map(|(key, value)| (key.span().start, FileValue::new(key, value)))
 }
 
-impl<'a> Value<'a> {
-    fn of(key: &'a Spanned<DeString<'a>>, value: &'a Spanned<DeValue<'a>>) -> Self {
-        Self { key: key.get_ref(), of: None, at: value.span().start, value: value.get_ref() }
+impl<'a> FileValue<'a> {
+    fn new(key: &'a Spanned<DeString<'a>>, value: &'a Spanned<DeValue<'a>>) -> Self {
+        Self {
+            key: key.get_ref(),
+            outer_key: None,
+            offset: value.span().start,
+            value: value.get_ref(),
+        }
     }
 
-    /// A problem with this value. Its text must not repeat a secret.
-    pub(super) fn wrong(self, what: impl fmt::Display) -> Problem {
-        let of = self.of.map_or(String::new(), |of| format!("{of}."));
-        Problem::new(self.at, format!("{of}{}: {what}", self.key))
+    /// Makes an error about this value: `key: text`. The text must not repeat a secret.
+    pub(super) fn error(self, text: impl fmt::Display) -> ValueError {
+        let outer = self.outer_key.map_or(String::new(), |outer| format!("{outer}."));
+        ValueError::new(self.offset, format!("{outer}{}: {text}", self.key))
     }
 
-    /// It is of another type.
-    pub(super) fn expected(self, expected: &str) -> Problem {
+    /// Makes an error about a value of the wrong type.
+    pub(super) fn wrong_type(self, expected: &str) -> ValueError {
         let article = match self.value.type_str() {
-            found @ ("array" | "integer") => format!("an {found}"),
-            found => format!("a {found}"),
+            name @ ("array" | "integer") => format!("an {name}"),
+            name => format!("a {name}"),
         };
-        self.wrong(format!("{article}: expected {expected}"))
+        self.error(format!("{article}: expected {expected}"))
     }
 
-    pub(super) fn text(self, expected: &str) -> Result<&'a str, Problem> {
-        self.value.as_str().ok_or_else(|| self.expected(expected))
+    pub(super) fn text(self, expected: &str) -> Result<&'a str, ValueError> {
+        self.value.as_str().ok_or_else(|| self.wrong_type(expected))
     }
 
     pub(super) fn as_text(self) -> Option<&'a str> {
         self.value.as_str()
     }
 
-    pub(super) fn boolean(self) -> Result<bool, Problem> {
-        self.value.as_bool().ok_or_else(|| self.expected("true or false"))
+    pub(super) fn boolean(self) -> Result<bool, ValueError> {
+        self.value.as_bool().ok_or_else(|| self.wrong_type("true or false"))
     }
 
-    pub(super) fn number(self, unit: &str, range: RangeInclusive<u64>) -> Result<u64, Problem> {
+    /// Parses a whole number in `range`. `unit` follows the range in error texts.
+    pub(super) fn number(self, unit: &str, range: RangeInclusive<u64>) -> Result<u64, ValueError> {
         let expected = format!("{} to {}{unit}", range.start(), range.end());
-        let number = self.value.as_integer().ok_or_else(|| self.expected(&expected))?;
+        let number = self.value.as_integer().ok_or_else(|| self.wrong_type(&expected))?;
         let parsed = u64::from_str_radix(number.as_str(), number.radix()).ok();
         parsed
             .filter(|number| range.contains(number))
-            .ok_or_else(|| self.wrong(format!("{number} is out of range: expected {expected}")))
+            .ok_or_else(|| self.error(format!("{number} is out of range: expected {expected}")))
     }
 
-    pub(super) fn seconds(self, range: RangeInclusive<Duration>) -> Result<Duration, Problem> {
+    /// Parses a number of seconds in `range`, which may have a fraction.
+    pub(super) fn seconds(self, range: RangeInclusive<Duration>) -> Result<Duration, ValueError> {
         let (start, end) = (range.start().as_secs_f64(), range.end().as_secs_f64());
         let expected = format!("{start} to {end} seconds");
         let number = match self.value {
             DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
             DeValue::Float(number) => number.as_str(),
-            _ => return Err(self.expected(&expected)),
+            _ => return Err(self.wrong_type(&expected)),
         };
         let seconds = number.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
         seconds
             .filter(|seconds| range.contains(seconds))
-            .ok_or_else(|| self.wrong(format!("{number} is out of range: expected {expected}")))
+            .ok_or_else(|| self.error(format!("{number} is out of range: expected {expected}")))
     }
 
-    /// The items of an array, or the value itself as the only one; `count_max`
-    /// at most.
-    pub(super) fn list(self, count_max: usize) -> Result<Vec<Self>, Problem> {
+    /// Returns the items of an array, or the value itself as the only item.
+    pub(super) fn list(self, items_max: usize) -> Result<Vec<Self>, ValueError> {
         let Some(array) = self.value.as_array() else { return Ok(vec![self]) };
-        self.bounded(array.len(), count_max)?;
+        self.check_count(array.len(), items_max)?;
         let item = |item: &'a Spanned<DeValue<'a>>| Self {
-            at: item.span().start,
+            offset: item.span().start,
             value: item.get_ref(),
             ..self
         };
         Ok(array.iter().map(item).collect())
     }
 
-    /// The items of an array of tables; none of anything else.
+    /// Returns the items of an array of tables. `None`: the value is something else.
     pub(super) fn tables(self) -> Option<Vec<Self>> {
         let is_table = |item: &Spanned<DeValue<'_>>| item.get_ref().is_table();
         self.value.as_array().filter(|array| array.iter().all(is_table))?;
@@ -115,37 +128,38 @@ impl<'a> Value<'a> {
         self.value.as_table()
     }
 
-    /// The entries of a table, `count_max` at most; their keys are the file's own.
+    /// Returns the entries of a table whose keys are not options.
     pub(super) fn table(
         self,
         expected: &str,
-        count_max: usize,
-    ) -> Result<Vec<(usize, Self)>, Problem> {
-        let table = self.value.as_table().ok_or_else(|| self.expected(expected))?;
-        self.bounded(table.len(), count_max)?;
-        let of = Some(self.key);
-        Ok(entries(table).map(|(at, value)| (at, Self { of, ..value })).collect())
+        entries_max: usize,
+    ) -> Result<Vec<(usize, Self)>, ValueError> {
+        let table = self.value.as_table().ok_or_else(|| self.wrong_type(expected))?;
+        self.check_count(table.len(), entries_max)?;
+        let outer_key = Some(self.key);
+        let nested = |(offset, value)| (offset, Self { outer_key, ..value });
+        Ok(entries(table).map(nested).collect())
     }
 
-    fn bounded(self, count: usize, count_max: usize) -> Result<(), Problem> {
+    fn check_count(self, count: usize, count_max: usize) -> Result<(), ValueError> {
         match count <= count_max {
             true => Ok(()),
-            false => Err(self.wrong(format!("{count} of them: expected at most {count_max}"))),
+            false => Err(self.error(format!("{count} items: expected at most {count_max}"))),
         }
     }
 
-    /// As JSON has it; dates are texts there.
-    pub(super) fn json(self) -> Result<serde_json::Value, Problem> {
+    /// Converts the value to JSON. A date becomes a text.
+    pub(super) fn json(self) -> Result<serde_json::Value, ValueError> {
         Ok(match self.value {
             DeValue::String(text) => text.as_ref().into(),
             DeValue::Boolean(is_true) => (*is_true).into(),
             DeValue::Datetime(date) => date.to_string().into(),
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-                .map_err(|_| self.wrong(format!("{number} is out of range: expected 64 bits")))?
+                .map_err(|_| self.error(format!("{number} is out of range: expected 64 bits")))?
                 .into(),
             DeValue::Float(number) => {
                 let parsed = number.as_str().parse().ok().and_then(serde_json::Number::from_f64);
-                parsed.ok_or_else(|| self.wrong(format!("json has no {number}")))?.into()
+                parsed.ok_or_else(|| self.error(format!("JSON has no {number}")))?.into()
             }
             DeValue::Array(_) => {
                 let items = self.list(usize::MAX)?.into_iter().map(Self::json);
@@ -153,7 +167,7 @@ impl<'a> Value<'a> {
             }
             DeValue::Table(table) => {
                 let items = entries(table).map(|(_, item)| Ok((item.key.to_owned(), item.json()?)));
-                serde_json::Value::Object(items.collect::<Result<_, Problem>>()?)
+                serde_json::Value::Object(items.collect::<Result<_, ValueError>>()?)
             }
         })
     }

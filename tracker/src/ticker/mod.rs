@@ -1,5 +1,5 @@
-//! The ticker: the thread that hands due targets to the workers, for ever, and
-//! says how punctual they are.
+//! The ticker: the thread that enqueues due targets for the workers, and logs missed slots and
+//! late starts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,182 +7,201 @@ use std::time::Duration;
 use common::stop::Stop;
 use crossbeam_channel::{Receiver, select};
 
-use crate::schedule::clock::{self, Change, Look};
-use crate::schedule::grid::{Difference, Due, Schedule};
-use crate::schedule::slot_account::{Cause, Entry, Missed, Offer};
+use crate::plural::plural;
+use crate::schedule::clock::{self, ClockChange, ClockReadings};
+use crate::schedule::grid::{DueTarget, Schedule, ScheduleChanges};
+use crate::schedule::slot_account::{Enqueue, MissedCause, MissedSlots, ScheduledTarget};
 use crate::targets::Target;
 use crate::workers::Pool;
 
-/// How often the clocks are compared at least: so long after the machine slept
-/// it is noticed at the latest.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Longest time between two comparisons of the clocks: a suspension is noticed after that time.
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often missed slots are logged.
-const SAY_AFTER: Duration = Duration::from_secs(60);
+/// Shortest time between two log lines about missed slots.
+const MISSED_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How often the lateness is logged for everybody; at level debug it is each
-/// time that missed slots would be.
-const SUMMARY_AFTER: Duration = Duration::from_secs(3600);
+/// Shortest time between two log lines about lateness at level info. At level debug they come with
+/// each log of missed slots.
+const LATENESS_LOG_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// When to probe.
+/// How often the targets are probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rhythm {
-    /// Every target once, at once.
+pub(crate) enum Mode {
+    /// Each target once, immediately.
     Once,
-    /// Every target once a period, each at its own phase.
-    Grid {
-        /// Whether a first round runs at once, for somebody who watches.
-        look_at_once: bool,
+    /// Each target once a period, at its own phase.
+    Periodic {
+        /// Whether each target is also probed soon after the start, for a user who watches.
+        first_round_at_once: bool,
     },
 }
 
-/// Targets in the place of those until now.
+/// A new list of targets that replaces the current one.
 #[derive(Debug)]
-pub struct List {
-    /// All of them.
-    pub targets: Vec<Arc<Target>>,
-    /// The most workers that may probe them.
-    pub workers: usize,
+pub(crate) struct Reloaded {
+    pub(crate) targets: Vec<Arc<Target>>,
+    /// Most workers for these targets.
+    pub(crate) workers_max: usize,
 }
 
-/// Hands due targets to the pool until a stop is asked for, or, for
-/// [`Rhythm::Once`], until all were handed over.
+/// Enqueues due targets until a stop is requested; in [`Mode::Once`], until all targets are
+/// enqueued.
 ///
-/// `lists` brings other targets in the place of those; it may never do so.
-pub fn run(
+/// `reloads` delivers new lists. It may also stay silent for ever.
+pub(crate) fn run(
     targets: &[Arc<Target>],
     location: &str,
-    rhythm: Rhythm,
+    mode: Mode,
     pool: &mut Pool,
-    lists: &Receiver<List>,
+    reloads: &Receiver<Reloaded>,
     stop: &Stop,
 ) {
-    let Rhythm::Grid { look_at_once } = rhythm else {
+    let Mode::Periodic { first_round_at_once } = mode else {
         for target in targets {
-            pool.offer(&Arc::new(Entry::new(Arc::clone(target))), None);
+            pool.enqueue(&Arc::new(ScheduledTarget::new(Arc::clone(target))), None);
         }
         return;
     };
-    let start = Look::take();
+    let start = ClockReadings::read();
     let mut schedule = Schedule::new(start.now, location, targets);
-    if look_at_once {
-        schedule.look_at_once();
+    if first_round_at_once {
+        schedule.schedule_first_round();
     }
-    Ticker { schedule, last: start, report: Report::new(start.now) }.run(pool, lists, stop);
+    let ticker = Ticker { schedule, clocks: start, missed_log: MissedLog::new(start.now) };
+    ticker.run(pool, reloads, stop);
 }
 
 struct Ticker {
     schedule: Schedule,
-    /// The clocks, when they were looked at last.
-    last: Look,
-    report: Report,
+    /// The clocks at the previous pass.
+    clocks: ClockReadings,
+    missed_log: MissedLog,
 }
 
 impl Ticker {
-    fn run(mut self, pool: &mut Pool, lists: &Receiver<List>, stop: &Stop) {
+    fn run(mut self, pool: &mut Pool, reloads: &Receiver<Reloaded>, stop: &Stop) {
         loop {
             let due_at = self.schedule.next_due().unwrap_or(Duration::MAX);
-            let pause = due_at.saturating_sub(clock::now()).min(LOOK_EVERY);
+            let pause = due_at.saturating_sub(clock::now()).min(CLOCK_CHECK_INTERVAL);
             select! {
                 recv(stop.channel()) -> _ => break,
-                recv(lists) -> list => match list {
-                    Ok(list) => self.take(list, pool),
-                    // Nobody is left to bring one.
+                recv(reloads) -> reloaded => match reloaded {
+                    Ok(reloaded) => self.apply_reload(&reloaded, pool),
+                    // The reload thread has ended: wait for the stop alone.
                     Err(_) if stop.wait(pause) => break,
                     Err(_) => {}
                 },
                 default(pause) => {}
             }
-            self.look(Look::take(), pool);
+            self.enqueue_due(ClockReadings::read(), pool);
         }
-        self.report.say(pool.workers_max());
-        log::info!("{}", pool.lateness().take());
+        self.missed_log.log(pool.workers_max());
+        log::info!("{}", pool.lateness().take_summary());
     }
 
-    fn take(&mut self, List { targets, workers }: List, pool: &mut Pool) {
-        pool.allow(workers);
-        let Difference { added, changed, removed } = self.schedule.apply(&targets, clock::now());
-        let count = targets.len();
-        log::info!("{count} targets now: {added} added, {changed} changed, {removed} removed");
+    fn apply_reload(&mut self, reloaded: &Reloaded, pool: &mut Pool) {
+        let Reloaded { targets, workers_max } = reloaded;
+        pool.raise_workers_max(*workers_max);
+        let changes = self.schedule.apply(targets, clock::now());
+        let ScheduleChanges { added, changed, removed } = changes;
+        log::info!(
+            "reloaded {}: {added} added, {changed} changed, {removed} removed",
+            plural(targets.len(), "target")
+        );
     }
 
-    /// Offers what is due by now.
-    fn look(&mut self, look: Look, pool: &mut Pool) {
-        let change = Change::between(self.last, look);
-        change.say();
-        self.last = look;
-        let unseen = if change.slept.is_zero() { Cause::Stalled } else { Cause::Suspended };
-        while let Some(due) = self.schedule.pop(look.now) {
-            let missed = &mut self.report.missed;
-            offer(&due, unseen, missed, || pool.offer(&due.entry, due.slot));
+    /// Enqueues all targets that are due by now.
+    fn enqueue_due(&mut self, clocks: ClockReadings, pool: &mut Pool) {
+        let change = ClockChange::between(self.clocks, clocks);
+        change.log();
+        self.clocks = clocks;
+        let unnoticed_cause =
+            if change.suspended.is_zero() { MissedCause::Stalled } else { MissedCause::Suspended };
+        while let Some(due) = self.schedule.pop_due(clocks.now) {
+            let missed = &mut self.missed_log.missed;
+            enqueue_and_count(&due, unnoticed_cause, missed, || {
+                pool.enqueue(&due.target, due.slot)
+            });
         }
-        self.report.say_if_due(look.now, pool);
+        self.missed_log.log_if_due(clocks.now, pool);
     }
 }
 
-/// Offers a target that is due, and counts what is missed of it; `unseen` is why
-/// slots went by before they were seen.
-fn offer(due: &Due, unseen: Cause, missed: &mut Missed, offer: impl FnOnce() -> Offer) {
+/// Enqueues a due target and counts its missed slots. `unnoticed_cause` is the cause of slots that
+/// passed before the ticker ran again.
+fn enqueue_and_count(
+    due: &DueTarget,
+    unnoticed_cause: MissedCause,
+    missed: &mut MissedSlots,
+    enqueue: impl FnOnce() -> Enqueue,
+) {
     if due.missed > 0 {
-        due.entry.miss(unseen, due.missed);
-        missed.add(unseen, due.missed);
+        due.target.record_missed(unnoticed_cause, due.missed);
+        missed.add(unnoticed_cause, due.missed);
     }
-    if due.probe
-        && let Offer::Replaced(cause) | Offer::Missed(cause) = offer()
+    if due.is_probed
+        && let Enqueue::Replaced(cause) | Enqueue::Missed(cause) = enqueue()
     {
         missed.add(cause, 1);
     }
 }
 
-/// What is to be logged of all targets.
-struct Report {
-    missed: Missed,
-    say_at: Duration,
-    sum_up_at: Duration,
+/// Missed slots of all targets since the last log line.
+struct MissedLog {
+    missed: MissedSlots,
+    next_log_at: Duration,
+    next_lateness_log_at: Duration,
 }
 
-impl Report {
+impl MissedLog {
     fn new(now: Duration) -> Self {
-        Self { missed: Missed::default(), say_at: now + SAY_AFTER, sum_up_at: now + SUMMARY_AFTER }
+        Self {
+            missed: MissedSlots::default(),
+            next_log_at: now + MISSED_LOG_INTERVAL,
+            next_lateness_log_at: now + LATENESS_LOG_INTERVAL,
+        }
     }
 
-    fn say_if_due(&mut self, now: Duration, pool: &Pool) {
-        if now < self.say_at {
+    fn log_if_due(&mut self, now: Duration, pool: &Pool) {
+        if now < self.next_log_at {
             return;
         }
-        self.say_at = now + SAY_AFTER;
-        self.say(pool.workers_max());
-        if now >= self.sum_up_at {
-            self.sum_up_at = now + SUMMARY_AFTER;
-            log::info!("{}", pool.lateness().take());
+        self.next_log_at = now + MISSED_LOG_INTERVAL;
+        self.log(pool.workers_max());
+        if now >= self.next_lateness_log_at {
+            self.next_lateness_log_at = now + LATENESS_LOG_INTERVAL;
+            log::info!("{}", pool.lateness().take_summary());
         } else {
             log::debug!("{}", pool.lateness().summary());
         }
     }
 
-    /// Says what was missed since it was said last, and what was short.
-    fn say(&mut self, workers: usize) {
+    /// Logs one line for each cause, with what the operator can do, and starts counting again.
+    fn log(&mut self, workers: usize) {
         let missed = std::mem::take(&mut self.missed);
-        for cause in Cause::ALL {
-            let why = match cause {
-                Cause::Workers => format!("all {workers} workers were busy for a whole period"),
-                Cause::Running => {
-                    "the last one of the same target was still running (are time-out and retries longer than the period?)".to_owned()
+        for cause in MissedCause::ALL {
+            let explanation = match cause {
+                MissedCause::Workers => format!(
+                    "all {workers} workers were busy for a whole period: raise --workers, or use a longer period or a shorter time-out"
+                ),
+                MissedCause::Running => {
+                    "the previous probe of the same target was still running: time-out and retries take longer than the period".to_owned()
                 }
-                Cause::Spool => {
-                    "results were not taken: the spool's disk, or standard output, is too slow"
-                        .to_owned()
+                MissedCause::Spool => {
+                    "results could not be handed over: the spool's disk or standard output is too slow".to_owned()
                 }
-                Cause::Suspended => "the machine slept when they were due".to_owned(),
-                Cause::Stalled => {
-                    "this program was not run when they were due (machine overloaded, or program stopped)".to_owned()
+                MissedCause::Suspended => {
+                    "the machine was suspended when they were due".to_owned()
                 }
-                // Counted by the target alone; whoever took it off the list knows.
-                Cause::Reload => continue,
+                MissedCause::Stalled => {
+                    "the tracker did not run when they were due: the machine is overloaded, or the process was stopped".to_owned()
+                }
+                // Logged by the reload, which removed these targets on request.
+                MissedCause::Reload => continue,
             };
-            match missed.of(cause) {
+            match missed.count(cause) {
                 0 => {}
-                count => log::warn!("skipped {count} probes: {why}"),
+                count => log::warn!("skipped {}: {explanation}", plural(count, "probe")),
             }
         }
     }

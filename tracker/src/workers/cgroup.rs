@@ -1,31 +1,33 @@
-//! The memory limit of the control group.
+//! The memory limit of the process's control group.
 
 use std::path::Path;
 
-/// The memory limit of this process's control group, the lowest on its way up;
-/// none when there is none.
-pub fn memory_bytes_max() -> Option<u64> {
+/// Returns the lowest memory limit of this process's control group and its ancestors, in bytes.
+/// `None`: there is no limit.
+pub(crate) fn memory_bytes_max() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     lowest_limit(&groups, Path::new("/sys/fs/cgroup"))
 }
 
-/// Both versions of control groups, as Linux's cgroups(7) has them. In a
-/// container the path may be that of the host, and the group itself at the top.
+/// Reads both versions of control groups, see cgroups(7). In a container the path in `groups` may be
+/// that of the host, and the group itself is at `root`.
 fn lowest_limit(groups: &str, root: &Path) -> Option<u64> {
     let limits = groups.lines().flat_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
         let (controllers, group) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
         let (top, file) = match controllers {
             "" => (root.to_owned(), "memory.max"),
-            _ if controllers.split(',').any(|one| one == "memory") => {
+            _ if controllers.split(',').any(|controller| controller == "memory") => {
                 (root.join("memory"), "memory.limit_in_bytes")
             }
             _ => return Vec::new(),
         };
-        let ways = Path::new(group.trim_start_matches('/')).ancestors();
-        ways.filter_map(|way| std::fs::read_to_string(top.join(way).join(file)).ok()).collect()
+        let ancestors = Path::new(group.trim_start_matches('/')).ancestors();
+        ancestors
+            .filter_map(|group| std::fs::read_to_string(top.join(group).join(file)).ok())
+            .collect()
     });
-    // Version 2 says "max" where there is none, version 1 the largest number of pages.
+    // Without a limit, version 2 has "max" and version 1 the largest number of pages.
     limits.filter_map(|text| text.trim().parse::<u64>().ok()).filter(|limit| *limit < 1 << 60).min()
 }
 
@@ -36,7 +38,7 @@ mod tests {
     const MIB: u64 = 1024 * 1024;
 
     #[test]
-    fn the_lowest_limit_on_the_way_up_counts() {
+    fn the_lowest_limit_of_the_ancestors_is_returned() {
         let root = std::env::temp_dir().join(format!("groups-{}", std::process::id()));
         let write = |path: &str, text: &str| {
             let path = root.join(path);

@@ -1,74 +1,73 @@
-//! What waits for a worker, and the workers that wait for something to do.
+//! [`Dispatcher`]: hands due targets to idle workers.
 //!
-//! Each idle worker waits at a channel of its own, and the last one to come is given
-//! the next target: what it needs is still in the processor's caches, and those that
-//! were started for a crowd stay asleep. Those who share one channel are woken in
-//! turns.
+//! Each idle worker waits on a channel of its own, and the worker that became idle last gets the
+//! next item: its data is still in the processor's caches, and workers that were started for a peak
+//! stay asleep. With one common channel, all workers would be woken in turn.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Sender, bounded};
 
-/// A queue without a bound of its own; closed when there is nothing more to come.
+/// A queue of items and a stack of idle workers. It has no bound of its own: the caller bounds the
+/// number of items.
 #[derive(Debug)]
-pub(crate) struct Queue<T>(Mutex<State<T>>);
+pub(crate) struct Dispatcher<T>(Mutex<DispatcherState<T>>);
 
-/// Nothing waits while somebody is idle.
+/// Invariant: `waiting` is empty if `idle` is not.
 #[derive(Debug)]
-struct State<T> {
+struct DispatcherState<T> {
     waiting: VecDeque<T>,
-    /// The last to come is the last; each has room for one, and is given one.
+    /// The worker that became idle last is last. Each channel has space for one item, and gets one.
     idle: Vec<Sender<T>>,
     is_closed: bool,
 }
 
-impl<T> Queue<T> {
-    /// An empty queue.
+impl<T> Dispatcher<T> {
     pub(crate) fn new() -> Self {
         let (waiting, idle) = (VecDeque::new(), Vec::new());
-        Self(Mutex::new(State { waiting, idle, is_closed: false }))
+        Self(Mutex::new(DispatcherState { waiting, idle, is_closed: false }))
     }
 
-    fn state(&self) -> MutexGuard<'_, State<T>> {
-        // Nothing in here panics half-way.
+    fn state(&self) -> MutexGuard<'_, DispatcherState<T>> {
+        // No code under this lock panics between two changes.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives it to who came last of those who wait, or lets it wait.
-    pub(crate) fn push(&self, one: T) {
+    /// Hands an item to the worker that became idle last, or queues it.
+    pub(crate) fn dispatch(&self, item: T) {
         let mut state = self.state();
         match state.idle.pop() {
             Some(worker) => {
                 drop(state);
-                // Who is among the idle does nothing but receive.
-                let _ = worker.send(one);
+                // An idle worker only receives, so its channel is empty and connected.
+                let _ = worker.send(item);
             }
-            None => state.waiting.push_back(one),
+            None => state.waiting.push_back(item),
         }
     }
 
-    /// What waits longest, once there is something; none once the queue is closed
+    /// Returns the oldest item. Waits for one if there is none. `None` once the dispatcher is closed
     /// and empty.
-    pub(crate) fn take(&self) -> Option<T> {
+    pub(crate) fn receive(&self) -> Option<T> {
         let mut state = self.state();
-        if let Some(one) = state.waiting.pop_front() {
-            return Some(one);
+        if let Some(item) = state.waiting.pop_front() {
+            return Some(item);
         }
         if state.is_closed {
             return None;
         }
-        let (worker, given) = bounded(1);
-        state.idle.push(worker);
+        let (sender, receiver) = bounded(1);
+        state.idle.push(sender);
         drop(state);
-        given.recv().ok()
+        receiver.recv().ok()
     }
 
-    /// Nothing more will come.
+    /// Ends the dispatcher: no item may be dispatched after this call.
     pub(crate) fn close(&self) {
         let mut state = self.state();
         state.is_closed = true;
-        // Whose sender is gone knows.
+        // Disconnects the channels, which wakes the idle workers.
         state.idle.clear();
     }
 }
@@ -82,38 +81,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_goes_in_its_order_and_to_who_came_last() {
-        let queue = Queue::new();
-        let (took, taken) = unbounded();
+    fn items_go_to_the_worker_that_became_idle_last_and_queued_items_stay_in_order() {
+        let dispatcher = Dispatcher::new();
+        let (report, reports) = unbounded();
         let mut first = Vec::new();
         thread::scope(|scope| {
             for name in 0..3 {
-                let (queue, took) = (&queue, took.clone());
+                let (dispatcher, report) = (&dispatcher, report.clone());
                 scope.spawn(move || {
-                    while let Some(one) = queue.take() {
-                        took.send((name, one)).unwrap();
-                        // Comes back only when all is over.
-                        while !queue.state().is_closed {
+                    while let Some(item) = dispatcher.receive() {
+                        report.send((name, item)).unwrap();
+                        // Becomes idle again only after the dispatcher is closed.
+                        while !dispatcher.state().is_closed {
                             thread::yield_now();
                         }
                     }
                 });
-                while queue.state().idle.len() <= name {
+                while dispatcher.state().idle.len() <= name {
                     thread::yield_now();
                 }
             }
-            for one in [7, 8, 9] {
-                queue.push(one);
-                first.extend(taken.recv());
+            for item in [7, 8, 9] {
+                dispatcher.dispatch(item);
+                first.extend(reports.recv());
             }
-            // Nobody is idle; who comes back finds all of it.
-            [10, 11, 12].into_iter().for_each(|one| queue.push(one));
-            queue.close();
+            // No worker is idle: these items are queued.
+            [10, 11, 12].into_iter().for_each(|item| dispatcher.dispatch(item));
+            dispatcher.close();
         });
-        drop(took);
+        drop(report);
         assert_eq!(first, [(2, 7), (1, 8), (0, 9)]);
-        let mut rest: Vec<_> = taken.iter().map(|(_, one)| one).collect();
+        let mut rest: Vec<_> = reports.iter().map(|(_, item)| item).collect();
         rest.sort_unstable();
-        assert_eq!((rest, queue.take()), (vec![10, 11, 12], None));
+        assert_eq!((rest, dispatcher.receive()), (vec![10, 11, 12], None));
     }
 }

@@ -1,37 +1,43 @@
-//! The newest result of each host: when one fails, do all others as well?
+//! [`OthersFailing`]: whether all other hosts fail at the same time as the one that was probed.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Fewer hosts than this say nothing about what they have in common.
-const OTHERS_MIN: usize = 3;
+/// Fewer other hosts are no sign of a common cause.
+const OTHER_HOSTS_MIN: usize = 3;
 
-/// What all workers note their results on. Its size is that of the list of
-/// hosts: what is older than a period goes before it grows.
+/// The newest result of each host, shared by all workers. Results older than a period are removed
+/// before the map grows, so its size is that of the list of hosts.
 #[derive(Debug, Default)]
-pub(crate) struct Board(Mutex<HashMap<String, Newest>>);
+pub(crate) struct OthersFailing(Mutex<HashMap<String, HostResult>>);
 
 #[derive(Debug, Clone, Copy)]
-struct Newest {
+struct HostResult {
     healthy: bool,
-    /// A period after it came: until when it counts.
-    until: Duration,
+    /// One period after the result.
+    valid_until: Duration,
 }
 
-impl Board {
-    /// Notes a result that came `now`, by the grid's clock.
+impl OthersFailing {
+    /// Records a result at `now`, a time of the schedule's clock.
     ///
-    /// True when it is a failure, and the newest results of at least three other
-    /// hosts are at most a period old and failures, all of them.
-    pub(crate) fn note(&self, host: &str, healthy: bool, now: Duration, period: Duration) -> bool {
-        let newest = Newest { healthy, until: now + period };
+    /// Returns true if the result is a failure, at least three other hosts have results that are at
+    /// most one period old, and all of these are failures.
+    pub(crate) fn record(
+        &self,
+        host: &str,
+        healthy: bool,
+        now: Duration,
+        period: Duration,
+    ) -> bool {
+        let newest = HostResult { healthy, valid_until: now + period };
         let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match hosts.get_mut(host) {
             Some(known) => *known = newest,
             None => {
                 if hosts.len() == hosts.capacity() {
-                    hosts.retain(|_, newest| newest.until >= now);
+                    hosts.retain(|_, result| result.valid_until >= now);
                 }
                 hosts.insert(host.to_owned(), newest);
             }
@@ -39,17 +45,17 @@ impl Board {
         if healthy {
             return false;
         }
-        let mut others = 0;
-        for (_, newest) in
-            hosts.iter().filter(|(other, newest)| *other != host && newest.until >= now)
-        {
-            // Nearly always one of the first, so that this is no long search.
-            if newest.healthy {
+        let mut failing = 0;
+        let others =
+            hosts.iter().filter(|(other, result)| *other != host && result.valid_until >= now);
+        for (_, result) in others {
+            // Usually one of the first hosts is healthy, so the loop is short.
+            if result.healthy {
                 return false;
             }
-            others += 1;
+            failing += 1;
         }
-        others >= OTHERS_MIN
+        failing >= OTHER_HOSTS_MIN
     }
 }
 
@@ -60,36 +66,36 @@ mod tests {
     const PERIOD: Duration = Duration::from_secs(60);
 
     #[test]
-    fn others_fail_when_all_that_were_seen_of_late_do_and_there_are_three() {
-        let board = Board::default();
+    fn others_fail_if_three_other_hosts_have_valid_results_and_all_are_failures() {
+        let others_failing = OthersFailing::default();
         let at = |s: u64| Duration::from_secs(1_000 + s);
-        let note = |host, healthy, s| board.note(host, healthy, at(s), PERIOD);
-        assert!(!note("a", true, 0));
-        assert!(!note("b", false, 1));
-        // Its own results, of whatever target, are not another's.
-        assert!(!note("b", false, 2));
-        assert!(!note("c", false, 3));
-        assert!(!note("d", false, 4));
-        // As long as the good one counts.
-        assert!(!note("e", false, 60));
-        assert!(note("e", false, 61));
-        // Then the bad ones count no more either.
-        assert!(!note("e", false, 63));
-        assert!(!note("b", false, 64));
-        assert!(note("c", false, 64));
-        assert!(!note("a", true, 64));
-        assert!(!note("c", false, 64));
-        assert!(note("a", false, 65));
-        assert!(note("c", false, 123));
-        assert!(!note("c", false, 124));
+        let record = |host, healthy, s| others_failing.record(host, healthy, at(s), PERIOD);
+        assert!(!record("a", true, 0));
+        assert!(!record("b", false, 1));
+        // Results of the same host do not count.
+        assert!(!record("b", false, 2));
+        assert!(!record("c", false, 3));
+        assert!(!record("d", false, 4));
+        // The healthy result of a is valid until 60.
+        assert!(!record("e", false, 60));
+        assert!(record("e", false, 61));
+        // The failures of b, c and d expire one after the other.
+        assert!(!record("e", false, 63));
+        assert!(!record("b", false, 64));
+        assert!(record("c", false, 64));
+        assert!(!record("a", true, 64));
+        assert!(!record("c", false, 64));
+        assert!(record("a", false, 65));
+        assert!(record("c", false, 123));
+        assert!(!record("c", false, 124));
     }
 
     #[test]
-    fn hosts_that_are_gone_are_forgotten() {
-        let board = Board::default();
+    fn expired_results_are_removed() {
+        let others_failing = OthersFailing::default();
         for index in 0..100_000_u64 {
-            board.note(&index.to_string(), true, Duration::from_secs(index), PERIOD);
+            others_failing.record(&index.to_string(), true, Duration::from_secs(index), PERIOD);
         }
-        assert!(board.0.lock().unwrap().len() < 500);
+        assert!(others_failing.0.lock().unwrap().len() < 500);
     }
 }

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 use common::identity::Identity;
 use common::record::Record;
 use kafka_client::{
-    Address, Client, FetchLimits, FetchPosition, FetchedRecord, Security, Settings, TopicSpec,
+    BrokerAddress, FetchLimits, FetchPosition, FetchedRecord, KafkaClient, KafkaSettings, Security,
+    TopicSpec,
 };
-use testkit::forward::Forwarder;
+use testkit::forwarder::Forwarder;
 use testkit::program::Program;
 use testkit::services::{Services, fresh_name, shared};
 
@@ -42,9 +43,9 @@ impl Kafka {
         ]
     }
 
-    fn client(&self) -> Client {
-        let bootstrap = Address::parse_list(&self.services.kafka_plain).unwrap();
-        Client::new(Arc::new(Settings::new(bootstrap, Security::Plain)))
+    fn client(&self) -> KafkaClient {
+        let bootstrap = BrokerAddress::parse_list(&self.services.kafka_plain).unwrap();
+        KafkaClient::new(Arc::new(KafkaSettings::new(bootstrap, Security::Plain)))
     }
 
     /// The records of a topic, none if the topic does not exist.
@@ -183,9 +184,9 @@ fn a_tls_refusal_is_one_clear_line() {
         (
             "ca.crt",
             "foreign-client",
-            "the broker refused our client certificate, which a CA that it trusts must have signed",
+            "the broker refused the client certificate: a CA that the broker trusts must have signed it",
         ),
-        ("ca.crt", "expired-client", "our client certificate expired"),
+        ("ca.crt", "expired-client", "the client certificate expired"),
         ("foreign-ca.crt", "client", "unknown issuer"),
     ] {
         let certificates =

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
-use testkit::given::{self, Given};
 use testkit::program::Program;
 use testkit::services::{connect, fresh_database};
 use testkit::small_disk::SmallDisk;
+use testkit::spool_counts::{self, RunCount};
 
 use crate::spool::AbsentKafka;
 use crate::{PATIENCE, hello_site};
@@ -29,7 +29,7 @@ impl FullDisk {
     }
 
     fn tracker(&self, location: &str) -> Program {
-        let mut words = self.disk.entrance();
+        let mut words = self.disk.command_prefix();
         words.push(env!("CARGO_BIN_EXE_tracker").to_owned());
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         self.absent.with_variables(location, &self.site, |variables| {
@@ -41,8 +41,8 @@ impl FullDisk {
         format!("{}127.0.0.1", self.absent.kafka.prefix)
     }
 
-    fn issued_counts(&self) -> Vec<Given> {
-        given::read(&self.disk.from_here()).unwrap_or_default()
+    fn issued_counts(&self) -> Vec<RunCount> {
+        spool_counts::read_counts(&self.disk.path_from_host()).unwrap_or_default()
     }
 
     /// Waits until all runs together have issued `sum` numbers.
@@ -74,7 +74,7 @@ fn a_disk_that_is_full_for_a_while_neither_loses_nor_doubles_results() {
     tracker.wait_for_line("results wait in memory until", PATIENCE).unwrap();
     let in_memory = full.wait_for_issued(1) + 3;
     full.wait_for_issued(in_memory);
-    full.disk.empty().unwrap();
+    full.disk.free().unwrap();
     tracker.wait_for_line("results wait on disk again", PATIENCE).unwrap();
     let all = full.wait_for_issued(in_memory + 2);
     let _forwarder = full.absent.start();
@@ -110,7 +110,7 @@ fn results_lost_by_a_kill_on_a_full_disk_become_gap_rows() {
     let given = full.issued_counts();
     assert_eq!((of_first.len(), given.len()), (1, 2));
 
-    full.disk.empty().unwrap();
+    full.disk.free().unwrap();
     let _forwarder = full.absent.start();
     let third = full.tracker("bonn");
     let line = third.wait_for_line("results of the last run first", PATIENCE).unwrap();
@@ -141,7 +141,7 @@ fn results_lost_by_a_kill_on_a_full_disk_become_gap_rows() {
         .iter()
         .map(|row| (row.get(0), row.get(1), row.get(2)))
         .collect();
-    let lost = |given: &Given| {
+    let lost = |given: &RunCount| {
         let from = if given.run == of_first[0].run { saved } else { 0 };
         (given.run.to_string(), from, given.count)
     };
@@ -163,14 +163,14 @@ fn a_disk_that_is_full_from_the_start_is_used_once_it_has_room() {
     tracker.wait_for_line("results wait in memory until", PATIENCE).unwrap();
     tracker.wait_for_line("kafka: no delivery for", PATIENCE).unwrap();
     assert_eq!(full.issued_counts(), []);
-    full.disk.empty().unwrap();
+    full.disk.free().unwrap();
     tracker.wait_for_line("results wait on disk again", PATIENCE).unwrap();
     let given = full.wait_for_issued(3);
     // The disk is full again, and has room only shortly before the program ends.
     full.disk.fill().unwrap();
     tracker.wait_for_line("results wait in memory until", PATIENCE).unwrap();
     full.wait_for_issued(given + 2);
-    full.disk.empty().unwrap();
+    full.disk.free().unwrap();
     let ended = tracker.stop(PATIENCE).unwrap();
     let said = |text: &str| ended.log.iter().filter(|line| line.contains(text)).count();
     let counts = (said("no gap row will show"), said("wait in memory until"));

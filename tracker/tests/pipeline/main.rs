@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::Duration;
 
-use testkit::program::{Ended, Program};
+use testkit::program::{Program, ProgramOutput};
 
 /// Longer than any step takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,7 +22,7 @@ fn tracker(arguments: &[&str], variables: &[(&str, &str)]) -> Program {
     Program::start(env!("CARGO_BIN_EXE_tracker"), arguments, variables).unwrap()
 }
 
-fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
+fn run(arguments: &[&str], variables: &[(&str, &str)]) -> ProgramOutput {
     tracker(arguments, variables).wait(PATIENCE).unwrap()
 }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use testkit::dns::{DnsServer, Does, Kind};
+use testkit::dns::{Behaviour, DnsServer, QueryType};
 use testkit::program::Program;
-use testkit::sites::{Site, Step, answer};
+use testkit::sites::{Site, Step, status_response};
 
 use crate::{PATIENCE, hello_site, run, tracker};
 
@@ -66,7 +66,7 @@ fn once_probes_each_target_and_exits_with_the_result() {
 /// The phrase of a healthy answer need not be `ok`.
 #[test]
 fn a_status_below_400_is_healthy() {
-    let site = Site::http(|_| vec![Step::Send(answer(204))]).unwrap();
+    let site = Site::http(|_| vec![Step::Send(status_response(204))]).unwrap();
     let ended = run(&["--once", "-w", &format!("http://127.0.0.1:{}/", site.port())], &[]);
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stdout);
     assert!(ended.stdout.contains(" up   "), "{}", ended.stdout);
@@ -76,7 +76,7 @@ fn a_status_below_400_is_healthy() {
 fn given_roots_replace_the_roots_of_the_machine() {
     let authority = testkit::certificates::Authority::new("trusted").unwrap();
     let config = authority.server(&["127.0.0.1"], testkit::certificates::Validity::Now).unwrap();
-    let site = Site::https(config, |_| vec![Step::Send(answer(200))]).unwrap();
+    let site = Site::https(config, |_| vec![Step::Send(status_response(200))]).unwrap();
     let url = format!("https://127.0.0.1:{}/", site.port());
     let pem = authority.pem();
     let empty = ("SSL_CERT_FILE", "/dev/null");
@@ -98,17 +98,17 @@ fn given_roots_replace_the_roots_of_the_machine() {
 #[test]
 fn given_name_servers_are_asked_and_answers_are_cached_if_configured() {
     let addresses =
-        |all: &[&str]| Does::Addresses(all.iter().map(|a| a.parse().unwrap()).collect());
+        |all: &[&str]| Behaviour::Addresses(all.iter().map(|a| a.parse().unwrap()).collect());
     let server = DnsServer::start(&[
-        ("site.example", Kind::A, addresses(&["127.0.0.1"])),
-        ("site.example", Kind::Aaaa, Does::WithSoa(60, 60, Box::new(Does::NoData))),
+        ("site.example", QueryType::A, addresses(&["127.0.0.1"])),
+        ("site.example", QueryType::Aaaa, Behaviour::WithSoa(60, 60, Box::new(Behaviour::NoData))),
     ])
     .unwrap();
     let site = hello_site().replace("127.0.0.1", "site.example");
     let resolver = server.address().to_string();
     let by_flag = run(&["--once", "-w", &site, "--resolver", &resolver], &[]);
     assert!(by_flag.stdout.contains(&format!("up   {site} ok")), "{}", by_flag.stdout);
-    assert_eq!(server.asked().len(), 2);
+    assert_eq!(server.queried_names().len(), 2);
     let variables = [("WEBSITES", "http://other.example/"), ("RESOLVER", &resolver)];
     let by_variable = run(&["--once", "--resolver", "127.0.0.1:1"], &variables);
     assert!(by_variable.stdout.contains("domain not exist"), "{}", by_variable.stdout);
@@ -116,16 +116,16 @@ fn given_name_servers_are_asked_and_answers_are_cached_if_configured() {
     let site = Site::http(|path| {
         let location = "HTTP/1.1 302 Found\r\nlocation: /b\r\ncontent-length: 0\r\n\r\n";
         let is_first = path == "/";
-        vec![Step::Send(if is_first { location.into() } else { answer(200) })]
+        vec![Step::Send(if is_first { location.into() } else { status_response(200) })]
     });
     let site = site.unwrap();
     let url = format!("http://site.example:{}/", site.port());
     for (cache, questions) in [("false", 4), ("true", 2)] {
-        let before = server.asked().len();
+        let before = server.queried_names().len();
         let variables = [("DNS_CACHE", cache), ("RESOLVER", &resolver), ("WEBSITES", &url)];
         let ended = run(&["--once"], &variables);
         assert_eq!(ended.status.code(), Some(0), "{}", ended.stdout);
-        assert_eq!(server.asked().len() - before, questions, "DNS_CACHE={cache}");
+        assert_eq!(server.queried_names().len() - before, questions, "DNS_CACHE={cache}");
     }
 }
 
@@ -150,13 +150,13 @@ fn targets_are_probed_on_their_period_until_a_stop() {
     let counted = Arc::clone(&asked);
     let site = Site::http(move |_| {
         counted.fetch_add(1, Ordering::Relaxed);
-        vec![Step::Send(answer(200))]
+        vec![Step::Send(status_response(200))]
     })
     .unwrap();
     let url = format!("http://127.0.0.1:{}/", site.port());
     let start = Instant::now();
     let tracker = tracker(&["--json", "-p", "1", "-w", &url], &[]);
-    tracker.wait_for_line("1 targets, each once in 1s", PATIENCE).unwrap();
+    tracker.wait_for_line("1 target, period 1s", PATIENCE).unwrap();
     // A result may be under way when the signal arrives.
     while asked.load(Ordering::Relaxed) < 3 {
         assert!(start.elapsed() < PATIENCE, "asked {asked:?} times");
@@ -172,7 +172,7 @@ fn targets_are_probed_on_their_period_until_a_stop() {
 #[test]
 fn a_low_limit_on_open_files_makes_no_site_look_down() {
     let pause = Step::Wait(std::time::Duration::from_millis(300));
-    let site = Site::http(move |_| vec![pause.clone(), Step::Send(answer(200))]).unwrap();
+    let site = Site::http(move |_| vec![pause.clone(), Step::Send(status_response(200))]).unwrap();
     let url = |index| format!("http://127.0.0.1:{}/{index}", site.port());
     let websites = (0..150).map(url).collect::<Vec<_>>().join(",");
     for (limit, warnings) in [("ulimit -Sn 100", 0), ("ulimit -n 100", 1)] {

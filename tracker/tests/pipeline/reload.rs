@@ -1,13 +1,14 @@
 //! SIGHUP reads the list of targets again.
 
-use testkit::sites::{Site, Step, answer};
+use testkit::sites::{Site, Step, status_response};
 
 use crate::{PATIENCE, tracker};
 
 /// A valid file replaces the list; an invalid file changes nothing.
 #[test]
 fn a_valid_file_replaces_the_list_and_an_invalid_one_changes_nothing() {
-    let [first, second] = [(); 2].map(|()| Site::http(|_| vec![Step::Send(answer(200))]).unwrap());
+    let [first, second] =
+        [(); 2].map(|()| Site::http(|_| vec![Step::Send(status_response(200))]).unwrap());
     let path = std::env::temp_dir().join(format!("reload-{}.toml", std::process::id()));
     let write = |text: String| std::fs::write(&path, text).unwrap();
     let listed = |site: &Site, more: &str| {
@@ -27,14 +28,14 @@ fn a_valid_file_replaces_the_list_and_an_invalid_one_changes_nothing() {
 
     write(listed(&first, "") + &listed(&second, ""));
     tracker.signal("HUP");
-    tracker.wait_for_line("2 targets now: 1 added, 0 changed, 0 removed", PATIENCE).unwrap();
+    tracker.wait_for_line("reloaded 2 targets: 1 added, 0 changed, 0 removed", PATIENCE).unwrap();
     probed(&second);
 
     write(listed(&first, "statuss = 200"));
     tracker.signal("HUP");
-    let line = tracker.wait_for_line("the targets stay as they are", PATIENCE).unwrap();
+    let line = tracker.wait_for_line("the current targets stay", PATIENCE).unwrap();
     let fault = format!(
-        "--targets: {}:4:1: target http://127.0.0.1:{}/: there is no key statuss: expected status?; ",
+        "--targets: {}:4:1: target http://127.0.0.1:{}/: unknown option statuss: did you mean status?; ",
         path.display(),
         first.port()
     );
@@ -45,9 +46,9 @@ fn a_valid_file_replaces_the_list_and_an_invalid_one_changes_nothing() {
     write(listed(&second, "insecure = true"));
     tracker.signal("HUP");
     let unverified =
-        format!("http://127.0.0.1:{}/: its certificate is not verified", second.port());
+        format!("http://127.0.0.1:{}/: the certificate is not verified", second.port());
     tracker.wait_for_line(&unverified, PATIENCE).unwrap();
-    tracker.wait_for_line("1 targets now: 0 added, 1 changed, 1 removed", PATIENCE).unwrap();
+    tracker.wait_for_line("reloaded 1 target: 0 added, 1 changed, 1 removed", PATIENCE).unwrap();
     probed(&second);
     let ended = tracker.stop(PATIENCE).unwrap();
     std::fs::remove_file(&path).unwrap();

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use testkit::forward::Forwarder;
+use testkit::forwarder::Forwarder;
 use testkit::program::Program;
-use testkit::sites::Refusing;
+use testkit::sites::RefusingPort;
 
 use crate::delivery::Kafka;
 use crate::{PATIENCE, hello_site, run, tracker};
@@ -17,14 +17,14 @@ pub(crate) struct AbsentKafka {
     pub(crate) kafka: Kafka,
     address: SocketAddr,
     /// Reserves the port.
-    _port: Refusing,
+    _port: RefusingPort,
     pub(crate) folder: PathBuf,
 }
 
 impl AbsentKafka {
     pub(crate) fn new() -> Self {
         let kafka = Kafka::new();
-        let port = Refusing::new().unwrap();
+        let port = RefusingPort::new().unwrap();
         let address = (Ipv4Addr::LOCALHOST, port.port().unwrap()).into();
         let folder = std::env::temp_dir().join(format!("spool-{}", kafka.prefix));
         Self { kafka, address, _port: port, folder }
@@ -169,7 +169,7 @@ fn delivered_results_are_not_sent_again_after_a_kill() {
     first.signal("KILL");
     first.wait(PATIENCE).unwrap();
     let second = absent.tracker("rome", &site);
-    second.wait_for_line("each once in", PATIENCE).unwrap();
+    second.wait_for_line(", period ", PATIENCE).unwrap();
     let records = absent.kafka.wait_for_records(&topic, 6);
     // The kill may precede the mark of the third result, not of the second.
     for known in &records[..2] {

@@ -12,7 +12,7 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
         (
             &[][..],
             &[][..],
-            "WEBSITES and TARGETS: neither is given: expected URLs, or a file that lists them",
+            "WEBSITES and TARGETS: neither is set: expected URLs, or a file that lists them",
         ),
         (
             &["--once"],
@@ -27,7 +27,7 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
         (
             &["--once", "-p", "fast"],
             &[SITE],
-            "--period: \"fast\" is no number: expected 1 to 86400 seconds",
+            "--period: \"fast\" is not a number: expected 1 to 86400 seconds",
         ),
         (
             &["--once"],
@@ -52,7 +52,7 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
         (
             &["--once"],
             &[SITE, ("RESOLVER", "192.0.2.1,dns.example")],
-            "RESOLVER: \"dns.example\" is no ip address: expected up to three of ip, ip:port or [ip]:port",
+            "RESOLVER: \"dns.example\" is not an ip address: expected up to three of ip, ip:port or [ip]:port",
         ),
         (
             &["--once", "--targets", "/nowhere.toml"],
@@ -67,18 +67,18 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
         (
             &["--once"],
             &[SITE, ("SHARE", "1/3")],
-            "SHARE: shares hang on the location: expected LOCATION too, the same for all who share",
+            "SHARE: shares depend on the location: expected LOCATION too, the same for all trackers that share the list",
         ),
-        (&["--perod", "1"], &[SITE], "there is no flag --perod: expected --period?"),
+        (&["--perod", "1"], &[SITE], "unknown flag --perod: did you mean --period?"),
         (
             &[],
             &[SITE],
-            "KAFKA: no kafka server was given: expected host:port, or --once or --json to print results",
+            "KAFKA: not given: expected host:port, or --once or --json to print results",
         ),
         (
             &["--json"],
             &[SITE, kafka],
-            "--json: results go to the kafka server given: expected one of the two",
+            "--json: a kafka server is given too: expected one of the two",
         ),
         (
             &[],
@@ -93,27 +93,27 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
         (
             &[],
             &[SITE, kafka, ("CA", "-----BEGIN X-----")],
-            "CA: the PEM text given: broken PEM: expected CA certificates in PEM",
+            "CA: the given PEM text: broken PEM: expected CA certificates in PEM",
         ),
         (
             &[],
             &[SITE, kafka, ("CERT", "/nowhere")],
-            "CERT: a certificate without key: expected KEY too",
+            "CERT: a certificate without its key: expected KEY too",
         ),
         (
             &[],
             &[SITE, kafka, secret],
-            "SASL_PASSWORD: sasl takes three settings: expected SASL_MECHANISM and SASL_USERNAME too",
+            "SASL_PASSWORD: SASL needs three settings: expected SASL_MECHANISM and SASL_USERNAME too",
         ),
         (
             &["--sasl-username", "user", "--sasl-mechanism", "plain"],
             &[SITE, ("KAFKA", "kafka.example:9092"), secret],
-            "KAFKA: a password would go to kafka.example:9092 in plain text: expected CA, CERT and KEY, or --kafka-tls",
+            "KAFKA: the password would be sent to kafka.example:9092 in plain text: expected CA, CERT and KEY, or --kafka-tls",
         ),
         (
             &["--once"],
             &[SITE, ("SPOOL", "/nowhere")],
-            "SPOOL: results go to no kafka server: expected KAFKA too",
+            "SPOOL: no kafka server is given: expected KAFKA too",
         ),
         (
             &["--spool", "/proc/nowhere"],
@@ -133,7 +133,7 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
         (
             &["--once"],
             &[SITE, ("ROOTS", "-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----")],
-            "ROOTS: the PEM text given: a certificate that can't be a root: expected system, mozilla, or CA certificates in PEM",
+            "ROOTS: the given PEM text: contains a certificate that can't be a trusted root: expected system, mozilla, or CA certificates in PEM",
         ),
         (
             &["-l", "123456789012345678901234567890123"],
@@ -220,13 +220,13 @@ fn an_invalid_target_is_named_with_its_position() {
     let ended = run(&["--once"], &[("TARGETS", file.path())]);
     let path = file.path();
     let expected = format!(
-        "tracker: TARGETS: {path}:3:1: target http://a.io: there is no key statuss: expected status?"
+        "tracker: TARGETS: {path}:3:1: target http://a.io: unknown option statuss: did you mean status?"
     );
     assert_eq!((ended.log, ended.status.code()), (vec![expected], Some(2)));
     let both = File::new("usage-both", "[[target]]\nurl = 'http://127.0.0.1:1/'\n");
     let ended = run(&["--check", "--targets", both.path()], &[SITE]);
     let expected = format!(
-        "tracker: --targets: {}:2:7: target http://127.0.0.1:1/: the same url and name stand there twice",
+        "tracker: --targets: {}:2:7: target http://127.0.0.1:1/: the same URL and name are listed twice",
         both.path()
     );
     assert_eq!((ended.log, ended.status.code()), (vec![expected], Some(2)));
@@ -257,22 +257,25 @@ fn check_prints_the_plan_and_probes_nothing() {
         [from, targets, minute, five_minutes, probes, insecure, results],
         [
             "from: oslo",
-            "targets: 61, of 2 domains",
-            "period: 60s for 60",
-            "period: 300s for 1",
-            "probes a minute: 60.2",
+            "targets: 61, in 2 domains",
+            "period 60s: 60 targets",
+            "period 300s: 1 target",
+            "probes per minute: 60.2",
             "certificates not verified: 1",
             "results: kafka, topics webactivity-...",
         ]
     );
-    assert!(worst.starts_with("at worst, every site hanging: 22 of 7 workers busy, "), "{worst}");
-    assert!(warning.starts_with("warning: 7 workers don't do "), "{warning}");
+    assert!(
+        worst.starts_with("worst case, if every site hangs: 22 of 7 workers busy, "),
+        "{worst}"
+    );
+    assert!(warning.starts_with("warning: 7 workers are not enough "), "{warning}");
 
     let count = |share: &str| {
         let ended = run(&[&arguments[..], &["--share", share]].concat(), &variables);
         let line = ended.stdout.lines().nth(1).unwrap_or_default().to_owned();
         let (part, of) = line.strip_prefix("targets: ").unwrap().split_once(" of ").unwrap();
-        assert!(of.starts_with("61, of "), "{line}");
+        assert!(of.starts_with("61, in "), "{line}");
         part.parse::<usize>().unwrap()
     };
     let [one, two, three] = ["1/3", "2/3", "3/3"].map(count);

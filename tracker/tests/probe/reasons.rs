@@ -1,65 +1,67 @@
-//! The list of reasons: as README has it, and each of them tried.
+//! The list of reasons: the table in common/RESULTS.md agrees with the code, and a test causes each reason.
 
-use tracker::probe::reason::{Answered, Kept, Reason, Words};
+use std::collections::HashSet;
 
-const README: &str = include_str!("../../../README.md");
+use tracker::probe::reason::{Answered, PhraseSource, Reason, TimesReported};
 
-/// The tests that make a site fail.
-const TABLES: [&str; 8] = [
+const PAGE: &str = include_str!("../../../common/RESULTS.md");
+
+/// The tests that cause failures.
+const TESTS: [&str; 8] = [
     include_str!("bodies.rs"),
     include_str!("certificates.rs"),
     include_str!("deadlines.rs"),
+    include_str!("families.rs"),
     include_str!("main.rs"),
-    include_str!("names.rs"),
     include_str!("proxies.rs"),
-    include_str!("targets.rs"),
-    include_str!("verdicts.rs"),
+    include_str!("responses.rs"),
+    include_str!("target_options.rs"),
 ];
 
-/// Reasons that only a fault of the system can bring.
-const ELSEWHERE: [Reason; 1] = [Reason::ConnectionFailed];
+/// Reasons that need an error of the operating system.
+const NOT_TESTED: [Reason; 1] = [Reason::ConnectionFailed];
 
 #[test]
-fn readme_has_the_table_of_the_code() {
-    let (_, rest) = README.split_once("| reason | what happened |").unwrap();
-    let told: Vec<Vec<&str>> = rest
+fn the_page_of_results_has_the_reasons_of_the_code() {
+    let (_, rest) = PAGE.split_once("| reason | what happened |").unwrap();
+    let documented: Vec<Vec<&str>> = rest
         .lines()
         .skip(2)
         .take_while(|line| line.starts_with('|'))
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
-        .map(|cells: Vec<&str>| [0, 2, 3, 4, 5].map(|at| cells[at]).to_vec())
+        .map(|cells: Vec<&str>| [0, 2, 3, 4, 5].map(|column| cells[column]).to_vec())
         .collect();
-    let here: Vec<Vec<String>> = Reason::ALL.iter().map(|reason| cells(*reason)).collect();
-    assert_eq!(told, here);
+    let implemented: Vec<Vec<String>> = Reason::ALL.iter().map(|reason| cells(*reason)).collect();
+    assert_eq!(documented, implemented);
 }
 
+/// The row of a reason in common/RESULTS.md, without the description.
 fn cells(reason: Reason) -> Vec<String> {
-    let verdict = reason.verdict();
-    let status = match verdict.answered {
+    let spec = reason.spec();
+    let status = match spec.answered {
         Answered::Yes => "responsive",
         Answered::No => "unresponsive",
         Answered::ByPhase => "by phase ¹",
     };
-    let phrase = match verdict.words {
-        Words::Own(phrase) => phrase,
-        Words::Http => "HTTP's ²",
+    let phrase = match spec.phrase {
+        PhraseSource::Fixed(phrase) => phrase,
+        PhraseSource::HttpStatus => "HTTP's ²",
     };
-    let times = match verdict.kept {
-        Kept::None => "–",
-        Kept::Dns => "dns",
-        Kept::Both => "dns, response",
+    let times = match spec.times {
+        TimesReported::None => "–",
+        TimesReported::DnsOnly => "dns",
+        TimesReported::Both => "dns, response",
     };
-    let word = format!("`{}`", verdict.word);
-    vec![word, status.into(), phrase.into(), times.into(), verdict.severity.as_str().into()]
+    let name = format!("`{}`", spec.name);
+    vec![name, status.into(), phrase.into(), times.into(), spec.severity.as_str().into()]
 }
 
 #[test]
-fn no_reason_has_the_word_of_another_or_the_phrase_of_good_health() {
-    let words: std::collections::HashSet<_> =
-        Reason::ALL.iter().map(|reason| reason.as_str()).collect();
-    assert_eq!(words.len(), Reason::ALL.len());
+fn names_are_unique_and_no_reason_has_the_phrase_ok() {
+    let names: HashSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+    assert_eq!(names.len(), Reason::ALL.len());
     for reason in Reason::ALL {
-        if let Words::Own(phrase) = reason.verdict().words {
+        if let PhraseSource::Fixed(phrase) = reason.spec().phrase {
             assert_ne!(phrase, common::phrase::OK, "{reason:?}");
             assert!(common::phrase::FAILURES.contains(&phrase), "{reason:?}");
         }
@@ -67,10 +69,10 @@ fn no_reason_has_the_word_of_another_or_the_phrase_of_good_health() {
 }
 
 #[test]
-fn each_reason_is_brought_about_by_a_test() {
+fn a_test_causes_each_reason() {
     for reason in Reason::ALL {
-        let word = format!("\"{}\"", reason.as_str());
-        let is_tried = TABLES.iter().any(|table| table.contains(&word));
-        assert_eq!(is_tried, !ELSEWHERE.contains(reason), "{word}");
+        let name = format!("\"{}\"", reason.as_str());
+        let is_tested = TESTS.iter().any(|text| text.contains(&name));
+        assert_eq!(is_tested, !NOT_TESTED.contains(reason), "{name}");
     }
 }

@@ -5,10 +5,9 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 
-/// Decodes damaged answers: an error or an answer, never a panic, and never
-/// an allocation that ends the process.
-fn survives<R: Call>(version: i16, good: &impl Encodable) {
-    let sent = Sent { correlation_id: 7, version };
+/// Decodes damaged responses. Each is an error or a response: no panic, no huge allocation.
+fn decode_damaged<R: KafkaRequest>(version: i16, good: &impl Encodable) {
+    let pending = PendingResponse { correlation_id: 7, version };
     let mut frame = BytesMut::new();
     frame.put_i32(7);
     if R::Response::header_version(version) > 0 {
@@ -17,28 +16,28 @@ fn survives<R: Call>(version: i16, good: &impl Encodable) {
     good.encode(&mut frame, version).unwrap();
     let good = frame.freeze();
     let api = api_name(R::KEY);
-    assert!(decode::<R>(good.clone(), &sent).is_ok(), "{api}");
+    assert!(decode::<R>(good.clone(), &pending).is_ok(), "{api}");
     for position in 0..good.len() {
-        assert!(decode::<R>(good.slice(..position), &sent).is_err(), "{api} cut at {position}");
+        assert!(decode::<R>(good.slice(..position), &pending).is_err(), "{api} cut at {position}");
         for byte in 0..=255 {
             let mut damaged = good.to_vec();
             damaged[position] = byte;
-            let _ = decode::<R>(damaged.into(), &sent);
+            let _ = decode::<R>(damaged.into(), &pending);
         }
     }
     let mut random = fastrand::Rng::with_seed(R::KEY.unsigned_abs().into());
     for _ in 0..5_000 {
         let mut damaged = good.to_vec();
         for _ in 0..random.usize(1..8) {
-            // Bytes that make long varints are the ones that hurt.
+            // Bytes above 127 make long varints.
             damaged[random.usize(5..good.len())] = random.u8(..) | (random.u8(..2) << 7);
         }
-        let _ = decode::<R>(damaged.into(), &sent);
+        let _ = decode::<R>(damaged.into(), &pending);
     }
 }
 
 #[test]
-fn damaged_answers_are_survived() {
+fn damaged_responses_do_not_panic() {
     let broker = MetadataResponseBroker::default().with_host("a".into()).with_port(1);
     let partition = MetadataResponsePartition::default()
         .with_replica_nodes(vec![BrokerId(1), BrokerId(2)])
@@ -47,13 +46,13 @@ fn damaged_answers_are_survived() {
         .with_name(Some(TopicName("t".into())))
         .with_partitions(vec![partition]);
     let metadata = MetadataResponse::default().with_brokers(vec![broker]).with_topics(vec![topic]);
-    survives::<MetadataRequest>(12, &metadata);
+    decode_damaged::<MetadataRequest>(12, &metadata);
 
     let partition = PartitionData::default()
         .with_aborted_transactions(Some(vec![Default::default()]))
         .with_records(Some(vec![1; 40].into()));
     let topic = FetchableTopicResponse::default().with_partitions(vec![partition]);
-    survives::<FetchRequest>(13, &FetchResponse::default().with_responses(vec![topic]));
+    decode_damaged::<FetchRequest>(13, &FetchResponse::default().with_responses(vec![topic]));
 
     let partition = PartitionProduceResponse::default()
         .with_record_errors(vec![Default::default()])
@@ -61,40 +60,39 @@ fn damaged_answers_are_survived() {
     let topic = TopicProduceResponse::default()
         .with_name(TopicName("t".into()))
         .with_partition_responses(vec![partition]);
-    survives::<ProduceRequest>(12, &ProduceResponse::default().with_responses(vec![topic]));
+    decode_damaged::<ProduceRequest>(12, &ProduceResponse::default().with_responses(vec![topic]));
 
     let keys = vec![Default::default(); 3];
-    survives::<ApiVersionsRequest>(3, &ApiVersionsResponse::default().with_api_keys(keys));
-    survives::<InitProducerIdRequest>(4, &InitProducerIdResponse::default());
-    survives::<FindCoordinatorRequest>(
+    decode_damaged::<ApiVersionsRequest>(3, &ApiVersionsResponse::default().with_api_keys(keys));
+    decode_damaged::<InitProducerIdRequest>(4, &InitProducerIdResponse::default());
+    decode_damaged::<FindCoordinatorRequest>(
         3,
         &FindCoordinatorResponse::default().with_host("h".into()),
     );
     let mechanisms = vec!["PLAIN".into(), "GSSAPI".into()];
-    survives::<SaslHandshakeRequest>(
+    decode_damaged::<SaslHandshakeRequest>(
         1,
         &SaslHandshakeResponse::default().with_mechanisms(mechanisms),
     );
-    survives::<SaslAuthenticateRequest>(
+    decode_damaged::<SaslAuthenticateRequest>(
         2,
         &SaslAuthenticateResponse::default().with_auth_bytes(vec![1; 9].into()),
     );
     let topics = vec![create_topics_response::CreatableTopicResult::default()];
-    survives::<CreateTopicsRequest>(7, &CreateTopicsResponse::default().with_topics(topics));
+    decode_damaged::<CreateTopicsRequest>(7, &CreateTopicsResponse::default().with_topics(topics));
     let topics = vec![list_offsets_response::ListOffsetsTopicResponse::default()];
-    survives::<ListOffsetsRequest>(7, &ListOffsetsResponse::default().with_topics(topics));
+    decode_damaged::<ListOffsetsRequest>(7, &ListOffsetsResponse::default().with_topics(topics));
     let topics = vec![offset_commit_response::OffsetCommitResponseTopic::default()];
-    survives::<OffsetCommitRequest>(8, &OffsetCommitResponse::default().with_topics(topics));
+    decode_damaged::<OffsetCommitRequest>(8, &OffsetCommitResponse::default().with_topics(topics));
     let topics = vec![offset_fetch_response::OffsetFetchResponseTopic::default()];
-    survives::<OffsetFetchRequest>(7, &OffsetFetchResponse::default().with_topics(topics));
+    decode_damaged::<OffsetFetchRequest>(7, &OffsetFetchResponse::default().with_topics(topics));
 }
 
-/// Answers of every kind, each read as what it is; the first byte says which.
-///
-/// Goes red when `Guard::judge` lets every count pass: a capacity overflows.
+/// Fuzzed responses of every kind neither panic nor allocate more than the frame holds. The first
+/// byte of an input selects the kind.
 #[test]
-fn fuzzed_answers_are_an_answer_or_an_error() {
-    fn sample<R: Call>(kind: u8, response: &R::Response, version: i16) -> Vec<u8>
+fn fuzzed_responses_are_a_response_or_an_error() {
+    fn sample<R: KafkaRequest>(kind: u8, response: &R::Response, version: i16) -> Vec<u8>
     where
         R::Response: Encodable,
     {
@@ -107,8 +105,8 @@ fn fuzzed_answers_are_an_answer_or_an_error() {
         response.encode(&mut bytes, version).unwrap();
         bytes.to_vec()
     }
-    fn read<R: Call>(frame: Bytes, version: i16) {
-        let _ = decode::<R>(frame, &Sent { correlation_id: 7, version });
+    fn read<R: KafkaRequest>(frame: Bytes, version: i16) {
+        let _ = decode::<R>(frame, &PendingResponse { correlation_id: 7, version });
     }
     let topic = MetadataResponseTopic::default()
         .with_name(Some(TopicName("t".into())))
@@ -172,5 +170,5 @@ fn fuzzed_answers_are_an_answer_or_an_error() {
             _ => read::<OffsetFetchRequest>(frame, 7),
         }
     });
-    println!("kafka answers: {tried} inputs");
+    println!("kafka responses: {tried} inputs");
 }

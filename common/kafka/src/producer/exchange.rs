@@ -1,4 +1,4 @@
-//! One round of a producer from the writing on: requests out, answers in.
+//! Sending the requests of a round and reading their responses.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
@@ -8,152 +8,151 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::Producer;
-use super::round::{PARTITION, Queue, Round};
-use crate::address::Address;
-use crate::admin::unanswered;
+use super::round::{LeaderQueue, ProduceRound};
+use super::{KafkaProducer, PARTITION};
+use crate::address::BrokerAddress;
 use crate::client::topic_name;
-use crate::connection::{Connection, Sent};
-use crate::error::{Error, Verdict, verdict};
+use crate::connection::{BrokerConnection, PendingResponse};
+use crate::error::KafkaError;
+use crate::error::retryable::{ErrorClass, classify};
 
 /// Acknowledged by all in-sync replicas.
 const ACKS_ALL: i16 = -1;
 
-/// The bytes of batches in one request: far below the 100 MiB that a broker
-/// takes, and small enough to be answered well within the time-out.
+/// The most bytes of batches in one request: far below the 100 MiB that a broker accepts
+/// (`socket.request.max.bytes`), and small enough for a response well within the time-out.
 const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// A broker that can't be reached is left alone for this many times as long as
-/// it took to find out: not at all when it refuses at once, 30 s when it takes
-/// the whole 10 s to connect, in which the topics of the others would wait.
-const REST_FACTOR: u32 = 3;
+/// How long one broker's response is waited for before the next broker's connection is checked.
+const POLL_WAIT: Duration = Duration::from_millis(2);
 
-/// How long a round waits for answers once none comes any more. A broker that
-/// stands still keeps its own topics waiting, and no others.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// The shortest time to read a response that has begun to arrive.
+const READ_TIME_MIN: Duration = Duration::from_millis(500);
 
-/// How long one broker's answer is waited for before another's is looked for.
-const TURN: Duration = Duration::from_millis(2);
-
-/// How long the reading of an answer that has begun may take in any case.
-const GRACE: Duration = Duration::from_millis(500);
-
-/// A connection that only Produce goes over, so that nothing else waits behind
-/// what a broker takes to replicate, and the request on it, if one is.
+/// A connection for Produce requests only, so that no other request waits behind replication.
 #[derive(Debug)]
-pub(super) struct Writer {
-    connection: Connection,
-    waiting: Option<Waiting>,
+pub(super) struct LeaderConnection {
+    connection: BrokerConnection,
+    pending: Option<PendingRequest>,
 }
 
 #[derive(Debug)]
-struct Waiting {
-    sent: Sent,
+struct PendingRequest {
+    response: PendingResponse,
     topics: Vec<String>,
     deadline: Instant,
 }
 
-impl Writer {
-    /// Whether it is worth keeping.
-    pub(super) fn is_alive(&self) -> bool {
+impl LeaderConnection {
+    /// Whether the connection waits for a response or can carry another request.
+    pub(super) fn is_usable(&self) -> bool {
         self.is_waiting() || self.connection.is_usable()
     }
 
-    pub(super) fn is_waiting(&self) -> bool {
-        self.waiting.is_some()
+    fn is_waiting(&self) -> bool {
+        self.pending.is_some()
     }
 
-    /// The topics whose answer it waits for.
+    /// The topics of the request that waits for its response.
     pub(super) fn topics(&self) -> impl Iterator<Item = &String> {
-        self.waiting.iter().flat_map(|waiting| &waiting.topics)
+        self.pending.iter().flat_map(|pending| &pending.topics)
     }
 }
 
-impl Producer {
-    /// Writes a request to each broker that is free and takes the answers as they
-    /// come, until all is answered or what is left keeps silent.
-    pub(super) fn exchange(&mut self, mut queues: BTreeMap<Address, Queue>, round: &mut Round) {
+impl KafkaProducer {
+    /// Sends a request to each leader without one in flight, and reads responses, until all are
+    /// read or the remaining brokers stay silent.
+    pub(super) fn exchange(
+        &mut self,
+        mut queues: BTreeMap<BrokerAddress, LeaderQueue>,
+        round: &mut ProduceRound,
+    ) {
         loop {
             for (leader, queue) in &mut queues {
-                if !self.is_busy(leader) {
-                    self.write(leader, queue, round);
+                if !self.connections.get(leader).is_some_and(LeaderConnection::is_waiting) {
+                    self.write_request(leader, queue, round);
                 }
             }
             queues.retain(|_, queue| !queue.is_empty());
-            if !self.collect(round) {
+            if !self.read_responses(round) {
                 return;
             }
         }
     }
 
-    pub(super) fn is_busy(&self, leader: &Address) -> bool {
-        self.writers.get(leader).is_some_and(Writer::is_waiting)
-    }
-
-    /// Writes what one request takes of the queue; at a failure none of the queue
-    /// is left.
-    fn write(&mut self, leader: &Address, queue: &mut Queue, round: &mut Round) {
-        let mut writer = match self.writer(leader, round) {
-            Ok(writer) => writer,
+    /// Writes one request with batches from the front of the queue. An error empties the queue.
+    fn write_request(
+        &mut self,
+        leader: &BrokerAddress,
+        queue: &mut LeaderQueue,
+        round: &mut ProduceRound,
+    ) {
+        let mut connection = match self.leader_connection(leader, round) {
+            Ok(connection) => connection,
             Err(error) => {
                 let topics = queue.drain(..).map(|(topic, _)| topic).collect();
-                return self.not_written(topics, &error, round);
+                return self.handle_unsent(topics, &error, round);
             }
         };
         let (request, topics) = next_request(queue, self.client.broker_timeout_ms());
-        match writer.connection.write(&request, round.deadline) {
-            Ok(sent) => {
+        match connection.connection.write(&request, round.deadline) {
+            Ok(response) => {
                 let request_timeout =
                     Duration::from_millis(self.client.settings.request_timeout_ms);
                 let deadline = Instant::now() + request_timeout;
-                writer.waiting = Some(Waiting { sent, topics, deadline });
-                self.writers.insert(leader.clone(), writer);
+                connection.pending = Some(PendingRequest { response, topics, deadline });
+                self.connections.insert(leader.clone(), connection);
             }
             Err(error) => {
-                // Only a whole request is worked on, but how much of it has arrived
-                // is not ours to say.
-                let rest = queue.drain(..).map(|(topic, _)| topic).collect();
-                self.in_doubt(topics, &error, round);
-                self.not_written(rest, &error, round);
+                // The broker may have received the whole request.
+                let unsent = queue.drain(..).map(|(topic, _)| topic).collect();
+                self.handle_unknown_outcome(topics, &error, round);
+                self.handle_unsent(unsent, &error, round);
             }
         }
     }
 
-    /// The open connection to a leader, or a new one.
-    fn writer(&mut self, leader: &Address, round: &Round) -> Result<Writer, Error> {
-        if let Some(writer) = self.writers.remove(leader).filter(Writer::is_alive) {
-            return Ok(writer);
+    /// Returns the open connection to a leader, or a new one.
+    fn leader_connection(
+        &mut self,
+        leader: &BrokerAddress,
+        round: &ProduceRound,
+    ) -> Result<LeaderConnection, KafkaError> {
+        let open = self.connections.remove(leader).filter(LeaderConnection::is_usable);
+        if let Some(connection) = open {
+            return Ok(connection);
         }
         let settings = &self.client.settings;
         let start = Instant::now();
         let until = start + Duration::from_millis(settings.connect_timeout_ms);
-        match Connection::open(settings, leader, until.min(round.deadline)) {
+        match BrokerConnection::open(settings, leader, until.min(round.deadline)) {
             Ok(connection) => {
-                self.resting.remove(leader);
-                Ok(Writer { connection, waiting: None })
+                self.unreachable_until.remove(leader);
+                Ok(LeaderConnection { connection, pending: None })
             }
             Err(error) => {
-                let rest = start.elapsed() * REST_FACTOR;
-                self.resting.insert(leader.clone(), Instant::now() + rest);
+                let skipped_for = start.elapsed() * settings.timings.unreachable_factor;
+                self.unreachable_until.insert(leader.clone(), Instant::now() + skipped_for);
                 Err(error)
             }
         }
     }
 
-    /// Takes at least one answer, or learns that there will be none; false when
-    /// nothing is waited for, or nothing came.
-    fn collect(&mut self, round: &mut Round) -> bool {
-        let end = round.deadline.min(Instant::now() + PATIENCE);
+    /// Reads at least one response or time-out. Returns `false` if no request waits, or none was
+    /// answered within the response wait.
+    fn read_responses(&mut self, round: &mut ProduceRound) -> bool {
+        let response_wait = self.client.settings.timings.response_wait;
+        let end = round.deadline.min(Instant::now() + response_wait);
         loop {
-            let waiting: Vec<Address> = self
-                .writers
+            let waiting: Vec<BrokerAddress> = self
+                .connections
                 .iter()
-                .filter(|(_, writer)| writer.is_waiting())
+                .filter(|(_, connection)| connection.is_waiting())
                 .map(|(leader, _)| leader.clone())
                 .collect();
             let mut any = false;
             for leader in &waiting {
-                any |= self.look(leader, round);
+                any |= self.read_response(leader, round);
             }
             if any || waiting.is_empty() || Instant::now() >= end {
                 return any;
@@ -161,93 +160,104 @@ impl Producer {
         }
     }
 
-    /// Takes a broker's answer if it is there or overdue.
-    fn look(&mut self, leader: &Address, round: &mut Round) -> bool {
-        let Some(mut writer) = self.writers.remove(leader) else { return false };
-        let Some(waiting) = writer.waiting.take() else { return false };
-        let there = writer.connection.has_answer(TURN);
-        if !there && Instant::now() < waiting.deadline {
-            writer.waiting = Some(waiting);
-            self.writers.insert(leader.clone(), writer);
+    /// Reads a leader's response if it has begun to arrive or is overdue.
+    fn read_response(&mut self, leader: &BrokerAddress, round: &mut ProduceRound) -> bool {
+        let Some(mut connection) = self.connections.remove(leader) else { return false };
+        let Some(pending) = connection.pending.take() else { return false };
+        let has_response = connection.connection.has_response(POLL_WAIT);
+        if !has_response && Instant::now() < pending.deadline {
+            connection.pending = Some(pending);
+            self.connections.insert(leader.clone(), connection);
             return false;
         }
-        // An answer that came while nobody looked is read however late that is.
-        let grace = if there { GRACE } else { Duration::ZERO };
-        let deadline = waiting.deadline.max(Instant::now() + grace);
-        match writer.connection.read::<ProduceRequest>(waiting.sent, deadline) {
+        // A response that arrived between two rounds is read even after its deadline.
+        let read_time = if has_response { READ_TIME_MIN } else { Duration::ZERO };
+        let deadline = pending.deadline.max(Instant::now() + read_time);
+        match connection.connection.read::<ProduceRequest>(pending.response, deadline) {
             Ok(response) => {
-                self.writers.insert(leader.clone(), writer);
-                self.settle(waiting.topics, &response, round);
+                self.connections.insert(leader.clone(), connection);
+                self.handle_response(pending.topics, &response, round);
             }
-            Err(error) => self.in_doubt(waiting.topics, &error, round),
+            Err(error) => self.handle_unknown_outcome(pending.topics, &error, round),
         }
         true
     }
 
-    fn settle(&mut self, topics: Vec<String>, response: &ProduceResponse, round: &mut Round) {
+    fn handle_response(
+        &mut self,
+        topics: Vec<String>,
+        response: &ProduceResponse,
+        round: &mut ProduceRound,
+    ) {
         for topic in topics {
             let answer = response
                 .responses
                 .iter()
-                .filter(|found| found.name.as_str() == topic)
-                .flat_map(|found| &found.partition_responses)
-                .find(|found| found.index == PARTITION);
-            match answer.map_or_else(|| Err(unanswered("Produce", &topic)), |it| judge(&topic, it))
-            {
+                .filter(|answer| answer.name.as_str() == topic)
+                .flat_map(|answer| &answer.partition_responses)
+                .find(|answer| answer.index == PARTITION);
+            let base_offset = match answer {
+                Some(answer) => read_base_offset(&topic, answer),
+                None => Err(KafkaError::not_in_response("Produce", &topic)),
+            };
+            let Some(partition) = self.partitions.get_mut(&topic) else { continue };
+            match base_offset {
                 Ok(base_offset) => {
-                    let partition = self.partitions.get_mut(&topic);
-                    let outcome = partition.and_then(|it| it.delivered(base_offset));
+                    let outcome = partition.handle_delivered(base_offset);
                     round.outcomes.extend(outcome.map(|outcome| (topic, outcome)));
                 }
                 Err(error) => {
-                    let places = answer.map(refused_places).unwrap_or_default();
-                    let partition = self.partitions.get_mut(&topic);
-                    match partition.and_then(|it| it.without(&places, &error)) {
+                    let refused = answer.map(refused_indexes).unwrap_or_default();
+                    match partition.remove_refused(&refused, &error) {
                         Some(outcome) => round.outcomes.push((topic, outcome)),
-                        None => self.refuse(topic, error, round),
+                        None => self.handle_error(topic, error, round),
                     }
                 }
             }
         }
     }
 
-    /// A broker that can't be spoken to may not lead any more.
-    fn in_doubt(&mut self, topics: Vec<String>, error: &Error, round: &mut Round) {
+    /// Handles an error that leaves open whether the batches were appended. The leader is looked
+    /// up again, because another broker may lead by now.
+    fn handle_unknown_outcome(
+        &mut self,
+        topics: Vec<String>,
+        error: &KafkaError,
+        round: &mut ProduceRound,
+    ) {
         for topic in topics {
             self.client.cluster.forget(&topic);
-            self.refuse(topic, error.clone(), round);
+            self.handle_error(topic, error.clone(), round);
         }
     }
 
-    fn refuse(&mut self, topic: String, error: Error, round: &mut Round) {
+    fn handle_error(&mut self, topic: String, error: KafkaError, round: &mut ProduceRound) {
         let Some(partition) = self.partitions.get_mut(&topic) else { return };
-        let look = match &error {
-            Error::Broker { code, .. } => match verdict(*code) {
-                Verdict::Metadata => true,
-                Verdict::Unknown | Verdict::Again => partition.doubts_leader(),
+        let must_look_up = match &error {
+            KafkaError::Broker { code, .. } => match classify(*code) {
+                ErrorClass::StaleMetadata => true,
+                ErrorClass::OutcomeUnknown | ErrorClass::RetryLater => partition.record_delay(),
                 _ => false,
             },
             _ => false,
         };
-        if look {
+        if must_look_up {
             self.client.cluster.forget(&topic);
         }
-        let (outcome, spent) = partition.refused(&error);
-        if outcome.is_none() && spent.is_some() && spent == self.identity {
-            log::warn!("topic {topic}: {error}; it goes on under a new producer id");
+        let (outcome, abandoned_id) = partition.handle_error(&error);
+        if outcome.is_none() && abandoned_id.is_some() && abandoned_id == self.identity {
+            log::warn!("topic {topic}: {error}; continuing with a new producer id");
         }
-        self.leave(spent);
+        self.retire_id(abandoned_id);
         match outcome {
             Some(outcome) => round.outcomes.push((topic, outcome)),
-            None => {
-                round.reasons.insert(topic, error);
-            }
+            None => drop(round.reasons.insert(topic, error)),
         }
     }
 }
 
-/// As much of the queue's front as one request takes, at least one batch.
-fn next_request(queue: &mut Queue, timeout_ms: i32) -> (ProduceRequest, Vec<String>) {
+/// Takes batches from the front of the queue into a request: at least one, and as many as fit.
+fn next_request(queue: &mut LeaderQueue, timeout_ms: i32) -> (ProduceRequest, Vec<String>) {
     let mut bytes = 0;
     let fitting = queue
         .iter()
@@ -256,9 +266,9 @@ fn next_request(queue: &mut Queue, timeout_ms: i32) -> (ProduceRequest, Vec<Stri
             bytes <= REQUEST_BYTES_MAX
         })
         .count();
-    let taken: Queue = queue.drain(..fitting.max(1).min(queue.len())).collect();
-    let topics = taken.iter().map(|(topic, _)| topic.clone()).collect();
-    let data = taken
+    let batches: LeaderQueue = queue.drain(..fitting.max(1).min(queue.len())).collect();
+    let topics = batches.iter().map(|(topic, _)| topic.clone()).collect();
+    let data = batches
         .into_iter()
         .map(|(topic, batch)| {
             let partition =
@@ -268,7 +278,7 @@ fn next_request(queue: &mut Queue, timeout_ms: i32) -> (ProduceRequest, Vec<Stri
                 .with_partition_data(vec![partition])
         })
         .collect();
-    // The crate's default is to ask for no acknowledgement.
+    // The default of kafka-protocol asks for no acknowledgement.
     let request = ProduceRequest::default()
         .with_acks(ACKS_ALL)
         .with_timeout_ms(timeout_ms)
@@ -276,15 +286,19 @@ fn next_request(queue: &mut Queue, timeout_ms: i32) -> (ProduceRequest, Vec<Stri
     (request, topics)
 }
 
-/// The records that a broker names as the reason for its refusal of their batch.
-fn refused_places(answer: &PartitionProduceResponse) -> HashSet<usize> {
-    let places = answer.record_errors.iter().map(|it| usize::try_from(it.batch_index));
-    places.filter_map(Result::ok).collect()
+/// The indexes of the records that the broker names as the reason why it refused the batch
+/// (KIP-467).
+fn refused_indexes(answer: &PartitionProduceResponse) -> HashSet<usize> {
+    let indexes = answer.record_errors.iter().map(|error| usize::try_from(error.batch_index));
+    indexes.filter_map(Result::ok).collect()
 }
 
-fn judge(topic: &str, answer: &PartitionProduceResponse) -> Result<Option<i64>, Error> {
+fn read_base_offset(
+    topic: &str,
+    answer: &PartitionProduceResponse,
+) -> Result<Option<i64>, KafkaError> {
     let message = answer.error_message.as_ref().map(StrBytes::as_str);
     let subject = format!("topic {topic}");
-    Error::from_code("Produce", subject, answer.error_code, message)?;
+    KafkaError::from_code("Produce", subject, answer.error_code, message)?;
     Ok(Some(answer.base_offset).filter(|offset| *offset >= 0))
 }

@@ -1,9 +1,15 @@
-//! Records written, each batch once, whatever happens on the way.
+//! The producer: appends each batch once.
 //!
-//! The caller owns the queues. It offers at most one batch a topic, calls
-//! [`Producer::send`] until the batch is settled, and then offers the next.
+//! The caller owns the queues. It offers at most one batch per topic, calls
+//! [`KafkaProducer::send`] until the batch is settled, and then offers the next one.
+//!
+//! One round: `round` gets a producer id, `find_leaders` looks up and creates topics, `exchange`
+//! sends requests and reads responses, and `partition` decides what each response means for the
+//! batch.
 
 mod exchange;
+mod find_leaders;
+mod outcome;
 mod partition;
 mod round;
 
@@ -13,139 +19,80 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use super::address::Address;
-use super::admin::TopicSpec;
-use super::batch::{BATCH_HEADER_LEN, Identity, ProduceRecord};
-use super::client::Client;
-use super::error::Error;
-use super::settings::Settings;
-use exchange::Writer;
-use partition::Partition;
-use round::{Absent, Round};
+use crate::address::BrokerAddress;
+use crate::batch::encode::{BATCH_HEADER_LEN, ProduceRecord, ProducerIdentity};
+use crate::client::KafkaClient;
+use crate::settings::KafkaSettings;
+use exchange::LeaderConnection;
+use find_leaders::MissingTopics;
+use partition::ProducerPartition;
+use round::ProduceRound;
 
-/// How a producer makes topics and batches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProducerOptions {
-    /// How a topic that is not there is made.
-    pub topic_spec: TopicSpec,
-    /// The most bytes of a batch. Brokers take 1 MiB by default.
-    pub batch_bytes_max: usize,
-}
+pub use outcome::{BATCH_BYTES_MAX, ProduceOutcome, ProducerOptions, TopicBatch};
 
-/// The default of [`ProducerOptions::batch_bytes_max`].
-pub const BATCH_BYTES_MAX: usize = 900 * 1024;
+/// The only partition that is written, so that a topic keeps the order of its records.
+const PARTITION: i32 = 0;
 
-impl Default for ProducerOptions {
-    fn default() -> Self {
-        Self { topic_spec: TopicSpec::default(), batch_bytes_max: BATCH_BYTES_MAX }
-    }
-}
-
-/// Records for one topic, oldest first; they are written in one piece.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicBatch {
-    /// The topic's name.
-    pub topic: String,
-    /// At least one record; see [`super::batch_len`] for how many.
-    pub records: Vec<ProduceRecord>,
-}
-
-/// What became of a topic's batch.
-#[derive(Debug)]
-pub enum Outcome {
-    /// It is in the log of as many brokers as the topic asks for.
-    Delivered {
-        /// How many records.
-        records: usize,
-        /// The offset of the first, where the broker said it.
-        base_offset: Option<i64>,
-    },
-    /// It stays here and is written again by the next [`Producer::send`].
-    Pending {
-        /// Why it is not settled.
-        reason: Error,
-    },
-    /// It is not in the log, and would be as smaller batches: here it is back.
-    TooLarge {
-        /// The records, in their order.
-        records: Vec<ProduceRecord>,
-        /// The most bytes of this topic's batches from now on.
-        bytes_max: usize,
-    },
-    /// It is refused for good, or some of its records are; the others then stay
-    /// pending ([`Producer::is_pending`]).
-    Lost {
-        /// How many records.
-        records: usize,
-        /// What the broker said.
-        cause: Error,
-        /// An earlier attempt, whose end is unknown, may have delivered it.
-        maybe_delivered: bool,
-    },
-    /// Another batch of the topic is not settled yet: this one is back unsent.
-    Busy {
-        /// The records, in their order.
-        records: Vec<ProduceRecord>,
-    },
-}
-
-/// Writes to partition 0 of any number of topics, for one thread: idempotent,
-/// acknowledged by all in-sync brokers, one batch in flight a topic.
+/// An idempotent producer for partition 0 of any number of topics, for one thread. Batches are
+/// acknowledged by all in-sync replicas, with one batch in flight per topic.
 ///
-/// Topics that are not there are made. The rules on what is written again, and
-/// what can be written twice, are in `producer/partition.rs`.
+/// Topics that do not exist are created. A batch whose response was lost is sent again with the
+/// same producer id, epoch and sequence, so the broker appends it once (KIP-98). A batch can be
+/// appended twice only if its response was lost and, before it was sent again, the broker forgot
+/// the producer (`producer.id.expiration.ms`, 24 hours by default), the topic's records were
+/// deleted, or the topic's `max.message.bytes` was lowered.
 #[derive(Debug)]
-pub struct Producer {
-    client: Client,
+pub struct KafkaProducer {
+    client: KafkaClient,
     options: ProducerOptions,
-    /// As whom topics begin to be written.
-    identity: Option<Identity>,
-    partitions: HashMap<String, Partition>,
-    /// The ids that topics had when they were last seen, to tell one made again.
+    /// Producer id and epoch for partitions that have none. `None`: to be requested.
+    identity: Option<ProducerIdentity>,
+    partitions: HashMap<String, ProducerPartition>,
+    /// The last known id of each topic, to detect a recreated topic.
     topic_ids: HashMap<String, Uuid>,
-    absent: Absent,
-    writers: BTreeMap<Address, Writer>,
-    /// Brokers that could not be reached, until when they are left alone.
-    resting: HashMap<Address, Instant>,
+    missing_topics: MissingTopics,
+    connections: BTreeMap<BrokerAddress, LeaderConnection>,
+    /// Brokers that could not be reached, and until when they are skipped.
+    unreachable_until: HashMap<BrokerAddress, Instant>,
 }
 
-impl Producer {
-    /// A producer without a connection yet.
-    pub fn new(settings: Arc<Settings>, options: ProducerOptions) -> Self {
+impl KafkaProducer {
+    /// Creates a producer. It does not connect.
+    pub fn new(settings: Arc<KafkaSettings>, options: ProducerOptions) -> Self {
+        let missing_topics = MissingTopics::new(&settings.timings);
         Self {
-            client: Client::new(settings),
+            client: KafkaClient::new(settings),
             options,
             identity: None,
             partitions: HashMap::new(),
             topic_ids: HashMap::new(),
-            absent: Absent::none(),
-            writers: BTreeMap::new(),
-            resting: HashMap::new(),
+            missing_topics,
+            connections: BTreeMap::new(),
+            unreachable_until: HashMap::new(),
         }
     }
 
-    /// One round: takes the batches, writes them and all that is still in flight
-    /// with one request at a time to each leading broker, takes the answers, and
-    /// says what became of them.
+    /// Runs one round: accepts the batches, sends them and all pending batches with one request
+    /// at a time to each leader, reads the responses, and returns the outcome of each topic.
     ///
-    /// It makes missing topics and follows leaders that have moved. It waits for
-    /// answers only as long as they come; a topic whose broker keeps silent is left
-    /// out of the outcomes, stays pending, and is looked after by the next rounds
-    /// until its request's time is over. To connect or to ask for leaders can take
-    /// up to the settings' connect and request time-outs together, or up to
-    /// `deadline` if that is earlier.
+    /// The round creates missing topics and follows leaders that have moved. It ends when no
+    /// response has come for 200 ms ([`KafkaTimings::response_wait`]). Topics of a silent broker
+    /// are then missing in the outcomes; they stay pending, and later rounds read the response or
+    /// report a time-out. Connecting and looking up leaders can take up to the settings' connect
+    /// and request time-outs together, or until `deadline` if that is earlier.
     ///
-    /// It does not wait before it tries again: after a round that left something
-    /// pending the caller does, or offers other topics' batches meanwhile. With
-    /// nothing to offer it is called with no batches.
+    /// The round does not wait before it retries. If batches are still pending afterwards, the
+    /// caller waits, or offers batches of other topics. With nothing to offer, `batches` is empty.
+    ///
+    /// [`KafkaTimings::response_wait`]: crate::KafkaTimings::response_wait
     pub fn send(
         &mut self,
         batches: Vec<TopicBatch>,
         deadline: Option<Instant>,
-    ) -> Vec<(String, Outcome)> {
+    ) -> Vec<(String, ProduceOutcome)> {
         let bound = self.client.deadline();
         let deadline = deadline.map_or(bound, |deadline| deadline.min(bound));
-        let mut round = Round::new(deadline);
+        let mut round = ProduceRound::new(deadline);
         for batch in batches {
             if let Some(outcome) = self.accept(&batch.topic, batch.records) {
                 round.outcomes.push((batch.topic, outcome));
@@ -153,48 +100,43 @@ impl Producer {
         }
         self.run(&mut round);
         let mut outcomes = round.outcomes;
-        let in_flight = |topic: &String| {
-            self.partitions.get(topic).is_some_and(|partition| partition.in_flight.is_some())
-        };
-        let pending = round.reasons.into_iter().filter(|(topic, _)| in_flight(topic));
-        outcomes.extend(pending.map(|(topic, reason)| (topic, Outcome::Pending { reason })));
+        let pending = round.reasons.into_iter().filter(|(topic, _)| self.is_pending(topic));
+        outcomes.extend(pending.map(|(topic, reason)| (topic, ProduceOutcome::Pending { reason })));
         outcomes
     }
 
-    /// The topics that wait for a broker's answer.
-    fn waiting(&self) -> HashSet<String> {
-        self.writers.values().flat_map(Writer::topics).cloned().collect()
-    }
-
-    fn accept(&mut self, topic: &str, records: Vec<ProduceRecord>) -> Option<Outcome> {
+    /// Accepts a batch, or returns the outcome of a batch that can't be accepted.
+    fn accept(&mut self, topic: &str, records: Vec<ProduceRecord>) -> Option<ProduceOutcome> {
         if records.is_empty() {
-            return Some(Outcome::Delivered { records: 0, base_offset: None });
+            return Some(ProduceOutcome::Delivered { records: 0, base_offset: None });
         }
         let bytes_max = self.options.batch_bytes_max;
-        let partition =
-            self.partitions.entry(topic.to_owned()).or_insert_with(|| Partition::new(bytes_max));
+        let partition = self
+            .partitions
+            .entry(topic.to_owned())
+            .or_insert_with(|| ProducerPartition::new(bytes_max));
         if partition.in_flight.is_some() {
-            return Some(Outcome::Busy { records });
+            return Some(ProduceOutcome::Busy { records });
         }
         let bytes: usize = records.iter().map(ProduceRecord::bytes_max).sum();
         if records.len() > 1 && BATCH_HEADER_LEN + bytes > partition.bytes_max {
-            return Some(Outcome::TooLarge { records, bytes_max: partition.bytes_max });
+            return Some(ProduceOutcome::TooLarge { records, bytes_max: partition.bytes_max });
         }
         partition.accept(records);
         None
     }
 
-    /// Whether a batch of the topic is not settled.
+    /// Whether a batch of the topic is pending.
     pub fn is_pending(&self, topic: &str) -> bool {
         self.partitions.get(topic).is_some_and(|partition| partition.in_flight.is_some())
     }
 
-    /// How many topics have a batch that is not settled.
-    pub fn pending(&self) -> usize {
+    /// The number of topics with a pending batch.
+    pub fn pending_count(&self) -> usize {
         self.partitions.values().filter(|partition| partition.in_flight.is_some()).count()
     }
 
-    /// The topics with a batch that is not settled, and its records' number.
+    /// The topics with a pending batch, and the number of its records.
     pub fn pending_records(&self) -> impl Iterator<Item = (String, usize)> {
         self.partitions.iter().filter_map(|(topic, partition)| {
             let in_flight = partition.in_flight.as_ref()?;
@@ -202,16 +144,29 @@ impl Producer {
         })
     }
 
-    /// The client that it asks for topics and leaders with, to ask something else.
-    pub fn client(&mut self) -> &mut Client {
+    /// The producer's client, for other requests.
+    pub fn client(&mut self) -> &mut KafkaClient {
         &mut self.client
     }
 
-    /// The most bytes of a batch of the topic, its header included, to give
-    /// [`super::batch_len`].
+    /// The most bytes of a batch of the topic, batch header included, for
+    /// [`batch_len`](crate::batch_len).
     pub fn batch_bytes_max(&self, topic: &str) -> usize {
         self.partitions
             .get(topic)
             .map_or(self.options.batch_bytes_max, |partition| partition.bytes_max)
+    }
+
+    /// The topics whose request waits for a response.
+    fn topics_awaiting_response(&self) -> HashSet<String> {
+        self.connections.values().flat_map(LeaderConnection::topics).cloned().collect()
+    }
+
+    /// Stops using a producer id for further partitions. A broker may hold sequences of this id
+    /// that the producer does not know.
+    fn retire_id(&mut self, abandoned_id: Option<ProducerIdentity>) {
+        if abandoned_id.is_some() && abandoned_id == self.identity {
+            self.identity = None;
+        }
     }
 }

@@ -1,27 +1,29 @@
-//! The Kafka client on a real cluster, and on scripted brokers for what a real
-//! one can't be made to do.
+//! Tests of the Kafka client on a real cluster, and on scripted brokers for faults that a real
+//! broker can't be made to show.
 
 #[cfg(test)]
-mod absent;
-#[cfg(test)]
-mod cuts;
+mod connection_cuts;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
-mod forgotten;
+mod forgotten_producer;
 #[cfg(test)]
-mod leaders;
+mod leader_changes;
 #[cfg(test)]
-mod positions;
+mod missing_topics;
 #[cfg(test)]
-mod refusals;
+mod offsets;
+#[cfg(test)]
+mod produce_faults;
+#[cfg(test)]
+mod refused_records;
 #[cfg(test)]
 mod round_trip;
 #[cfg(test)]
-mod scripted;
+mod scripted_broker;
 #[cfg(test)]
 mod security;
 #[cfg(test)]
-mod stale;
+mod stale_leader;
 #[cfg(test)]
 mod support;

@@ -1,4 +1,4 @@
-//! The cluster that the tests of the Kafka client run on, and what they share.
+//! The cluster of the tests, and functions that several tests use.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,12 +10,12 @@ use kafka_client::*;
 pub(crate) use testkit::services::fresh_name as topic;
 use testkit::services::shared;
 
-pub(crate) fn addresses(list: &str) -> Vec<Address> {
-    Address::parse_list(list).unwrap()
+pub(crate) fn addresses(list: &str) -> Vec<BrokerAddress> {
+    BrokerAddress::parse_list(list).unwrap()
 }
 
-pub(crate) fn plain() -> Arc<Settings> {
-    Arc::new(Settings::new(addresses(&shared().unwrap().kafka_plain), Security::Plain))
+pub(crate) fn plain() -> Arc<KafkaSettings> {
+    Arc::new(KafkaSettings::new(addresses(&shared().unwrap().kafka_plain), Security::Plain))
 }
 
 pub(crate) fn certificate(name: &str) -> Pem {
@@ -29,23 +29,27 @@ pub(crate) fn tls_with(roots: &str, identity: Option<(&str, &str)>) -> Security 
     }
 }
 
-pub(crate) fn tls(identity: Option<(&str, &str)>) -> Settings {
-    Settings::new(addresses(&shared().unwrap().kafka_tls), tls_with("ca.crt", identity))
+pub(crate) fn tls(identity: Option<(&str, &str)>) -> KafkaSettings {
+    KafkaSettings::new(addresses(&shared().unwrap().kafka_tls), tls_with("ca.crt", identity))
 }
 
-pub(crate) fn sasl(over_tls: bool, mechanism: Mechanism, password: Option<&str>) -> Settings {
+pub(crate) fn sasl(
+    over_tls: bool,
+    mechanism: SaslMechanism,
+    password: Option<&str>,
+) -> KafkaSettings {
     let services = shared().unwrap();
     let mut settings = if over_tls {
-        Settings::new(addresses(&services.kafka_sasl_tls), tls_with("ca.crt", None))
+        KafkaSettings::new(addresses(&services.kafka_sasl_tls), tls_with("ca.crt", None))
     } else {
-        Settings::new(addresses(&services.kafka_sasl_plaintext), Security::Plain)
+        KafkaSettings::new(addresses(&services.kafka_sasl_plaintext), Security::Plain)
     };
     let password = Secret::new(password.unwrap_or(&services.sasl_password));
     settings.sasl = Some(Sasl { mechanism, username: services.sasl_username, password });
     settings
 }
 
-/// A time of this run, as retention takes what is older than a week.
+/// A time of this run: retention deletes records that are older than a week.
 pub(crate) fn now_ms() -> i64 {
     static NOW: std::sync::OnceLock<i64> = std::sync::OnceLock::new();
     *NOW.get_or_init(|| {
@@ -68,28 +72,30 @@ pub(crate) fn batch(topic: &str, values: &[&str]) -> TopicBatch {
     }
 }
 
-/// Calls until it succeeds or fails for good, for at most a minute.
-pub(crate) fn patiently<T>(mut call: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+/// Repeats a call for up to a minute until it succeeds or fails permanently.
+pub(crate) fn with_retries<T>(
+    mut call: impl FnMut() -> Result<T, KafkaError>,
+) -> Result<T, KafkaError> {
     let end = Instant::now() + Duration::from_secs(60);
     loop {
         match call() {
             Err(error) if error.is_retryable() && Instant::now() < end => {
                 std::thread::sleep(Duration::from_millis(50));
             }
-            done => return done,
+            result => return result,
         }
     }
 }
 
-/// Calls until it fails as wanted, for at most a minute.
-pub(crate) fn patiently_until<T>(
-    mut call: impl FnMut() -> Result<T, Error>,
-    wanted: impl Fn(&Error) -> bool,
-) -> Error {
+/// Repeats a call for up to a minute until it fails with an expected error.
+pub(crate) fn retry_until<T>(
+    mut call: impl FnMut() -> Result<T, KafkaError>,
+    is_expected: impl Fn(&KafkaError) -> bool,
+) -> KafkaError {
     let end = Instant::now() + Duration::from_secs(60);
     loop {
         match call() {
-            Err(error) if wanted(&error) => return error,
+            Err(error) if is_expected(&error) => return error,
             Err(error) => assert!(error.is_retryable() && Instant::now() < end, "{error}"),
             Ok(_) => assert!(Instant::now() < end),
         }
@@ -97,55 +103,59 @@ pub(crate) fn patiently_until<T>(
     }
 }
 
-/// Sends until nothing is pending, for at most a minute: at once again after a cut.
-pub(crate) fn deliver(producer: &mut Producer, batches: Vec<TopicBatch>) -> Vec<(String, Outcome)> {
+/// Sends for up to a minute until no batch is pending. After a broken connection it sends again at
+/// once.
+pub(crate) fn deliver(
+    producer: &mut KafkaProducer,
+    batches: Vec<TopicBatch>,
+) -> Vec<(String, ProduceOutcome)> {
     let mut settled = Vec::new();
     let mut offered = batches;
     let end = Instant::now() + Duration::from_secs(60);
     loop {
         for (topic, outcome) in producer.send(std::mem::take(&mut offered), None) {
             match outcome {
-                Outcome::Pending { reason: Error::Disconnected { .. } } => {}
-                Outcome::Pending { reason } => {
+                ProduceOutcome::Pending { reason: KafkaError::Disconnected { .. } } => {}
+                ProduceOutcome::Pending { reason } => {
                     assert!(reason.is_retryable() && Instant::now() < end, "{topic}: {reason}");
                     std::thread::sleep(Duration::from_millis(20));
                 }
-                done => settled.push((topic, done)),
+                outcome => settled.push((topic, outcome)),
             }
         }
-        if producer.pending() == 0 {
+        if producer.pending_count() == 0 {
             return settled;
         }
         assert!(Instant::now() < end, "not delivered");
     }
 }
 
-pub(crate) fn producer() -> Producer {
-    Producer::new(plain(), ProducerOptions::default())
+pub(crate) fn producer() -> KafkaProducer {
+    KafkaProducer::new(plain(), ProducerOptions::default())
 }
 
-/// The topic as it is now, waiting for it to be there.
-pub(crate) fn known(client: &mut Client, topic: &str) -> TopicMetadata {
-    patiently(|| {
-        let known = client.topics(&[topic.to_owned()])?.remove(0);
-        let led = known.partitions.iter().all(|partition| partition.leader.is_some());
-        if known.error.is_some() || !led {
-            return Err(Error::UnknownTopic { topic: topic.to_owned() });
+/// Waits until the topic exists and all its partitions have a leader.
+pub(crate) fn wait_for_topic(client: &mut KafkaClient, topic: &str) -> TopicMetadata {
+    with_retries(|| {
+        let metadata = client.topics(&[topic.to_owned()])?.remove(0);
+        let has_leaders = metadata.partitions.iter().all(|partition| partition.leader.is_some());
+        if metadata.error.is_some() || !has_leaders {
+            return Err(KafkaError::UnknownTopic { topic: topic.to_owned() });
         }
-        Ok(known)
+        Ok(metadata)
     })
     .unwrap()
 }
 
-/// All values of partition 0, read from its beginning.
-pub(crate) fn values(client: &mut Client, topic: &str) -> Vec<String> {
-    let topic_id = known(client, topic).id;
-    let end = patiently(|| client.list_offset(topic, 0, LogEnd::Latest)).unwrap();
-    let mut offset = patiently(|| client.list_offset(topic, 0, LogEnd::Earliest)).unwrap();
+/// Reads all values of partition 0.
+pub(crate) fn read_values(client: &mut KafkaClient, topic: &str) -> Vec<String> {
+    let topic_id = wait_for_topic(client, topic).id;
+    let end = with_retries(|| client.list_offset(topic, 0, LogEnd::Latest)).unwrap();
+    let mut offset = with_retries(|| client.list_offset(topic, 0, LogEnd::Earliest)).unwrap();
     let mut values = Vec::new();
     while offset < end {
         let position = FetchPosition { topic, topic_id, partition: 0, offset };
-        let fetched = patiently(|| client.fetch(&position, &FetchLimits::default())).unwrap();
+        let fetched = with_retries(|| client.fetch(&position, &FetchLimits::default())).unwrap();
         offset = fetched.next_offset;
         values.extend(
             fetched.records.into_iter().map(|record| {

@@ -1,11 +1,9 @@
-//! The keys beyond the nine.
-
 use super::super::tests::{bytes, golden, map_of, raw};
 use super::super::wire::skip;
 use super::*;
 use crate::record::Record;
 
-/// The same result with every further key, made by another encoder.
+/// The golden record with every extra key, encoded by another msgpack library.
 pub(in super::super) const FULL: &[u8] = include_bytes!("../../../testdata/record-full.msgpack");
 
 fn full() -> Record {
@@ -38,18 +36,18 @@ fn full() -> Record {
     Record { phrase: "ok".to_owned(), detail: None, offset: -1, extra, ..golden() }
 }
 
-/// Goes red when a key is renamed or left out, or two change places.
+/// The names and the order of the keys are part of the contract.
 #[test]
-fn the_further_keys_follow_the_nine_in_their_order() {
+fn extra_keys_follow_the_nine_in_their_order() {
     assert_eq!(full().encode(), FULL);
     assert_eq!(Record::decode(FULL).unwrap(), full());
     let nine = Record { extra: Extra::default(), ..full() }.encode();
     assert_eq!(nine[0], 0x89, "nine keys and no more");
-    assert!(FULL[3..].starts_with(&nine[1..]), "the nine are written as without the others");
+    assert!(FULL[3..].starts_with(&nine[1..]), "the nine keys are encoded as without extra keys");
 }
 
 #[test]
-fn what_is_not_known_has_no_key_and_nil_is_not_known() {
+fn key_without_value_is_omitted_and_nil_is_no_value() {
     let record = Record { extra: Extra { slot: Some(0), ..Extra::default() }, ..golden() };
     assert_eq!(record.encode(), map_of(&[("slot", raw(&[0]))]));
     for (key, _) in Extra::default().values() {
@@ -59,15 +57,15 @@ fn what_is_not_known_has_no_key_and_nil_is_not_known() {
 }
 
 #[test]
-fn further_keys_are_read_in_any_order_and_once() {
+fn extra_keys_are_read_in_any_order_and_once() {
     let mut keys: Vec<_> = Extra::default().values().map(|(key, _)| key).to_vec();
     keys.reverse();
     let text_at = FULL.windows(4).position(|bytes| bytes == b"name").unwrap() - 1;
-    // The values of the full record, found by their keys.
+    // The values of the full record by their keys.
     let entries = split(&FULL[text_at..]);
-    let turned: Vec<_> = entries.iter().rev().map(|(key, value)| (*key, bytes(value))).collect();
-    assert_eq!(turned.iter().map(|(key, _)| *key).collect::<Vec<_>>(), keys);
-    assert_eq!(Record::decode(&map_of(&turned)).unwrap().extra, full().extra);
+    let reversed: Vec<_> = entries.iter().rev().map(|(key, value)| (*key, bytes(value))).collect();
+    assert_eq!(reversed.iter().map(|(key, _)| *key).collect::<Vec<_>>(), keys);
+    assert_eq!(Record::decode(&map_of(&reversed)).unwrap().extra, full().extra);
     for key in keys {
         let nil = raw(&[0xc0]);
         let twice = Record::decode(&map_of(&[(key, raw(&[0xc0])), ("new", raw(&[1])), (key, nil)]));
@@ -75,7 +73,7 @@ fn further_keys_are_read_in_any_order_and_once() {
     }
 }
 
-/// The entries that make up `bytes`, the end of a map.
+/// The entries in `bytes`, the end of a map.
 fn split(mut bytes: &[u8]) -> Vec<(&str, &[u8])> {
     let mut entries = Vec::new();
     while !bytes.is_empty() {
@@ -88,18 +86,18 @@ fn split(mut bytes: &[u8]) -> Vec<(&str, &[u8])> {
 }
 
 #[test]
-fn the_key_says_what_is_healthy_whatever_the_phrase() {
+fn key_healthy_decides_for_any_phrase() {
     let record = |phrase: &str, healthy| Record {
         phrase: phrase.into(),
         extra: Extra { healthy: Some(healthy), ..Extra::default() },
         ..golden()
     };
-    assert!(record("moved permanently", true).healthy());
-    assert!(!record("ok", false).healthy());
+    assert!(record("moved permanently", true).is_healthy());
+    assert!(!record("ok", false).is_healthy());
 }
 
 #[test]
-fn marks_are_told_from_what_is_as_usual() {
+fn only_unusual_values_are_marks() {
     let usual = Extra {
         reason: None,
         attempts: Some(1),

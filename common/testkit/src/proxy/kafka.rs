@@ -9,66 +9,76 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, FindCoordinatorResponse, MetadataResponse, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 
-use super::front::{Front, Link};
-use super::{Fault, MESSAGE_BYTES_MAX, Order, Rules, Side, Told, pass};
+use super::listener::{ConnectionPair, ProxyListener};
+use super::{Action, Direction, MESSAGE_BYTES_MAX, ProxyFault, RuleHandle, Rules, forward};
 
-/// The most requests of a connection that wait for their answers; a client of
-/// ours has one.
-const ASKED_MAX: usize = 1000;
+/// Maximum number of requests in flight on a connection. The project's own client sends one at a
+/// time.
+const PENDING_MAX: usize = 1000;
 
-/// Stands before every broker of a cluster with plain listeners, so that a
-/// client which knows its addresses reaches the brokers through it alone: in
-/// the answers that tell of brokers, it puts its own addresses in their place.
+/// Listens in front of every broker of a cluster with plain listeners. Responses with broker
+/// addresses are rewritten to the proxy's addresses, so that a client reaches all brokers through
+/// the proxy.
 pub struct KafkaProxy {
     rules: Arc<Rules<ApiKey>>,
-    fronts: Vec<Front>,
+    fronts: Vec<ProxyListener>,
 }
 
-/// By a broker's address, where the proxy stands for it.
-type Places = HashMap<(String, i32), SocketAddr>;
+/// Broker address to proxy address.
+type ProxyAddresses = HashMap<(String, i32), SocketAddr>;
 
 impl KafkaProxy {
-    /// For a comma list of `host:port`, one for each broker.
+    /// Starts a proxy for a comma-separated list of `host:port`, one for each broker.
     ///
     /// # Errors
-    /// When an address is none, or no port or thread is to be had.
+    /// Fails if an address does not parse, or no port or thread is available.
     pub fn start(brokers: &str) -> io::Result<Self> {
         let ports = brokers.split(',').map(|_| TcpListener::bind("127.0.0.1:0"));
         Self::start_on(ports.collect::<io::Result<_>>()?, brokers)
     }
 
-    /// The same on these ports, as one that went away may come back to its own.
+    /// Same as [`KafkaProxy::start`] with given listeners, so that a proxy can come back on the
+    /// same ports.
     ///
     /// # Errors
-    /// See [`KafkaProxy::start`].
+    /// Same as [`KafkaProxy::start`].
     pub fn start_on(ports: Vec<TcpListener>, brokers: &str) -> io::Result<Self> {
         let mut listeners = Vec::new();
-        let mut places = Places::new();
+        let mut addresses = ProxyAddresses::new();
         for (listener, broker) in ports.into_iter().zip(brokers.split(',')) {
             let server: SocketAddr = broker.parse().map_err(io::Error::other)?;
-            places.insert((server.ip().to_string(), server.port().into()), listener.local_addr()?);
+            addresses
+                .insert((server.ip().to_string(), server.port().into()), listener.local_addr()?);
             listeners.push((listener, server));
         }
-        let (rules, places) = (Arc::new(Rules::new()), Arc::new(places));
+        let (rules, addresses) = (Arc::new(Rules::new()), Arc::new(addresses));
         let mut fronts = Vec::new();
         for (listener, server) in listeners {
-            let (rules, places) = (Arc::clone(&rules), Arc::clone(&places));
-            fronts.push(Front::start(listener, server, move |link| serve(link, &rules, &places))?);
+            let (rules, addresses) = (Arc::clone(&rules), Arc::clone(&addresses));
+            fronts.push(ProxyListener::start(listener, server, move |pair| {
+                serve(pair, &rules, &addresses)
+            })?);
         }
         Ok(Self { rules, fronts })
     }
 
-    /// Its addresses, as a comma list in the brokers' order.
+    /// The proxy's addresses, comma-separated, in the order of the brokers.
     pub fn addresses(&self) -> String {
         let addresses: Vec<_> = self.fronts.iter().map(|it| it.address().to_string()).collect();
         addresses.join(",")
     }
 
-    /// Does `fault` once, to the next request of this kind, to whichever broker,
-    /// that `nth` others come before (0: the very next), or to its answer. A cut
-    /// counts the bytes of that one frame, its length included.
-    pub fn tell(&self, kind: ApiKey, nth: usize, side: Side, fault: Fault) -> Told {
-        self.rules.add(kind, nth, side, fault)
+    /// Adds a rule: `fault` acts once, on the request of this kind after `nth` others (0: the
+    /// next), sent to any broker, or on the response to it. A cut counts the bytes of this one
+    /// frame, length prefix included.
+    pub fn add_rule(
+        &self,
+        kind: ApiKey,
+        nth: usize,
+        direction: Direction,
+        fault: ProxyFault,
+    ) -> RuleHandle {
+        self.rules.add(kind, nth, direction, fault)
     }
 }
 
@@ -78,77 +88,90 @@ impl Drop for KafkaProxy {
     }
 }
 
-/// A request that waits for its answer.
-struct Asked {
+/// A request without a response so far.
+struct PendingRequest {
     kind: i16,
     version: i16,
-    order: Option<Order>,
+    action: Option<Action>,
 }
 
 #[derive(Default)]
-struct Pending(Mutex<HashMap<i32, Asked>>);
+struct Pending(Mutex<HashMap<i32, PendingRequest>>);
 
 impl Pending {
-    fn asked(&self) -> MutexGuard<'_, HashMap<i32, Asked>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<i32, PendingRequest>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn serve(link: &Link, rules: &Rules<ApiKey>, places: &Places) {
+fn serve(pair: &ConnectionPair, rules: &Rules<ApiKey>, addresses: &ProxyAddresses) {
     let pending = Pending::default();
-    link.run(
-        // An end by an error is an end.
-        || drop(requests(link, rules, &pending)),
-        || drop(answers(link, &pending, places)),
+    pair.run(
+        // An I/O error ends the connection like an end of file.
+        || drop(forward_requests(pair, rules, &pending)),
+        || drop(forward_responses(pair, &pending, addresses)),
     );
 }
 
-fn requests(link: &Link, rules: &Rules<ApiKey>, pending: &Pending) -> io::Result<()> {
+fn forward_requests(
+    pair: &ConnectionPair,
+    rules: &Rules<ApiKey>,
+    pending: &Pending,
+) -> io::Result<()> {
     loop {
-        let frame = read_frame(&link.client)?;
-        let kind = number(&frame, 4)?;
-        let version = number(&frame, 6)?;
-        let id = i32::from(number(&frame, 8)?) << 16 | i32::from(number(&frame, 10)?) & 0xffff;
-        let order = rules.take(|wanted| *wanted as i16 == kind);
-        let (now, later): (Option<Order>, Option<Order>) = match order {
-            Some(order) if order.side == Side::Request => (Some(order), None),
+        let frame = read_frame(&pair.client)?;
+        let kind = i16_at(&frame, 4)?;
+        let version = i16_at(&frame, 6)?;
+        let id = i32::from(i16_at(&frame, 8)?) << 16 | i32::from(i16_at(&frame, 10)?) & 0xffff;
+        let action = rules.match_request(|wanted| *wanted as i16 == kind);
+        let (on_request, on_response): (Option<Action>, Option<Action>) = match action {
+            Some(action) if action.direction == Direction::Request => (Some(action), None),
             other => (None, other),
         };
         {
-            let mut asked = pending.asked();
-            if asked.len() >= ASKED_MAX {
+            let mut requests = pending.lock();
+            if requests.len() >= PENDING_MAX {
                 return Ok(());
             }
-            asked.insert(id, Asked { kind, version, order: later });
+            requests.insert(id, PendingRequest { kind, version, action: on_response });
         }
-        if !pass(&link.server, &frame, now.as_ref())? {
+        if !forward(&pair.server, &frame, on_request.as_ref())? {
             return Ok(());
         }
     }
 }
 
-fn answers(link: &Link, pending: &Pending, places: &Places) -> io::Result<()> {
+fn forward_responses(
+    pair: &ConnectionPair,
+    pending: &Pending,
+    addresses: &ProxyAddresses,
+) -> io::Result<()> {
     loop {
-        let mut frame = read_frame(&link.server)?;
-        let id = i32::from(number(&frame, 4)?) << 16 | i32::from(number(&frame, 6)?) & 0xffff;
-        let asked = pending.asked().remove(&id);
-        if let Some(Asked { kind, version, .. }) = &asked {
+        let mut frame = read_frame(&pair.server)?;
+        let id = i32::from(i16_at(&frame, 4)?) << 16 | i32::from(i16_at(&frame, 6)?) & 0xffff;
+        let request = pending.lock().remove(&id);
+        if let Some(PendingRequest { kind, version, .. }) = &request {
             if *kind == ApiKey::Metadata as i16 {
-                frame = moved::<MetadataResponse>(&frame, *version, |response| {
+                frame = rewrite_response::<MetadataResponse>(&frame, *version, |response| {
                     for broker in &mut response.brokers {
-                        move_to(places, &mut broker.host, &mut broker.port);
+                        replace_address(addresses, &mut broker.host, &mut broker.port);
                     }
                 })?;
             } else if *kind == ApiKey::FindCoordinator as i16 {
-                frame = moved::<FindCoordinatorResponse>(&frame, *version, |response| {
-                    move_to(places, &mut response.host, &mut response.port);
-                    for found in &mut response.coordinators {
-                        move_to(places, &mut found.host, &mut found.port);
-                    }
-                })?;
+                frame =
+                    rewrite_response::<FindCoordinatorResponse>(&frame, *version, |response| {
+                        replace_address(addresses, &mut response.host, &mut response.port);
+                        for coordinator in &mut response.coordinators {
+                            replace_address(
+                                addresses,
+                                &mut coordinator.host,
+                                &mut coordinator.port,
+                            );
+                        }
+                    })?;
             }
         }
-        if !pass(&link.client, &frame, asked.and_then(|asked| asked.order).as_ref())? {
+        if !forward(&pair.client, &frame, request.and_then(|request| request.action).as_ref())? {
             return Ok(());
         }
     }
@@ -159,7 +182,7 @@ fn read_frame(mut from: &TcpStream) -> io::Result<Vec<u8>> {
     from.read_exact(&mut length)?;
     let size = usize::try_from(i32::from_be_bytes(length)).unwrap_or(usize::MAX);
     if size > MESSAGE_BYTES_MAX {
-        return Err(io::Error::other("a frame that is too long"));
+        return Err(io::Error::other("frame too long"));
     }
     let mut frame = vec![0; 4 + size];
     frame[..4].copy_from_slice(&length);
@@ -167,14 +190,14 @@ fn read_frame(mut from: &TcpStream) -> io::Result<Vec<u8>> {
     Ok(frame)
 }
 
-fn number(frame: &[u8], at: usize) -> io::Result<i16> {
+fn i16_at(frame: &[u8], at: usize) -> io::Result<i16> {
     let bytes = frame.get(at..).and_then(|rest| rest.first_chunk());
-    let bytes = bytes.ok_or_else(|| io::Error::other("a frame that is too short"))?;
+    let bytes = bytes.ok_or_else(|| io::Error::other("frame too short"))?;
     Ok(i16::from_be_bytes(*bytes))
 }
 
-/// The frame of an answer after a change.
-fn moved<R: Decodable + Encodable + HeaderVersion>(
+/// Decodes the response in a frame, changes it and encodes it again.
+fn rewrite_response<R: Decodable + Encodable + HeaderVersion>(
     frame: &[u8],
     version: i16,
     change: impl FnOnce(&mut R),
@@ -191,8 +214,8 @@ fn moved<R: Decodable + Encodable + HeaderVersion>(
     Ok([&length.to_be_bytes()[..], &body].concat())
 }
 
-fn move_to(places: &Places, host: &mut StrBytes, port: &mut i32) {
-    if let Some(place) = places.get(&(host.to_string(), *port)) {
+fn replace_address(addresses: &ProxyAddresses, host: &mut StrBytes, port: &mut i32) {
+    if let Some(place) = addresses.get(&(host.to_string(), *port)) {
         *host = StrBytes::from_string(place.ip().to_string());
         *port = place.port().into();
     }

@@ -1,13 +1,13 @@
-//! Proxies that break connections to a real server on purpose: [`KafkaProxy`]
-//! knows Kafka's frames, [`PostgresProxy`] PostgreSQL's messages.
+//! Proxies that break connections to a real server on purpose. [`KafkaProxy`] parses Kafka's
+//! frames, [`PostgresProxy`] parses PostgreSQL's messages.
 //!
-//! A rule names a request by its kind and its number, the way on which to act,
-//! and a [`Fault`]. It acts once. Nothing is doubled and nothing is reordered,
-//! as TCP would do neither. Connections, rules and messages are bounded, and
-//! dropping a proxy closes its connections and joins its threads.
+//! A rule names a request (by kind and count), a [`Direction`] and a [`ProxyFault`]. It acts
+//! once. The proxies never duplicate or reorder bytes, because TCP does not. The number of
+//! connections and rules and the size of messages are bounded. Dropping a proxy closes its
+//! connections and joins its threads.
 
-pub(crate) mod front;
 mod kafka;
+pub(crate) mod listener;
 mod postgres;
 #[cfg(test)]
 mod tests;
@@ -20,102 +20,102 @@ use std::time::{Duration, Instant};
 pub use kafka::KafkaProxy;
 pub use postgres::PostgresProxy;
 
-/// The most rules that wait for their request; the oldest goes for a new one.
+/// Maximum number of rules that wait for their request. A new rule replaces the oldest one.
 const RULES_MAX: usize = 64;
-/// The most bytes of a frame or message; a longer one closes the connection.
+/// Maximum size of a frame or message. A larger one closes the connection.
 const MESSAGE_BYTES_MAX: usize = 128 * 1024 * 1024;
 
-/// On which way a rule acts.
+/// The direction that a rule acts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// What the client sends, from the request named by the rule on.
+pub enum Direction {
+    /// From client to server, starting with the request that the rule names.
     Request,
-    /// What the server answers to that request.
-    Answer,
+    /// From server to client, starting with the response to that request.
+    Response,
 }
 
-/// What is done.
+/// What a rule does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// This many bytes pass, and then both ends are closed; 0 drops it all. What
-    /// is shorter passes whole and nothing is closed.
+pub enum ProxyFault {
+    /// Forwards this many bytes, then closes both connections. 0 forwards nothing. If fewer bytes
+    /// are sent, all are forwarded and nothing is closed.
     Cut(usize),
-    /// It waits for [`Told::release`], and all that comes after it on this way.
+    /// Holds the message, and all later ones in this direction, until [`RuleHandle::release`].
     Hold,
-    /// It is left out, and the connection stays open.
-    Swallow,
+    /// Discards the message. The connection stays open.
+    Discard,
 }
 
-/// A rule that was given to a proxy, to see what became of it.
+/// Shows the state of one rule.
 #[derive(Debug, Clone)]
-pub struct Told(Arc<Watch>);
+pub struct RuleHandle(Arc<RuleWatch>);
 
 #[derive(Debug, Default)]
-struct Watch {
-    state: Mutex<State>,
+struct RuleWatch {
+    state: Mutex<RuleState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct RuleState {
     matched: bool,
     fired: bool,
     released: bool,
     bytes: usize,
 }
 
-impl Watch {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl RuleWatch {
+    fn state(&self) -> MutexGuard<'_, RuleState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change(&self, change: impl FnOnce(&mut RuleState)) {
         change(&mut self.state());
         self.changed.notify_all();
     }
 
-    fn wait(&self, timeout: Duration, done: impl Fn(&State) -> bool) -> bool {
+    fn wait(&self, timeout: Duration, done: impl Fn(&RuleState) -> bool) -> bool {
         let deadline = Instant::now() + timeout;
         let mut state = self.state();
         while !done(&state) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
                 return false;
             }
-            let waited = self.changed.wait_timeout(state, left);
+            let waited = self.changed.wait_timeout(state, remaining);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }
 }
 
-impl Told {
-    /// Whether the request has come.
+impl RuleHandle {
+    /// Whether the request has arrived.
     pub fn matched(&self) -> bool {
         self.0.state().matched
     }
 
-    /// Whether the fault was done; a cut beyond the end never is.
+    /// Whether the fault has happened. A cut beyond the end of the data never happens.
     pub fn fired(&self) -> bool {
         self.0.state().fired
     }
 
-    /// The bytes that have passed on the rule's way since its request came.
-    pub fn bytes(&self) -> usize {
+    /// Bytes forwarded in the rule's direction since its request arrived.
+    pub fn bytes_passed(&self) -> usize {
         self.0.state().bytes
     }
 
-    /// Waits until the fault was done; false when it was not within `timeout`.
-    pub fn wait(&self, timeout: Duration) -> bool {
+    /// Waits until the fault has happened. Returns false after `timeout`.
+    pub fn wait_until_fired(&self, timeout: Duration) -> bool {
         self.0.wait(timeout, |state| state.fired)
     }
 
-    /// Lets what is held go on.
+    /// Forwards the held messages.
     pub fn release(&self) {
         self.0.change(|state| state.released = true);
     }
 
-    fn passed(&self, bytes: usize) {
+    fn add_bytes(&self, bytes: usize) {
         self.0.change(|state| state.bytes += bytes);
     }
 
@@ -124,61 +124,61 @@ impl Told {
     }
 
     fn wait_for_release(&self) {
-        // In turns, as there is no longest wait to give.
+        // A loop, because `wait` needs a time-out.
         while !self.0.wait(Duration::from_secs(60), |state| state.released) {}
     }
 }
 
-/// What a rule says once its request has come.
+/// What to do once the request of a rule has arrived.
 #[derive(Debug, Clone)]
-struct Order {
-    side: Side,
-    fault: Fault,
-    told: Told,
+struct Action {
+    direction: Direction,
+    fault: ProxyFault,
+    handle: RuleHandle,
 }
 
 /// The rules of one proxy, oldest first.
-struct Rules<R>(Mutex<Waiting<R>>);
+struct Rules<R>(Mutex<PendingRules<R>>);
 
-struct Waiting<R> {
-    rules: Vec<(R, usize, Order)>,
-    /// Those that hold something, or may yet.
-    holding: Vec<Told>,
+struct PendingRules<R> {
+    rules: Vec<(R, usize, Action)>,
+    /// Handles of rules that hold messages now or may do so later.
+    holding: Vec<RuleHandle>,
     ended: bool,
 }
 
 impl<R> Rules<R> {
     fn new() -> Self {
-        Self(Mutex::new(Waiting { rules: Vec::new(), holding: Vec::new(), ended: false }))
+        Self(Mutex::new(PendingRules { rules: Vec::new(), holding: Vec::new(), ended: false }))
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting<R>> {
+    fn lock(&self) -> MutexGuard<'_, PendingRules<R>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Acts on the request that `nth` others of its kind come before.
-    fn add(&self, request: R, nth: usize, side: Side, fault: Fault) -> Told {
-        let told = Told(Arc::default());
-        let mut waiting = self.waiting();
-        if waiting.rules.len() == RULES_MAX {
-            waiting.rules.remove(0);
+    /// Adds a rule for the request that follows `nth` others of the same kind.
+    fn add(&self, request: R, nth: usize, direction: Direction, fault: ProxyFault) -> RuleHandle {
+        let handle = RuleHandle(Arc::default());
+        let mut pending = self.lock();
+        if pending.rules.len() == RULES_MAX {
+            pending.rules.remove(0);
         }
-        if fault == Fault::Hold {
-            waiting.holding.push(told.clone());
+        if fault == ProxyFault::Hold {
+            pending.holding.push(handle.clone());
         }
-        waiting.rules.push((request, nth, Order { side, fault, told: told.clone() }));
-        told
+        pending.rules.push((request, nth, Action { direction, fault, handle: handle.clone() }));
+        handle
     }
 
-    /// What is to be done about a request, as the first rule says that has its
-    /// turn; the others that name it count it.
-    fn take(&self, is_named: impl Fn(&R) -> bool) -> Option<Order> {
-        let mut waiting = self.waiting();
-        if waiting.ended {
+    /// Returns the action for a request: that of the first rule that matches and has no more
+    /// requests to skip. All other matching rules count this request.
+    fn match_request(&self, is_named: impl Fn(&R) -> bool) -> Option<Action> {
+        let mut pending = self.lock();
+        if pending.ended {
             return None;
         }
         let mut due = None;
-        for (index, (request, before, _)) in waiting.rules.iter_mut().enumerate() {
+        for (index, (request, before, _)) in pending.rules.iter_mut().enumerate() {
             if is_named(request) {
                 match *before {
                     0 if due.is_none() => due = Some(index),
@@ -187,47 +187,46 @@ impl<R> Rules<R> {
                 }
             }
         }
-        let (_, _, order) = waiting.rules.remove(due?);
-        order.told.0.change(|state| state.matched = true);
-        Some(order)
+        let (_, _, action) = pending.rules.remove(due?);
+        action.handle.0.change(|state| state.matched = true);
+        Some(action)
     }
 
-    /// Nothing is done any more, and nothing is held.
+    /// Disables all rules and releases all held messages.
     fn end(&self) {
-        let mut waiting = self.waiting();
-        waiting.ended = true;
-        for told in waiting.holding.drain(..) {
-            told.release();
+        let mut pending = self.lock();
+        pending.ended = true;
+        for handle in pending.holding.drain(..) {
+            handle.release();
         }
     }
 }
 
-/// Passes one message on, as far as the order lets it; false when the
-/// connection is to be closed.
-fn pass(mut to: &TcpStream, message: &[u8], order: Option<&Order>) -> io::Result<bool> {
-    let Some(Order { fault, told, .. }) = order else {
+/// Forwards one message as the action allows. Returns false if the connection must be closed.
+fn forward(mut to: &TcpStream, message: &[u8], action: Option<&Action>) -> io::Result<bool> {
+    let Some(Action { fault, handle, .. }) = action else {
         to.write_all(message)?;
         return Ok(true);
     };
     match *fault {
-        Fault::Cut(bytes) => {
-            let left = bytes - told.bytes().min(bytes);
-            let passing = left.min(message.len());
-            let written = to.write_all(&message[..passing]);
-            told.passed(passing);
-            if left <= message.len() {
-                told.fire();
+        ProxyFault::Cut(bytes) => {
+            let remaining = bytes - handle.bytes_passed().min(bytes);
+            let forwarded = remaining.min(message.len());
+            let written = to.write_all(&message[..forwarded]);
+            handle.add_bytes(forwarded);
+            if remaining <= message.len() {
+                handle.fire();
                 return Ok(false);
             }
             written?;
         }
-        Fault::Hold => {
-            told.fire();
-            told.wait_for_release();
+        ProxyFault::Hold => {
+            handle.fire();
+            handle.wait_for_release();
             to.write_all(message)?;
-            told.passed(message.len());
+            handle.add_bytes(message.len());
         }
-        Fault::Swallow => told.fire(),
+        ProxyFault::Discard => handle.fire(),
     }
     Ok(true)
 }

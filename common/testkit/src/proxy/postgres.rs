@@ -4,51 +4,62 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::front::{Front, Link};
-use super::{Fault, MESSAGE_BYTES_MAX, Order, Rules, Side, Told, pass};
+use super::listener::{ConnectionPair, ProxyListener};
+use super::{Action, Direction, MESSAGE_BYTES_MAX, ProxyFault, RuleHandle, Rules, forward};
 
-/// What a client asks before it begins, by the number in the place of a version
-/// ("Message Formats" in PostgreSQL's manual): TLS, and encryption by GSSAPI.
+/// Codes of the SSLRequest and GSSENCRequest messages, sent in place of a protocol version
+/// ("Message Formats" in PostgreSQL's manual).
 const ENCRYPTION_REQUESTS: [i32; 2] = [80_877_103, 80_877_104];
 
-/// Stands before a PostgreSQL. To a client that asks for TLS it says that there
-/// is none, so that it can see what is sent.
+/// Listens in front of a PostgreSQL server. Refuses requests for TLS, so that it can read the
+/// messages.
 pub struct PostgresProxy {
-    rules: Arc<Rules<Named>>,
-    front: Front,
+    rules: Arc<Rules<MessageMatcher>>,
+    front: ProxyListener,
 }
 
-/// A message of the client.
-struct Named {
+/// Matches a message of the client.
+struct MessageMatcher {
     kind: u8,
-    holding: String,
+    contains: String,
 }
 
 impl PostgresProxy {
-    /// For the server at this address.
+    /// Starts a proxy for the server at this address.
     ///
     /// # Errors
-    /// When no port or thread is to be had.
+    /// Fails if no port or thread is available.
     pub fn start(server: SocketAddr) -> io::Result<Self> {
         let rules = Arc::new(Rules::new());
         let of_links = Arc::clone(&rules);
         let listener = TcpListener::bind("127.0.0.1:0")?;
-        let front = Front::start(listener, server, move |link| serve(link, &of_links))?;
+        let front = ProxyListener::start(listener, server, move |pair| serve(pair, &of_links))?;
         Ok(Self { rules, front })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.front.address()
     }
 
-    /// Does `fault` once, from the next message on that is of this type (`b'Q'`,
-    /// `b'P'`, …), has `holding` somewhere in it, and has `nth` others like it
-    /// before it, of whichever connection; on the side of the answer from the
-    /// first message on that comes after. A cut counts the bytes of all messages
-    /// from there on, so that it finds its place in a whole transaction.
-    pub fn tell(&self, kind: u8, holding: &str, nth: usize, side: Side, fault: Fault) -> Told {
-        self.rules.add(Named { kind, holding: holding.to_owned() }, nth, side, fault)
+    /// Adds a rule: `fault` acts once, from the client message on that has this type (`b'Q'`,
+    /// `b'P'`, …), contains the text `contains`, and follows `nth` such messages on any
+    /// connection. In direction response it acts from the next server message on. A cut counts
+    /// the bytes of all messages from there on, so that it can hit any place in a transaction.
+    pub fn add_rule(
+        &self,
+        kind: u8,
+        contains: &str,
+        nth: usize,
+        direction: Direction,
+        fault: ProxyFault,
+    ) -> RuleHandle {
+        self.rules.add(
+            MessageMatcher { kind, contains: contains.to_owned() },
+            nth,
+            direction,
+            fault,
+        )
     }
 }
 
@@ -58,80 +69,89 @@ impl Drop for PostgresProxy {
     }
 }
 
-/// What is done to the messages of one way: a cut until it has come to its
-/// place, the others once.
+/// The action for one direction of a connection. A cut stays active until it happens, the other
+/// faults act on one message.
 #[derive(Default)]
-struct Way(Mutex<Option<Order>>);
+struct ActiveAction(Mutex<Option<Action>>);
 
-impl Way {
-    fn order(&self) -> MutexGuard<'_, Option<Order>> {
+impl ActiveAction {
+    fn action(&self) -> MutexGuard<'_, Option<Action>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn for_next(&self) -> Option<Order> {
-        let mut order = self.order();
-        match &*order {
-            Some(Order { fault: Fault::Cut(_), .. }) => order.clone(),
-            _ => order.take(),
+    fn for_next(&self) -> Option<Action> {
+        let mut action = self.action();
+        match &*action {
+            Some(Action { fault: ProxyFault::Cut(_), .. }) => action.clone(),
+            _ => action.take(),
         }
     }
 }
 
-fn serve(link: &Link, rules: &Rules<Named>) {
-    let answer = Way::default();
-    // An end by an error is an end.
-    link.run(|| drop(requests(link, rules, &answer)), || drop(answers(link, &answer)));
+fn serve(pair: &ConnectionPair, rules: &Rules<MessageMatcher>) {
+    let response = ActiveAction::default();
+    // An I/O error ends the connection like an end of file.
+    pair.run(
+        || drop(forward_requests(pair, rules, &response)),
+        || drop(forward_responses(pair, &response)),
+    );
 }
 
-fn requests(link: &Link, rules: &Rules<Named>, answer: &Way) -> io::Result<()> {
+fn forward_requests(
+    pair: &ConnectionPair,
+    rules: &Rules<MessageMatcher>,
+    response: &ActiveAction,
+) -> io::Result<()> {
     loop {
-        let start = read_message(&link.client, 0)?;
+        let start = read_message(&pair.client, 0)?;
         let version = start.get(4..).and_then(|rest| rest.first_chunk());
         if version
             .is_some_and(|version| ENCRYPTION_REQUESTS.contains(&i32::from_be_bytes(*version)))
         {
-            (&link.client).write_all(b"N")?;
+            (&pair.client).write_all(b"N")?;
             continue;
         }
-        (&link.server).write_all(&start)?;
+        (&pair.server).write_all(&start)?;
         break;
     }
-    let request = Way::default();
+    let request = ActiveAction::default();
     loop {
-        let message = read_message(&link.client, 1)?;
-        let order = rules.take(|Named { kind, holding }| {
-            let holding = holding.as_bytes();
+        let message = read_message(&pair.client, 1)?;
+        let action = rules.match_request(|MessageMatcher { kind, contains }| {
+            let contains = contains.as_bytes();
             message[0] == *kind
-                && (holding.is_empty() || message.windows(holding.len()).any(|it| it == holding))
+                && (contains.is_empty() || message.windows(contains.len()).any(|it| it == contains))
         });
-        match order {
-            Some(order) if order.side == Side::Request => *request.order() = Some(order),
-            Some(order) => *answer.order() = Some(order),
+        match action {
+            Some(action) if action.direction == Direction::Request => {
+                *request.action() = Some(action)
+            }
+            Some(action) => *response.action() = Some(action),
             None => {}
         }
-        if !pass(&link.server, &message, request.for_next().as_ref())? {
+        if !forward(&pair.server, &message, request.for_next().as_ref())? {
             return Ok(());
         }
     }
 }
 
-fn answers(link: &Link, answer: &Way) -> io::Result<()> {
+fn forward_responses(pair: &ConnectionPair, response: &ActiveAction) -> io::Result<()> {
     loop {
-        let message = read_message(&link.server, 1)?;
-        if !pass(&link.client, &message, answer.for_next().as_ref())? {
+        let message = read_message(&pair.server, 1)?;
+        if !forward(&pair.client, &message, response.for_next().as_ref())? {
             return Ok(());
         }
     }
 }
 
-/// A message with so many bytes in front of its length, which counts itself.
+/// Reads a message. `before` bytes precede the length field, which counts itself.
 fn read_message(mut from: &TcpStream, before: usize) -> io::Result<Vec<u8>> {
     let mut message = vec![0; before + 4];
     from.read_exact(&mut message)?;
     let length = message[before..].first_chunk().map_or(0, |length| i32::from_be_bytes(*length));
     let size = usize::try_from(length).unwrap_or(0);
     if !(4..=MESSAGE_BYTES_MAX).contains(&size) {
-        return Err(io::Error::other("a message whose length can't be"));
+        return Err(io::Error::other("invalid message length"));
     }
     message.resize(before + size, 0);
     from.read_exact(&mut message[before + 4..])?;

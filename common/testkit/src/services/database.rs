@@ -1,4 +1,4 @@
-//! Databases for tests, by a connection that shares nothing with `common`.
+//! Databases for tests, over a connection that shares no code with `postgres_client`.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -9,13 +9,14 @@ use postgres_openssl::MakeTlsConnector;
 
 use super::{Services, ServicesError, fresh_name};
 
-/// Connects to `uri` as its sslmode says: `disable` without TLS, the verify
-/// modes with the CA of the services, all others with TLS and no questions.
+/// Connects to `uri` according to its sslmode: `disable` without TLS, the
+/// verify modes with the CA of the services, all others with TLS and without
+/// verification.
 ///
 /// # Errors
-/// [`ServicesError::Postgres`] when the URI is none or the server refuses.
+/// [`ServicesError::Postgres`] if the URI is not valid or the server refuses.
 pub fn connect(services: &Services, uri: &str) -> Result<Client, ServicesError> {
-    // The crate refuses the verify modes, so it never gets to see the parameter.
+    // The crate `postgres` refuses the verify modes, so it does not get the parameter.
     let (base, query) = uri.split_once('?').unwrap_or((uri, ""));
     let (modes, rest): (Vec<_>, Vec<_>) =
         query.split('&').filter(|p| !p.is_empty()).partition(|p| p.starts_with("sslmode="));
@@ -30,18 +31,19 @@ pub fn connect(services: &Services, uri: &str) -> Result<Client, ServicesError> 
     client.map_err(ServicesError::Postgres)
 }
 
-/// The connector that was built last, and for which CA: OpenSSL reads all of the
-/// machine's roots for each, which tests would spend more time on than on queries.
-static BUILT: Mutex<Option<(Option<PathBuf>, SslConnector)>> = Mutex::new(None);
+/// The connector that was built last, with its CA. OpenSSL reads all root
+/// certificates of the machine for each connector, which takes longer than the
+/// queries of a test.
+static LAST_CONNECTOR: Mutex<Option<(Option<PathBuf>, SslConnector)>> = Mutex::new(None);
 
 fn connector(
     services: &Services,
     mode: &str,
 ) -> Result<MakeTlsConnector, openssl::error::ErrorStack> {
     let ca = mode.starts_with("verify-").then(|| services.postgres_ca.clone());
-    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    let connector = match built.as_ref() {
-        Some((of, connector)) if *of == ca => connector.clone(),
+    let mut last = LAST_CONNECTOR.lock().unwrap_or_else(PoisonError::into_inner);
+    let connector = match last.as_ref() {
+        Some((last_ca, connector)) if *last_ca == ca => connector.clone(),
         _ => {
             let mut builder = SslConnector::builder(SslMethod::tls_client())?;
             match &ca {
@@ -49,7 +51,7 @@ fn connector(
                 None => builder.set_verify(SslVerifyMode::NONE),
             }
             let connector = builder.build();
-            *built = Some((ca, connector.clone()));
+            *last = Some((ca, connector.clone()));
             connector
         }
     };
@@ -62,11 +64,11 @@ fn connector(
     Ok(connector)
 }
 
-/// Makes an empty database with a name of its own and returns its URI, which is
-/// the superuser's but for the name.
+/// Creates an empty database with a fresh name and returns its URI, for the
+/// superuser.
 ///
 /// # Errors
-/// As [`connect`], which it uses.
+/// See [`connect`].
 pub fn fresh_database(services: &Services) -> Result<String, ServicesError> {
     let name = fresh_name("test").replace('-', "_");
     let mut client = connect(services, &services.postgres_uri)?;
@@ -74,7 +76,7 @@ pub fn fresh_database(services: &Services) -> Result<String, ServicesError> {
     Ok(with_database(&services.postgres_uri, &name))
 }
 
-/// Replaces the path of a URI.
+/// Replaces the database in a URI.
 pub(super) fn with_database(uri: &str, name: &str) -> String {
     let (base, query) = uri.split_once('?').unwrap_or((uri, ""));
     let authority = base.find("://").map_or(0, |at| at + 3);

@@ -1,4 +1,4 @@
-//! A named set of sites that shows every verdict there is.
+//! A named set of local sites that covers the verdicts of the tracker.
 
 use std::io;
 use std::time::Duration;
@@ -6,59 +6,59 @@ use std::time::Duration;
 use common::phrase;
 use common::record::Status;
 
-use super::{BlackHole, Refusing, Site, Step, answer, page, redirect};
+use super::{BlackHole, RefusingPort, Site, Step, page, redirect, status_response};
 use crate::certificates::{Authority, Validity, self_signed};
 
-/// The host of all sites but one: loopback by RFC 6761, so that all land in one
-/// topic and one table, and no name server is needed.
+/// The host of all sites but one. It is loopback by RFC 6761, so that no name server is needed
+/// and all results go to one topic and one table.
 const HOST: &str = "demo.localhost";
 
-/// How long the slow site takes.
+/// Response time of the slow site.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// One site of the demonstration and what is expected of it.
+/// One site of the demonstration and the expected result of its probes.
 #[derive(Debug, Clone)]
 pub struct DemoSite {
-    /// A word or a few.
+    /// A short name.
     pub name: &'static str,
-    /// What to probe.
+    /// The URL to probe.
     pub url: String,
-    /// The regexp to look for.
+    /// The regexp that the page must match.
     pub check: Option<&'static str>,
-    /// The status that it is to get.
+    /// The expected status.
     pub status: Status,
-    /// The phrase that it is to get.
+    /// The expected phrase.
     pub phrase: &'static str,
 }
 
-/// The sites, which run until this is dropped.
-pub struct Demo {
-    /// All of them, in the order in which they are to be shown.
+/// The running sites. Dropping this stops them.
+pub struct DemoSites {
+    /// All sites, in the order in which they are shown.
     pub sites: Vec<DemoSite>,
-    /// The authority to trust, in PEM.
+    /// The certificate authority to trust, in PEM.
     pub ca_pem: String,
     _running: Vec<Site>,
-    _refusing: Refusing,
+    _refusing: RefusingPort,
     _black_hole: BlackHole,
 }
 
 /// Starts the sites on free ports of 127.0.0.1.
 ///
 /// # Errors
-/// When a port is not to be had or a certificate can't be made.
-pub fn demo() -> io::Result<Demo> {
+/// Fails if no port is available or a certificate can't be made.
+pub fn start_demo_sites() -> io::Result<DemoSites> {
     let authority = Authority::new("demonstration")?;
     let good = authority.server(&[HOST], Validity::Now)?;
     let plain = Site::http(by_path)?;
     let secure = Site::https(good, by_path)?;
-    let expired = Site::https(authority.server(&[HOST], Validity::Over)?, by_path)?;
-    let early = Site::https(authority.server(&[HOST], Validity::NotYet)?, by_path)?;
+    let expired = Site::https(authority.server(&[HOST], Validity::Expired)?, by_path)?;
+    let early = Site::https(authority.server(&[HOST], Validity::NotYetValid)?, by_path)?;
     let other = authority.server(&["other.localhost"], Validity::Now)?;
     let wrong_host = Site::https(other, by_path)?;
-    let selfish = Site::https(self_signed(&[HOST])?, by_path)?;
-    let stranger = Authority::new("stranger")?.server(&[HOST], Validity::Now)?;
-    let unknown_issuer = Site::https(stranger, by_path)?;
-    let refusing = Refusing::new()?;
+    let self_signed_site = Site::https(self_signed(&[HOST])?, by_path)?;
+    let unknown_authority_site = Authority::new("stranger")?.server(&[HOST], Validity::Now)?;
+    let unknown_issuer = Site::https(unknown_authority_site, by_path)?;
+    let refusing = RefusingPort::new()?;
     let black_hole = BlackHole::new()?;
 
     let at = |site: &Site, path: &str| format!("http://{HOST}:{}{path}", site.port());
@@ -99,7 +99,7 @@ pub fn demo() -> io::Result<Demo> {
         up("expired certificate", tls(&expired), phrase::SSL_ERROR),
         up("certificate not yet valid", tls(&early), phrase::SSL_ERROR),
         up("wrong host", tls(&wrong_host), phrase::SSL_ERROR),
-        up("self-signed", tls(&selfish), phrase::SSL_ERROR),
+        up("self-signed", tls(&self_signed_site), phrase::SSL_ERROR),
         up("unknown issuer", tls(&unknown_issuer), phrase::SSL_ERROR),
         down("hanging", at(&plain, "/hang"), phrase::RESPONSE_TIMEOUT),
         down("reset", at(&plain, "/reset"), phrase::CONNECTION_RESET),
@@ -109,38 +109,38 @@ pub fn demo() -> io::Result<Demo> {
         down("black hole", port(black_hole.port()?), phrase::CONNECTION_TIMEOUT),
         down("no such domain", "http://demo.invalid/".to_owned(), phrase::DOMAIN_NOT_EXIST),
     ];
-    let running = vec![plain, secure, expired, early, wrong_host, selfish, unknown_issuer];
+    let running = vec![plain, secure, expired, early, wrong_host, self_signed_site, unknown_issuer];
     let ca_pem = authority.pem();
-    Ok(Demo { sites, ca_pem, _running: running, _refusing: refusing, _black_hole: black_hole })
+    Ok(DemoSites { sites, ca_pem, _running: running, _refusing: refusing, _black_hole: black_hole })
 }
 
-/// What a site does for a path.
+/// Returns the steps for a path.
 fn by_path(path: &str) -> Vec<Step> {
     let path = path.trim_start_matches('/');
     let (name, argument) = path.split_once('/').unwrap_or((path, ""));
     let sent = |bytes| vec![Step::Send(bytes)];
     match (name, argument.parse::<u16>()) {
-        ("status", Ok(status)) => sent(answer(status)),
-        ("chain", Ok(0)) => sent(answer(200)),
+        ("status", Ok(status)) => sent(status_response(status)),
+        ("chain", Ok(0)) => sent(status_response(200)),
         ("chain", Ok(left)) => sent(redirect(301, &format!("/chain/{}", left - 1))),
         ("loop", _) => sent(redirect(302, "/loop")),
         ("ftp", _) => sent(redirect(302, "ftp://demo.localhost/")),
         ("match", _) => sent(page("<html><title>Hello, world</title></html>")),
-        ("slow", _) => vec![Step::Wait(SLOW), Step::Send(answer(200))],
+        ("slow", _) => vec![Step::Wait(SLOW), Step::Send(status_response(200))],
         ("hang", _) => vec![Step::Hang],
         ("reset", _) => vec![Step::Reset],
         ("closed", _) => vec![],
         ("garbage", _) => sent(b"220 mail.demo.localhost ESMTP\r\n".to_vec()),
         ("stall", _) => {
-            let mut bytes = answer(200);
+            let mut bytes = status_response(200);
             bytes.truncate(bytes.len() - 10);
             vec![Step::Send(bytes), Step::Hang]
         }
         ("cut", _) => {
-            let mut bytes = answer(200);
+            let mut bytes = status_response(200);
             bytes.truncate(bytes.len() - 10);
             sent(bytes)
         }
-        _ => sent(answer(200)),
+        _ => sent(status_response(200)),
     }
 }

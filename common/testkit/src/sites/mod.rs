@@ -1,10 +1,9 @@
-//! Sites on free ports of loopback that answer, or fail, as they are told.
+//! HTTP sites on free ports of loopback with scripted responses and failures.
 //!
-//! A site ends when it is dropped: connections that hang are cut, and its
-//! threads are joined.
+//! Dropping a site closes its connections and joins its threads.
 
-mod answers;
 mod demo;
+mod responses;
 mod serve;
 
 use std::collections::VecDeque;
@@ -17,135 +16,136 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use socket2::{Domain, Socket, Type};
 
-pub use answers::{
-    answer, chunked, deflate_raw, deflate_zlib, gzip, head_of, page, redirect, with_length,
+pub use demo::{DemoSite, DemoSites, start_demo_sites};
+pub use responses::{
+    chunked, deflate_raw, deflate_zlib, gzip, page, redirect, response_head, response_with_body,
+    status_response,
 };
-pub use demo::{Demo, DemoSite, demo};
-use serve::Shared;
+use serve::SiteState;
 
-/// How many requests a site remembers.
+/// Number of requests that a site remembers.
 const REQUESTS_MAX: usize = 100;
 
-/// One thing that a site does; after the last it closes the connection.
+/// One step of a connection. After the last step the site closes the connection.
 #[derive(Debug, Clone)]
 pub enum Step {
-    /// Waits for a request's head.
+    /// Reads a whole request.
     ReadRequest,
-    /// Reads once what there is, waiting for the first byte.
+    /// Waits for the first byte and reads once.
     ReadSome,
     /// Sends bytes.
     Send(Vec<u8>),
-    /// Sends bytes one by one with this pause before each.
+    /// Sends single bytes with this pause before each.
     Drip(Vec<u8>, Duration),
-    /// Does nothing for a while.
+    /// Waits for this time.
     Wait(Duration),
-    /// Does nothing until the other side or the site itself ends.
+    /// Reads and discards until the peer closes the connection or the site stops.
     Hang,
-    /// Makes the close a TCP reset.
+    /// Closes the connection with a TCP reset.
     Reset,
 }
 
-/// What a site does on a request, given its path.
+/// Maps the path of a request to steps.
 type Handler = dyn Fn(&str) -> Vec<Step> + Send + Sync;
 
-/// What a site does on a connection.
-enum Behaviour {
-    /// These steps, whatever is asked.
+/// How a site handles a connection.
+enum ConnectionScript {
+    /// Runs these steps.
     Raw(Vec<Step>),
-    /// Reads a request and does what it calls for.
+    /// Reads a request and runs the steps for its path.
     Http(Box<Handler>),
-    /// The same below TLS.
+    /// The same over TLS.
     Https(Arc<ServerConfig>, Box<Handler>),
 }
 
-/// A site that listens.
+/// A running site.
 pub struct Site {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<SiteState>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Site {
-    /// A site that does these steps on each connection.
+    /// Starts a site that runs these steps on each connection.
     ///
     /// # Errors
-    /// When no port is to be had.
+    /// Fails if no port is available.
     pub fn raw(steps: Vec<Step>) -> io::Result<Self> {
-        Self::start(Behaviour::Raw(steps))
+        Self::start(ConnectionScript::Raw(steps))
     }
 
-    /// A plain site that reads a request and does what its path calls for.
+    /// Starts an HTTP site that reads a request and runs the steps for its path.
     ///
     /// # Errors
-    /// As [`Site::raw`].
+    /// Same as [`Site::raw`].
     pub fn http(handler: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static) -> io::Result<Self> {
-        Self::start(Behaviour::Http(Box::new(handler)))
+        Self::start(ConnectionScript::Http(Box::new(handler)))
     }
 
-    /// A TLS site that reads a request and does what its path calls for.
+    /// Starts an HTTPS site that reads a request and runs the steps for its path.
     ///
     /// # Errors
-    /// As [`Site::raw`].
+    /// Same as [`Site::raw`].
     pub fn https(
         config: Arc<ServerConfig>,
         handler: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        Self::start(Behaviour::Https(config, Box::new(handler)))
+        Self::start(ConnectionScript::Https(config, Box::new(handler)))
     }
 
-    /// A plain site that sends these bytes to any request.
+    /// Starts an HTTP site that sends these bytes as the response to any request.
     ///
     /// # Errors
-    /// As [`Site::raw`].
+    /// Same as [`Site::raw`].
     pub fn sends(bytes: Vec<u8>) -> io::Result<Self> {
         Self::raw(vec![Step::ReadRequest, Step::Send(bytes)])
     }
 
-    /// As [`Site::raw`], with buffers on both sides that hold some 64 KiB and
-    /// not the megabytes that are usual on loopback.
+    /// Same as [`Site::raw`], with socket buffers of about 64 KiB in both directions, instead of
+    /// the megabytes that are usual on loopback.
     ///
     /// # Errors
-    /// As [`Site::raw`].
-    pub fn narrow(steps: Vec<Step>) -> io::Result<Self> {
+    /// Same as [`Site::raw`].
+    pub fn raw_with_small_buffers(steps: Vec<Step>) -> io::Result<Self> {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         listener.set_recv_buffer_size(4096)?;
-        // What a sender's buffer grows to hangs on the size of a segment.
+        // The growth of the send buffer depends on the segment size.
         listener.set_tcp_mss(536)?;
         listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
         listener.listen(16)?;
-        Self::on(listener.into(), Behaviour::Raw(steps))
+        Self::start_on(listener.into(), ConnectionScript::Raw(steps))
     }
 
-    fn start(behaviour: Behaviour) -> io::Result<Self> {
-        Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, behaviour)
+    fn start(script: ConnectionScript) -> io::Result<Self> {
+        Self::start_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, script)
     }
 
-    fn on(listener: TcpListener, behaviour: Behaviour) -> io::Result<Self> {
+    fn start_on(listener: TcpListener, script: ConnectionScript) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared::default());
-        let of_thread = Arc::clone(&shared);
+        let shared = Arc::new(SiteState::default());
+        let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name(format!("site-{}", address.port()))
-            .spawn(move || serve::serve(&listener, &behaviour, &of_thread))?;
+            .spawn(move || serve::serve(&listener, &script, &for_thread))?;
         Ok(Self { address, shared, thread: Some(thread) })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its port.
+    /// The port it listens on.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// The last requests, the oldest first.
+    /// The last requests, oldest first.
     pub fn requests(&self) -> VecDeque<String> {
         self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How many connections it has accepted.
+    /// Number of connections accepted so far.
     pub fn connections(&self) -> u64 {
         self.shared.connections()
     }
@@ -154,7 +154,7 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         self.shared.stop();
-        // Wakes the thread that accepts.
+        // Unblocks the thread that accepts.
         let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -162,18 +162,18 @@ impl Drop for Site {
     }
 }
 
-/// A port on which every connection is refused: bound, so that nobody else is given
-/// it, and not listened on, until its owner does by `TcpListener::bind`.
-pub struct Refusing(Socket);
+/// A port that refuses every connection: it is bound, so that nobody else gets it, but not
+/// listening. The owner can start to listen with `TcpListener::bind`.
+pub struct RefusingPort(Socket);
 
-impl Refusing {
-    /// Takes a port.
+impl RefusingPort {
+    /// Binds a free port.
     ///
     /// # Errors
-    /// When no port is to be had.
+    /// Fails if no port is available.
     pub fn new() -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        // As the listener that is to share it has it.
+        // The listener that will share the port sets this option too.
         socket.set_reuse_address(true)?;
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
         Ok(Self(socket))
@@ -182,37 +182,37 @@ impl Refusing {
     /// The port.
     ///
     /// # Errors
-    /// When the system does not tell.
+    /// Fails if the system does not return the address.
     pub fn port(&self) -> io::Result<u16> {
-        port_of(&self.0)
+        local_port(&self.0)
     }
 }
 
-/// A port on which connections are neither accepted nor refused: its queue is
-/// full, so the system drops what asks for more.
+/// A port that neither accepts nor refuses connections: its backlog is full, so the system drops
+/// further SYN packets.
 pub struct BlackHole {
     listener: Socket,
     _queue: Mutex<Vec<Socket>>,
 }
 
 impl BlackHole {
-    /// Takes a port and fills its queue.
+    /// Binds a free port and fills its backlog.
     ///
     /// # Errors
-    /// When no port is to be had.
+    /// Fails if no port is available.
     pub fn new() -> io::Result<Self> {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
         listener.listen(0)?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port_of(&listener)?));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, local_port(&listener)?));
         let mut queue = Vec::new();
-        // A queue of length 0 holds one. A connection to it stands at once; the
-        // first that does not shows that the queue is full.
+        // A backlog of length 0 holds one connection, which is established at once. The first
+        // connection that is not established shows that the backlog is full.
         while queue.len() < 16 {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-            let stands = socket.connect_timeout(&address.into(), Duration::from_millis(100));
+            let connected = socket.connect_timeout(&address.into(), Duration::from_millis(100));
             queue.push(socket);
-            if stands.is_err() {
+            if connected.is_err() {
                 break;
             }
         }
@@ -222,13 +222,13 @@ impl BlackHole {
     /// The port.
     ///
     /// # Errors
-    /// When the system does not tell.
+    /// Fails if the system does not return the address.
     pub fn port(&self) -> io::Result<u16> {
-        port_of(&self.listener)
+        local_port(&self.listener)
     }
 }
 
-fn port_of(socket: &Socket) -> io::Result<u16> {
+fn local_port(socket: &Socket) -> io::Result<u16> {
     let address = socket.local_addr()?;
     address.as_socket().map(|address| address.port()).ok_or_else(|| io::Error::other("no port"))
 }

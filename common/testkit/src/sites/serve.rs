@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 use rustls::{ServerConnection, StreamOwned};
 use socket2::SockRef;
 
-use super::{Behaviour, REQUESTS_MAX, Step};
+use super::{ConnectionScript, REQUESTS_MAX, Step};
 
-/// The longest head of a request that is read.
+/// Maximum size of a request.
 const REQUEST_BYTES_MAX: usize = 128 * 1024;
 
-/// What a site's threads and its owner share.
+/// State shared by a site's threads and its owner.
 #[derive(Default)]
-pub(super) struct Shared {
+pub(super) struct SiteState {
     stopping: AtomicBool,
-    /// Guards nothing; those who wait for the end wait on it.
+    /// Guards no data. Threads that wait for the stop hold it with the condition variable.
     gate: Mutex<()>,
     stopped: Condvar,
     open: Mutex<HashMap<u64, TcpStream>>,
@@ -32,7 +32,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared {
+impl SiteState {
     pub(super) fn stop(&self) {
         {
             let _gate = lock(&self.gate);
@@ -52,16 +52,16 @@ impl Shared {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Waits, but not beyond the site's end.
+    /// Waits for `time`, or until the site stops.
     fn wait(&self, time: Duration) {
         let until = Instant::now() + time;
         let mut gate = lock(&self.gate);
         while !self.is_stopping() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let remaining = until.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
                 return;
             }
-            gate = match self.stopped.wait_timeout(gate, left) {
+            gate = match self.stopped.wait_timeout(gate, remaining) {
                 Ok((gate, _)) => gate,
                 Err(poisoned) => poisoned.into_inner().0,
             };
@@ -69,23 +69,23 @@ impl Shared {
     }
 }
 
-/// Accepts until the site is stopped; a thread for each connection, joined at
-/// the end.
-pub(super) fn serve(listener: &TcpListener, behaviour: &Behaviour, shared: &Shared) {
+/// Accepts connections until the site stops. Each connection has its own thread. All threads are
+/// joined at the end.
+pub(super) fn serve(listener: &TcpListener, script: &ConnectionScript, shared: &SiteState) {
     thread::scope(|scope| {
         while let Ok((socket, _)) = listener.accept() {
             let number = shared.accepted.fetch_add(1, Ordering::SeqCst);
             let Ok(copy) = socket.try_clone() else { continue };
             lock(&shared.open).insert(number, copy);
-            // Looked at after the connection is on the list: either the one
-            // who stops finds it there, or the stop is seen here.
+            // Checked after the connection is registered: either `stop` finds the connection
+            // there, or the stop is seen here.
             if shared.is_stopping() {
                 return;
             }
             scope.spawn(move || {
-                // What the other side does to the connection is its own matter.
-                let _ = connection(&socket, behaviour, shared);
-                // A reset is sent when the last copy is closed.
+                // Errors of this connection concern the client only.
+                let _ = serve_connection(&socket, script, shared);
+                // A reset is sent when the last handle of the socket is closed.
                 lock(&shared.open).remove(&number);
                 drop(socket);
             });
@@ -93,34 +93,38 @@ pub(super) fn serve(listener: &TcpListener, behaviour: &Behaviour, shared: &Shar
     });
 }
 
-trait Connection: Read + Write {}
-impl<T: Read + Write> Connection for T {}
+trait ByteStream: Read + Write {}
+impl<T: Read + Write> ByteStream for T {}
 
-fn connection(socket: &TcpStream, behaviour: &Behaviour, shared: &Shared) -> io::Result<()> {
+fn serve_connection(
+    socket: &TcpStream,
+    script: &ConnectionScript,
+    shared: &SiteState,
+) -> io::Result<()> {
     socket.set_nodelay(true)?;
-    match behaviour {
-        Behaviour::Raw(steps) => run(&mut &*socket, socket, steps, shared),
-        Behaviour::Http(handler) => {
+    match script {
+        ConnectionScript::Raw(steps) => run_steps(&mut &*socket, socket, steps, shared),
+        ConnectionScript::Http(handler) => {
             let mut plain = socket;
             let path = read_request(&mut plain, shared)?;
-            run(&mut plain, socket, &handler(&path), shared)
+            run_steps(&mut plain, socket, &handler(&path), shared)
         }
-        Behaviour::Https(config, handler) => {
+        ConnectionScript::Https(config, handler) => {
             let tls = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
             let mut secure = StreamOwned::new(tls, socket);
             let path = read_request(&mut secure, shared)?;
-            run(&mut secure, socket, &handler(&path), shared)?;
+            run_steps(&mut secure, socket, &handler(&path), shared)?;
             secure.conn.send_close_notify();
             secure.flush()
         }
     }
 }
 
-fn run(
-    stream: &mut dyn Connection,
+fn run_steps(
+    stream: &mut dyn ByteStream,
     socket: &TcpStream,
     steps: &[Step],
-    shared: &Shared,
+    shared: &SiteState,
 ) -> io::Result<()> {
     for step in steps {
         match step {
@@ -138,7 +142,7 @@ fn run(
                 }
             }
             Step::Wait(time) => shared.wait(*time),
-            // Whatever still comes is read and forgotten.
+            // Discards further input.
             Step::Hang => drop(io::copy(&mut &*socket, &mut io::sink())?),
             Step::Reset => {
                 return SockRef::from(socket).set_linger(Some(Duration::ZERO));
@@ -148,19 +152,19 @@ fn run(
     Ok(())
 }
 
-/// The bytes of a whole request; none when its head is not there yet.
-fn length(bytes: &[u8]) -> Option<usize> {
+/// Returns the length of the whole request. `None` while its head is incomplete.
+fn request_len(bytes: &[u8]) -> Option<usize> {
     let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let lines = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
     let declared = lines.lines().find_map(|line| line.strip_prefix("content-length:"));
     Some(head + declared.and_then(|text| text.trim().parse().ok()).unwrap_or(0))
 }
 
-/// Reads a request, a body of declared length included, and returns its path.
-fn read_request(stream: &mut dyn Connection, shared: &Shared) -> io::Result<String> {
+/// Reads a request, including a body with `Content-Length`, and returns its path.
+fn read_request(stream: &mut dyn ByteStream, shared: &SiteState) -> io::Result<String> {
     let mut head = Vec::new();
     let mut buffer = [0; 4096];
-    while length(&head).is_none_or(|length| head.len() < length) {
+    while request_len(&head).is_none_or(|length| head.len() < length) {
         let count = stream.read(&mut buffer)?;
         if count == 0 || head.len() > REQUEST_BYTES_MAX {
             return Err(io::ErrorKind::UnexpectedEof.into());

@@ -1,84 +1,94 @@
-//! What was fetched, cut into what is written in one transaction each, and
-//! ready for it: decoded, judged as far as that needs no database.
+//! FetchedRecords records cut into batches, each decoded and ready for one transaction.
 
 use std::collections::HashSet;
 
 use common::identity::Identity;
-use kafka_client::{Fetched, FetchedRecord};
+use kafka_client::{FetchedRecord, FetchedRecords};
 
-use crate::decode::row::{Labels, Rejected, Row};
-use crate::transaction::dedup::Identities;
+use super::identities::Identities;
+use super::labels::Labels;
+use super::rejected::Rejected;
+use super::row::DomainRow;
 
 /// The most that one transaction writes.
 #[derive(Debug, Clone, Copy)]
-pub struct Most {
-    /// How many records.
+pub struct BatchLimits {
+    /// The most records.
     pub records: usize,
-    /// Of how many targets.
+    /// The most targets.
     pub targets: usize,
 }
 
-impl Most {
-    /// In normal mode, to which targets are nothing.
+impl BatchLimits {
+    /// The limits of normal mode, in which targets cost nothing.
     pub const NORMAL: Self = Self { records: 2_000, targets: usize::MAX };
-    /// In smart mode, where most records are merged into few rows, and each target
-    /// is looked up by itself: 500 times 40 ms, to a database far away or busy, are
-    /// within the time of a transaction. One that is over it is so each time.
+    /// The limits of smart mode. It merges most records into few rows and looks up
+    /// each target by itself: 500 times 40 ms, to a database that is far away or
+    /// busy, fit the time-out of a transaction. A batch that does not fit would
+    /// fail at each retry.
     pub const SMART: Self = Self { records: 10_000, targets: 500 };
 }
 
-/// The most bytes of their values, unless a single one has more.
+/// The most bytes of the values of one batch, unless a single value is larger.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Bytes that can't be a row.
+/// A record that can't be a row.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Quarantined {
-    /// Their offset.
+pub struct QuarantinedRecord {
+    /// The offset of the record.
     pub offset: i64,
-    /// The record's value; none when it had none.
+    /// The value of the record. `None` if it has none.
     pub bytes: Option<Vec<u8>>,
-    /// Which result it is, if its headers say so.
+    /// The identity of the result, if the headers have one.
     pub identity: Option<Identity>,
-    /// Why.
+    /// Why the record can't be a row.
     pub reason: Rejected,
 }
 
-/// What of a partition is written together.
+/// What the records of a batch become. Both lists are in the order of offsets.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Batch {
-    /// In the order of their offsets.
-    pub rows: Vec<Row>,
-    /// In the order of their offsets.
-    pub quarantined: Vec<Quarantined>,
+pub struct DecodedRecords {
+    /// The rows for the table of the domain.
+    pub rows: Vec<DomainRow>,
+    /// The rest.
+    pub quarantined: Vec<QuarantinedRecord>,
 }
 
-impl Batch {
-    /// From the records of a fetch; all go to quarantine when the database
-    /// `refused` them, with its words, as those do that are no rows.
-    pub fn new(records: &[FetchedRecord], labels: &Labels, refused: Option<&str>) -> Self {
-        let mut batch = Self::default();
+impl DecodedRecords {
+    /// Decodes records.
+    pub fn decode(records: &[FetchedRecord], labels: &Labels) -> Self {
+        let mut decoded = Self::default();
         for record in records {
-            // A broken one is counted elsewhere, and stands for none.
-            let identity = Identity::from_headers(&record.headers).unwrap_or_default();
-            let row = match refused {
-                Some(words) => Err(Rejected::Database(words.to_owned())),
-                None => Row::new(record.offset, record.value.as_deref(), identity, labels),
-            };
-            match row {
-                Ok(row) => batch.rows.push(row),
-                Err(reason) => batch.quarantined.push(Quarantined {
-                    offset: record.offset,
-                    bytes: record.value.as_ref().map(|value| value.to_vec()),
-                    identity,
-                    reason,
-                }),
+            let identity = identity_of(record);
+            match DomainRow::new(record.offset, record.value.as_deref(), identity, labels) {
+                Ok(row) => decoded.rows.push(row),
+                Err(reason) => decoded.quarantine(record, reason),
             }
         }
-        batch
+        decoded
     }
 
-    /// Leaves out the records at these offsets.
-    pub fn leave_out(&mut self, offsets: &HashSet<i64>) {
+    /// Sends all records to quarantine because the database refused their rows
+    /// with `message`.
+    pub fn refused(records: &[FetchedRecord], message: &str) -> Self {
+        let mut refused = Self::default();
+        for record in records {
+            refused.quarantine(record, Rejected::Database(message.to_owned()));
+        }
+        refused
+    }
+
+    fn quarantine(&mut self, record: &FetchedRecord, reason: Rejected) {
+        self.quarantined.push(QuarantinedRecord {
+            offset: record.offset,
+            bytes: record.value.as_ref().map(|value| value.to_vec()),
+            identity: identity_of(record),
+            reason,
+        });
+    }
+
+    /// Removes the records at these offsets.
+    pub fn remove(&mut self, offsets: &HashSet<i64>) {
         if offsets.is_empty() {
             return;
         }
@@ -87,86 +97,114 @@ impl Batch {
     }
 }
 
-/// A batch with all that is needed to write it, and to write parts of it when the
-/// database refuses the whole.
+/// A malformed identity counts as absent here; [`Identities`] counts it.
+fn identity_of(record: &FetchedRecord) -> Option<Identity> {
+    Identity::from_headers(&record.headers).unwrap_or_default()
+}
+
+/// The records of one partition that one transaction writes. It keeps the
+/// records, so that it can be halved if the database refuses the whole.
 #[derive(Debug)]
-pub struct Part {
-    /// What it is made of.
+pub struct WriteBatch {
+    /// The records in the order of their offsets.
     pub records: Vec<FetchedRecord>,
-    /// What becomes of that.
-    pub batch: Batch,
-    /// Whose results they are.
+    /// What the records become.
+    pub decoded: DecodedRecords,
+    /// The identities of the results.
     pub identities: Identities,
-    /// The offset after it.
+    /// The position after the batch.
     pub next_offset: i64,
 }
 
-impl Part {
-    /// These records and the offset after them.
+impl WriteBatch {
+    /// Decodes records. `next_offset` is the position after them.
     pub fn new(records: Vec<FetchedRecord>, labels: &Labels, next_offset: i64) -> Self {
         Self {
-            batch: Batch::new(&records, labels, None),
+            decoded: DecodedRecords::decode(&records, labels),
             identities: Identities::new(&records),
             records,
             next_offset,
         }
     }
 
-    /// Adds it to others, in halves of halves where it has more targets than these.
-    fn cut(mut self, targets_max: usize, labels: &Labels, parts: &mut Vec<Self>) {
-        if self.records.len() < 2 || self.targets() <= targets_max {
-            return parts.push(self);
+    /// Takes the records out of the batch and returns its two halves. `None` if
+    /// it has less than two records; it then stays as it is.
+    pub fn halve(&mut self, labels: &Labels) -> Option<[Self; 2]> {
+        if self.records.len() < 2 {
+            return None;
         }
-        let tail = self.records.split_off(self.records.len() / 2);
+        let mut head = std::mem::take(&mut self.records);
+        let tail = head.split_off(head.len() / 2);
         let middle = tail.first().map_or(self.next_offset, |first| first.offset);
-        Self::new(self.records, labels, middle).cut(targets_max, labels, parts);
-        Self::new(tail, labels, self.next_offset).cut(targets_max, labels, parts);
+        Some([Self::new(head, labels, middle), Self::new(tail, labels, self.next_offset)])
     }
 
-    fn targets(&self) -> usize {
-        let rows = self.batch.rows.iter();
-        rows.map(Row::target).collect::<HashSet<_>>().len()
+    /// Adds the batch to `batches`, halved until no part has more targets than
+    /// `targets_max`.
+    fn add_to(mut self, batches: &mut Vec<Self>, targets_max: usize, labels: &Labels) {
+        if self.count_targets() <= targets_max {
+            return batches.push(self);
+        }
+        match self.halve(labels) {
+            Some(halves) => {
+                for half in halves {
+                    half.add_to(batches, targets_max, labels);
+                }
+            }
+            None => batches.push(self),
+        }
+    }
+
+    fn count_targets(&self) -> usize {
+        let rows = self.decoded.rows.iter();
+        rows.map(DomainRow::target).collect::<HashSet<_>>().len()
     }
 }
 
-/// What a fetch found, ready to be written.
+/// The result of the fetch of one partition, ready to be written.
 #[derive(Debug)]
-pub struct Parts {
-    /// In the order of their offsets; one without records passes what is in the
-    /// log for others to read.
-    pub parts: Vec<Part>,
-    /// The offset after all of them.
+pub struct FetchedBatches {
+    /// The batches in the order of their offsets. A batch without records moves
+    /// the position past offsets that hold no records for consumers.
+    pub batches: Vec<WriteBatch>,
+    /// The position after all batches.
     pub next_offset: i64,
-    /// The offset up to which records may be read.
+    /// The offset up to which consumers may read.
     pub high_watermark: i64,
 }
 
-impl Parts {
-    /// Of what was fetched from `offset` on, `most` in each.
-    pub fn new(fetched: Fetched, offset: i64, labels: &Labels, most: &Most) -> Self {
-        let Fetched { mut records, next_offset, high_watermark, .. } = fetched;
-        let mut parts = Vec::new();
+impl FetchedBatches {
+    /// Cuts what was fetched from `offset` on into batches within `limits`.
+    pub fn new(
+        fetched: FetchedRecords,
+        offset: i64,
+        labels: &Labels,
+        limits: &BatchLimits,
+    ) -> Self {
+        let FetchedRecords { mut records, next_offset, high_watermark, .. } = fetched;
+        let mut batches = Vec::new();
         let mut position = offset;
         while position != next_offset {
-            let rest = records.split_off(batch_len(&records, most.records));
-            // The last one also passes what is not for us.
+            let rest = records.split_off(batch_len(&records, limits.records));
+            // The last batch also moves past offsets without records for consumers.
             position = match records.last() {
                 Some(last) if !rest.is_empty() => last.offset + 1,
                 _ => next_offset,
             };
-            Part::new(records, labels, position).cut(most.targets, labels, &mut parts);
+            let batch = WriteBatch::new(records, labels, position);
+            batch.add_to(&mut batches, limits.targets, labels);
             records = rest;
         }
-        Self { parts, next_offset, high_watermark }
+        Self { batches, next_offset, high_watermark }
     }
 
-    /// Whether more can be read at once.
-    pub fn is_more_there(&self) -> bool {
+    /// Whether the partition has more records after these.
+    pub fn has_more(&self) -> bool {
         self.next_offset < self.high_watermark
     }
 }
 
-/// How many of these records one transaction takes: at least one.
+/// How many of these records the next batch takes: at least one, if there is one.
 fn batch_len(records: &[FetchedRecord], records_max: usize) -> usize {
     let mut bytes = 0;
     let fits = |record: &&FetchedRecord| {

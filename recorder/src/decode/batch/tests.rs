@@ -1,12 +1,12 @@
-//! How a fetch is cut.
+//! How fetched records are cut into batches.
 
 use common::record::{Extra, Record, Status};
 
 use super::*;
 
-const MOST: Most = Most { records: 3, targets: 2 };
+const LIMITS: BatchLimits = BatchLimits { records: 3, targets: 2 };
 
-fn fetched(sizes: &[(i64, usize)], next_offset: i64) -> Fetched {
+fn fetched(sizes: &[(i64, usize)], next_offset: i64) -> FetchedRecords {
     let record = |&(offset, size): &(i64, usize)| FetchedRecord {
         offset,
         timestamp_ms: 0,
@@ -14,7 +14,7 @@ fn fetched(sizes: &[(i64, usize)], next_offset: i64) -> Fetched {
         value: Some(vec![0; size].into()),
         headers: Vec::new(),
     };
-    Fetched {
+    FetchedRecords {
         records: sizes.iter().map(record).collect(),
         next_offset,
         log_start_offset: 0,
@@ -22,23 +22,26 @@ fn fetched(sizes: &[(i64, usize)], next_offset: i64) -> Fetched {
     }
 }
 
-/// The offsets of each part's records, and the offset after it.
+/// The offsets of the records of each batch, and the position after it.
 fn cut(sizes: &[(i64, usize)], from: i64, next_offset: i64) -> Vec<(Vec<i64>, i64)> {
-    let parts = Parts::new(fetched(sizes, next_offset), from, &Labels::default(), &MOST);
-    assert_eq!(parts.next_offset, next_offset);
-    parts
-        .parts
+    let fetched_batches =
+        FetchedBatches::new(fetched(sizes, next_offset), from, &Labels::default(), &LIMITS);
+    assert_eq!(fetched_batches.next_offset, next_offset);
+    fetched_batches
+        .batches
         .iter()
-        .map(|part| (part.records.iter().map(|record| record.offset).collect(), part.next_offset))
+        .map(|batch| {
+            (batch.records.iter().map(|record| record.offset).collect(), batch.next_offset)
+        })
         .collect()
 }
 
 #[test]
-fn parts_follow_on_each_other_and_the_last_passes_what_is_not_for_us() {
+fn batches_are_contiguous_and_the_last_moves_past_offsets_without_records() {
     assert_eq!(cut(&[], 7, 7), []);
     assert_eq!(cut(&[], 7, 9), [(vec![], 9)]);
     assert_eq!(cut(&[(7, 1)], 7, 8), [(vec![7], 8)]);
-    // Offsets that compaction removed, within and behind.
+    // Offsets that compaction removed, within and after the records.
     assert_eq!(cut(&[(8, 1), (11, 1)], 7, 20), [(vec![8, 11], 20)]);
     let five: Vec<_> = [1, 2, 4, 8, 9].map(|offset| (offset, 1)).to_vec();
     assert_eq!(cut(&five, 0, 12), [(vec![1, 2, 4], 5), (vec![8, 9], 12)]);
@@ -47,7 +50,7 @@ fn parts_follow_on_each_other_and_the_last_passes_what_is_not_for_us() {
 }
 
 #[test]
-fn a_part_has_a_bound_in_bytes_but_takes_one_record_whatever_it_has() {
+fn a_batch_has_a_bound_in_bytes_but_holds_at_least_one_record() {
     let (half, more) = (BATCH_BYTES_MAX / 2, BATCH_BYTES_MAX + 1);
     assert_eq!(
         cut(&[(0, half), (1, half), (2, 1), (3, more), (4, 1)], 0, 5),
@@ -56,16 +59,18 @@ fn a_part_has_a_bound_in_bytes_but_takes_one_record_whatever_it_has() {
 }
 
 #[test]
-fn what_is_no_record_is_in_its_part_for_quarantine() {
-    let parts = Parts::new(fetched(&[(0, 1), (1, 2)], 2), 0, &Labels::default(), &MOST);
-    let offsets: Vec<_> = parts.parts[0].batch.quarantined.iter().map(|q| q.offset).collect();
+fn malformed_values_go_to_quarantine() {
+    let fetched_batches =
+        FetchedBatches::new(fetched(&[(0, 1), (1, 2)], 2), 0, &Labels::default(), &LIMITS);
+    let offsets: Vec<_> =
+        fetched_batches.batches[0].decoded.quarantined.iter().map(|q| q.offset).collect();
     assert_eq!(offsets, [0, 1]);
-    assert!(parts.is_more_there());
+    assert!(fetched_batches.has_more());
 }
 
-/// Goes red when the look-ups of a transaction have no bound.
+/// The number of look-ups of one transaction is bounded.
 #[test]
-fn a_part_has_a_bound_in_targets() {
+fn a_batch_has_a_bound_in_targets() {
     let labels = Labels::new(vec!["responsive".into()], vec!["ok".into()]);
     let record = |offset: i64, name: &str| {
         let extra = Extra { name: Some(name.into()), ..Extra::default() };
@@ -87,7 +92,9 @@ fn a_part_has_a_bound_in_targets() {
     let names = ["a", "a", "b", "b", "c", "d", "d", "d"];
     let mut fetched = fetched(&[], 9);
     fetched.records = (0..).zip(names).map(|(offset, name)| record(offset, name)).collect();
-    let parts = Parts::new(fetched, 0, &labels, &Most { records: 100, targets: 2 });
-    let rows = parts.parts.iter().map(|part| (part.batch.rows.len(), part.next_offset));
+    let fetched_batches =
+        FetchedBatches::new(fetched, 0, &labels, &BatchLimits { records: 100, targets: 2 });
+    let rows =
+        fetched_batches.batches.iter().map(|batch| (batch.decoded.rows.len(), batch.next_offset));
     assert_eq!(rows.collect::<Vec<_>>(), [(4, 4), (4, 9)]);
 }

@@ -1,26 +1,27 @@
-//! What a record says beyond the nine keys, as its columns hold it.
+//! The extra keys of a record, beyond the nine of 1.1.0, as their columns hold them.
 //!
-//! What only persons read is cut to its column. What says which target it is
-//! (`name`), or is counted by (`missed`), is not: a part of it would be another.
+//! A text that only people read is cut to the length of its column. The name of
+//! the target (`name`) and the causes in `missed` are not cut, because a prefix
+//! would be another name or cause; a record is rejected if they are too long.
 
 use common::record::Extra;
 
-use super::{Rejected, fitting as fitting_text};
+use super::{Rejected, checked_text};
 
-/// The most characters of a target's name.
+/// The most characters of the name of a target.
 const NAME_CHARS_MAX: usize = 256;
 /// The most characters of words, addresses and versions.
 const WORD_CHARS_MAX: usize = 64;
 /// The most characters of the URL where redirects ended.
 const FINAL_URL_CHARS_MAX: usize = 2_048;
 
-/// The same, cut to what the columns hold.
+/// Cuts texts to the lengths of their columns.
 ///
 /// # Errors
-/// [`Rejected`]: something of it can be neither stored nor cut.
-pub(super) fn fitting(mut extra: Extra) -> Result<Extra, Rejected> {
+/// [`Rejected`]: a value can be neither stored nor cut.
+pub(super) fn fit_to_columns(mut extra: Extra) -> Result<Extra, Rejected> {
     if let Some(name) = extra.name.take() {
-        extra.name = Some(fitting_text("name", name, Some(NAME_CHARS_MAX))?);
+        extra.name = Some(checked_text("name", name, Some(NAME_CHARS_MAX))?);
     }
     for (key, text, chars_max) in [
         ("reason", &mut extra.reason, WORD_CHARS_MAX),

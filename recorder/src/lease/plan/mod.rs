@@ -1,114 +1,125 @@
-//! Which leases to take, to ask for and to give. Pure.
+//! Which leases to acquire, to request and to hand over. Pure.
 //!
-//! Everybody decides for itself, from the rows that all see. A free lease goes
-//! to whoever takes it first; one that is held moves only when a recorder with
-//! fewer asks for it, and only while the two are at least two apart: so any
-//! lists of domains even out, and then nothing moves any more.
+//! Each recorder decides for itself, from the rows that all recorders read. A free lease
+//! goes to the recorder that acquires it first. A held lease moves only when a recorder
+//! with fewer leases requests it, and only while the two recorders differ by at least
+//! two leases. So the numbers of leases even out for any lists of domains, and then no
+//! lease moves any more.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use kafka_client::Uuid;
 
-/// The most leases asked for at once: a recorder that comes to a thousand
+/// The most leases requested at once: a recorder that joins recorders of a thousand
 /// domains gets its share in steps.
-const ASK_MAX: usize = 50;
+const REQUESTS_MAX: usize = 50;
 
 /// A lease as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lease {
-    /// The topic that its holder works on.
-    pub topic: String,
-    /// Who has it, gone or not.
-    pub holder: Option<Uuid>,
-    /// Who asked for it, gone or not.
-    pub wanted_by: Option<Uuid>,
+    /// The topic of the domain.
+    pub(crate) topic: String,
+    /// The holder, which may have expired.
+    pub(crate) holder: Option<Uuid>,
+    /// The recorder that requested the lease, which may have expired.
+    pub(crate) wanted_by: Option<Uuid>,
 }
 
-/// What all recorders see.
+/// All leases and recorders at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Look {
-    /// Every lease.
-    pub leases: Vec<Lease>,
-    /// Who is at work.
-    pub recorders: BTreeSet<Uuid>,
+pub(crate) struct LeaseSnapshot {
+    /// All leases.
+    pub(crate) leases: Vec<Lease>,
+    /// The ids of the recorders that have not expired.
+    pub(crate) recorders: BTreeSet<Uuid>,
 }
 
-/// Who decides.
+/// The identity of this recorder as a holder of leases.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Me {
-    /// Its name now.
-    pub holder: Uuid,
-    /// Its name before its leases ran out. Where that still stands nobody else
-    /// was in between.
-    pub before: Uuid,
+pub(crate) struct Holder {
+    /// The current id.
+    pub(crate) id: Uuid,
+    /// The id before the last expiry. No other recorder has acquired a lease that
+    /// still shows it.
+    pub(crate) previous_id: Uuid,
 }
 
-/// What to change.
+/// The changes to make. Leases are given as they were read, so that a lease that
+/// changed since is left alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub(crate) struct LeasePlan {
     /// Topics without a row.
-    pub insert: Vec<String>,
-    /// Free leases, as they were seen.
-    pub take: Vec<Lease>,
-    /// Leases of others, as they were seen.
-    pub ask: Vec<Lease>,
-    /// Leases to be given up, and to whom.
-    pub give: Vec<(String, Uuid)>,
-    /// Leases that are free and left to others for now.
-    pub left: HashSet<String>,
+    pub(crate) insert: Vec<String>,
+    /// Free leases to acquire.
+    pub(crate) acquire: Vec<Lease>,
+    /// Leases to request from their holders.
+    pub(crate) request: Vec<Lease>,
+    /// Topics of own leases, and the ids of the recorders that requested them.
+    pub(crate) hand_over: Vec<(String, Uuid)>,
+    /// Topics of free leases that other recorders may acquire first.
+    pub(crate) deferred: HashSet<String>,
 }
 
-/// What to change, for the topics that are `wanted`; those in `left` were free
-/// at the last look too, and nobody else took them.
-pub(crate) fn plan(look: &Look, me: Me, wanted: &BTreeSet<&str>, left: &HashSet<String>) -> Plan {
-    let mut plan = Plan::default();
-    let alive = |holder: Option<Uuid>| holder.filter(|holder| look.recorders.contains(holder));
+/// Plans the changes for `holder`, which records the domains of `topics`. `deferred`
+/// holds the topics that the previous plan deferred: if they are still free, no other
+/// recorder needs them.
+pub(crate) fn plan_changes(
+    snapshot: &LeaseSnapshot,
+    holder: Holder,
+    topics: &BTreeSet<&str>,
+    deferred: &HashSet<String>,
+) -> LeasePlan {
+    let mut plan = LeasePlan::default();
+    let alive = |id: Option<Uuid>| id.filter(|id| snapshot.recorders.contains(id));
     let mut counts: BTreeMap<Uuid, usize> = BTreeMap::new();
     let mut free = Vec::new();
-    let mut others: BTreeMap<Uuid, Vec<&Lease>> = BTreeMap::new();
-    let mut absent = wanted.clone();
-    for lease in &look.leases {
-        let is_wanted = absent.remove(lease.topic.as_str());
-        let Some(holder) = alive(lease.holder) else {
-            free.extend(is_wanted.then(|| lease.clone()));
+    let mut of_others: BTreeMap<Uuid, Vec<&Lease>> = BTreeMap::new();
+    let mut without_row = topics.clone();
+    for lease in &snapshot.leases {
+        let is_selected = without_row.remove(lease.topic.as_str());
+        let Some(held_by) = alive(lease.holder) else {
+            free.extend(is_selected.then(|| lease.clone()));
             continue;
         };
-        let asked = alive(lease.wanted_by).filter(|other| *other != holder);
-        *counts.entry(asked.unwrap_or(holder)).or_default() += 1;
-        match asked {
-            Some(other) if holder == me.holder => plan.give.push((lease.topic.clone(), other)),
-            None if holder != me.holder && is_wanted => {
-                others.entry(holder).or_default().push(lease);
+        let requested_by = alive(lease.wanted_by).filter(|other| *other != held_by);
+        // A requested lease counts as moved already.
+        *counts.entry(requested_by.unwrap_or(held_by)).or_default() += 1;
+        match requested_by {
+            Some(other) if held_by == holder.id => {
+                plan.hand_over.push((lease.topic.clone(), other));
+            }
+            None if held_by != holder.id && is_selected => {
+                of_others.entry(held_by).or_default().push(lease);
             }
             _ => {}
         }
     }
-    for topic in absent {
+    for topic in without_row {
         plan.insert.push(topic.to_owned());
         free.push(Lease { topic: topic.to_owned(), holder: None, wanted_by: None });
     }
-    let mut mine = counts.get(&me.holder).copied().unwrap_or(0);
-    let share = wanted.len().div_ceil(look.recorders.len().max(1));
-    let was_mine = |lease: &Lease| lease.holder == Some(me.before);
-    free.sort_by_key(|lease| !was_mine(lease));
+    let mut own_count = counts.get(&holder.id).copied().unwrap_or(0);
+    let fair_share = topics.len().div_ceil(snapshot.recorders.len().max(1));
+    let was_own = |lease: &Lease| lease.holder == Some(holder.previous_id);
+    free.sort_by_key(|lease| !was_own(lease));
     for lease in free {
-        if was_mine(&lease) || mine < share || left.contains(&lease.topic) {
-            mine += 1;
-            plan.take.push(lease);
+        if was_own(&lease) || own_count < fair_share || deferred.contains(&lease.topic) {
+            own_count += 1;
+            plan.acquire.push(lease);
         } else {
-            plan.left.insert(lease.topic);
+            plan.deferred.insert(lease.topic);
         }
     }
-    while plan.ask.len() < ASK_MAX {
-        let count = |holder: &Uuid| counts.get(holder).copied().unwrap_or(0);
-        let most = others.iter_mut().filter(|(_, leases)| !leases.is_empty());
-        let Some((holder, leases)) = most.max_by_key(|(holder, _)| count(holder)) else { break };
-        if count(holder) < mine + 2 {
+    while plan.request.len() < REQUESTS_MAX {
+        let count = |id: &Uuid| counts.get(id).copied().unwrap_or(0);
+        let with_leases = of_others.iter_mut().filter(|(_, leases)| !leases.is_empty());
+        let Some((largest, leases)) = with_leases.max_by_key(|(id, _)| count(id)) else { break };
+        if count(largest) < own_count + 2 {
             break;
         }
-        plan.ask.extend(leases.pop().cloned());
-        counts.entry(*holder).and_modify(|count| *count -= 1);
-        mine += 1;
+        plan.request.extend(leases.pop().cloned());
+        counts.entry(*largest).and_modify(|count| *count -= 1);
+        own_count += 1;
     }
     plan
 }

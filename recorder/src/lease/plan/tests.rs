@@ -8,130 +8,132 @@ fn topics(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("t{number:03}")).collect()
 }
 
-/// What the database does: each plan applied by compare-and-set. Whoever ends
-/// is no longer in `recorders`.
-struct Table {
-    look: Look,
-    left: BTreeMap<Uuid, HashSet<String>>,
-    moved: usize,
+/// The tables of leases, to which plans are applied by compare-and-set. A recorder that
+/// ends is removed from `snapshot.recorders`.
+struct LeaseTable {
+    snapshot: LeaseSnapshot,
+    deferred: BTreeMap<Uuid, HashSet<String>>,
+    moves: usize,
 }
 
-impl Table {
+impl LeaseTable {
     fn new(recorders: impl IntoIterator<Item = u128>) -> Self {
         let recorders = recorders.into_iter().map(id).collect();
-        Self { look: Look { leases: vec![], recorders }, left: BTreeMap::new(), moved: 0 }
+        let snapshot = LeaseSnapshot { leases: vec![], recorders };
+        Self { snapshot, deferred: BTreeMap::new(), moves: 0 }
     }
 
-    fn round(&mut self, me: u128, wanted: &[String]) -> Plan {
-        let me = Me { holder: id(me), before: id(0) };
-        let left = self.left.get(&me.holder).cloned().unwrap_or_default();
-        let plan = plan(&self.look, me, &wanted.iter().map(String::as_str).collect(), &left);
+    /// One recorder plans and changes the table.
+    fn apply_plan_of(&mut self, number: u128, topics: &[String]) -> LeasePlan {
+        let holder = Holder { id: id(number), previous_id: id(0) };
+        let deferred = self.deferred.get(&holder.id).cloned().unwrap_or_default();
+        let topics = topics.iter().map(String::as_str).collect();
+        let plan = plan_changes(&self.snapshot, holder, &topics, &deferred);
         for topic in &plan.insert {
-            self.look.leases.push(Lease { topic: topic.clone(), holder: None, wanted_by: None });
+            let lease = Lease { topic: topic.clone(), holder: None, wanted_by: None };
+            self.snapshot.leases.push(lease);
         }
-        for lease in &mut self.look.leases {
-            if plan.take.contains(lease) {
-                (lease.holder, lease.wanted_by) = (Some(me.holder), None);
-                self.moved += 1;
-            } else if plan.ask.contains(lease) {
-                lease.wanted_by = Some(me.holder);
-            } else if let Some((_, to)) = plan.give.iter().find(|(topic, _)| *topic == lease.topic)
-            {
+        for lease in &mut self.snapshot.leases {
+            let hand_over = plan.hand_over.iter().find(|(topic, _)| *topic == lease.topic);
+            if plan.acquire.contains(lease) {
+                (lease.holder, lease.wanted_by) = (Some(holder.id), None);
+                self.moves += 1;
+            } else if plan.request.contains(lease) {
+                lease.wanted_by = Some(holder.id);
+            } else if let Some((_, to)) = hand_over {
                 (lease.holder, lease.wanted_by) = (Some(*to), None);
-                self.moved += 1;
+                self.moves += 1;
             }
         }
-        self.left.insert(me.holder, plan.left.clone());
+        self.deferred.insert(holder.id, plan.deferred.clone());
         plan
     }
 
-    fn count(&self, holder: u128) -> usize {
-        self.look.leases.iter().filter(|lease| lease.holder == Some(id(holder))).count()
+    fn count_of(&self, number: u128) -> usize {
+        self.snapshot.leases.iter().filter(|lease| lease.holder == Some(id(number))).count()
     }
 
-    /// Rounds of all until nothing moves, which must be soon.
+    /// Lets all recorders plan in turn until no plan changes anything.
     fn settle(&mut self, recorders: &[(u128, &[String])]) {
         for _ in 0..60 {
-            let mut quiet = true;
-            for (me, wanted) in recorders {
-                let done = self.round(*me, wanted);
-                quiet &= done.take.is_empty() && done.ask.is_empty() && done.give.is_empty();
+            let mut changes = 0;
+            for (number, topics) in recorders {
+                let plan = self.apply_plan_of(*number, topics);
+                changes += plan.acquire.len() + plan.request.len() + plan.hand_over.len();
             }
-            if quiet {
+            if changes == 0 {
                 return;
             }
         }
-        panic!("never quiet: {:?}", self.look);
+        panic!("leases still move after 60 rounds: {:?}", self.snapshot);
     }
 }
 
-/// Goes red when `plan` asks while the two are less than two apart, or never.
 #[test]
-fn any_number_of_recorders_even_out_and_then_nothing_moves() {
+fn any_number_of_recorders_even_out_and_then_no_lease_moves() {
     for (domains, recorders) in [(6, 1), (6, 2), (7, 3), (1000, 4), (2, 5), (0, 2)] {
         let topics = topics(domains);
-        let mut table = Table::new(1..=recorders);
-        let all: Vec<_> = (1..=recorders).map(|me| (me, topics.as_slice())).collect();
+        let mut table = LeaseTable::new(1..=recorders);
+        let all: Vec<_> = (1..=recorders).map(|number| (number, topics.as_slice())).collect();
         table.settle(&all[..1]);
         table.settle(&all);
-        let counts: Vec<_> = (1..=recorders).map(|me| table.count(me)).collect();
+        let counts: Vec<_> = (1..=recorders).map(|number| table.count_of(number)).collect();
         let spread = counts.iter().max().unwrap() - counts.iter().min().unwrap();
         assert!(spread <= 1, "{domains} domains: {counts:?}");
         assert_eq!(counts.iter().sum::<usize>(), domains);
-        assert!(table.moved <= 2 * domains, "{} moves for {domains}", table.moved);
+        assert!(table.moves <= 2 * domains, "{} moves for {domains} domains", table.moves);
     }
 }
 
-/// Goes red when a share is a bound: then nobody takes what is only on one list.
+/// A fair share is no upper bound: a domain that only one recorder lists is recorded.
 #[test]
-fn lists_that_differ_leave_nothing_over() {
+fn recorders_with_different_lists_record_all_domains() {
     let all = topics(9);
-    let (long, one) = (&all[..8], &all[8..]);
-    let mut table = Table::new([1, 2]);
-    table.settle(&[(1, long), (2, one)]);
-    assert_eq!((table.count(1), table.count(2)), (8, 1));
-    // What both may do goes to the one who has less.
+    let (eight, one) = (&all[..8], &all[8..]);
+    let mut table = LeaseTable::new([1, 2]);
+    table.settle(&[(1, eight), (2, one)]);
+    assert_eq!((table.count_of(1), table.count_of(2)), (8, 1));
+    // A domain on both lists goes to the recorder with fewer leases.
     table.settle(&[(1, &all), (2, &all[4..])]);
-    assert_eq!((table.count(1), table.count(2)), (5, 4));
+    assert_eq!((table.count_of(1), table.count_of(2)), (5, 4));
 }
 
-/// Goes red when `plan` takes whatever is free at the first look.
+/// A recorder defers free leases above its fair share once.
 #[test]
-fn what_a_dead_recorder_held_goes_to_the_others_in_equal_parts() {
+fn leases_of_an_expired_recorder_are_shared_equally() {
     let topics = topics(9);
-    let mut table = Table::new([1, 2, 3]);
+    let mut table = LeaseTable::new([1, 2, 3]);
     let all = [(1, topics.as_slice()), (2, topics.as_slice()), (3, topics.as_slice())];
     table.settle(&all);
-    table.look.recorders.remove(&id(3));
-    table.moved = 0;
+    table.snapshot.recorders.remove(&id(3));
+    table.moves = 0;
     table.settle(&all[..2]);
-    let mut counts = [table.count(1), table.count(2)];
+    let mut counts = [table.count_of(1), table.count_of(2)];
     counts.sort_unstable();
-    assert_eq!((counts, table.moved), ([4, 5], 3));
+    assert_eq!((counts, table.moves), ([4, 5], 3));
 }
 
-/// Goes red when `plan` does not look whether who asked is still there.
 #[test]
-fn nothing_is_given_to_who_is_gone() {
+fn no_lease_is_handed_over_to_an_expired_recorder() {
     let topics = topics(4);
-    let mut table = Table::new([1, 2]);
+    let mut table = LeaseTable::new([1, 2]);
     table.settle(&[(1, topics.as_slice())]);
-    assert_eq!(table.round(2, &topics).ask.len(), 2);
-    table.look.recorders.remove(&id(2));
+    assert_eq!(table.apply_plan_of(2, &topics).request.len(), 2);
+    table.snapshot.recorders.remove(&id(2));
     table.settle(&[(1, topics.as_slice())]);
-    assert_eq!((table.count(1), table.moved), (4, 4));
+    assert_eq!((table.count_of(1), table.moves), (4, 4));
 }
 
-/// Goes red when `plan` does not know its leases under its name before.
+/// A recorder knows its leases by its previous id, and defers none of them.
 #[test]
-fn who_lost_the_database_takes_its_own_back_before_others_do() {
+fn a_recorder_whose_leases_expired_acquires_them_again_at_once() {
     let topics = topics(4);
-    let mut table = Table::new([1, 2]);
+    let mut table = LeaseTable::new([1, 2]);
     table.settle(&[(1, topics.as_slice())]);
-    table.look.recorders.remove(&id(1));
-    table.look.recorders.insert(id(7));
-    let me = Me { holder: id(7), before: id(1) };
-    let wanted = topics.iter().map(String::as_str).collect();
-    let plan = plan(&table.look, me, &wanted, &HashSet::new());
-    assert_eq!((plan.take.len(), plan.left.len()), (4, 0));
+    table.snapshot.recorders.remove(&id(1));
+    table.snapshot.recorders.insert(id(7));
+    let holder = Holder { id: id(7), previous_id: id(1) };
+    let topics = topics.iter().map(String::as_str).collect();
+    let plan = plan_changes(&table.snapshot, holder, &topics, &HashSet::new());
+    assert_eq!((plan.acquire.len(), plan.deferred.len()), (4, 0));
 }

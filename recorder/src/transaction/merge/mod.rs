@@ -1,46 +1,34 @@
-//! Smart mode: which row a record is merged into, if any. Pure.
+//! Smart mode: decides into which row a record is merged, if any. Pure.
 //!
-//! A row of a kind stands for a run of healthy results of that kind up to its
-//! `event_time`, so the rows of one target, in order of events, are its history
-//! with each such run in one row. Rules:
+//! A row with a kind stands for consecutive healthy results of that kind, up to
+//! its `event_time`. The rows of one target in the order of events are therefore
+//! its history, with one row for each such sequence. The rules:
 //!
-//! - only a record that has a kind is merged: a healthy one without a mark; and
-//!   only into a row of the same kind that is its neighbour in the order of
-//!   events, so never across a failure, a mark or another phrase;
-//! - `event_time` and `topic_offset` of a row only grow, and never past the
-//!   row that follows;
-//! - everything else is a row of its own.
+//! - only a record with a kind is merged, that is, a healthy one without a mark;
+//! - it is merged only into a row of the same kind that is its neighbour in the
+//!   order of events, so never across a failure, a mark or another phrase;
+//! - `event_time` and `topic_offset` of a row only grow, and never beyond the next
+//!   row;
+//! - every other record is a row of its own.
 //!
-//! A failure that arrives after later healthy results were merged is put where
-//! it belongs; that the target was healthy before it is then only seen in an
-//! earlier row, if there is one, as the run's beginning is stored nowhere. The
-//! same holds for whatever else comes late between results of one kind.
+//! A failure that arrives after later healthy results were merged is put in its
+//! place in the order of events. Only an earlier row, if there is one, then shows
+//! that the target was healthy before, because the beginning of a sequence is not
+//! stored. The same holds for every other record that arrives late between results
+//! of one kind.
 
-use std::sync::Arc;
+use crate::decode::row::RowKind;
 
-use kafka_client::Uuid;
-
-/// What is the same in all results that one row stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kind {
-    /// As the database spells it.
-    pub phrase: Arc<str>,
-    /// The tracker's run, without which its slots mean nothing.
-    pub run: Option<Uuid>,
-    /// The target's period, by which its slots are counted.
-    pub period_ms: Option<i64>,
-}
-
-/// A place in the order of events: by time, and within a second by offset.
+/// A place in the order of events: by time, then by offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub(crate) struct RowPlace {
     /// Seconds since 1970.
     pub event_time: i64,
-    /// The offset of the newest record in the row.
+    /// The offset of the newest record that was merged into the row.
     pub topic_offset: i64,
 }
 
-impl Place {
+impl RowPlace {
     fn later_of_each(self, other: Self) -> Self {
         Self {
             event_time: self.event_time.max(other.event_time),
@@ -49,96 +37,105 @@ impl Place {
     }
 }
 
-/// Which row: one of the table, or one that the same batch adds.
+/// A row of the table, or one that the same batch inserts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowRef {
-    /// By its `id`.
+pub(crate) enum RowRef {
+    /// The `id` of the row.
     Stored(i64),
-    /// By its index among the batch's new rows.
+    /// The index among the new rows of the batch.
     New(usize),
 }
 
-/// What is known of a row of the target.
+/// A row of the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
-    /// Which row.
+pub(crate) struct TimelineRow {
+    /// The row.
     pub row: RowRef,
-    /// Where it stands.
-    pub place: Place,
-    /// Of which kind the results are that it stands for; none when nothing may
-    /// be merged into it.
-    pub kind: Option<Kind>,
+    /// Its place in the order of events.
+    pub place: RowPlace,
+    /// The kind of its results. `None` if no record may be merged into it.
+    pub kind: Option<RowKind>,
 }
 
 /// What becomes of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// It is a row of its own.
+pub(crate) enum MergeDecision {
+    /// The record is a row of its own.
     Insert,
-    /// It goes into this row, which then stands at this place.
-    Merge(RowRef, Place),
+    /// The record is merged into this row, which moves to this place.
+    Merge(RowRef, RowPlace),
 }
 
-/// The newest rows of one target in order of events, without a hole between
-/// them; older ones may be unknown.
+/// The newest rows of one target in the order of events, without gaps. Older rows
+/// may be unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Timeline {
-    rows: Vec<Known>,
-    reaches_back: bool,
-    /// Where the oldest row stood before anything was merged into it.
-    begins: Option<Place>,
+pub(crate) struct Timeline {
+    rows: Vec<TimelineRow>,
+    is_complete: bool,
+    /// The place of the oldest row before a record was merged into it.
+    begins: Option<RowPlace>,
 }
 
 impl Timeline {
-    /// From rows in any order; `reaches_back` when there are no older ones, or
-    /// none that a record to come could stand next to.
-    pub fn new(mut rows: Vec<Known>, reaches_back: bool) -> Self {
-        rows.sort_by_key(|known| known.place);
-        let begins = rows.first().map(|known| known.place);
-        Self { rows, reaches_back, begins }
+    /// From rows in any order. `is_complete` says that there are no older rows, or
+    /// none that could be the neighbour of a record of this batch.
+    pub(crate) fn new(mut rows: Vec<TimelineRow>, is_complete: bool) -> Self {
+        rows.sort_by_key(|row| row.place);
+        let begins = rows.first().map(|row| row.place);
+        Self { rows, is_complete, begins }
     }
 
     /// The newest row.
-    pub fn newest(&self) -> Option<&Known> {
+    pub(crate) fn newest(&self) -> Option<&TimelineRow> {
         self.rows.last()
     }
 
-    /// Decides on a record, and takes what it decides into account for those
-    /// that follow; `new` is what the record is called if it is inserted.
-    pub fn add(&mut self, place: Place, kind: Option<Kind>, new: RowRef) -> Change {
-        let after = self.rows.partition_point(|known| known.place < place);
-        if after == 0 && !self.reaches_back {
-            // Where a topic was made again its offsets begin anew, and the row keeps the higher
-            // one: of two results of a second the later one then stands before the row that the
-            // earlier one was merged into, and is part of the same run.
+    /// Decides about a record. The decision counts for the records that follow.
+    /// `new` refers to the record if it is inserted.
+    pub(crate) fn add(
+        &mut self,
+        place: RowPlace,
+        kind: Option<RowKind>,
+        new: RowRef,
+    ) -> MergeDecision {
+        let after = self.rows.partition_point(|row| row.place < place);
+        if after == 0 && !self.is_complete {
+            // The offsets of a recreated topic start at 0, and a row keeps the higher offset.
+            // Of two results within a second, the later one then has a place before the row
+            // that the earlier one was merged into, and belongs to the same sequence.
             if let Some(kind) = kind.filter(|_| self.begins.is_some_and(|begins| begins < place)) {
-                return self.merge_into(0, place, &kind).unwrap_or(Change::Insert);
+                return self.merge_into(0, place, &kind).unwrap_or(MergeDecision::Insert);
             }
-            // Its neighbours are not known. A row of its own is always right.
-            return Change::Insert;
+            // The neighbours are unknown. A row of its own is always correct.
+            return MergeDecision::Insert;
         }
         if let Some(kind) = &kind {
-            // Into the run that went on after it, which then need not move,
-            // or into the one that it makes longer.
+            // Into the sequence after it, whose row need not move, or into the one
+            // before it, which it extends.
             for index in [Some(after), after.checked_sub(1)].into_iter().flatten() {
                 if let Some(change) = self.merge_into(index, place, kind) {
                     return change;
                 }
             }
         }
-        self.rows.insert(after, Known { row: new, place, kind });
-        Change::Insert
+        self.rows.insert(after, TimelineRow { row: new, place, kind });
+        MergeDecision::Insert
     }
 
-    fn merge_into(&mut self, index: usize, place: Place, kind: &Kind) -> Option<Change> {
-        let next = self.rows.get(index + 1).map(|known| known.place);
-        let known = self.rows.get_mut(index).filter(|known| known.kind.as_ref() == Some(kind))?;
-        let merged = known.place.later_of_each(place);
+    fn merge_into(
+        &mut self,
+        index: usize,
+        place: RowPlace,
+        kind: &RowKind,
+    ) -> Option<MergeDecision> {
+        let next = self.rows.get(index + 1).map(|row| row.place);
+        let row = self.rows.get_mut(index).filter(|row| row.kind.as_ref() == Some(kind))?;
+        let merged = row.place.later_of_each(place);
         if next.is_some_and(|next| merged >= next) {
             return None;
         }
-        known.place = merged;
-        Some(Change::Merge(known.row, merged))
+        row.place = merged;
+        Some(MergeDecision::Merge(row.row, merged))
     }
 }
 

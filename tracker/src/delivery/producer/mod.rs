@@ -5,10 +5,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::backoff::{Backoff, Outage};
+use common::backoff::Backoff;
 use common::domain;
-use common::identity::{ENDED_HEADER, Ended, Run};
-use kafka_client::{Error, Outcome, ProduceRecord, ProducerOptions, TopicBatch, TopicSpec};
+use common::identity::{ENDED_HEADER, EndedRun, Run};
+use common::log_throttle::LogThrottle;
+use kafka_client::{
+    KafkaError, ProduceOutcome, ProduceRecord, ProducerOptions, TopicBatch, TopicSpec,
+};
 
 use crate::delivery::RunTotals;
 use crate::delivery::shared_spool::{SharedSpool, SpoolState};
@@ -37,7 +40,7 @@ const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// The state of the producer thread.
 #[derive(Debug)]
 pub(crate) struct ResultProducer {
-    kafka: kafka_client::Producer,
+    kafka: kafka_client::KafkaProducer,
     topic_prefix: String,
     other_prefix: Option<&'static str>,
     /// Topics for which the producer has looked for a topic with the other prefix.
@@ -47,7 +50,7 @@ pub(crate) struct ResultProducer {
     run: Run,
     /// Topics whose batch in flight carries `ended` headers.
     ended_in_flight: HashSet<String>,
-    outage: Outage,
+    outage: LogThrottle,
     /// Topics with a batch that failed and is being retried.
     retrying: HashSet<String>,
     backoff: Backoff,
@@ -58,7 +61,7 @@ pub(crate) struct ResultProducer {
 impl ResultProducer {
     /// Creates a producer that has not connected yet.
     pub(crate) fn new(
-        settings: Arc<kafka_client::Settings>,
+        settings: Arc<kafka_client::KafkaSettings>,
         topic_spec: TopicSpec,
         topic_prefix: String,
         shared_spool: Arc<SharedSpool>,
@@ -66,14 +69,14 @@ impl ResultProducer {
     ) -> Self {
         let options = ProducerOptions { topic_spec, ..ProducerOptions::default() };
         Self {
-            kafka: kafka_client::Producer::new(settings, options),
+            kafka: kafka_client::KafkaProducer::new(settings, options),
             other_prefix: domain::other_prefix(&topic_prefix),
             topic_prefix,
             prefix_checked: HashSet::new(),
             shared_spool,
             run,
             ended_in_flight: HashSet::new(),
-            outage: Outage::new(OUTAGE_GRACE),
+            outage: LogThrottle::new(OUTAGE_GRACE),
             retrying: HashSet::new(),
             backoff: Backoff::new(RETRY_FIRST, RETRY_CAP),
             retry_at: None,
@@ -85,7 +88,7 @@ impl ResultProducer {
     pub(crate) fn run(mut self) -> RunTotals {
         let deadline = loop {
             if let Some(deadline) =
-                self.shared_spool.wait_for_work(self.kafka.pending() > 0, self.retry_at)
+                self.shared_spool.wait_for_work(self.kafka.pending_count() > 0, self.retry_at)
             {
                 break deadline;
             }
@@ -106,7 +109,7 @@ impl ResultProducer {
     }
 
     fn has_work(&self) -> bool {
-        self.kafka.pending() > 0 || !self.shared_spool.lock().spool.is_empty()
+        self.kafka.pending_count() > 0 || !self.shared_spool.lock().spool.is_empty()
     }
 
     fn log_losses(&self, interval: Option<Duration>) {
@@ -127,7 +130,7 @@ impl ResultProducer {
         let batches = {
             let mut state = shared_spool.lock();
             let batches = self.build_batches(&mut state);
-            if batches.is_empty() && self.kafka.pending() == 0 {
+            if batches.is_empty() && self.kafka.pending_count() == 0 {
                 let has_waiting = !state.spool.is_empty();
                 self.retry_at = has_waiting.then(|| Instant::now() + UNREADABLE_PAUSE);
                 return;
@@ -149,7 +152,7 @@ impl ResultProducer {
         drop(state);
         match unsettled {
             // No batch failed and none was delivered: the answers are still to come.
-            None if delivered == 0 && self.kafka.pending() > 0 => {}
+            None if delivered == 0 && self.kafka.pending_count() > 0 => {}
             // A failed batch is in flight again. The outage lasts until that batch is
             // accepted, even if other topics are delivered.
             None if !self.retrying.is_empty() => self.backoff.reset(),
@@ -164,9 +167,9 @@ impl ResultProducer {
         &mut self,
         state: &mut SpoolState,
         topic: String,
-        outcome: Outcome,
-    ) -> Result<usize, Error> {
-        if let Outcome::Pending { reason } = outcome {
+        outcome: ProduceOutcome,
+    ) -> Result<usize, KafkaError> {
+        if let ProduceOutcome::Pending { reason } = outcome {
             self.retrying.insert(topic);
             return Err(reason);
         }
@@ -174,23 +177,23 @@ impl ResultProducer {
         // If the batch with the `ended` headers is lost, the next batch carries them.
         let carried_ended = self.ended_in_flight.remove(&topic);
         match outcome {
-            Outcome::Delivered { records, .. } => {
+            ProduceOutcome::Delivered { records, .. } => {
                 state.spool.settle_all(&topic);
                 if carried_ended {
                     state.ended_runs.remove_delivered(&topic);
                 }
                 return Ok(records);
             }
-            Outcome::TooLarge { mut records, .. } | Outcome::Busy { mut records } => {
+            ProduceOutcome::TooLarge { mut records, .. } | ProduceOutcome::Busy { mut records } => {
                 for record in &mut records {
                     record.headers.retain(|(key, _)| key != ENDED_HEADER);
                 }
                 state.spool.return_unsent(&Arc::from(topic), records);
             }
-            Outcome::Lost { records, cause, maybe_delivered } => {
+            ProduceOutcome::Lost { records, cause, maybe_delivered } => {
                 record_refusal(state, &topic, records, &cause, maybe_delivered);
             }
-            Outcome::Pending { .. } => {}
+            ProduceOutcome::Pending { .. } => {}
         }
         Ok(0)
     }
@@ -246,9 +249,10 @@ impl ResultProducer {
             // The headers go on the first record of this run: all records that are left of
             // the earlier runs come before it.
             if ended.len() > 0
-                && let Some(first) = records.iter_mut().find(|it| self.run.made(&it.headers))
+                && let Some(first) =
+                    records.iter_mut().find(|it| self.run.created_headers(&it.headers))
             {
-                first.headers.extend(ended.map(Ended::header));
+                first.headers.extend(ended.map(EndedRun::header));
                 self.ended_in_flight.insert(topic.to_string());
             }
             bytes += records.iter().map(ProduceRecord::bytes_max).sum::<usize>();
@@ -259,7 +263,7 @@ impl ResultProducer {
 
     fn record_recovery(&mut self) {
         self.backoff.reset();
-        if let Some(length) = self.outage.succeeded() {
+        if let Some(length) = self.outage.record_success() {
             log::info!("kafka: delivery recovered after {:.1} s", length.as_secs_f64());
         }
     }
@@ -267,7 +271,7 @@ impl ResultProducer {
     fn record_failure(
         &mut self,
         topic: &str,
-        reason: &Error,
+        reason: &KafkaError,
         some_delivered: bool,
         waiting: usize,
     ) {
@@ -276,7 +280,7 @@ impl ResultProducer {
             self.backoff.reset();
         }
         self.retry_at = Some(Instant::now() + self.backoff.next_delay());
-        if let Some(length) = self.outage.failed() {
+        if let Some(length) = self.outage.record_failure() {
             let in_flight: usize = self.kafka.pending_records().map(|(_, records)| records).sum();
             log::warn!(
                 "kafka: no delivery for {} s, {} results wait: {topic}: {reason}",
@@ -310,11 +314,11 @@ fn record_refusal(
     state: &mut SpoolState,
     topic: &str,
     records: usize,
-    cause: &Error,
+    cause: &KafkaError,
     maybe_delivered: bool,
 ) {
     state.spool.settle_all(topic);
-    let others = if cause.is_of_records() { 0 } else { state.spool.discard_topic(topic) };
+    let others = if cause.is_record_error() { 0 } else { state.spool.discard_topic(topic) };
     let records = records + others;
     state.totals.lost += records;
     let note = if maybe_delivered { " (may have been delivered earlier)" } else { "" };

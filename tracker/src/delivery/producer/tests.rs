@@ -3,11 +3,13 @@
 use super::*;
 use crate::delivery::spool::{SpoolFolder, open_issued_numbers};
 use common::identity::Run;
-use kafka_client::{Address, BATCH_BYTES_MAX, BATCH_HEADER_LEN, ProduceRecord, Security, Settings};
+use kafka_client::{
+    BATCH_BYTES_MAX, BATCH_HEADER_LEN, BrokerAddress, KafkaSettings, ProduceRecord, Security,
+};
 
 fn producer(shared_spool: &Arc<SharedSpool>, run: &Run) -> ResultProducer {
-    let address = Address { host: "127.0.0.1".to_owned(), port: 1 };
-    let settings = Arc::new(Settings::new(vec![address], Security::Plain));
+    let address = BrokerAddress { host: "127.0.0.1".to_owned(), port: 1 };
+    let settings = Arc::new(KafkaSettings::new(vec![address], Security::Plain));
     let (spec, shared_spool) = (TopicSpec::default(), Arc::clone(shared_spool));
     ResultProducer::new(settings, spec, String::new(), shared_spool, run.clone())
 }
@@ -48,12 +50,12 @@ fn the_first_record_of_this_run_carries_the_ended_headers() {
     let bytes: usize = records.iter().map(ProduceRecord::bytes_max).sum();
     assert!(bytes + BATCH_HEADER_LEN <= BATCH_BYTES_MAX, "{bytes}");
     // The headers are sent again until a batch with them is delivered.
-    producer.settle(&mut state, name, Outcome::Busy { records }).unwrap();
+    producer.settle(&mut state, name, ProduceOutcome::Busy { records }).unwrap();
     assert!(!producer.ended_in_flight.contains("t"));
     let TopicBatch { topic: name, records } = producer.build_batches(&mut state).remove(0);
     assert_eq!((records[0].headers.len(), records[1].headers.len()), (2, 4));
     assert_eq!(state.ended_runs.pending("t").len(), 2);
-    let delivered = Outcome::Delivered { records: records.len(), base_offset: None };
+    let delivered = ProduceOutcome::Delivered { records: records.len(), base_offset: None };
     producer.settle(&mut state, name, delivered).unwrap();
     assert_eq!(state.ended_runs.pending("t").len(), 0);
     assert_eq!(producer.build_batches(&mut state)[0].records[0].headers.len(), 2);
@@ -80,7 +82,7 @@ fn a_backlog_of_any_size_becomes_batches_within_the_limits() {
         // The deadline leaves no time for a connection, so the batch stays pending.
         let outcomes = producer.kafka.send(batches, Some(Instant::now()));
         assert!(
-            matches!(&outcomes[..], [(_, Outcome::Pending { .. })]),
+            matches!(&outcomes[..], [(_, ProduceOutcome::Pending { .. })]),
             "values of {value_len} bytes"
         );
     }

@@ -11,7 +11,7 @@ use kafka_client::ProduceRecord;
 
 use crate::delivery::shared_spool::{SharedSpool, SpoolState};
 use crate::delivery::spool::{IssuedNumbers, SpoolFolder, open_issued_numbers};
-use crate::workers::Probed;
+use crate::workers::TargetRecord;
 
 /// Minimum time between two writes to the spool's disk. Results that arrive in
 /// between are synced together.
@@ -68,7 +68,7 @@ impl Saver {
     /// Saves results until `results` closes, or until `end` brings the deadline of the
     /// drain. Then flushes all results that have arrived and passes the deadline to
     /// the producer.
-    pub(crate) fn run(mut self, results: &Receiver<Probed>, end: &Receiver<Instant>) {
+    pub(crate) fn run(mut self, results: &Receiver<TargetRecord>, end: &Receiver<Instant>) {
         // The producer must learn of the end even if this thread panics.
         let _guard = EndGuard(Arc::clone(&self.shared_spool));
         if let Some((folder, bytes_max)) = self.folder.take() {
@@ -97,7 +97,7 @@ impl Saver {
     /// no more results will come.
     fn collect_results(
         &mut self,
-        results: &Receiver<Probed>,
+        results: &Receiver<TargetRecord>,
         end: &Receiver<Instant>,
     ) -> Option<Instant> {
         let deadline_of = |deadline: Result<Instant, RecvError>| {
@@ -139,8 +139,8 @@ impl Saver {
 
     /// Gives a result its sequence number before the result can be lost, so that a
     /// lost result leaves a gap in the sequence.
-    fn assign_number(&mut self, Probed { target, record }: Probed) {
-        self.unhealthy += usize::from(!record.healthy());
+    fn assign_number(&mut self, TargetRecord { target, record }: TargetRecord) {
+        self.unhealthy += usize::from(!record.is_healthy());
         let (topic, sequence) = self
             .topics
             .entry(target.topic.clone())

@@ -5,13 +5,17 @@ use common::record::{Record, Status};
 use crossbeam_channel::bounded;
 
 use super::*;
-use crate::targets::{Defaults, Target, parse};
+use crate::targets::{Target, TargetDefaults, parse_websites};
 
 fn target() -> Arc<Target> {
-    Arc::new(parse("http://a.example/", "webactivity-", &Defaults::default()).unwrap().remove(0))
+    Arc::new(
+        parse_websites("http://a.example/", "webactivity-", &TargetDefaults::default())
+            .unwrap()
+            .remove(0),
+    )
 }
 
-fn probed(target: &Arc<Target>) -> Probed {
+fn probed(target: &Arc<Target>) -> TargetRecord {
     let record = Record {
         from: "oslo".to_owned(),
         url: target.recorded_url.clone(),
@@ -24,7 +28,7 @@ fn probed(target: &Arc<Target>) -> Probed {
         offset: -1,
         extra: common::record::Extra::default(),
     };
-    Probed { target: Arc::clone(target), record: Box::new(record) }
+    TargetRecord { target: Arc::clone(target), record: Box::new(record) }
 }
 
 fn sequences(records: Vec<ProduceRecord>) -> Vec<usize> {

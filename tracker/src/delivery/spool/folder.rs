@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// A folder that only this process uses while the value lives. The system releases the
 /// lock when the process ends, however it ends.
 #[derive(Debug)]
-pub struct SpoolFolder {
+pub(crate) struct SpoolFolder {
     path: PathBuf,
     _lock: File,
 }
@@ -17,7 +17,7 @@ impl SpoolFolder {
     ///
     /// # Errors
     /// Another process holds the lock, or the system refused.
-    pub fn open(path: &str) -> Result<Self, String> {
+    pub(crate) fn open(path: &str) -> Result<Self, String> {
         let path = PathBuf::from(path);
         let file = fs::create_dir_all(&path)
             .and_then(|()| {

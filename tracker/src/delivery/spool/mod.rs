@@ -24,7 +24,7 @@ use kafka_client::ProduceRecord;
 
 use disk::Disk;
 pub(crate) use ended_runs::{EndedRuns, open as open_issued_numbers};
-pub use folder::SpoolFolder;
+pub(crate) use folder::SpoolFolder;
 pub(crate) use issued::IssuedNumbers;
 use memory::{LoadOutcome, Memory, SaveOutcome};
 

@@ -1,74 +1,70 @@
-//! The buffers of one request: small, and the input's grows to its bound.
+//! The buffers of one request.
 
-/// What is read at once: a TLS record's worth.
+/// How much is read at once: one TLS record.
 const INPUT_BYTES: usize = 16 * 1024;
 
-/// Room for the request beside its target and credentials.
+/// Space for the request line and the headers of the probe.
 const REQUEST_BYTES: usize = 2 * 1024;
 
-/// A request to be sent, and input that was read and not yet used.
+/// The request to send, and the input that was received and not yet consumed.
+///
+/// The input buffer starts empty and grows up to `input_bytes_max`.
 #[derive(Debug)]
 pub(crate) struct IoBuffers {
     pub(crate) output: Vec<u8>,
-    /// Empty until something comes.
     pub(crate) input: Vec<u8>,
     start: usize,
     end: usize,
-    bound: usize,
-    /// Whether the last look at the input used any of it; if not, more is
-    /// needed before another look.
-    pub(crate) progress: bool,
+    input_bytes_max: usize,
+    /// Whether the last call of `consume` consumed anything. If not, the reader needs
+    /// more input first.
+    pub(crate) has_progress: bool,
 }
 
 impl IoBuffers {
-    /// For a request whose target, which after a redirect may be long, and
-    /// credentials, which may be a token, have this length, and whose other
-    /// headers that one; and an answer of which at most so many bytes are kept
-    /// unused.
-    pub(crate) fn new(long_bytes: usize, header_bytes: usize, bound: usize) -> Self {
+    /// `url_bytes` is the length of the URL and the credentials, `header_bytes` that of
+    /// the target's headers.
+    pub(crate) fn new(url_bytes: usize, header_bytes: usize, input_bytes_max: usize) -> Self {
         Self {
-            // The target stands in the request line, its host once more.
-            output: vec![0; 2 * long_bytes + header_bytes + REQUEST_BYTES],
+            // The request line has the URL, the Host header its host once more.
+            output: vec![0; 2 * url_bytes + header_bytes + REQUEST_BYTES],
             input: Vec::new(),
             start: 0,
             end: 0,
-            bound,
-            progress: false,
+            input_bytes_max,
+            has_progress: false,
         }
     }
 
-    /// What was read and not yet used.
-    pub(crate) fn unused(&self) -> &[u8] {
+    pub(crate) fn unconsumed(&self) -> &[u8] {
         &self.input[self.start..self.end]
     }
 
-    /// Whether as much is unused as may be.
     pub(crate) fn is_full(&self) -> bool {
-        self.end - self.start >= self.bound
+        self.end - self.start >= self.input_bytes_max
     }
 
-    /// Room to read into; empty only when they are full.
-    pub(crate) fn room(&mut self) -> &mut [u8] {
+    /// Space to receive into. It is empty only if the buffer is full.
+    pub(crate) fn free_space(&mut self) -> &mut [u8] {
         if self.start > 0 {
             self.input.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
         }
         if self.end == self.input.len() {
-            let longer = (2 * self.end).max(INPUT_BYTES).min(self.bound);
+            let longer = (2 * self.end).max(INPUT_BYTES).min(self.input_bytes_max);
             self.input.resize(longer.max(self.end), 0);
         }
         &mut self.input[self.end..]
     }
 
-    /// So much of the room was filled.
-    pub(crate) fn filled(&mut self, bytes: usize) {
+    /// Marks the first bytes of the free space as received.
+    pub(crate) fn add_received(&mut self, bytes: usize) {
         self.end += bytes;
     }
 
-    /// So much of the input was used.
-    pub(crate) fn used(&mut self, bytes: usize) {
-        self.progress = bytes > 0;
+    pub(crate) fn consume(&mut self, bytes: usize) {
+        self.has_progress = bytes > 0;
         self.start += bytes;
     }
 }

@@ -1,7 +1,7 @@
-//! Single values of a page of JSON, found and compared while it is read.
+//! Finds and compares single values of a JSON text while it is read.
 //!
-//! A tree of all of it would take a hundred times the page: a site could so make
-//! of its bound on the body none on memory.
+//! A tree of the whole text would need up to a hundred times its size: a site could
+//! exceed the memory that the limit on the body allows.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,30 +12,31 @@ use serde::de::{
 use serde_json::value::RawValue;
 use serde_json::{Error, Number, Value};
 
-/// What stands at a JSON pointer (RFC 6901), as it stands there; none when
-/// nothing does. Of a name that stands there twice the last counts.
+/// Returns the text of the value at a JSON pointer (RFC 6901). `None` if there is none. If
+/// an object has a name twice, the last one counts.
 ///
 /// # Errors
-/// When the text is no JSON.
-pub(crate) fn at<'de>(text: &'de str, pointer: &str) -> Result<Option<&'de str>, Error> {
+/// When the text is not JSON.
+pub(crate) fn find_value<'de>(text: &'de str, pointer: &str) -> Result<Option<&'de str>, Error> {
     let parts = pointer.split('/').skip(1);
     let parts: Vec<_> = parts.map(|part| part.replace("~1", "/").replace("~0", "~")).collect();
-    let mut page = serde_json::Deserializer::from_str(text);
-    let found = At(&parts).deserialize(&mut page)?;
-    page.end()?;
-    Ok(found.map(RawValue::get))
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = ValueFinder(&parts).deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value.map(RawValue::get))
 }
 
-/// Whether the text says this value. Numbers are compared by their value: JSON
-/// does not tell 1 from 1.0.
-pub(crate) fn is(text: &str, value: &Value) -> bool {
-    Is(value).deserialize(&mut serde_json::Deserializer::from_str(text)).unwrap_or(false)
+/// Whether a JSON text has this value. Numbers are compared by value: JSON does not
+/// distinguish 1 and 1.0.
+pub(crate) fn is_equal(text: &str, value: &Value) -> bool {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    ValueComparison(value).deserialize(&mut deserializer).unwrap_or(false)
 }
 
-/// The rest of the way to a value.
-struct At<'a>(&'a [String]);
+/// Finds the value at the rest of a JSON pointer.
+struct ValueFinder<'a>(&'a [String]);
 
-impl<'de> DeserializeSeed<'de> for At<'_> {
+impl<'de> DeserializeSeed<'de> for ValueFinder<'_> {
     type Value = Option<&'de RawValue>;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
@@ -46,7 +47,7 @@ impl<'de> DeserializeSeed<'de> for At<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for At<'_> {
+impl<'de> Visitor<'de> for ValueFinder<'_> {
     type Value = Option<&'de RawValue>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,7 +61,7 @@ impl<'de> Visitor<'de> for At<'_> {
         let mut found = None;
         while let Some(key) = map.next_key::<String>()? {
             match key == *name {
-                true => found = map.next_value_seed(At(rest))?,
+                true => found = map.next_value_seed(ValueFinder(rest))?,
                 false => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -71,13 +72,13 @@ impl<'de> Visitor<'de> for At<'_> {
         let Some((index, rest)) = self.0.split_first() else {
             return Err(A::Error::custom("a value"));
         };
-        // No leading zeros, and no sign (RFC 6901, section 4).
+        // An index has no leading zeros and no sign (RFC 6901, section 4).
         let index = index.parse::<usize>().ok().filter(|number| number.to_string() == *index);
         let mut found = None;
         for place in 0.. {
             match Some(place) == index {
-                true => match seq.next_element_seed(At(rest))? {
-                    Some(one) => found = one,
+                true => match seq.next_element_seed(ValueFinder(rest))? {
+                    Some(value) => found = value,
                     None => break,
                 },
                 false if seq.next_element::<IgnoredAny>()?.is_none() => break,
@@ -112,17 +113,18 @@ impl<'de> Visitor<'de> for At<'_> {
     }
 }
 
-/// Compares with a value, and goes no deeper than that.
-struct Is<'a>(&'a Value);
+/// Compares a value. The recursion is no deeper than the expected value.
+struct ValueComparison<'a>(&'a Value);
 
-impl Is<'_> {
-    fn number(self, found: Option<Number>) -> bool {
-        let (Value::Number(one), Some(other)) = (self.0, found) else { return false };
-        *one == other || (one.is_f64() || other.is_f64()) && one.as_f64() == other.as_f64()
+impl ValueComparison<'_> {
+    fn equals_number(self, number: Option<Number>) -> bool {
+        let (Value::Number(expected), Some(number)) = (self.0, number) else { return false };
+        let is_float = expected.is_f64() || number.is_f64();
+        *expected == number || is_float && expected.as_f64() == number.as_f64()
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Is<'_> {
+impl<'de> DeserializeSeed<'de> for ValueComparison<'_> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<bool, D::Error> {
@@ -130,7 +132,7 @@ impl<'de> DeserializeSeed<'de> for Is<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Is<'_> {
+impl<'de> Visitor<'de> for ValueComparison<'_> {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -138,11 +140,14 @@ impl<'de> Visitor<'de> for Is<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
-        let mut same = BTreeMap::new();
+        let mut equal = BTreeMap::new();
         let mut has_others = !self.0.is_object();
         while let Some(key) = map.next_key::<String>()? {
             match self.0.as_object().and_then(|expected| expected.get_key_value(&key)) {
-                Some((key, value)) => drop(same.insert(key, map.next_value_seed(Is(value))?)),
+                Some((key, value)) => {
+                    let is_equal = map.next_value_seed(ValueComparison(value))?;
+                    equal.insert(key, is_equal);
+                }
                 None => {
                     map.next_value::<IgnoredAny>()?;
                     has_others = true;
@@ -150,18 +155,18 @@ impl<'de> Visitor<'de> for Is<'_> {
             }
         }
         let count = self.0.as_object().map_or(0, serde_json::Map::len);
-        Ok(!has_others && same.len() == count && same.into_values().all(|is| is))
+        Ok(!has_others && equal.len() == count && equal.into_values().all(|is_equal| is_equal))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<bool, A::Error> {
-        let mut is_same = self.0.is_array();
+        let mut is_equal = self.0.is_array();
         for value in self.0.as_array().into_iter().flatten() {
-            is_same &= seq.next_element_seed(Is(value))?.unwrap_or(false);
+            is_equal &= seq.next_element_seed(ValueComparison(value))?.unwrap_or(false);
         }
         while seq.next_element::<IgnoredAny>()?.is_some() {
-            is_same = false;
+            is_equal = false;
         }
-        Ok(is_same)
+        Ok(is_equal)
     }
 
     fn visit_unit<E>(self) -> Result<bool, E> {
@@ -173,15 +178,15 @@ impl<'de> Visitor<'de> for Is<'_> {
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<bool, E> {
-        Ok(self.number(Some(number.into())))
+        Ok(self.equals_number(Some(number.into())))
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<bool, E> {
-        Ok(self.number(Some(number.into())))
+        Ok(self.equals_number(Some(number.into())))
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<bool, E> {
-        Ok(self.number(Number::from_f64(number)))
+        Ok(self.equals_number(Number::from_f64(number)))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<bool, E> {
@@ -195,27 +200,27 @@ mod tests {
 
     use super::*;
 
-    /// The crate's own way, which makes a tree, is the measure.
+    /// Compares with serde_json's own pointers into a tree.
     #[test]
-    fn what_is_found_is_what_a_tree_has_there() {
+    fn a_value_is_found_where_serde_json_finds_it() {
         let page = r#" {"a": [1, {"b": null, "b": "x"}, []], "c/d~": {"": -2.50}, "0": true} "#;
         let tree: Value = serde_json::from_str(page).unwrap();
         for pointer in [
             "", "/", "/a", "/a/0", "/a/1", "/a/1/b", "/a/2", "/a/3", "/a/00", "/a/+1", "/a/-",
             "/c~1d~0", "/c~1d~0/", "/0", "/0/0", "/a/0/0", "/a/1/b/0", "/x/y",
         ] {
-            let found = at(page, pointer).unwrap();
+            let found = find_value(page, pointer).unwrap();
             let value: Option<Value> = found.map(|text| serde_json::from_str(text).unwrap());
             assert_eq!(value.as_ref(), tree.pointer(pointer), "{pointer}");
-            assert!(value.is_none_or(|value| is(found.unwrap(), &value)), "{pointer}");
+            assert!(value.is_none_or(|value| is_equal(found.unwrap(), &value)), "{pointer}");
         }
         for broken in ["", "{", r#"{"a": [1}"#, r#"{"a": 1} x"#, r#"{"a": 1, "b": tru}"#] {
-            assert!(at(broken, "/a").is_err(), "{broken}");
+            assert!(find_value(broken, "/a").is_err(), "{broken}");
         }
     }
 
     #[test]
-    fn a_value_is_another_when_any_part_of_it_is() {
+    fn values_are_equal_if_all_their_parts_are() {
         for (text, value, expected) in [
             ("1.0", json!(1), true),
             ("1", json!(1.0), true),
@@ -237,15 +242,15 @@ mod tests {
             (r#"{"a":2,"a":1}"#, json!({"a": 2}), false),
             (r#""\u0061\n""#, json!("a\n"), true),
         ] {
-            assert_eq!(is(text, &value), expected, "{text} {value}");
+            assert_eq!(is_equal(text, &value), expected, "{text} {value}");
         }
     }
 
-    /// Deeper than a worker's stack could go.
+    /// The text is nested deeper than the stack of a worker allows.
     #[test]
-    fn depth_costs_no_stack() {
+    fn nesting_needs_no_stack() {
         let deep = format!("[{}1{}, 2]", "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(at(&deep, "/1").unwrap(), Some("2"));
-        assert!(!is(&deep, &json!([1, 2])));
+        assert_eq!(find_value(&deep, "/1").unwrap(), Some("2"));
+        assert!(!is_equal(&deep, &json!([1, 2])));
     }
 }

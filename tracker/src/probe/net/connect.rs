@@ -1,4 +1,4 @@
-//! A TCP connection to whichever address answers first.
+//! Opens a TCP connection to the first address that answers.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
@@ -7,33 +7,35 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::probe::net::socket::{self, Deadline};
+use super::deadline::Deadline;
+use super::socket;
 use crate::probe::reason::{Failure, Phase, Reason};
 
-/// How long an address may stay silent before the next one is tried beside it
-/// (RFC 8305, section 8).
+/// How long to wait for an address before the next one is tried as well (RFC 8305,
+/// section 8).
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
-/// How many addresses are tried; the rest of a longer answer is left out.
+/// The most addresses to try.
 pub(crate) const ADDRESSES_MAX: usize = 16;
 
-/// Connects to the addresses in their order: the next is started when one
-/// fails or is silent for 250 ms, and the first to stand is taken, so that one
-/// black hole among them costs no verdict.
+/// Connects to the addresses in their order, and returns the first connection.
+///
+/// The next address is tried when one fails or does not answer for 250 ms, so one address
+/// that does not answer does not fail the probe.
 ///
 /// # Errors
-/// A failure that tells what the addresses did; when they differ, the one that
-/// says most about the site (silence, then refusal, then no route).
+/// The failure of the addresses. If they differ: the one that says most about the site
+/// (no answer, then refused, then no route).
 pub(crate) fn connect(
     addresses: &[SocketAddr],
     deadline: Deadline,
 ) -> Result<(TcpStream, SocketAddr), Failure> {
     let addresses = &addresses[..addresses.len().min(ADDRESSES_MAX)];
-    let mut race = Race { running: Vec::new(), failed: Vec::new() };
-    let mut waiting = addresses.iter().copied();
-    while !deadline.passed() {
-        let next = waiting.next();
-        if next.is_none() && race.running.is_empty() {
+    let mut race = ConnectionRace { pending: Vec::new(), errors: Vec::new() };
+    let mut untried = addresses.iter().copied();
+    while !deadline.has_passed() {
+        let next = untried.next();
+        if next.is_none() && race.pending.is_empty() {
             break;
         }
         if let Some(address) = next
@@ -41,104 +43,105 @@ pub(crate) fn connect(
         {
             return Ok(connected);
         }
-        let until = match waiting.len() {
+        let until = match untried.len() {
             0 => deadline,
-            _ => deadline.or_after(NEXT_ADDRESS_AFTER),
+            _ => deadline.within(NEXT_ADDRESS_AFTER),
         };
         if let Some(connected) = race.wait(until) {
             return Ok(connected);
         }
     }
-    Err(race.failure(addresses))
+    Err(race.into_failure(addresses))
 }
 
-struct Race {
-    running: Vec<(SocketAddr, Socket)>,
-    failed: Vec<io::Error>,
+struct ConnectionRace {
+    pending: Vec<(SocketAddr, Socket)>,
+    errors: Vec<io::Error>,
 }
 
-impl Race {
-    /// Begins to connect; a socket only when it stands at once, as on loopback.
+impl ConnectionRace {
+    /// Starts to connect. Returns the connection if it is established at once, as on
+    /// loopback.
     fn start(&mut self, address: SocketAddr) -> Option<(TcpStream, SocketAddr)> {
-        match begin(address) {
+        match start_connect(address) {
             Ok((socket, true)) => Some((socket.into(), address)),
             Ok((socket, false)) => {
-                self.running.push((address, socket));
+                self.pending.push((address, socket));
                 None
             }
             Err(cause) => {
-                self.failed.push(cause);
+                self.errors.push(cause);
                 None
             }
         }
     }
 
-    /// Waits until one stands, one fails, or the time is up.
+    /// Waits until a connection is established, one fails, or the time is over.
     fn wait(&mut self, until: Deadline) -> Option<(TcpStream, SocketAddr)> {
-        if self.running.is_empty() {
+        if self.pending.is_empty() {
             return None;
         }
         let mut polled: Vec<_> =
-            self.running.iter().map(|(_, socket)| PollFd::new(socket, PollFlags::OUT)).collect();
-        if let Err(cause) = socket::wait(&mut polled, until) {
-            self.failed.push(cause);
-            self.running.clear();
+            self.pending.iter().map(|(_, socket)| PollFd::new(socket, PollFlags::OUT)).collect();
+        if let Err(cause) = socket::wait_any(&mut polled, until) {
+            self.errors.push(cause);
+            self.pending.clear();
             return None;
         }
-        let ready: Vec<_> = polled.iter().map(|one| !one.revents().is_empty()).collect();
+        let ready: Vec<_> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
         let mut ready = ready.into_iter();
-        let (done, running) = self.running.drain(..).partition(|_| ready.next() == Some(true));
-        let done: Vec<(SocketAddr, Socket)> = done;
-        self.running = running;
+        let (done, pending): (Vec<_>, Vec<_>) =
+            self.pending.drain(..).partition(|_| ready.next() == Some(true));
+        self.pending = pending;
         for (address, socket) in done {
             match socket.take_error() {
                 Ok(None) => return Some((socket.into(), address)),
-                Ok(Some(cause)) | Err(cause) => self.failed.push(cause),
+                Ok(Some(cause)) | Err(cause) => self.errors.push(cause),
             }
         }
         None
     }
 
-    fn failure(self, addresses: &[SocketAddr]) -> Failure {
-        let mut reason = match self.running.is_empty() && !self.failed.is_empty() {
+    fn into_failure(self, addresses: &[SocketAddr]) -> Failure {
+        let mut reason = match self.pending.is_empty() && !self.errors.is_empty() {
             true => Reason::ConnectUnreachable,
             false => Reason::ConnectTimeout,
         };
-        let mut text = None;
-        for cause in &self.failed {
-            let this = reason_of(cause);
-            if rank(this) >= rank(reason) {
-                reason = this;
-                text = (this == Reason::ConnectFailed).then(|| cause.to_string());
+        let mut error_text = None;
+        for cause in &self.errors {
+            let cause_reason = reason_of(cause);
+            if rank(cause_reason) >= rank(reason) {
+                reason = cause_reason;
+                error_text = (reason == Reason::ConnectFailed).then(|| cause.to_string());
             }
         }
         let tried: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
         let tried = tried.join(", ");
-        let detail = match text {
+        let detail = match error_text {
             Some(text) => format!("{text} ({tried})"),
             None => tried,
         };
-        Failure::with(reason, Phase::Connect, detail)
+        Failure::with_detail(reason, Phase::Connect, detail)
     }
 }
 
-fn begin(address: SocketAddr) -> io::Result<(Socket, bool)> {
+/// Returns the socket, and whether it is connected already.
+fn start_connect(address: SocketAddr) -> io::Result<(Socket, bool)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
-    // A request is one small write, which must not wait for the handshake's
-    // acknowledgement.
+    // A request is one small write. It must not wait for the acknowledgement of the
+    // handshake.
     SockRef::from(&socket).set_tcp_nodelay(true)?;
     match socket.connect(&address.into()) {
         Ok(()) => Ok((socket, true)),
-        // EINPROGRESS has no kind of its own in std.
-        Err(cause) if in_progress(&cause) => Ok((socket, false)),
+        Err(cause) if is_in_progress(&cause) => Ok((socket, false)),
         Err(cause) => Err(cause),
     }
 }
 
-fn in_progress(cause: &io::Error) -> bool {
-    let code = cause.raw_os_error();
-    code == Some(rustix::io::Errno::INPROGRESS.raw_os_error())
+fn is_in_progress(cause: &io::Error) -> bool {
+    // std has no ErrorKind for EINPROGRESS.
+    cause.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error())
         || cause.kind() == ErrorKind::WouldBlock
         || cause.kind() == ErrorKind::Interrupted
 }
@@ -150,7 +153,7 @@ fn reason_of(cause: &io::Error) -> Reason {
         ErrorKind::TimedOut => Reason::ConnectTimeout,
         ErrorKind::NetworkUnreachable
         | ErrorKind::HostUnreachable
-        // No address of that family on this machine.
+        // This machine has no address of that family.
         | ErrorKind::AddrNotAvailable
         | ErrorKind::Unsupported
         | ErrorKind::NetworkDown => Reason::ConnectUnreachable,
@@ -158,6 +161,7 @@ fn reason_of(cause: &io::Error) -> Reason {
     }
 }
 
+/// A higher rank says more about the site.
 fn rank(reason: Reason) -> u8 {
     match reason {
         Reason::ConnectUnreachable => 0,
@@ -172,41 +176,43 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::time::Instant;
 
-    use testkit::sites::{BlackHole, Refusing, Site};
+    use testkit::sites::{BlackHole, RefusingPort, Site};
 
     use super::*;
 
-    fn here(port: u16) -> SocketAddr {
+    fn loopback(port: u16) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, port).into()
     }
 
     #[test]
-    fn the_first_address_to_answer_is_taken() {
-        let (held, refusing) = (BlackHole::new().unwrap(), Refusing::new().unwrap());
-        let (silent, refused) = (here(held.port().unwrap()), here(refusing.port().unwrap()));
+    fn the_first_address_to_answer_is_used() {
+        let (hole, refusing) = (BlackHole::new().unwrap(), RefusingPort::new().unwrap());
+        let (silent, refused) =
+            (loopback(hole.port().unwrap()), loopback(refusing.port().unwrap()));
         let unreachable = SocketAddr::from(([127, 255, 255, 255], 81));
         let site = Site::raw(vec![]).unwrap();
-        for (others, least, most) in [
+        for (others, ms_min, ms_max) in [
             (vec![], 0, 200),
             (vec![refused, unreachable], 0, 200),
             (vec![silent], 250, 950),
             (vec![silent, refused, silent], 500, 950),
         ] {
             let addresses = [others.as_slice(), &[site.address()]].concat();
-            let begun = Instant::now();
+            let started_at = Instant::now();
             let deadline = Deadline::after(Duration::from_secs(10));
             let (socket, address) = connect(&addresses, deadline).unwrap();
             assert_eq!(address, site.address());
-            let took = begun.elapsed().as_millis();
+            let elapsed_ms = started_at.elapsed().as_millis();
             assert_eq!(socket.peer_addr().unwrap(), site.address());
-            assert!((least..most).contains(&took), "{addresses:?} took {took} ms");
+            assert!((ms_min..ms_max).contains(&elapsed_ms), "{addresses:?} took {elapsed_ms} ms");
         }
     }
 
     #[test]
-    fn the_failure_is_the_one_that_says_most() {
-        let (hole, refusing) = (BlackHole::new().unwrap(), Refusing::new().unwrap());
-        let (silent, refused) = (here(hole.port().unwrap()), here(refusing.port().unwrap()));
+    fn the_failure_that_says_most_is_reported() {
+        let (hole, refusing) = (BlackHole::new().unwrap(), RefusingPort::new().unwrap());
+        let (silent, refused) =
+            (loopback(hole.port().unwrap()), loopback(refusing.port().unwrap()));
         let unreachable = SocketAddr::from(([127, 255, 255, 255], 81));
         for (addresses, expected) in [
             (vec![unreachable], Reason::ConnectUnreachable),

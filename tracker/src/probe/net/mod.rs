@@ -1,6 +1,7 @@
-//! The network below HTTP: names, connections, proxies and TLS.
+//! The network below HTTP: name resolution, connections, proxies and TLS.
 
 pub(crate) mod connect;
+pub mod deadline;
 pub mod proxy;
 pub mod resolver;
 pub mod socket;

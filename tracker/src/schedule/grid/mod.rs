@@ -1,210 +1,213 @@
-//! The grid: target *i* is due at `start + phase_i + k · period_i` for ever, and
-//! no probe, pause or reload moves it.
+//! The grid: target *i* is due at `start + phase_i + k · period_i`. No probe, pause or reload
+//! moves it.
 //!
-//! It reads no clock, so that tests bring their own.
+//! This module reads no clock: callers pass the time.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::schedule::slot_account::{Entry, Slot};
+use crate::schedule::slot_account::{ScheduledTarget, Slot};
 use crate::targets::Target;
 
-/// A slot that the ticker sees later than this, or than the period if that is
-/// shorter, is missed: after a sleep or a standstill the targets are probed
-/// each at its next slot, and not all at once.
-const LATE_MAX: Duration = Duration::from_secs(5);
+/// Longest delay after which a slot is still probed; a shorter period is the limit if there is one.
+/// Later slots are missed: after a suspension each target is probed at its next slot, and not all
+/// of them at once.
+const DELAY_MAX: Duration = Duration::from_secs(5);
 
-/// A first round of probes takes a second, or longer for so many targets that
-/// more than this would start in one.
-const FIRST_LOOKS_A_SECOND: usize = 100;
+/// Most probes per second in the first round. The round takes at least one second.
+const FIRST_ROUND_PROBES_PER_SECOND: usize = 100;
 
-/// Targets that were taken off the list, whose numbers are kept for the case that
-/// they come back. Beyond so many all are forgotten, and begin at 0 again.
-const GONE_MAX: usize = 100_000;
+/// Most removed targets whose slot numbers are remembered in case they come back. With more than
+/// that all are forgotten, and start at slot 0 again.
+const REMOVED_MAX: usize = 100_000;
 
-/// The times at which targets are due.
+/// Due times and target indices, the earliest first.
+type DueHeap = BinaryHeap<Reverse<(Duration, usize)>>;
+
+/// The due times of all targets.
 #[derive(Debug)]
-pub struct Schedule {
-    /// The grid's origin, by the grid's clock.
+pub(crate) struct Schedule {
+    /// Origin of the grid by the schedule's clock.
     start: Duration,
     location: String,
-    planned: Vec<Planned>,
-    /// Due time and index, the earliest on top: one a target.
-    due: BinaryHeap<Reverse<(Duration, usize)>>,
-    /// Those of a first round, in the same form.
-    first: BinaryHeap<Reverse<(Duration, usize)>>,
-    /// What is no longer on the list.
-    gone: HashMap<Key, Planned>,
+    targets: Vec<GridTarget>,
+    /// One entry per target.
+    due: DueHeap,
+    /// Probes of the first round.
+    first_round: DueHeap,
+    /// Targets that are no longer on the list.
+    removed: HashMap<UrlAndName, GridTarget>,
 }
 
-/// What makes a target the same one in another list: its URL and its name.
-type Key = (String, Option<String>);
+/// Identifies a target across reloads: URL and name.
+type UrlAndName = (String, Option<String>);
 
 #[derive(Debug)]
-struct Planned {
-    entry: Arc<Entry>,
+struct GridTarget {
+    target: Arc<ScheduledTarget>,
     period: Duration,
-    /// The next slot, and when it is due.
-    next: Slot,
+    next_slot: Slot,
 }
 
 /// A target that is due.
 #[derive(Debug)]
-pub struct Due {
-    /// The target.
-    pub entry: Arc<Entry>,
-    /// Slots that went by before it was seen: those in front of `slot`, or, if
-    /// there is none, the last ones.
-    pub missed: u64,
-    /// The slot to probe for.
-    pub slot: Option<Slot>,
-    /// Whether to probe.
-    pub probe: bool,
+pub(crate) struct DueTarget {
+    pub(crate) target: Arc<ScheduledTarget>,
+    /// Slots that passed unnoticed: those before `slot`, or up to now if `slot` is `None`.
+    pub(crate) missed: u64,
+    /// The slot to probe for. `None` in the first round.
+    pub(crate) slot: Option<Slot>,
+    /// False if even the last slot passed too long ago to be probed.
+    pub(crate) is_probed: bool,
 }
 
-/// What a new list changed.
+/// Numbers of targets that a new list changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Difference {
-    /// Targets that were not there.
-    pub added: usize,
-    /// Those of which something else is asked now.
-    pub changed: usize,
-    /// Those that are gone.
-    pub removed: usize,
+pub(crate) struct ScheduleChanges {
+    pub(crate) added: usize,
+    pub(crate) changed: usize,
+    pub(crate) removed: usize,
 }
 
 impl Schedule {
-    /// A schedule that begins at `start`.
-    pub fn new(start: Duration, location: &str, targets: &[Arc<Target>]) -> Self {
+    /// Makes a schedule whose grid starts at `start`.
+    pub(crate) fn new(start: Duration, location: &str, targets: &[Arc<Target>]) -> Self {
         let mut schedule = Self {
             start,
             location: location.to_owned(),
-            planned: Vec::new(),
+            targets: Vec::new(),
             due: BinaryHeap::new(),
-            first: BinaryHeap::new(),
-            gone: HashMap::new(),
+            first_round: BinaryHeap::new(),
+            removed: HashMap::new(),
         };
         schedule.apply(targets, start);
         schedule
     }
 
-    /// Lets every target be probed once soon as well, beside the grid, for
-    /// somebody who watches; but for those that are due soon anyway.
-    pub fn look_at_once(&mut self) {
-        let spans = self.planned.len().div_ceil(FIRST_LOOKS_A_SECOND).max(1);
-        let span = Duration::from_secs(u64::try_from(spans).unwrap_or(u64::MAX));
-        for (index, planned) in self.planned.iter().enumerate() {
-            if planned.next.due_at > self.start + span {
-                let hash = planned.entry.target().phase_hash(&self.location);
-                self.first.push(Reverse((self.start + share(span, hash), index)));
+    /// Schedules a first round of probes outside the grid, for a user who watches the output. It
+    /// leaves out targets that are due soon anyway.
+    pub(crate) fn schedule_first_round(&mut self) {
+        let seconds = self.targets.len().div_ceil(FIRST_ROUND_PROBES_PER_SECOND).max(1);
+        let span = Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX));
+        for (index, entry) in self.targets.iter().enumerate() {
+            if entry.next_slot.due_at > self.start + span {
+                let hash = entry.target.target().phase_hash(&self.location);
+                self.first_round.push(Reverse((self.start + fraction(span, hash), index)));
             }
         }
     }
 
-    /// Takes a new list. A target that stays, by URL and name, keeps its place
-    /// and its account, whatever else of it changes; with another period it
-    /// gets that grid's place and goes on with its numbers. So does one that comes
-    /// back: the slots in between were not due.
-    pub fn apply(&mut self, targets: &[Arc<Target>], now: Duration) -> Difference {
-        let mut difference = Difference::default();
-        let old = std::mem::take(&mut self.planned);
+    /// Replaces the list of targets.
+    ///
+    /// A target that stays on the list keeps its grid and its account, whatever else of it
+    /// changes. With another period it moves to the grid of that period and continues its slot
+    /// numbers. A target that comes back also continues them: the slots in between were not due.
+    pub(crate) fn apply(&mut self, targets: &[Arc<Target>], now: Duration) -> ScheduleChanges {
+        let mut changes = ScheduleChanges::default();
+        let old = std::mem::take(&mut self.targets);
         let mut old: HashMap<_, _> =
-            old.into_iter().map(|planned| (key(&planned.entry.target()), planned)).collect();
+            old.into_iter().map(|entry| (key(&entry.target.target()), entry)).collect();
         for target in targets {
-            let planned = match old.remove(&key(target)) {
+            let entry = match old.remove(&key(target)) {
                 None => {
-                    difference.added += 1;
-                    let due_at = self.first_due(target, now);
-                    let (entry, number) = match self.gone.remove(&key(target)) {
-                        Some(gone) => (gone.entry, gone.next.number),
-                        None => (Arc::new(Entry::new(Arc::clone(target))), 0),
-                    };
-                    entry.change(Arc::clone(target));
-                    Planned { entry, period: target.period, next: Slot { number, due_at } }
+                    changes.added += 1;
+                    self.add_or_restore(target, now)
                 }
-                Some(mut planned) => {
-                    if *planned.entry.target() != **target {
-                        difference.changed += 1;
+                Some(mut entry) => {
+                    if *entry.target.target() != **target {
+                        changes.changed += 1;
                     }
-                    planned.entry.change(Arc::clone(target));
-                    if planned.period != target.period {
-                        planned.period = target.period;
-                        planned.next.due_at = self.first_due(target, now);
+                    entry.target.set_target(Arc::clone(target));
+                    if entry.period != target.period {
+                        entry.period = target.period;
+                        entry.next_slot.due_at = self.first_due(target, now);
                     }
-                    planned
+                    entry
                 }
             };
-            self.planned.push(planned);
+            self.targets.push(entry);
         }
-        difference.removed = old.len();
-        old.values().for_each(|planned| planned.entry.remove());
-        if self.gone.len() + old.len() > GONE_MAX {
-            self.gone.clear();
+        changes.removed = old.len();
+        old.values().for_each(|entry| entry.target.remove());
+        if self.removed.len() + old.len() > REMOVED_MAX {
+            self.removed.clear();
         }
-        self.gone.extend(old);
-        let due = |(index, planned): (usize, &Planned)| Reverse((planned.next.due_at, index));
-        self.due = self.planned.iter().enumerate().map(due).collect();
-        self.first.clear();
-        difference
+        self.removed.extend(old);
+        let due = |(index, entry): (usize, &GridTarget)| Reverse((entry.next_slot.due_at, index));
+        self.due = self.targets.iter().enumerate().map(due).collect();
+        self.first_round.clear();
+        changes
     }
 
-    /// The first place of the target's grid that is not before `now`.
+    fn add_or_restore(&mut self, target: &Arc<Target>, now: Duration) -> GridTarget {
+        let due_at = self.first_due(target, now);
+        let (scheduled, number) = match self.removed.remove(&key(target)) {
+            Some(removed) => (removed.target, removed.next_slot.number),
+            None => (Arc::new(ScheduledTarget::new(Arc::clone(target))), 0),
+        };
+        scheduled.set_target(Arc::clone(target));
+        let next_slot = Slot { number, due_at };
+        GridTarget { target: scheduled, period: target.period, next_slot }
+    }
+
+    /// Returns the first time on the target's grid that is not before `now`.
     fn first_due(&self, target: &Target, now: Duration) -> Duration {
-        let phase = share(target.period, target.phase_hash(&self.location));
-        let ahead = now.saturating_sub(self.start + phase);
-        let slots = ahead.as_nanos().div_ceil(target.period.as_nanos());
-        self.start + phase + times(target.period, slots)
+        let phase = fraction(target.period, target.phase_hash(&self.location));
+        let since_phase = now.saturating_sub(self.start + phase);
+        let slots = since_phase.as_nanos().div_ceil(target.period.as_nanos());
+        self.start + phase + multiple(target.period, slots)
     }
 
-    /// The targets, for what is to be done with each.
-    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.planned.iter().map(|planned| &planned.entry)
+    #[cfg(test)]
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &Arc<ScheduledTarget>> {
+        self.targets.iter().map(|entry| &entry.target)
     }
 
-    /// When the next target is due.
-    pub fn next_due(&self) -> Option<Duration> {
-        [self.first.peek(), self.due.peek()].into_iter().flatten().map(|due| due.0.0).min()
+    /// Returns when the next target is due.
+    pub(crate) fn next_due(&self) -> Option<Duration> {
+        let heaps = [self.first_round.peek(), self.due.peek()];
+        heaps.into_iter().flatten().map(|due| due.0.0).min()
     }
 
-    /// The next target that is due by `now`. All its slots until then are dealt
-    /// with: the last is to be probed for, unless that is late, too.
-    pub fn pop(&mut self, now: Duration) -> Option<Due> {
-        if self.first.peek().is_some_and(|first| first.0.0 <= now) {
-            let Reverse((_, index)) = self.first.pop()?;
-            let entry = Arc::clone(&self.planned.get(index)?.entry);
-            return Some(Due { entry, missed: 0, slot: None, probe: true });
+    /// Removes and returns the next target that is due by `now`, with all its slots until then:
+    /// the last one is to be probed unless it is too late, the others are missed.
+    pub(crate) fn pop_due(&mut self, now: Duration) -> Option<DueTarget> {
+        if self.first_round.peek().is_some_and(|first| first.0.0 <= now) {
+            let Reverse((_, index)) = self.first_round.pop()?;
+            let target = Arc::clone(&self.targets.get(index)?.target);
+            return Some(DueTarget { target, missed: 0, slot: None, is_probed: true });
         }
         let mut top = self.due.peek_mut()?;
-        let Reverse((at, index)) = *top;
-        let late = now.checked_sub(at)?;
-        let planned = self.planned.get_mut(index)?;
-        let before = late.as_nanos() / planned.period.as_nanos();
+        let Reverse((due_at, index)) = *top;
+        let delay = now.checked_sub(due_at)?;
+        let entry = self.targets.get_mut(index)?;
+        let slots_after = delay.as_nanos() / entry.period.as_nanos();
         let last = Slot {
-            number: planned.next.number + u64::try_from(before).unwrap_or(u64::MAX),
-            due_at: at + times(planned.period, before),
+            number: entry.next_slot.number + u64::try_from(slots_after).unwrap_or(u64::MAX),
+            due_at: due_at + multiple(entry.period, slots_after),
         };
-        let probe = now - last.due_at <= LATE_MAX.min(planned.period);
-        let missed = last.number - planned.next.number + u64::from(!probe);
-        planned.next = Slot { number: last.number + 1, due_at: last.due_at + planned.period };
-        *top = Reverse((planned.next.due_at, index));
-        let entry = Arc::clone(&planned.entry);
-        Some(Due { entry, missed, slot: probe.then_some(last), probe })
+        let is_probed = now - last.due_at <= DELAY_MAX.min(entry.period);
+        let missed = last.number - entry.next_slot.number + u64::from(!is_probed);
+        entry.next_slot = Slot { number: last.number + 1, due_at: last.due_at + entry.period };
+        *top = Reverse((entry.next_slot.due_at, index));
+        let target = Arc::clone(&entry.target);
+        Some(DueTarget { target, missed, slot: is_probed.then_some(last), is_probed })
     }
 }
 
-fn key(target: &Target) -> Key {
+fn key(target: &Target) -> UrlAndName {
     (target.url.to_string(), target.name.clone())
 }
 
-fn times(period: Duration, count: u128) -> Duration {
+fn multiple(period: Duration, count: u128) -> Duration {
     let nanos = period.as_nanos() * count;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-/// The part of `span` that `hash` is of all hashes.
-fn share(span: Duration, hash: u64) -> Duration {
+/// Returns `span · hash / 2^64`: the same fraction of the span as the hash is of all hashes.
+fn fraction(span: Duration, hash: u64) -> Duration {
     let nanos = (span.as_nanos() * u128::from(hash)) >> 64;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

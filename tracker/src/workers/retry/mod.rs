@@ -1,57 +1,60 @@
-//! A failure is confirmed before it is told: another attempt, by another address
-//! where there is one, and a second later where there is none.
+//! Confirms a failure by further attempts before it is reported.
 
 use std::time::Duration;
 
 use common::stop::Stop;
 
 use crate::probe::reason::Reason;
-use crate::probe::{Outcome, Prober};
+use crate::probe::{ProbeOutcome, Prober};
 use crate::targets::Target;
 
-/// The pause in front of an attempt at the address that has failed.
-pub const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Pause before an attempt at an address that has failed.
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// A target's result after all its attempts.
+/// The outcome of a probe after all its attempts.
 #[derive(Debug)]
-pub struct Attempted {
-    /// What the last attempt found.
-    pub outcome: Outcome,
-    /// How many were made.
-    pub attempts: u32,
-    /// Why the first failed, when it was not the last.
-    pub first_reason: Option<Reason>,
+pub(crate) struct RetriedProbe {
+    /// ProbeOutcome of the last attempt.
+    pub(crate) outcome: ProbeOutcome,
+    /// Number of attempts, from 1.
+    pub(crate) attempts: u32,
+    /// Reason of the first attempt, if more attempts followed.
+    pub(crate) first_reason: Option<Reason>,
 }
 
-/// Probes until an attempt is healthy, the target's retries are used up, or a
-/// stop is asked for. Each attempt has the target's time-out to itself.
+/// Probes until an attempt is healthy, the target's retries are used up, or a stop is requested.
+/// Each attempt has the full time-out of the target.
 ///
-/// A stop cuts the pause short and not the confirmation: else each restart would
-/// tell of failures that a second look had not found. When that takes longer
-/// than a stop has time, there is no record.
+/// The first retry starts immediately if the host has several addresses, and tries the failed
+/// address last. All other retries wait for `retry_pause` first.
 ///
-/// The first retry goes at once where the address that failed is one of several,
-/// and tries that one last; nothing else hurries, so that what fails quickly is
-/// not asked ten times in a moment.
-pub fn run(target: &Target, prober: &Prober, stop: &Stop) -> Attempted {
-    let mut ask = target.ask();
-    let mut done = Attempted { outcome: prober.probe(&ask), attempts: 1, first_reason: None };
-    while !done.outcome.healthy() && done.attempts <= target.retries {
-        let facts = &done.outcome.facts;
-        ask.last_resort = facts.address.filter(|_| facts.has_other_address);
-        let at_once = ask.last_resort.is_some() && done.attempts == 1;
-        let stopping = stop.wait(if at_once { Duration::ZERO } else { RETRY_PAUSE });
-        if stopping && done.attempts > 1 {
+/// A stop ends the pause, and the first retry is still made: without it, each restart would report
+/// failures that a retry disproves. A retry that outlasts the stop produces no record.
+pub(crate) fn probe_with_retries(
+    target: &Target,
+    prober: &Prober,
+    retry_pause: Duration,
+    stop: &Stop,
+) -> RetriedProbe {
+    let mut request = target.probe_request();
+    let outcome = prober.probe(&request);
+    let mut probe = RetriedProbe { outcome, attempts: 1, first_reason: None };
+    while !probe.outcome.healthy() && probe.attempts <= target.retries {
+        let facts = &probe.outcome.facts;
+        request.last_resort = facts.address.filter(|_| facts.has_other_address);
+        let retries_now = request.last_resort.is_some() && probe.attempts == 1;
+        let is_stopping = stop.wait(if retries_now { Duration::ZERO } else { retry_pause });
+        if is_stopping && probe.attempts > 1 {
             break;
         }
-        let reason = done.outcome.failure.as_ref().map(|failure| failure.reason);
-        done = Attempted {
-            outcome: prober.probe(&ask),
-            attempts: done.attempts + 1,
-            first_reason: done.first_reason.or(reason),
+        let reason = probe.outcome.failure.as_ref().map(|failure| failure.reason);
+        probe = RetriedProbe {
+            outcome: prober.probe(&request),
+            attempts: probe.attempts + 1,
+            first_reason: probe.first_reason.or(reason),
         };
     }
-    done
+    probe
 }
 
 #[cfg(test)]

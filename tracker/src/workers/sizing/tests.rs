@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::targets::{Defaults, parse};
+use crate::targets::{TargetDefaults, parse_websites};
+use crate::workers::retry::RETRY_PAUSE;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -18,40 +19,41 @@ fn with_bodies(
 ) -> Vec<Arc<Target>> {
     let list: Vec<_> = (0..count).map(|index| format!("http://a.io/{index} {check}")).collect();
     let period = Duration::from_secs(period_s);
-    let defaults = Defaults { period, retries, body_bytes_max, ..Defaults::default() };
-    parse(&list.join(","), "x-", &defaults).unwrap().into_iter().map(Arc::new).collect()
+    let defaults = TargetDefaults { period, retries, body_bytes_max, ..TargetDefaults::default() };
+    parse_websites(&list.join(","), "x-", &defaults).unwrap().into_iter().map(Arc::new).collect()
 }
 
 #[test]
-fn workers_are_what_all_sites_hanging_would_keep_busy() {
-    for (count, period_s, retries, given, busy, workers) in [
+fn workers_are_enough_if_every_site_hangs() {
+    for (count, period_s, retries, requested, busy, workers) in [
         (1, 300, 1, None, 0.07, 1),
         (50, 300, 1, None, 3.5, 50),
         (1_000, 300, 1, None, 70.0, 70),
         (1_000, 300, 0, None, 33.333, 64),
-        // None holds more than one worker.
+        // A target occupies at most one worker.
         (1_000, 30, 10, None, 1_000.0, 1_000),
         (10_000, 60, 1, None, 3_500.0, 2_048),
         (10_000, 60, 1, Some(100), 3_500.0, 100),
         (10, 60, 1, Some(100), 3.5, 10),
     ] {
-        let found = WorstCase::of(&targets(count, period_s, retries, ""), given);
-        assert!((found.busy - busy).abs() < 0.01, "{found:?}: expected {busy}");
-        assert_eq!(found.workers, workers, "{count} targets");
+        let worst_case =
+            WorstCase::calculate(&targets(count, period_s, retries, ""), requested, RETRY_PAUSE);
+        assert!((worst_case.busy_workers - busy).abs() < 0.01, "{worst_case:?}: expected {busy}");
+        assert_eq!(worst_case.workers, workers, "{count} targets");
     }
-    let found = WorstCase::of(&targets(2, 1, 1, ""), None);
-    let expected = "2 targets can take longer than their period when they hang: slots would be skipped: expected a longer period, a shorter time-out, or fewer retries";
-    assert_eq!(found.warnings(None), [expected]);
+    let worst_case = WorstCase::calculate(&targets(2, 1, 1, ""), None, RETRY_PAUSE);
+    let expected = "2 targets may take longer than the period if the site hangs, and slots would be skipped: use a longer period, a shorter time-out or fewer retries";
+    assert_eq!(worst_case.warnings(None), [expected]);
 }
 
 #[test]
-fn memory_counts_pages_only_where_they_are_kept() {
+fn memory_includes_pages_only_if_a_check_needs_them() {
     let mib = |check, body_bytes_max| {
         let mut targets = targets(100, 60, 1, check);
         for target in &mut targets {
             Arc::make_mut(target).limits.body_bytes_max = body_bytes_max;
         }
-        WorstCase::of(&targets, Some(100)).bytes / MIB
+        WorstCase::calculate(&targets, Some(100), RETRY_PAUSE).memory_bytes / MIB
     };
     let without = mib("", MIB);
     assert!((100..150).contains(&without), "{without} MiB");
@@ -59,7 +61,7 @@ fn memory_counts_pages_only_where_they_are_kept() {
     assert_eq!(mib("x", 4 * MIB), without + 800);
     let mut targets = targets(100, 60, 1, "x");
     Arc::make_mut(&mut targets[7]).family = Family::Both;
-    let both = WorstCase::of(&targets, Some(100)).bytes / MIB;
-    let stacks_and_buffers = without - (WAITING_BYTES_MAX as u64 + PROGRAM_BYTES) / MIB;
+    let both = WorstCase::calculate(&targets, Some(100), RETRY_PAUSE).memory_bytes / MIB;
+    let stacks_and_buffers = without - (SPOOL_MEMORY_BYTES_MAX as u64 + PROGRAM_BYTES) / MIB;
     assert!((both - 400).abs_diff(without + stacks_and_buffers) <= 1, "{both} MiB");
 }

@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use common::identity::{ENDED_MAX, Ended, Run};
+use common::identity::{ENDED_MAX, EndedRun, Run};
 
 use super::folder::SpoolFolder;
 use super::issued::{
@@ -27,12 +27,12 @@ const REPORT_AGE_MAX: Duration = Duration::from_secs(15 * 24 * 60 * 60);
 #[derive(Debug, Default)]
 pub(crate) struct EndedRuns {
     file: Option<File>,
-    topics: HashMap<Arc<str>, Vec<(Ended, usize)>>,
+    topics: HashMap<Arc<str>, Vec<(EndedRun, usize)>>,
 }
 
 impl EndedRuns {
     /// The ends to send in a topic, at most [`ENDED_MAX`].
-    pub(crate) fn pending(&self, topic: &str) -> impl ExactSizeIterator<Item = &Ended> {
+    pub(crate) fn pending(&self, topic: &str) -> impl ExactSizeIterator<Item = &EndedRun> {
         let ended = self.topics.get(topic).map_or(&[][..], Vec::as_slice);
         ended.iter().map(|(ended, _)| ended)
     }
@@ -125,7 +125,7 @@ fn check(bytes: &[u8], inode: u64) -> io::Result<()> {
 
 #[derive(Debug, Default)]
 struct EntryScan {
-    topics: HashMap<Arc<str>, Vec<(Ended, usize)>>,
+    topics: HashMap<Arc<str>, Vec<(EndedRun, usize)>>,
     free: Vec<usize>,
     /// Entries of ends that are too old or too many.
     expired: Vec<usize>,
@@ -151,7 +151,7 @@ fn scan(bytes: &[u8], now: Duration) -> EntryScan {
             let age = now.saturating_sub(Duration::from_secs(entry.time_s));
             match i64::try_from(entry.count) {
                 Ok(count) if age <= REPORT_AGE_MAX && nth >= too_many => {
-                    let ended = Ended { run: entry.run, count };
+                    let ended = EndedRun { run: entry.run, count };
                     scan.topics.entry(Arc::clone(&topic)).or_default().push((ended, index));
                 }
                 _ => scan.expired.push(index),

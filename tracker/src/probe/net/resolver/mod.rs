@@ -1,16 +1,19 @@
-//! Names to addresses: a blocking resolver in the process, to a deadline.
+//! Resolves host names, within a deadline.
 //!
-//! The C library's can't tell "no such name" from "no address", has no
-//! deadline, and musl's fails a good A answer when AAAA fails. What this one
-//! does not do: NSS modules, mDNS, DNSSEC, and, unless told to, a cache: each
-//! probe measures.
+//! The resolver of the C library can't distinguish "no such name" from "no address" and
+//! has no deadline, and that of musl fails a good A answer when AAAA fails. This resolver
+//! does not support NSS modules, mDNS and DNSSEC. It caches only on request, because a
+//! probe measures the look-up.
 
 mod cache;
-mod files;
+mod hosts;
 mod lookup;
 mod message;
-mod servers;
+mod name_servers;
+mod resolv_conf;
+mod server_queries;
 mod tcp;
+mod watched_file;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -19,35 +22,37 @@ use std::time::Instant;
 
 use hickory_proto::rr::{Name, RecordType};
 
+use super::deadline::Deadline;
 use crate::probe::family::Family;
-use crate::probe::net::socket::Deadline;
 use crate::probe::reason::{Failure, Phase, Reason};
-use cache::Cache;
-use files::{Hosts, ResolvConf, Watched};
-use lookup::{Settled, Way};
-use message::{Answer, Reply};
-pub use servers::{SERVERS_MAX, Servers};
+use cache::DnsCache;
+use hosts::Hosts;
+use lookup::{FamilyResult, QueryPlan};
+use message::{DnsAnswer, DnsReply};
+pub use name_servers::{NameServers, NameServersError, SERVERS_MAX};
+use resolv_conf::ResolvConf;
+use watched_file::WatchedFile;
 
-/// How often a server's alias without addresses is asked for in its turn.
-const ALIAS_QUESTIONS_MAX: usize = 8;
+/// How many aliases are resolved whose addresses a server left out.
+const ALIAS_LOOKUPS_MAX: usize = 8;
 
-/// Where the resolver finds what it works by.
+/// The files and settings of the resolver.
 #[derive(Debug, Clone)]
-pub struct Sources {
-    /// resolv.conf(5), read again when it changes.
+pub struct ResolverConfig {
+    /// The path of resolv.conf(5). The file is read again when it changes.
     pub resolv_conf: PathBuf,
-    /// hosts(5), read again when it changes; it comes before the servers.
+    /// The path of hosts(5). The file is read again when it changes. It takes precedence
+    /// over the servers.
     pub hosts: PathBuf,
-    /// Servers in place of those that resolv.conf names; its suffixes and
-    /// options hold for them too.
-    pub servers: Option<Servers>,
-    /// Whether answers are kept for as long as they say, so that a name is asked
-    /// for when that is over alone.
+    /// Servers instead of those in resolv.conf. The suffixes and options of resolv.conf
+    /// still apply.
+    pub servers: Option<NameServers>,
+    /// Whether answers are cached until their TTL has passed.
     pub cache: bool,
 }
 
-impl Default for Sources {
-    /// The machine's own.
+impl Default for ResolverConfig {
+    /// The files of the machine, without a cache.
     fn default() -> Self {
         Self {
             resolv_conf: "/etc/resolv.conf".into(),
@@ -58,225 +63,233 @@ impl Default for Sources {
     }
 }
 
-/// A resolver, shared by all workers.
+/// A resolver. All workers share one.
 #[derive(Debug)]
 pub struct Resolver {
-    resolv_conf: Watched<ResolvConf>,
-    hosts: Watched<Hosts>,
-    servers: Option<Servers>,
-    cache: Option<Cache>,
+    resolv_conf: WatchedFile<ResolvConf>,
+    hosts: WatchedFile<Hosts>,
+    servers: Option<NameServers>,
+    cache: Option<DnsCache>,
+    /// Counts the look-ups, for the `rotate` option.
     lookups: AtomicUsize,
 }
 
 impl Resolver {
-    /// A resolver that works by these files; they are read at each use, if
-    /// changed.
-    pub fn new(sources: Sources) -> Self {
+    /// Reads no file yet: each look-up reads the files that have changed.
+    pub fn new(config: ResolverConfig) -> Self {
         Self {
-            resolv_conf: Watched::new(sources.resolv_conf, ResolvConf::parse),
-            hosts: Watched::new(sources.hosts, Hosts::parse),
-            servers: sources.servers,
-            cache: sources.cache.then(Cache::default),
+            resolv_conf: WatchedFile::new(config.resolv_conf, ResolvConf::parse),
+            hosts: WatchedFile::new(config.hosts, Hosts::parse),
+            servers: config.servers,
+            cache: config.cache.then(DnsCache::default),
             lookups: AtomicUsize::new(0),
         }
     }
 
-    /// The addresses of a host name, IPv6 and IPv4 in turn, at least one; from
-    /// `servers` in place of the resolver's own where they are given.
+    /// Returns the addresses of a host name, IPv6 and IPv4 alternating, at least one.
+    /// `servers` replaces the servers of the resolver.
     ///
-    /// A name with a dot is asked for as it stands first; a name with fewer
-    /// dots than resolv.conf's `ndots` also below its search suffixes. The
-    /// names of RFC 6761 are answered here: `localhost` is loopback, and
-    /// nothing is `invalid`.
+    /// A name with a dot is first looked up as it is. A name with fewer dots than `ndots`
+    /// of resolv.conf is also looked up with the search suffixes. The names of RFC 6761
+    /// need no server: `localhost` is loopback, and `invalid` does not exist.
     ///
     /// # Errors
-    /// [`Reason::DnsNoSuchDomain`] only on a server's NXDOMAIN (or RFC 6761);
-    /// [`Reason::DnsNoAddress`] when the name exists without an address;
-    /// [`Reason::DnsTimeout`] and [`Reason::DnsServerFailure`] for all else.
+    /// [`Reason::DnsNoSuchDomain`] only if a server answers NXDOMAIN (or by RFC 6761);
+    /// [`Reason::DnsNoAddress`] if the name exists without an address;
+    /// [`Reason::DnsTimeout`] and [`Reason::DnsServerFailure`] for all other failures.
     pub fn resolve(
         &self,
         host: &str,
-        servers: Option<&Servers>,
+        servers: Option<&NameServers>,
         deadline: Deadline,
     ) -> Result<Vec<IpAddr>, Failure> {
-        self.resolve_by(Family::Any, host, servers, deadline)
+        self.resolve_family(Family::Any, host, servers, deadline)
     }
 
-    /// As [`Resolver::resolve`]; of a family that is not asked for nothing is
-    /// asked, so that it can't fail for it, though the hosts file may still name
-    /// addresses of it.
-    pub(crate) fn resolve_by(
+    /// As [`Resolver::resolve`], but asks the servers only for the addresses of one family,
+    /// so that the other one can't fail. The hosts file can still return both.
+    pub(crate) fn resolve_family(
         &self,
         family: Family,
         host: &str,
-        servers: Option<&Servers>,
+        servers: Option<&NameServers>,
         deadline: Deadline,
     ) -> Result<Vec<IpAddr>, Failure> {
         if let Some(addresses) = self.hosts.get().get(host) {
             return Ok(interleave(addresses.to_vec()));
         }
-        match special(host) {
-            Some(Special::Loopback) => {
+        match special_name(host) {
+            Some(SpecialName::Loopback) => {
                 return Ok(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]);
             }
-            Some(Special::NoSuchName) => return Err(no_such_domain()),
+            Some(SpecialName::NoSuchName) => return Err(no_such_domain()),
             None => {}
         }
         let conf = self.resolv_conf.get();
         let servers = servers.or(self.servers.as_ref()).unwrap_or(&conf.servers);
-        let turn = self.lookups.fetch_add(1, Ordering::Relaxed);
-        let first = if conf.rotate { turn % servers.as_slice().len() } else { 0 };
-        let way = Way { servers, first, timeout: conf.timeout, attempts: conf.attempts };
-        let mut worst = no_such_domain();
-        for name in candidates(host, &conf) {
-            match self.look_up(way, family, &name, deadline) {
+        let lookup_number = self.lookups.fetch_add(1, Ordering::Relaxed);
+        let first = if conf.rotate { lookup_number % servers.as_slice().len() } else { 0 };
+        let plan = QueryPlan { servers, first, timeout: conf.timeout, rounds: conf.attempts };
+        let mut failure = no_such_domain();
+        for name in candidate_names(host, &conf) {
+            match self.look_up(plan, family, &name, deadline) {
                 Ok(addresses) => return Ok(interleave(addresses)),
-                // Only a name that is surely not there leads on to the next.
-                Err(failure) if failure.reason == Reason::DnsNoSuchDomain => {}
-                Err(failure) if failure.reason == Reason::DnsNoAddress => worst = failure,
-                Err(failure) => return Err(failure),
+                // Only a definite "no" leads to the next candidate.
+                Err(error) if error.reason == Reason::DnsNoSuchDomain => {}
+                Err(error) if error.reason == Reason::DnsNoAddress => failure = error,
+                Err(error) => return Err(error),
             }
         }
-        Err(worst)
+        Err(failure)
     }
 
-    /// Looks one name up, following aliases that the servers leave to us.
+    /// Looks up one name, and the aliases whose addresses the server left out.
     fn look_up(
         &self,
-        way: Way<'_>,
+        plan: QueryPlan<'_>,
         family: Family,
         name: &str,
         deadline: Deadline,
     ) -> Result<Vec<IpAddr>, Failure> {
         let mut name = Name::from_ascii(name).map_err(|cause| {
-            let text = format!("not a name for dns: {cause}");
-            Failure::with(Reason::DnsServerFailure, Phase::Resolve, text)
+            let detail = format!("not a name for dns: {cause}");
+            Failure::with_detail(Reason::DnsServerFailure, Phase::Resolve, detail)
         })?;
-        for _ in 0..ALIAS_QUESTIONS_MAX {
-            match judge(self.ask(way, family, &name, deadline), way.servers.as_slice())? {
-                Found::Addresses(addresses) => return Ok(addresses),
-                Found::Alias(alias) => name = alias,
+        for _ in 0..ALIAS_LOOKUPS_MAX {
+            let results = self.query(plan, family, &name, deadline);
+            match combine(results, plan.servers.as_slice())? {
+                Resolved::Addresses(addresses) => return Ok(addresses),
+                Resolved::Alias(alias) => name = alias,
             }
         }
-        Err(Failure::with(Reason::DnsServerFailure, Phase::Resolve, "a loop of aliases"))
+        Err(Failure::with_detail(Reason::DnsServerFailure, Phase::Resolve, "a loop of aliases"))
     }
 
-    /// Asks for what is wanted and the cache does not hold.
-    fn ask(&self, way: Way<'_>, family: Family, name: &Name, deadline: Deadline) -> [Settled; 2] {
-        let unwanted = match family {
+    /// Asks the servers for the answers that the cache does not have.
+    fn query(
+        &self,
+        plan: QueryPlan<'_>,
+        family: Family,
+        name: &Name,
+        deadline: Deadline,
+    ) -> [FamilyResult; 2] {
+        let excluded = match family {
             Family::Any | Family::Both => None,
             Family::V4 => Some(RecordType::AAAA),
             Family::V6 => Some(RecordType::A),
         };
-        let without = |mut known: [Option<Reply>; 2]| {
-            for (known, kind) in known.iter_mut().zip(lookup::FAMILIES) {
-                if Some(kind) == unwanted {
-                    *known = Some(Reply::NoData);
+        let exclude = |mut known: [Option<DnsReply>; 2]| {
+            for (known, record_type) in known.iter_mut().zip(lookup::RECORD_TYPES) {
+                if Some(record_type) == excluded {
+                    *known = Some(DnsReply::NoData);
                 }
             }
             known
         };
         let Some(cache) = &self.cache else {
-            return lookup::ask(way, name, without([None, None]), deadline);
+            return lookup::query(plan, name, exclude([None, None]), deadline);
         };
-        let known = without(cache.get(name, way.servers, Instant::now()));
-        let settled = lookup::ask(way, name, known, deadline);
-        for (family, one) in settled.iter().enumerate() {
-            if let Settled::Reply(Answer { reply, keep }) = one {
-                cache.put((name, way.servers, family), reply.clone(), *keep, Instant::now());
+        let known = exclude(cache.get(name, plan.servers, Instant::now()));
+        let results = lookup::query(plan, name, known, deadline);
+        for (family, result) in results.iter().enumerate() {
+            if let FamilyResult::Answered(DnsAnswer { reply, ttl }) = result {
+                let key = (name, plan.servers, family);
+                cache.insert(key, reply.clone(), *ttl, Instant::now());
             }
         }
-        settled
+        results
     }
 }
 
-enum Special {
+enum SpecialName {
     Loopback,
     NoSuchName,
 }
 
 /// RFC 6761, sections 6.3 and 6.4.
-fn special(host: &str) -> Option<Special> {
+fn special_name(host: &str) -> Option<SpecialName> {
     let host = host.strip_suffix('.').unwrap_or(host);
     match host.rsplit('.').next() {
-        Some(last) if last.eq_ignore_ascii_case("localhost") => Some(Special::Loopback),
-        Some(last) if last.eq_ignore_ascii_case("invalid") => Some(Special::NoSuchName),
+        Some(last) if last.eq_ignore_ascii_case("localhost") => Some(SpecialName::Loopback),
+        Some(last) if last.eq_ignore_ascii_case("invalid") => Some(SpecialName::NoSuchName),
         _ => None,
     }
 }
 
-/// The names to ask for, in order.
-fn candidates(host: &str, conf: &ResolvConf) -> Vec<String> {
+/// The names to look up for a host, in order.
+fn candidate_names(host: &str, conf: &ResolvConf) -> Vec<String> {
     let dots = host.matches('.').count();
-    let as_it_stands = format!("{}.", host.strip_suffix('.').unwrap_or(host));
+    let absolute = format!("{}.", host.strip_suffix('.').unwrap_or(host));
     if host.ends_with('.') || dots >= conf.ndots {
-        return vec![as_it_stands];
+        return vec![absolute];
     }
-    let below = conf
+    let with_suffixes = conf
         .search
         .iter()
         .map(|suffix| suffix.trim_matches('.'))
         .filter(|suffix| !suffix.is_empty())
         .map(|suffix| format!("{host}.{suffix}."));
     match dots {
-        0 => below.chain([as_it_stands.clone()]).collect(),
-        _ => [as_it_stands.clone()].into_iter().chain(below).collect(),
+        0 => with_suffixes.chain([absolute.clone()]).collect(),
+        _ => [absolute.clone()].into_iter().chain(with_suffixes).collect(),
     }
 }
 
-enum Found {
+enum Resolved {
     Addresses(Vec<IpAddr>),
     Alias(Name),
 }
 
-/// Addresses of either family are enough; without any, NXDOMAIN decides, and
-/// "no address" needs both families to say so.
-fn judge(settled: [Settled; 2], servers: &[SocketAddr]) -> Result<Found, Failure> {
+/// Combines the results of both families. Addresses of one family are enough. Without
+/// addresses one NXDOMAIN is enough, and "no address" needs the answers of both families.
+fn combine(results: [FamilyResult; 2], servers: &[SocketAddr]) -> Result<Resolved, Failure> {
     let mut addresses = Vec::new();
-    let (mut alias, mut failed, mut silent, mut no_such_name) = (None, None, false, false);
-    for one in settled {
-        match one {
-            Settled::Reply(answer) => match answer.reply {
-                Reply::Addresses(found) => addresses.extend(found),
-                Reply::Alias(name) => alias = Some(name),
-                Reply::NoSuchName => no_such_name = true,
-                Reply::NoData => {}
-                _ => silent = true,
+    let (mut alias, mut error) = (None, None);
+    let (mut timed_out, mut no_such_name) = (false, false);
+    for result in results {
+        match result {
+            FamilyResult::Answered(answer) => match answer.reply {
+                DnsReply::Addresses(found) => addresses.extend(found),
+                DnsReply::Alias(name) => alias = Some(name),
+                DnsReply::NoSuchName => no_such_name = true,
+                DnsReply::NoData => {}
+                DnsReply::Truncated | DnsReply::EdnsNotSupported | DnsReply::Failed(_) => {
+                    timed_out = true;
+                }
             },
-            Settled::Failed(text) => failed = Some(text),
-            Settled::Silent => silent = true,
+            FamilyResult::Failed(text) => error = Some(text),
+            FamilyResult::NoAnswer => timed_out = true,
         }
     }
-    let fails = |reason, text| Err(Failure::with(reason, Phase::Resolve, text));
-    match (alias, failed) {
-        _ if !addresses.is_empty() => Ok(Found::Addresses(addresses)),
+    let failure = |reason, detail| Err(Failure::with_detail(reason, Phase::Resolve, detail));
+    match (alias, error) {
+        _ if !addresses.is_empty() => Ok(Resolved::Addresses(addresses)),
         _ if no_such_name => Err(no_such_domain()),
-        (_, Some(text)) => fails(Reason::DnsServerFailure, text),
-        _ if silent => fails(Reason::DnsTimeout, format!("no answer from {}", list(servers))),
-        (Some(alias), None) => Ok(Found::Alias(alias)),
+        (_, Some(text)) => failure(Reason::DnsServerFailure, text),
+        _ if timed_out => {
+            let servers: Vec<_> = servers.iter().map(SocketAddr::to_string).collect();
+            failure(Reason::DnsTimeout, format!("no answer from {}", servers.join(", ")))
+        }
+        (Some(alias), None) => Ok(Resolved::Alias(alias)),
         (None, None) => Err(Failure::new(Reason::DnsNoAddress, Phase::Resolve)),
     }
-}
-
-fn list(servers: &[SocketAddr]) -> String {
-    servers.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn no_such_domain() -> Failure {
     Failure::new(Reason::DnsNoSuchDomain, Phase::Resolve)
 }
 
-/// IPv6 and IPv4 in turn, IPv6 first (RFC 8305, section 4), each family in the
-/// order in which the server gave it.
+/// Alternates IPv6 and IPv4, IPv6 first (RFC 8305, section 4). The order within a family
+/// stays.
 fn interleave(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
-    let (six, four): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv6);
-    let (mut six, mut four) = (six.into_iter(), four.into_iter());
-    let mut all = Vec::new();
+    let (v6, v4): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv6);
+    let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
+    let mut interleaved = Vec::new();
     loop {
-        let pair = [six.next(), four.next()];
+        let pair = [v6.next(), v4.next()];
         if pair == [None, None] {
-            return all;
+            return interleaved;
         }
-        all.extend(pair.into_iter().flatten());
+        interleaved.extend(pair.into_iter().flatten());
     }
 }

@@ -1,5 +1,4 @@
-//! A target's own certificates: whom it trusts beside the tracker's roots, and
-//! who the probe says that it is.
+//! The TLS settings of a target: additional root certificates, and a client certificate.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -8,102 +7,115 @@ use common::pem::{Pem, PemError};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, Error, RootCertStore};
+use rustls::{ClientConfig, RootCertStore};
+use thiserror::Error;
 
-use crate::probe::net::tls;
+/// Why a key can't be used with a client certificate.
+#[derive(Debug, Error)]
+pub(crate) enum ClientCertificateError {
+    #[error("it does not belong to the certificate")]
+    KeyMismatch,
+    #[error(transparent)]
+    Unusable(rustls::Error),
+}
 
-/// TLS settings that targets of the same certificates share. Its `Debug` does
-/// not look at the key.
-pub struct Trust {
+/// The TLS settings of a target. Targets with the same certificates share one value.
+pub struct TargetTls {
     insecure: bool,
     roots: Vec<CertificateDer<'static>>,
-    chain: Vec<CertificateDer<'static>>,
-    identity: Option<Arc<SingleCertAndKey>>,
-    /// Made when first needed, as it takes the tracker's roots too.
-    own_site: OnceLock<Arc<ClientConfig>>,
-    other_sites: OnceLock<Arc<ClientConfig>>,
+    client_chain: Vec<CertificateDer<'static>>,
+    client_certificate: Option<Arc<SingleCertAndKey>>,
+    /// Built on first use, because it needs the roots of the tracker as well.
+    own_site_config: OnceLock<Arc<ClientConfig>>,
+    other_site_config: OnceLock<Arc<ClientConfig>>,
 }
 
-impl fmt::Debug for Trust {
+/// Shows no key.
+impl fmt::Debug for TargetTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (roots, identity) = (self.roots.len(), self.identity.is_some());
-        write!(f, "Trust(insecure: {}, roots: {roots}, identity: {identity})", self.insecure)
+        f.debug_struct("TargetTls")
+            .field("insecure", &self.insecure)
+            .field("roots", &self.roots.len())
+            .field("has_client_certificate", &self.client_certificate.is_some())
+            .finish()
     }
 }
 
-impl PartialEq for Trust {
-    /// A key follows from its certificate.
+/// Does not compare keys: a key is determined by its certificate.
+impl PartialEq for TargetTls {
     fn eq(&self, other: &Self) -> bool {
-        (self.insecure, &self.roots, &self.chain) == (other.insecure, &other.roots, &other.chain)
+        self.insecure == other.insecure
+            && self.roots == other.roots
+            && self.client_chain == other.client_chain
     }
 }
 
-impl Trust {
-    /// Without certificates of its own; `insecure` takes any of the site's.
-    pub fn new(insecure: bool) -> Self {
+impl TargetTls {
+    /// Settings without certificates. `insecure` accepts every certificate of the site.
+    pub(crate) fn new(insecure: bool) -> Self {
         Self {
             insecure,
             roots: Vec::new(),
-            chain: Vec::new(),
-            identity: None,
-            own_site: OnceLock::new(),
-            other_sites: OnceLock::new(),
+            client_chain: Vec::new(),
+            client_certificate: None,
+            own_site_config: OnceLock::new(),
+            other_site_config: OnceLock::new(),
         }
     }
 
-    /// Whether any certificate is taken.
-    pub fn insecure(&self) -> bool {
+    /// Whether every certificate of the site is accepted.
+    pub(crate) fn is_insecure(&self) -> bool {
         self.insecure
     }
 
-    /// Trusts these as well.
+    /// Adds root certificates to those of the tracker.
     ///
     /// # Errors
     /// See [`Pem::roots`].
-    pub fn add_ca(&mut self, pem: &Pem) -> Result<(), PemError> {
+    pub(crate) fn add_roots(&mut self, pem: &Pem) -> Result<(), PemError> {
         pem.roots()?;
         self.roots.extend(pem.certificates()?);
         Ok(())
     }
 
-    /// Shows this certificate to a site that asks for one.
+    /// Sets the certificate to send to a site that asks for one.
     ///
     /// # Errors
-    /// When the key is of no known kind, or not the certificate's.
-    pub fn show(
+    /// When the key has an unsupported type, or does not belong to the certificate.
+    pub(crate) fn set_client_certificate(
         &mut self,
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
-    ) -> Result<(), String> {
-        self.chain.clone_from(&chain);
-        let pair = CertifiedKey::from_der(chain, key, &ring::default_provider());
-        let pair = pair.map_err(|cause| match cause {
-            Error::InconsistentKeys(_) => "it is not the certificate's".to_owned(),
-            other => other.to_string(),
+    ) -> Result<(), ClientCertificateError> {
+        self.client_chain.clone_from(&chain);
+        let certified_key = CertifiedKey::from_der(chain, key, &ring::default_provider());
+        let certified_key = certified_key.map_err(|cause| match cause {
+            rustls::Error::InconsistentKeys(_) => ClientCertificateError::KeyMismatch,
+            other => ClientCertificateError::Unusable(other),
         })?;
-        self.identity = Some(Arc::new(SingleCertAndKey::from(pair)));
+        self.client_certificate = Some(Arc::new(SingleCertAndKey::from(certified_key)));
         Ok(())
     }
 
-    /// The settings for the target's own site, or for one that it led to, to
-    /// which the certificate is not shown.
+    /// The settings for the target's own site, or for another site after a redirect.
+    /// Another site does not get the client certificate.
     ///
     /// # Errors
     /// When TLS can't be set up.
-    pub(crate) fn config(
+    pub(crate) fn client_config(
         &self,
         roots: &RootCertStore,
         is_own_site: bool,
-    ) -> Result<Arc<ClientConfig>, Error> {
-        let made = if is_own_site { &self.own_site } else { &self.other_sites };
-        if let Some(config) = made.get() {
+    ) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let cell = if is_own_site { &self.own_site_config } else { &self.other_site_config };
+        if let Some(config) = cell.get() {
             return Ok(Arc::clone(config));
         }
-        let mut store = roots.clone();
-        store.add_parsable_certificates(self.roots.iter().cloned());
-        let identity = self.identity.clone().filter(|_| is_own_site);
-        let config = tls::client_config(store, self.insecure, identity)?;
-        // Whoever was first, all have the same.
-        Ok(Arc::clone(made.get_or_init(|| config)))
+        let mut roots = roots.clone();
+        roots.add_parsable_certificates(self.roots.iter().cloned());
+        let client_certificate = self.client_certificate.clone().filter(|_| is_own_site);
+        let config = super::client_config(roots, self.insecure, client_certificate)?;
+        // Another thread may have been first; its settings are the same.
+        Ok(Arc::clone(cell.get_or_init(|| config)))
     }
 }

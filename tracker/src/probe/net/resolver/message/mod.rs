@@ -1,4 +1,4 @@
-//! DNS messages: a question's bytes, and what an answer says to it.
+//! DNS messages: encodes questions and parses answers.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -6,73 +6,77 @@ use std::time::Duration;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
-/// As large a UDP answer as passes every path whole (DNS flag day 2020).
+/// The largest UDP answer that reaches every network without fragments (DNS flag day 2020).
 const UDP_BYTES: u16 = 1232;
 
 /// How many aliases are followed within one answer.
 const ALIASES_MAX: usize = 16;
 
-/// The longest that an answer may be kept, whatever it says (RFC 8767, section
-/// 4, wants such a cap; a record that says more is one that nobody changes).
-const KEEP_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The longest TTL of an answer (RFC 8767, section 4, requires a limit). A record with a
+/// longer TTL does not change often.
+const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// The longest that "there is none" may be kept (RFC 2308, section 5, wants a
-/// cap): it is what a person waits for after they have mended a name.
-const KEEP_NONE_MAX: Duration = Duration::from_secs(5 * 60);
+/// The longest TTL of a negative answer (RFC 2308, section 5, requires a limit): how long an
+/// operator waits at most after adding a name.
+const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// An answer, and for how long it may be kept; zero for not at all.
+/// An answer, and how long it may be cached. A TTL of zero is not cached.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) reply: Reply,
-    pub(crate) keep: Duration,
+pub(super) struct DnsAnswer {
+    pub(super) reply: DnsReply,
+    pub(super) ttl: Duration,
 }
 
-/// What an answer says to a question.
+/// The content of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reply {
-    /// At least one.
+pub(super) enum DnsReply {
+    /// At least one address.
     Addresses(Vec<IpAddr>),
-    /// The name exists without such a record.
+    /// The name exists without a record of this type.
     NoData,
     /// NXDOMAIN.
     NoSuchName,
-    /// An alias whose own addresses the server left out.
+    /// An alias. The answer does not have the addresses of the alias.
     Alias(Name),
-    /// More than fits into UDP.
+    /// The answer is larger than UDP allows.
     Truncated,
-    /// The server does not know EDNS (RFC 6891, section 7).
-    WithoutEdns,
-    /// The server could not or would not say.
+    /// The server does not support EDNS (RFC 6891, section 7).
+    EdnsNotSupported,
+    /// The server has no usable answer.
     Failed(String),
+}
+
+impl DnsReply {
+    fn without_ttl(self) -> DnsAnswer {
+        DnsAnswer { reply: self, ttl: Duration::ZERO }
+    }
 }
 
 /// A question to one server.
 #[derive(Debug)]
-pub(crate) struct Question {
+pub(super) struct DnsQuestion {
     id: u16,
     query: Query,
-    edns: bool,
+    use_edns: bool,
 }
 
-impl Question {
-    /// With an id that can't be guessed: the codec takes it from a
-    /// cryptographic generator.
-    pub(crate) fn new(name: &Name, kind: RecordType, edns: bool) -> Self {
+impl DnsQuestion {
+    /// The id is from a cryptographic generator, so nobody can guess it.
+    pub(super) fn new(name: &Name, record_type: RecordType, use_edns: bool) -> Self {
         let id = Message::query().metadata.id;
-        Self { id, query: Query::query(name.clone(), kind), edns }
+        Self { id, query: Query::query(name.clone(), record_type), use_edns }
     }
 
-    /// Whether it asks for EDNS.
-    pub(crate) fn edns(&self) -> bool {
-        self.edns
+    pub(super) fn uses_edns(&self) -> bool {
+        self.use_edns
     }
 
-    /// The bytes to send; none for what the codec can't write.
-    pub(crate) fn encode(&self) -> Option<Vec<u8>> {
+    /// The bytes of the question. `None` if the name can't be encoded.
+    pub(super) fn encode(&self) -> Option<Vec<u8>> {
         let mut message = Message::new(self.id, MessageType::Query, OpCode::Query);
         message.metadata.recursion_desired = true;
         message.add_query(self.query.clone());
-        if self.edns {
+        if self.use_edns {
             let mut edns = Edns::new();
             edns.set_max_payload(UDP_BYTES);
             message.set_edns(edns);
@@ -80,9 +84,9 @@ impl Question {
         message.to_vec().ok()
     }
 
-    /// Reads an answer; none for bytes that are no answer to this question,
-    /// which may be forged or late and are passed over.
-    pub(crate) fn judge(&self, bytes: &[u8]) -> Option<Answer> {
+    /// Parses an answer. `None` if the bytes are not an answer to this question: they can be
+    /// forged or late, and are ignored.
+    pub(super) fn parse_answer(&self, bytes: &[u8]) -> Option<DnsAnswer> {
         let message = Message::from_vec(bytes).ok()?;
         let head = &message.metadata;
         if head.id != self.id
@@ -92,51 +96,53 @@ impl Question {
             return None;
         }
         let code = head.response_code;
-        let decides = matches!(code, ResponseCode::NoError | ResponseCode::NXDomain);
+        let is_definite = matches!(code, ResponseCode::NoError | ResponseCode::NXDomain);
         match message.queries.as_slice() {
-            [query] if self.is_asked_by(query) => {}
-            // A refusal may leave the question out.
-            [] if !decides => {}
+            [query] if self.matches(query) => {}
+            // An error may come without the question.
+            [] if !is_definite => {}
             _ => return None,
         }
-        let failed = |text| Answer { reply: Reply::Failed(text), keep: Duration::ZERO };
         Some(match code {
-            _ if head.truncation => Answer { reply: Reply::Truncated, keep: Duration::ZERO },
+            _ if head.truncation => DnsReply::Truncated.without_ttl(),
             ResponseCode::NoError => self.addresses(&message),
-            ResponseCode::NXDomain => Answer { reply: Reply::NoSuchName, keep: none_for(&message) },
-            ResponseCode::FormErr | ResponseCode::NotImp | ResponseCode::BADVERS if self.edns => {
-                Answer { reply: Reply::WithoutEdns, keep: Duration::ZERO }
+            ResponseCode::NXDomain => {
+                DnsAnswer { reply: DnsReply::NoSuchName, ttl: negative_ttl(&message) }
             }
-            code => failed(word(code)),
+            ResponseCode::FormErr | ResponseCode::NotImp | ResponseCode::BADVERS
+                if self.use_edns =>
+            {
+                DnsReply::EdnsNotSupported.without_ttl()
+            }
+            code => DnsReply::Failed(code_name(code)).without_ttl(),
         })
     }
 
-    fn is_asked_by(&self, query: &Query) -> bool {
+    fn matches(&self, query: &Query) -> bool {
         // Names compare without regard to case.
         query.name() == self.query.name()
             && query.query_type() == self.query.query_type()
             && query.query_class() == self.query.query_class()
     }
 
-    /// Follows the answer's aliases to what stands at their end. It may be kept
-    /// for as long as the shortest-lived record on the way.
-    fn addresses(&self, message: &Message) -> Answer {
+    /// Follows the aliases in the answer to the addresses. The TTL is the shortest one of all
+    /// records on the way.
+    fn addresses(&self, message: &Message) -> DnsAnswer {
         let mut name = self.query.name().clone();
-        let mut keep = KEEP_MAX;
-        let failed =
-            |text: &str| Answer { reply: Reply::Failed(text.to_owned()), keep: Duration::ZERO };
+        let mut ttl = TTL_MAX;
+        let failed = |text: &str| DnsReply::Failed(text.to_owned()).without_ttl();
         for _ in 0..ALIASES_MAX {
-            let of_name = |kind: RecordType| {
+            let records = |record_type: RecordType| {
                 let name = name.clone();
                 message.answers.iter().filter(move |record| {
                     record.name == name
                         && record.dns_class == DNSClass::IN
-                        && record.record_type() == kind
+                        && record.record_type() == record_type
                 })
             };
             let mut addresses = Vec::new();
-            for record in of_name(self.query.query_type()) {
-                keep = keep.min(time_of(record));
+            for record in records(self.query.query_type()) {
+                ttl = ttl.min(record_ttl(record));
                 match &record.data {
                     RData::A(address) => addresses.push(IpAddr::from(address.0)),
                     RData::AAAA(address) => addresses.push(IpAddr::from(address.0)),
@@ -144,52 +150,52 @@ impl Question {
                 }
             }
             if !addresses.is_empty() {
-                return Answer { reply: Reply::Addresses(addresses), keep };
+                return DnsAnswer { reply: DnsReply::Addresses(addresses), ttl };
             }
-            let alias = of_name(RecordType::CNAME).find_map(|record| match &record.data {
-                RData::CNAME(alias) => Some((alias.0.clone(), time_of(record))),
+            let alias = records(RecordType::CNAME).find_map(|record| match &record.data {
+                RData::CNAME(alias) => Some((alias.0.clone(), record_ttl(record))),
                 _ => None,
             });
             match alias {
-                Some((alias, time)) => {
-                    keep = keep.min(time);
+                Some((alias, alias_ttl)) => {
+                    ttl = ttl.min(alias_ttl);
                     name = alias;
                 }
-                // A server that does not recurse sends us on (RFC 2308, section
-                // 2.2, tells the two apart); we ask one that does.
+                // The server does not recurse, and refers to another server. RFC 2308,
+                // section 2.2, distinguishes that from "no data".
                 None if is_referral(message) => return failed("a referral"),
                 None if name == *self.query.name() => {
-                    return Answer { reply: Reply::NoData, keep: none_for(message) };
+                    return DnsAnswer { reply: DnsReply::NoData, ttl: negative_ttl(message) };
                 }
-                None => return Answer { reply: Reply::Alias(name), keep },
+                None => return DnsAnswer { reply: DnsReply::Alias(name), ttl },
             }
         }
         failed("a loop of aliases")
     }
 }
 
-/// A record's own time; one above 2^31 is as good as for ever (RFC 8767,
-/// section 4).
-fn time_of(record: &Record) -> Duration {
+/// A TTL above 2^31 counts as very long, not as zero (RFC 8767, section 4).
+fn record_ttl(record: &Record) -> Duration {
     Duration::from_secs(record.ttl.into())
 }
 
-/// How long "there is none" holds: the smaller of the SOA record's own time and
-/// its minimum, and without that record not at all (RFC 2308, section 5).
-fn none_for(message: &Message) -> Duration {
-    let of_zone = message.authorities.iter().find_map(|record| match &record.data {
-        RData::SOA(zone) => Some(time_of(record).min(Duration::from_secs(zone.minimum.into()))),
+/// The TTL of a negative answer: the smaller one of the TTL and the minimum of the SOA
+/// record. Zero without that record (RFC 2308, section 5).
+fn negative_ttl(message: &Message) -> Duration {
+    let soa_ttl = message.authorities.iter().find_map(|record| match &record.data {
+        RData::SOA(soa) => Some(record_ttl(record).min(Duration::from_secs(soa.minimum.into()))),
         _ => None,
     });
-    of_zone.unwrap_or_default().min(KEEP_NONE_MAX)
+    soa_ttl.unwrap_or_default().min(NEGATIVE_TTL_MAX)
 }
 
 fn is_referral(message: &Message) -> bool {
-    let holds = |kind| message.authorities.iter().any(|record| record.record_type() == kind);
-    !message.metadata.authoritative && holds(RecordType::NS) && !holds(RecordType::SOA)
+    let has_record =
+        |record_type| message.authorities.iter().any(|record| record.record_type() == record_type);
+    !message.metadata.authoritative && has_record(RecordType::NS) && !has_record(RecordType::SOA)
 }
 
-fn word(code: ResponseCode) -> String {
+fn code_name(code: ResponseCode) -> String {
     match code {
         ResponseCode::ServFail => "SERVFAIL".to_owned(),
         ResponseCode::Refused => "REFUSED".to_owned(),

@@ -1,0 +1,45 @@
+//! Why a batch can't be read.
+
+use crate::batch::compression::{Codec, UNPACKED_BYTES_MAX};
+
+/// Why a batch in the log can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BatchFailure {
+    /// The checksum does not match. If `found` is the same at each fetch, the log is damaged; if
+    /// it differs, the network is.
+    #[error("the checksum is wrong: {found:08x} instead of {written:08x}")]
+    Checksum {
+        /// The checksum in the batch.
+        written: u32,
+        /// The checksum of the bytes that were read.
+        found: u32,
+    },
+    /// The compression is not supported.
+    #[error("compression {0} is not supported")]
+    UnsupportedCodec(Codec),
+    /// The message format is not supported. Formats 0 and 1 are written by clients older than
+    /// Kafka 0.11.
+    #[error("message format {0} is not supported (only 2, of Kafka 0.11 and newer)")]
+    UnsupportedFormat(i8),
+    /// The decompressed records exceed the limit.
+    #[error("more than {UNPACKED_BYTES_MAX} bytes when decompressed from {0}")]
+    TooLarge(Codec),
+    /// The checksum matches, but the content is not a valid batch.
+    #[error("{0}")]
+    Invalid(String),
+    /// The batch is larger than the requested bytes.
+    #[error("larger than the requested bytes")]
+    Cut,
+}
+
+impl BatchFailure {
+    /// Whether another fetch can succeed: a checksum can be wrong because of the network, and a
+    /// cut batch can fit a larger fetch.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Checksum { .. } | Self::Cut)
+    }
+
+    pub(super) fn invalid(what: &str) -> Self {
+        Self::Invalid(what.to_owned())
+    }
+}

@@ -1,0 +1,72 @@
+//! What goes into a producer and what comes out of it.
+
+use crate::batch::encode::ProduceRecord;
+use crate::client::TopicSpec;
+use crate::error::KafkaError;
+
+/// How a producer creates topics and batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerOptions {
+    /// Settings of topics that the producer creates because they do not exist.
+    pub topic_spec: TopicSpec,
+    /// The most bytes of a batch. Brokers accept 1 MiB by default (`message.max.bytes`).
+    pub batch_bytes_max: usize,
+}
+
+/// The default of [`ProducerOptions::batch_bytes_max`].
+pub const BATCH_BYTES_MAX: usize = 900 * 1024;
+
+impl Default for ProducerOptions {
+    fn default() -> Self {
+        Self { topic_spec: TopicSpec::default(), batch_bytes_max: BATCH_BYTES_MAX }
+    }
+}
+
+/// Records for one topic, oldest first. They are appended as one batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicBatch {
+    /// The topic's name.
+    pub topic: String,
+    /// At least one record; [`batch_len`](crate::batch_len) calculates how many fit.
+    pub records: Vec<ProduceRecord>,
+}
+
+/// What happened to a topic's batch.
+#[derive(Debug)]
+pub enum ProduceOutcome {
+    /// The batch is in the log, acknowledged by all in-sync replicas.
+    Delivered {
+        /// The number of records.
+        records: usize,
+        /// The offset of the first record. `None`: the broker did not send it.
+        base_offset: Option<i64>,
+    },
+    /// The producer keeps the batch and sends it again in the next
+    /// [`KafkaProducer::send`](crate::KafkaProducer::send).
+    Pending {
+        /// Why the batch is not delivered yet.
+        reason: KafkaError,
+    },
+    /// The batch is not in the log and returned to the caller, who can offer smaller batches.
+    TooLarge {
+        /// The records in their order.
+        records: Vec<ProduceRecord>,
+        /// The most bytes of this topic's batches from now on.
+        bytes_max: usize,
+    },
+    /// The batch, or some of its records, were refused permanently. Other records of the batch
+    /// are then still pending ([`KafkaProducer::is_pending`](crate::KafkaProducer::is_pending)).
+    Lost {
+        /// The number of lost records.
+        records: usize,
+        /// The broker's error.
+        cause: KafkaError,
+        /// Whether an earlier request with an unknown outcome may have delivered the batch.
+        maybe_delivered: bool,
+    },
+    /// Another batch of the topic is still pending. This one is returned unsent.
+    Busy {
+        /// The records in their order.
+        records: Vec<ProduceRecord>,
+    },
+}

@@ -1,0 +1,49 @@
+//! Why a session with a topic ends.
+
+use kafka_client::{KafkaError, ResponseError};
+
+use crate::postgres::error::TransactionError;
+
+/// Why a session ends. All errors are retried without an end: somebody may fix
+/// what time alone does not.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    /// Kafka can't be reached, or refused a request.
+    #[error("kafka: {0}")]
+    Kafka(#[source] KafkaError),
+    /// A transaction failed.
+    #[error("{0}")]
+    Transaction(#[from] TransactionError),
+    /// The lease of the domain may have expired.
+    #[error("the lease may have expired")]
+    LeaseExpired,
+    /// The topic does not exist (yet).
+    #[error("topic {0} does not exist")]
+    TopicMissing(String),
+    /// Kafka reports an error for the topic.
+    #[error("topic {topic}: {code:?}")]
+    Topic {
+        /// The name of the topic.
+        topic: String,
+        /// The error.
+        code: ResponseError,
+    },
+}
+
+impl SessionError {
+    /// Whether the error concerns one partition, so that the other partitions of the
+    /// topic can still be read.
+    pub(crate) fn is_of_partition(&self) -> bool {
+        let Self::Kafka(error) = self else { return false };
+        !matches!(error, KafkaError::UnknownTopicId { .. })
+    }
+}
+
+impl From<KafkaError> for SessionError {
+    fn from(cause: KafkaError) -> Self {
+        match cause {
+            KafkaError::UnknownTopic { topic } => Self::TopicMissing(topic),
+            cause => Self::Kafka(cause),
+        }
+    }
+}

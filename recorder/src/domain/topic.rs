@@ -1,0 +1,113 @@
+//! The topic of a domain: whether it exists, where each partition is read, and what is
+//! skipped.
+
+use common::domain::Domain;
+use kafka_client::{LogEnd, TopicMetadata};
+
+use super::error::SessionError;
+use super::fetch::PartitionReader;
+use super::legacy;
+use super::resume::{LogRange, ResumePoint, resume};
+use super::services::{RecordLog, RecordStore};
+use crate::transaction::position::{Position, TopicPartition};
+
+/// The topic of a domain.
+#[derive(Debug)]
+pub(super) struct DomainTopic<L> {
+    pub(super) log: L,
+    pub(super) name: String,
+    domain: Domain,
+    prefix: String,
+}
+
+impl<L: RecordLog> DomainTopic<L> {
+    /// The topic of `domain` with this name, which begins with `prefix`.
+    pub(super) fn new(log: L, name: String, domain: Domain, prefix: String) -> Self {
+        Self { log, name, domain, prefix }
+    }
+
+    /// The metadata of the topic. If it is missing, and `hints` is set, logs whether it
+    /// exists with the prefix of the other version.
+    pub(super) fn find(&mut self, hints: bool) -> Result<TopicMetadata, SessionError> {
+        let topics = self.log.topics(std::slice::from_ref(&self.name))?;
+        let topic = topics.into_iter().find(|topic| topic.name == self.name);
+        let Some(topic) = topic.filter(|topic| !topic.is_missing()) else {
+            if hints {
+                legacy::log_other_prefix(&mut self.log, &self.domain, &self.name, &self.prefix);
+            }
+            return Err(SessionError::TopicMissing(self.name.clone()));
+        };
+        match topic.error {
+            Some(code) => Err(SessionError::Topic { topic: topic.name, code }),
+            None if topic.partitions.is_empty() => Err(SessionError::TopicMissing(topic.name)),
+            None => Ok(topic),
+        }
+    }
+
+    /// Determines where a partition is read, and stores that if it changed. The table of
+    /// 1.1.0 is counted once; `is_table_counted` says that it was.
+    pub(super) fn resume_partition(
+        &mut self,
+        store: &mut impl RecordStore,
+        number: i32,
+        topic: &TopicMetadata,
+        is_table_counted: bool,
+    ) -> Result<PartitionReader, SessionError> {
+        let name = &self.name;
+        let partition = TopicPartition { topic: name.clone(), number };
+        let stored = store.read_position(&partition)?;
+        let start = self.log.list_offset(name, number, LogEnd::Earliest)?;
+        let end = self.log.list_offset(name, number, LogEnd::Latest)?;
+        let range = LogRange { start, end };
+        let is_same_topic = stored.is_some_and(|stored| stored.topic_id == topic.id);
+        let may_count = topic.partitions.len() == 1 && !(is_same_topic && is_table_counted);
+        let point = if may_count && legacy::is_table_counted(store, &self.domain, &self.prefix)? {
+            let after_id = stored.map_or(0, |stored| stored.counted_after_id);
+            let table = store.count_table(after_id)?;
+            legacy::resume_with_table(stored, topic.id, range, table)
+        } else {
+            resume(stored, topic.id, range)
+        };
+        if point.needs_confirmation() {
+            self.log.confirm_leader(name, topic.id, number)?;
+        }
+        if stored != Some(point.position) {
+            store.skip_to(&partition, stored, &point)?;
+        }
+        let domain = &self.domain;
+        match &point.note {
+            Some(note) => log::warn!("{domain}: {name}/{number}: {note}"),
+            None if is_table_counted => {}
+            None => log::info!(
+                "{domain}: {name}/{number}: starting at offset {} of {end}",
+                point.position.next_offset
+            ),
+        }
+        Ok(PartitionReader { partition, position: point.position, committed: None })
+    }
+
+    /// Skips records that can't be read. They become gaps, which are stored in the same
+    /// transaction as the new position.
+    pub(super) fn skip(
+        &mut self,
+        store: &mut impl RecordStore,
+        reader: &mut PartitionReader,
+        point: &ResumePoint,
+    ) -> Result<(), SessionError> {
+        if point.gaps.is_empty() {
+            return Ok(());
+        }
+        let PartitionReader { partition, position, .. } = reader;
+        let Position { topic_id, .. } = *position;
+        let TopicPartition { topic, number } = &*partition;
+        if point.needs_confirmation() {
+            self.log.confirm_leader(topic, topic_id, *number)?;
+        }
+        store.skip_to(partition, Some(*position), point)?;
+        if let Some(note) = &point.note {
+            log::warn!("{}: {topic}/{number}: {note}", self.domain);
+        }
+        *position = point.position;
+        Ok(())
+    }
+}

@@ -1,0 +1,345 @@
+//! The worker of one domain: fetch, decode, one transaction, group offset.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use common::domain::Domain;
+use common::stop::Stop;
+use kafka_client::{FetchLimits, KafkaClient, KafkaError, TopicMetadata};
+
+use super::error::SessionError;
+use super::fetch::{PartitionReader, fetch, fetch_positions, prefetch_positions};
+use super::resume::{LogRange, resume_after_batch, resume_after_gap};
+use super::retry::RetryState;
+use super::services::{Clock, RecordLog, RecordStore, SystemClock};
+use super::session::Session;
+use super::shared::SharedState;
+use super::store::PostgresStore;
+use super::topic::DomainTopic;
+use super::unreadable::UnreadableBatches;
+use super::writer::DomainWriter;
+use crate::decode::batch::BatchLimits;
+use crate::postgres::error::TransactionError;
+use crate::schema::TargetIndex;
+
+/// The stack size of a worker and of its prefetch thread: a thousand of them must
+/// fit into memory.
+pub(crate) const STACK_BYTES: usize = 512 * 1024;
+
+/// The worker of one domain.
+#[derive(Debug)]
+pub(crate) struct DomainWorker<L, S: RecordStore, C> {
+    domain: Domain,
+    shared: Arc<SharedState>,
+    stop: Stop,
+    topic: DomainTopic<L>,
+    clock: C,
+    writer: DomainWriter<S>,
+    retry: RetryState,
+    unreadable: UnreadableBatches,
+    /// Whether the table of 1.1.0 was taken into account since the start.
+    is_table_counted: bool,
+    /// Whether the index of smart mode needs no more attention.
+    is_index_settled: bool,
+    session: Option<Session<S::Steps>>,
+}
+
+impl DomainWorker<KafkaClient, PostgresStore, SystemClock> {
+    /// A worker for this domain, whose topic has this name. Connects to nothing yet.
+    pub(crate) fn new(domain: Domain, topic: String, shared: Arc<SharedState>, stop: Stop) -> Self {
+        let log = KafkaClient::new(Arc::clone(&shared.kafka));
+        let store = PostgresStore::new(domain.clone(), Arc::clone(&shared), stop.clone());
+        Self::over(log, store, SystemClock, domain, topic, shared, stop)
+    }
+}
+
+impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
+    /// A worker over these services.
+    fn over(
+        log: L,
+        store: S,
+        clock: C,
+        domain: Domain,
+        topic: String,
+        shared: Arc<SharedState>,
+        stop: Stop,
+    ) -> Self {
+        let prefix = shared.topic_prefix.clone();
+        Self {
+            writer: DomainWriter::new(store, topic.clone(), Arc::clone(&shared)),
+            topic: DomainTopic::new(log, topic, domain.clone(), prefix),
+            clock,
+            retry: RetryState::new(domain.clone(), Arc::clone(&shared)),
+            unreadable: UnreadableBatches::new(shared.timings.unreadable_batch_after),
+            is_table_counted: false,
+            is_index_settled: !shared.smart,
+            session: None,
+            domain,
+            shared,
+            stop,
+        }
+    }
+
+    /// Records until a stop is requested, whatever fails in between.
+    pub(crate) fn run(mut self) {
+        while !self.stop.is_requested() {
+            let delay = self.turn();
+            if !delay.is_zero() {
+                self.stop.wait(delay);
+            }
+        }
+        self.writer.anomalies.flush();
+    }
+
+    /// Takes one turn, only while the lease is valid: opens a session if there is none,
+    /// fetches once and writes what was fetched. Returns the delay before the next
+    /// turn.
+    pub(crate) fn turn(&mut self) -> Duration {
+        if !self.writer.has_lease() {
+            // Whoever has the lease moves the position.
+            self.session = None;
+            return self.shared.timings.lease_poll_interval;
+        }
+        // An error drops the session.
+        match self.record() {
+            Ok(session) => {
+                self.session = Some(session);
+                Duration::ZERO
+            }
+            Err(
+                SessionError::LeaseExpired | SessionError::Transaction(TransactionError::Stopped),
+            ) => Duration::ZERO,
+            Err(failure) => {
+                if matches!(failure, SessionError::Transaction(TransactionError::Fenced)) {
+                    // Continues once the lease is confirmed after this time.
+                    self.writer.fenced_at = Some(self.clock.now());
+                    self.is_table_counted = false;
+                }
+                self.retry.record_failure(&failure)
+            }
+        }
+    }
+
+    fn record(&mut self) -> Result<Session<S::Steps>, SessionError> {
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => self.open_session()?,
+        };
+        if self.clock.now() >= session.refresh_at {
+            let topic = self.find_topic()?;
+            self.add_partitions(&mut session, &topic)?;
+        }
+        self.fetch_and_write(&mut session)?;
+        if session.is_complete {
+            self.retry.recovered();
+        } else {
+            self.retry.postgres_recovered();
+        }
+        self.writer.anomalies.flush_if_due(self.clock.now());
+        Ok(session)
+    }
+
+    /// Completes the schema, and reads all positions from the database: after an error
+    /// they are known nowhere else.
+    fn open_session(&mut self) -> Result<Session<S::Steps>, SessionError> {
+        let labels = self.writer.store.ensure_schema()?;
+        if !self.is_index_settled {
+            self.ensure_target_index()?;
+        }
+        let topic = self.find_topic()?;
+        let mut session = Session::new(labels, self.clock.now());
+        self.add_partitions(&mut session, &topic)?;
+        Ok(session)
+    }
+
+    fn find_topic(&mut self) -> Result<TopicMetadata, SessionError> {
+        self.topic.find(!self.retry.is_missing_topic_logged())
+    }
+
+    /// Starts to read the partitions that are not read yet.
+    fn add_partitions(
+        &mut self,
+        session: &mut Session<S::Steps>,
+        topic: &TopicMetadata,
+    ) -> Result<(), SessionError> {
+        let mut first_failure = None;
+        let mut failed_leaders = Vec::new();
+        for metadata in &topic.partitions {
+            // Another partition of a leader that failed would wait for the same time-out.
+            if session.reads(metadata.index) || failed_leaders.contains(&metadata.leader) {
+                continue;
+            }
+            self.writer.check_lease()?;
+            let (store, is_table_counted) = (&mut self.writer.store, self.is_table_counted);
+            match self.topic.resume_partition(store, metadata.index, topic, is_table_counted) {
+                Ok(reader) => session.add(reader),
+                Err(failure) if failure.is_of_partition() => {
+                    failed_leaders.push(metadata.leader);
+                    first_failure.get_or_insert(failure);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        session.is_complete = true;
+        session.refresh_at = self.clock.now() + self.shared.timings.topic_refresh_interval;
+        if let Some(failure) = first_failure {
+            self.set_aside(session, failure)?;
+        }
+        self.is_table_counted = true;
+        Ok(())
+    }
+
+    /// Continues without the partition that failed, which is retried after a delay. Fails
+    /// if no partition is left.
+    fn set_aside(
+        &mut self,
+        session: &mut Session<S::Steps>,
+        failure: SessionError,
+    ) -> Result<(), SessionError> {
+        if session.readers.is_empty() {
+            return Err(failure);
+        }
+        session.is_complete = false;
+        session.prefetched = None;
+        session.refresh_at = self.clock.now() + self.retry.record_failure(&failure);
+        Ok(())
+    }
+
+    /// Smart mode works without its index. If the index can't be created, that is
+    /// logged once for all domains.
+    fn ensure_target_index(&mut self) -> Result<(), SessionError> {
+        let index = self.writer.store.ensure_target_index()?;
+        self.is_index_settled = index != TargetIndex::LockBusy;
+        if let TargetIndex::Refused(reason) = index
+            && !self.shared.index_warned.swap(true, Ordering::Relaxed)
+        {
+            log::warn!(
+                "{}: smart mode continues without an index and gets slower as the table grows: \
+                 {reason} (`recorder schema --smart` prints it for all domains)",
+                self.domain
+            );
+        }
+        Ok(())
+    }
+
+    /// Fetches once and writes what was fetched. While there is a backlog, another
+    /// thread fetches and decodes the next records meanwhile: a transaction mostly
+    /// waits for the database.
+    fn fetch_and_write(&mut self, session: &mut Session<S::Steps>) -> Result<(), SessionError> {
+        let batch_limits =
+            if self.shared.smart { &BatchLimits::SMART } else { &BatchLimits::NORMAL };
+        let fetch_limits = self.fetch_limits(session.readers.len());
+        let Session { labels, readers, prefetched, steps, last_commit, .. } = session;
+        let fetched = match prefetched.take() {
+            Some(fetched) => fetched,
+            None => {
+                let positions = fetch_positions(readers);
+                fetch(&mut self.topic.log, &positions, &fetch_limits, batch_limits, labels)
+            }
+        };
+        self.writer.check_lease()?;
+        let (log, writer) = (&mut self.topic.log, &mut self.writer);
+        let prefetch = prefetch_positions(readers, &fetched).and_then(|positions| {
+            let permit = self.shared.prefetch_permits.try_acquire()?;
+            Some((positions, permit))
+        });
+        let results = match &prefetch {
+            None => writer.write_all(steps, labels, readers, fetched),
+            Some((positions, _)) => thread::scope(|scope| {
+                let fetch = || fetch(log, positions, &fetch_limits, batch_limits, labels);
+                let prefetcher = thread::Builder::new().stack_size(STACK_BYTES);
+                // If no thread can be started, the records are fetched in the next turn.
+                let prefetcher = prefetcher.spawn_scoped(scope, fetch).ok();
+                let results = writer.write_all(steps, labels, readers, fetched);
+                *prefetched = prefetcher.and_then(|prefetcher| prefetcher.join().ok());
+                results
+            }),
+        };
+        drop(prefetch);
+        let mut first_failure = None;
+        let (mut set_aside, mut partition_failure) = (Vec::new(), None);
+        for (reader, result) in readers.iter_mut().zip(results) {
+            // All partitions were fetched; a failure does not stop the others.
+            match result.or_else(|failure| self.skip_unreadable(reader, failure)) {
+                Ok(()) => {}
+                Err(failure) if failure.is_of_partition() => {
+                    set_aside.push(reader.partition.number);
+                    partition_failure.get_or_insert(failure);
+                }
+                Err(failure) => {
+                    first_failure.get_or_insert(failure);
+                }
+            }
+        }
+        let now = self.clock.now();
+        let interval = self.shared.timings.group_commit_interval;
+        if prefetched.is_none() || now.saturating_duration_since(*last_commit) >= interval {
+            *last_commit = now;
+            self.commit_group_offsets(readers);
+        }
+        readers.retain(|reader| !set_aside.contains(&reader.partition.number));
+        match (first_failure, partition_failure) {
+            (Some(failure), _) => Err(failure),
+            (None, Some(failure)) => self.set_aside(session, failure),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Skips what can't be read, if that is the cause of the failure. Returns the
+    /// failure if not.
+    fn skip_unreadable(
+        &mut self,
+        reader: &mut PartitionReader,
+        failure: SessionError,
+    ) -> Result<(), SessionError> {
+        let point = match &failure {
+            SessionError::Kafka(KafkaError::OffsetOutOfRange { log_start, log_end, .. }) => {
+                let range = LogRange { start: *log_start, end: *log_end };
+                resume_after_gap(reader.position, range)
+            }
+            SessionError::Kafka(KafkaError::Batch {
+                base_offset,
+                next_offset: Some(next),
+                failure,
+                ..
+            }) if self.unreadable.record_failure(
+                reader.partition.number,
+                *base_offset,
+                failure,
+                self.clock.now(),
+            ) =>
+            {
+                resume_after_batch(reader.position, *next, failure)
+            }
+            _ => return Err(failure),
+        };
+        self.topic.skip(&mut self.writer.store, reader, &point)
+    }
+
+    fn fetch_limits(&self, partitions: usize) -> FetchLimits {
+        let bytes = self.shared.fetch_bytes.load(Ordering::Relaxed);
+        FetchLimits {
+            max_wait_ms: self.shared.fetch_wait_ms.load(Ordering::Relaxed),
+            min_bytes: 1,
+            max_bytes: bytes / u32::try_from(partitions).unwrap_or(1).max(1),
+        }
+    }
+
+    /// Commits the offsets of the consumer group that have moved.
+    fn commit_group_offsets(&mut self, readers: &mut [PartitionReader]) {
+        for PartitionReader { partition, position, committed } in readers {
+            let next_offset = position.next_offset;
+            let group_offset = &self.shared.group_offset;
+            if *committed != Some(next_offset)
+                && group_offset.commit(&mut self.topic.log, partition, next_offset, &self.clock)
+            {
+                *committed = Some(next_offset);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

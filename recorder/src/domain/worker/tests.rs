@@ -1,0 +1,355 @@
+//! Turns of a worker over services of its own: a log, a store and a clock in memory.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::time::Instant;
+
+use common::stop::{self, Stopper};
+use kafka_client::{
+    FetchPosition, FetchedRecord, FetchedRecords, LogEnd, PartitionMetadata, Security, Uuid,
+};
+use postgres_client::{PostgresSettings, PostgresUri};
+
+use super::super::group_offset::DashboardOffset;
+use super::super::legacy::table_count::TableCount;
+use super::super::prefetch::Semaphore;
+use super::super::resume::ResumePoint;
+use super::*;
+use crate::decode::batch::WriteBatch;
+use crate::decode::labels::Labels;
+use crate::lease::kafka_health::KafkaHealth;
+use crate::postgres::pool::Database;
+use crate::report::outage_log::SharedOutage;
+use crate::timings::Timings;
+use crate::transaction::Written;
+use crate::transaction::position::{Position, TopicPartition};
+
+const TOPIC: &str = "webactivity-a.example";
+const TOPIC_ID: Uuid = Uuid::from_u128(1);
+
+/// A topic in memory. Each partition is the range of its offsets.
+#[derive(Debug, Default)]
+struct MemoryLog {
+    partitions: Vec<(i64, i64)>,
+    /// The committed offsets of the consumer group.
+    committed: HashMap<i32, i64>,
+}
+
+impl MemoryLog {
+    fn range(&self, partition: i32) -> (i64, i64) {
+        self.partitions[usize::try_from(partition).unwrap()]
+    }
+}
+
+impl RecordLog for MemoryLog {
+    fn topics(&mut self, _names: &[String]) -> Result<Vec<TopicMetadata>, KafkaError> {
+        let metadata = |index| PartitionMetadata { index, leader: Some(1), leader_epoch: 0 };
+        let count = i32::try_from(self.partitions.len()).unwrap();
+        Ok(vec![TopicMetadata {
+            name: TOPIC.to_owned(),
+            id: TOPIC_ID,
+            partitions: (0..count).map(metadata).collect(),
+            error: None,
+        }])
+    }
+
+    fn list_offset(&mut self, _: &str, partition: i32, end: LogEnd) -> Result<i64, KafkaError> {
+        let (start, log_end) = self.range(partition);
+        Ok(if end == LogEnd::Earliest { start } else { log_end })
+    }
+
+    fn fetch(
+        &mut self,
+        positions: &[FetchPosition<'_>],
+        _limits: &FetchLimits,
+    ) -> Vec<Result<FetchedRecords, KafkaError>> {
+        let fetch = |position: &FetchPosition<'_>| {
+            let &FetchPosition { partition, offset, .. } = position;
+            let (log_start, log_end) = self.range(partition);
+            if offset < log_start || offset > log_end {
+                let topic = TOPIC.to_owned();
+                return Err(KafkaError::OffsetOutOfRange {
+                    topic,
+                    partition,
+                    offset,
+                    log_start,
+                    log_end,
+                });
+            }
+            let record = |offset| FetchedRecord {
+                offset,
+                timestamp_ms: 0,
+                key: None,
+                value: None,
+                headers: Vec::new(),
+            };
+            Ok(FetchedRecords {
+                records: (offset..log_end).map(record).collect(),
+                next_offset: log_end,
+                log_start_offset: log_start,
+                high_watermark: log_end,
+            })
+        };
+        positions.iter().map(fetch).collect()
+    }
+
+    fn confirm_leader(&mut self, _: &str, _: Uuid, _: i32) -> Result<(), KafkaError> {
+        Ok(())
+    }
+
+    fn commit_offset(
+        &mut self,
+        _group: &str,
+        _topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<(), KafkaError> {
+        self.committed.insert(partition, offset);
+        Ok(())
+    }
+}
+
+/// Positions and gaps in memory, with the compare-and-set of the real store.
+#[derive(Debug, Default)]
+struct MemoryStore {
+    positions: HashMap<i32, Position>,
+    gaps: Vec<(i64, Option<i64>)>,
+    /// Which steps wrote each batch, by the order in which they were made.
+    written_by: Vec<usize>,
+    steps_made: Cell<usize>,
+    /// How often the schema was read: once a session.
+    sessions: usize,
+    next_error: Option<TransactionError>,
+}
+
+impl MemoryStore {
+    fn move_position(
+        &mut self,
+        partition: i32,
+        from: Option<Position>,
+        to: Position,
+    ) -> Result<(), TransactionError> {
+        if let Some(error) = self.next_error.take() {
+            return Err(error);
+        }
+        if self.positions.get(&partition) != from.as_ref() {
+            return Err(TransactionError::Fenced);
+        }
+        self.positions.insert(partition, to);
+        Ok(())
+    }
+}
+
+impl RecordStore for MemoryStore {
+    type Steps = usize;
+
+    fn ensure_schema(&mut self) -> Result<Labels, TransactionError> {
+        self.sessions += 1;
+        Ok(Labels::default())
+    }
+
+    fn ensure_target_index(&mut self) -> Result<TargetIndex, TransactionError> {
+        Ok(TargetIndex::Ready)
+    }
+
+    fn read_position(
+        &mut self,
+        partition: &TopicPartition,
+    ) -> Result<Option<Position>, TransactionError> {
+        Ok(self.positions.get(&partition.number).copied())
+    }
+
+    fn skip_to(
+        &mut self,
+        partition: &TopicPartition,
+        from: Option<Position>,
+        point: &ResumePoint,
+    ) -> Result<(), TransactionError> {
+        self.move_position(partition.number, from, point.position)?;
+        self.gaps.extend(point.gaps.iter().map(|gap| (gap.from_offset, gap.to_offset)));
+        Ok(())
+    }
+
+    fn count_table(&mut self, _after_id: i64) -> Result<TableCount, TransactionError> {
+        Ok(TableCount { highest_offset: None, last_id: 0 })
+    }
+
+    fn new_steps(&self) -> usize {
+        self.steps_made.set(self.steps_made.get() + 1);
+        self.steps_made.get()
+    }
+
+    fn write(
+        &mut self,
+        steps: &mut usize,
+        _labels: &Labels,
+        partition: &TopicPartition,
+        from: Position,
+        batch: WriteBatch,
+    ) -> Result<Written, TransactionError> {
+        let to = Position { next_offset: batch.next_offset, ..from };
+        self.move_position(partition.number, Some(from), to)?;
+        self.written_by.push(*steps);
+        Ok(Written { quarantined: batch.decoded.quarantined.len(), ..Written::default() })
+    }
+
+    fn clean_up_marks(&mut self, _partition: &TopicPartition) -> Result<(), TransactionError> {
+        Ok(())
+    }
+}
+
+/// A clock that moves only when a test moves it.
+#[derive(Debug)]
+struct ManualClock(Cell<Instant>);
+
+impl ManualClock {
+    fn advance(&self, duration: Duration) {
+        self.0.set(self.0.get() + duration);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Instant {
+        self.0.get()
+    }
+}
+
+type TestWorker = DomainWorker<MemoryLog, MemoryStore, ManualClock>;
+
+/// What the worker shares with no other. Nothing is connected to.
+fn shared(lease_confirmed_at: Instant) -> Arc<SharedState> {
+    let uri = PostgresUri::parse("postgres://nobody@localhost/none").unwrap();
+    let settings = PostgresSettings { uri, ca: None, application_name: "test".to_owned() };
+    let outage = Arc::new(SharedOutage::new("postgresql"));
+    let timings = Timings::default();
+    let shared = SharedState {
+        database: Database::new(settings, 1, Arc::clone(&outage)),
+        postgres_outage: outage,
+        postgres_refusals: SharedOutage::new("postgresql"),
+        kafka: Arc::new(kafka_client::KafkaSettings::new(Vec::new(), Security::Plain)),
+        kafka_outage: SharedOutage::new("kafka"),
+        kafka_health: KafkaHealth::new(timings.kafka_unreachable_after),
+        lease: Default::default(),
+        fetch_wait_ms: 0.into(),
+        fetch_bytes: 0.into(),
+        prefetch_permits: Semaphore::new(0),
+        topic_prefix: "webactivity-".to_owned(),
+        group_offset: DashboardOffset::new("group".to_owned(), &timings),
+        smart: false,
+        index_warned: false.into(),
+        metrics: Default::default(),
+        timings,
+    };
+    extend_lease(&shared, lease_confirmed_at);
+    Arc::new(shared)
+}
+
+fn extend_lease(shared: &SharedState, confirmed_at: Instant) {
+    shared.lease.extend(confirmed_at, Instant::now() + Duration::from_secs(3_600));
+}
+
+/// A worker of a topic with these partitions.
+fn worker(partitions: &[(i64, i64)]) -> (TestWorker, Stopper) {
+    let (stopper, stop) = stop::pair();
+    let log = MemoryLog { partitions: partitions.to_vec(), ..MemoryLog::default() };
+    let start = Instant::now();
+    let clock = ManualClock(Cell::new(start));
+    let domain = Domain::parse("a.example").unwrap();
+    let store = MemoryStore::default();
+    let topic = TOPIC.to_owned();
+    (DomainWorker::over(log, store, clock, domain, topic, shared(start), stop), stopper)
+}
+
+fn next_offset(worker: &TestWorker, partition: i32) -> i64 {
+    worker.writer.store.positions[&partition].next_offset
+}
+
+#[test]
+fn a_turn_writes_what_it_fetches_and_moves_the_position() {
+    let (mut worker, _stopper) = worker(&[(0, 3), (5, 6)]);
+    assert_eq!(worker.turn(), Duration::ZERO);
+    assert_eq!([next_offset(&worker, 0), next_offset(&worker, 1)], [3, 6]);
+    assert_eq!(worker.topic.log.committed, HashMap::from([(0, 3), (1, 6)]));
+    assert_eq!(worker.shared.metrics.records_quarantined.get(), 4);
+    // The session goes on: nothing is read from the store again.
+    worker.topic.log.partitions[0].1 = 4;
+    assert_eq!(worker.turn(), Duration::ZERO);
+    assert_eq!(next_offset(&worker, 0), 4);
+    assert_eq!((worker.writer.store.sessions, worker.writer.store.written_by), (1, vec![1, 1, 1]));
+}
+
+/// After an error, nothing that was remembered is used again.
+#[test]
+fn an_error_drops_the_session_and_the_steps() {
+    let (mut worker, _stopper) = worker(&[(0, 3)]);
+    worker.turn();
+    worker.topic.log.partitions[0].1 = 5;
+    worker.writer.store.next_error = Some(TransactionError::MergeTargetMissing);
+    assert!(worker.turn() > Duration::ZERO);
+    assert_eq!(next_offset(&worker, 0), 3);
+    assert_eq!(worker.turn(), Duration::ZERO);
+    assert_eq!(next_offset(&worker, 0), 5);
+    assert_eq!((worker.writer.store.sessions, worker.writer.store.written_by), (2, vec![1, 2]));
+}
+
+/// The steps are dropped even if other partitions are written in the same turn.
+#[test]
+fn an_error_in_one_partition_drops_the_steps_for_the_others() {
+    let (mut worker, _stopper) = worker(&[(0, 3), (0, 3)]);
+    worker.turn();
+    (worker.topic.log.partitions[0].1, worker.topic.log.partitions[1].1) = (5, 5);
+    worker.writer.store.next_error = Some(TransactionError::MergeTargetMissing);
+    assert!(worker.turn() > Duration::ZERO);
+    assert_eq!([next_offset(&worker, 0), next_offset(&worker, 1)], [3, 5]);
+    assert_eq!(worker.writer.store.written_by, [1, 1, 2]);
+}
+
+#[test]
+fn a_fenced_worker_waits_until_its_lease_is_confirmed_again() {
+    let (mut worker, _stopper) = worker(&[(0, 3)]);
+    worker.turn();
+    // Another recorder moves the position.
+    worker.topic.log.partitions[0].1 = 5;
+    worker.writer.store.positions.get_mut(&0).unwrap().next_offset = 4;
+    worker.turn();
+    let poll = worker.shared.timings.lease_poll_interval;
+    assert_eq!([worker.turn(), worker.turn()], [poll, poll]);
+    assert_eq!(next_offset(&worker, 0), 4);
+    extend_lease(&worker.shared, worker.clock.now() + Duration::from_nanos(1));
+    assert_eq!(worker.turn(), Duration::ZERO);
+    assert_eq!(next_offset(&worker, 0), 5);
+}
+
+#[test]
+fn without_a_lease_nothing_is_read_or_written() {
+    let (mut worker, _stopper) = worker(&[(0, 3)]);
+    worker.shared.lease.revoke();
+    assert_eq!(worker.turn(), worker.shared.timings.lease_poll_interval);
+    assert_eq!(worker.writer.store.sessions, 0);
+}
+
+#[test]
+fn records_that_kafka_removed_become_a_gap_with_the_new_position() {
+    let (mut worker, _stopper) = worker(&[(0, 3)]);
+    worker.turn();
+    worker.topic.log.partitions[0] = (7, 9);
+    assert_eq!(worker.turn(), Duration::ZERO);
+    assert_eq!((next_offset(&worker, 0), &worker.writer.store.gaps[..]), (7, &[(3, Some(7))][..]));
+    worker.turn();
+    assert_eq!(next_offset(&worker, 0), 9);
+    assert_eq!(worker.writer.store.sessions, 1);
+}
+
+#[test]
+fn a_new_partition_is_read_after_the_refresh_interval() {
+    let (mut worker, _stopper) = worker(&[(0, 3)]);
+    worker.turn();
+    worker.topic.log.partitions.push((0, 2));
+    let interval = worker.shared.timings.topic_refresh_interval;
+    worker.clock.advance(interval - Duration::from_nanos(1));
+    worker.turn();
+    assert_eq!(worker.writer.store.positions.len(), 1);
+    worker.clock.advance(Duration::from_nanos(1));
+    worker.turn();
+    assert_eq!(next_offset(&worker, 1), 2);
+}

@@ -1,0 +1,112 @@
+//! Every interval, delay and time-out that the recorder waits for, as values.
+//!
+//! A test that has to see a time-out pass sets a shorter one.
+
+use std::time::Duration;
+
+/// Intervals, delays and time-outs. [`Timings::default`] holds the values for
+/// production.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timings {
+    /// How long a lease lasts by the clock of the database. The domains of a
+    /// recorder that dies are idle for this long.
+    pub lease_duration: Duration,
+    /// A lease counts as expired this much earlier by the clock of this host.
+    pub lease_margin: Duration,
+    /// How often leases are renewed and compared with those of other recorders.
+    pub lease_interval: Duration,
+    /// The longest that one transaction on leases may take.
+    pub lease_timeout: Duration,
+    /// The longest that the release of all leases at a stop may take.
+    pub release_timeout: Duration,
+    /// How often a worker checks whether its lease is valid again.
+    pub lease_poll_interval: Duration,
+    /// How long Kafka may be unreachable before other recorders may have the
+    /// leases: longer than the restart of a broker takes.
+    pub kafka_unreachable_after: Duration,
+    /// The longest that threads may take to end after a stop.
+    pub shutdown_timeout: Duration,
+
+    /// How often brokers are asked for topics.
+    pub discovery_interval: Duration,
+    /// How soon brokers are asked again after a failure.
+    pub discovery_retry_delay: Duration,
+    /// How often a topic is checked for new partitions.
+    pub topic_refresh_interval: Duration,
+
+    /// The shortest and the longest delay before a domain is retried.
+    pub retry_delay_min: Duration,
+    /// See `retry_delay_min`.
+    pub retry_delay_max: Duration,
+    /// How long a batch must fail with the same checksum error before it is skipped.
+    pub unreadable_batch_after: Duration,
+
+    /// How often the offset of the consumer group is committed during a backlog.
+    pub group_commit_interval: Duration,
+    /// The shortest and the longest pause of these commits after a failure.
+    pub group_commit_pause_min: Duration,
+    /// See `group_commit_pause_min`.
+    pub group_commit_pause_max: Duration,
+    /// A failure to commit is logged if it lasts longer than this.
+    pub group_commit_grace: Duration,
+
+    /// The longest that the transaction of one batch may take, with the answer
+    /// to its commit.
+    pub write_timeout: Duration,
+    /// The longest that reading or storing a position may take.
+    pub position_timeout: Duration,
+    /// The longest that counting the rows of a table of 1.1.0 may take.
+    pub count_timeout: Duration,
+    /// How often marks of old runs are removed.
+    pub mark_cleanup_interval: Duration,
+    /// The longest that their removal may take.
+    pub mark_cleanup_timeout: Duration,
+
+    /// The longest that reading the schema may take.
+    pub schema_read_timeout: Duration,
+    /// The longest that changing the schema may take: an index on a large table
+    /// takes minutes.
+    pub schema_change_timeout: Duration,
+
+    /// How often the same kind of anomaly is logged.
+    pub anomaly_log_interval: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            lease_duration: Duration::from_secs(5),
+            lease_margin: Duration::from_millis(500),
+            lease_interval: Duration::from_secs(1),
+            lease_timeout: Duration::from_secs(3),
+            release_timeout: Duration::from_secs(1),
+            lease_poll_interval: Duration::from_millis(200),
+            kafka_unreachable_after: Duration::from_secs(30),
+            shutdown_timeout: Duration::from_secs(7),
+
+            discovery_interval: Duration::from_secs(15),
+            discovery_retry_delay: Duration::from_secs(2),
+            topic_refresh_interval: Duration::from_secs(30),
+
+            retry_delay_min: Duration::from_millis(200),
+            retry_delay_max: Duration::from_secs(10),
+            unreadable_batch_after: Duration::from_secs(60),
+
+            group_commit_interval: Duration::from_secs(1),
+            group_commit_pause_min: Duration::from_millis(500),
+            group_commit_pause_max: Duration::from_secs(30),
+            group_commit_grace: Duration::from_secs(20),
+
+            write_timeout: Duration::from_secs(30),
+            position_timeout: Duration::from_secs(30),
+            count_timeout: Duration::from_secs(660),
+            mark_cleanup_interval: Duration::from_secs(24 * 60 * 60),
+            mark_cleanup_timeout: Duration::from_secs(30),
+
+            schema_read_timeout: Duration::from_secs(30),
+            schema_change_timeout: Duration::from_secs(660),
+
+            anomaly_log_interval: Duration::from_secs(60),
+        }
+    }
+}

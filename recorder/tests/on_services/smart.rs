@@ -1,0 +1,190 @@
+//! Smart mode: which results are merged into one row.
+
+use common::identity::Run;
+use common::record::Extra;
+use kafka_client::ProduceRecord;
+use testkit::services::shared;
+
+use crate::extra_columns::{OLD_ROW, changed, schema};
+use crate::support::{World, failed, now_ms, ok, result};
+
+#[test]
+fn smart_mode_survives_a_restart_and_keeps_the_order_of_events() {
+    let mut world = World::new(&shared().unwrap());
+    world.produce([ok(10), ok(20), failed(30), ok(40)]);
+    let smart = [("SMART", "true")];
+    let recorder = world.recorder_with(&smart);
+    world.expect_position(4);
+    assert_eq!(world.history(), ["20 1 ok", "30 2 forbidden", "40 3 ok"]);
+    // Another location is another target.
+    world.produce([ok(50), result(50, "oslo", "https://a.example/", "ok"), ok(60)]);
+    world.expect_position(7);
+    assert_eq!(world.history(), ["20 1 ok", "30 2 forbidden", "50 5 ok", "60 6 ok"]);
+    recorder.stop();
+    let recorder = world.recorder_with(&smart);
+    world.produce([ok(70), result(70, "oslo", "https://a.example/", "ok")]);
+    world.expect_position(9);
+    assert_eq!(world.history(), ["20 1 ok", "30 2 forbidden", "70 7 ok", "70 8 ok"]);
+    // Late results: before the failure, and after it; then a late failure.
+    world.produce([ok(25), ok(35), failed(26)]);
+    world.expect_position(12);
+    assert_eq!(
+        world.history(),
+        ["25 9 ok", "26 11 forbidden", "30 2 forbidden", "70 8 ok", "70 10 ok"]
+    );
+    world.produce([ok(80)]);
+    world.expect_position(13);
+    assert_eq!(world.history().last().unwrap(), "80 12 ok");
+    // Another session inserts a row, which invalidates what the recorder remembers.
+    let table = world.table();
+    let failure = format!(
+        "insert into {table} (topic_offset, test_from, url, event_time, status, phrase) \
+         values (12, 'sydney', 'https://a.example/', 85, 'responsive', 'forbidden')"
+    );
+    world.database.batch_execute(&failure).unwrap();
+    world.produce([ok(90)]);
+    world.expect_position(14);
+    assert_eq!(world.history()[4..], ["80 12 ok", "85 12 forbidden", "90 13 ok"]);
+    recorder.stop();
+}
+
+/// The rows of a target: time, offset, phrase, number of results, slot, sequence number.
+fn rows(world: &mut World) -> Vec<String> {
+    let sql = format!(
+        "select concat_ws(' ', event_time, topic_offset, phrase, results, slot, sequence) from {} \
+         order by event_time, topic_offset",
+        world.table()
+    );
+    world.database.query(&sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+/// Results of every kind that smart mode must not merge with others.
+fn results_of_all_kinds(run: &Run, other: &Run) -> Vec<ProduceRecord> {
+    type Change = fn(&mut Extra);
+    let mut results = Vec::new();
+    let mut add = |run: &Run, sequence: i64, phrase: &str, change: Change| {
+        let second = results.len() as i64;
+        let value = changed(second, |record| {
+            record.phrase = phrase.to_owned();
+            record.extra = Extra {
+                healthy: Some(true),
+                attempts: Some(1),
+                period_ms: Some(1_000),
+                slot: Some(second),
+                ..Extra::default()
+            };
+            change(&mut record.extra);
+        });
+        results.push(ProduceRecord {
+            timestamp_ms: now_ms(),
+            value: value.into(),
+            headers: run.headers(sequence),
+        });
+    };
+    let plain: Change = |_| {};
+    let marked: [Change; 5] = [
+        |extra| extra.reason = Some("too_slow".into()),
+        |extra| extra.attempts = Some(2),
+        |extra| extra.missed = [("clock".to_owned(), 2)].into(),
+        |extra| extra.others_failing = Some(true),
+        |extra| extra.no_network = Some(true),
+    ];
+    add(run, 0, "ok", plain);
+    add(run, 1, "ok", plain);
+    // A plain result is not merged into a marked one.
+    for (number, mark) in (1..).zip(marked) {
+        add(run, 2 * number, "ok", mark);
+        add(run, 2 * number + 1, "ok", plain);
+    }
+    add(run, 12, "found", plain);
+    add(run, 13, "found", plain);
+    add(run, 14, "found", |extra| extra.healthy = Some(false));
+    add(run, 15, "found", plain);
+    add(run, 16, "found", |extra| extra.period_ms = Some(2_000));
+    add(run, 17, "found", |extra| extra.name = Some("another".into()));
+    add(run, 18, "found", |extra| extra.period_ms = Some(2_000));
+    add(run, 19, "found", |extra| extra.name = Some("another".into()));
+    add(other, 0, "found", |extra| extra.period_ms = Some(2_000));
+    add(other, 1, "found", |extra| extra.period_ms = Some(2_000));
+    results
+}
+
+/// The rows of [`results_of_all_kinds`].
+const EXPECTED_ROWS: [&str; 17] = [
+    "1 1 ok 2 1 1",
+    "2 2 ok 1 2 2",
+    "3 3 ok 1 3 3",
+    "4 4 ok 1 4 4",
+    "5 5 ok 1 5 5",
+    "6 6 ok 1 6 6",
+    "7 7 ok 1 7 7",
+    "8 8 ok 1 8 8",
+    "9 9 ok 1 9 9",
+    "10 10 ok 1 10 10",
+    "11 11 ok 1 11 11",
+    "13 13 found 2 13 13",
+    "14 14 found 1 14 14",
+    "15 15 found 1 15 15",
+    "18 18 found 2 18 18",
+    "19 19 found 2 19 19",
+    "21 21 found 2 21 1",
+];
+
+/// Smart mode merges only results of the same kind, whether it knows the last row of the
+/// target from memory or reads it from the table.
+#[test]
+fn smart_mode_merges_only_results_of_the_same_kind() {
+    let services = shared().unwrap();
+    let (run, other) = (Run::new().unwrap(), Run::new().unwrap());
+    // One batch is merged in memory.
+    let mut at_once = World::new(&services);
+    at_once.produce_records(results_of_all_kinds(&run, &other));
+    let recorder = at_once.recorder_with(&[("SMART", "true")]);
+    at_once.expect_position(22);
+    recorder.stop();
+    assert_eq!(rows(&mut at_once), EXPECTED_ROWS);
+    // Single results are merged with rows that are read from the table: a row that another
+    // session inserts invalidates what the recorder remembers.
+    let mut one_by_one = World::new(&services);
+    let recorder = one_by_one.recorder_with(&[("SMART", "true")]);
+    for (position, result) in results_of_all_kinds(&run, &other).into_iter().enumerate() {
+        if position > 0 {
+            let row = OLD_ROW.replace("TABLE", &one_by_one.table());
+            let row = row.replace("https://a.example/", "https://of.another.session/");
+            one_by_one.database.batch_execute(&row).unwrap();
+        }
+        one_by_one.produce_records(vec![result]);
+        one_by_one.expect_position(position as i64 + 1);
+    }
+    recorder.stop();
+    let table = one_by_one.table();
+    let others = format!("delete from {table} where url = 'https://of.another.session/'");
+    one_by_one.database.batch_execute(&others).unwrap();
+    assert_eq!(rows(&mut one_by_one), EXPECTED_ROWS);
+}
+
+/// The look-up of the last row of a target reads a bounded number of rows: an old row of the
+/// name, behind many rows of other names, is not found, and a new row is inserted.
+#[test]
+fn the_look_up_of_a_target_reads_a_bounded_number_of_rows() {
+    let mut world = World::new(&shared().unwrap());
+    let script = schema(&world);
+    world.database.batch_execute(&script).unwrap();
+    let table = world.table();
+    let fill = format!(
+        "insert into {table} (topic_offset, test_from, url, event_time, status, phrase, name) \
+         select -1, 'sydney', 'https://a.example/', n, 'responsive', 'ok', \
+         case when n > 1 then 'other' else 'front' end from generate_series(1, 10001) as n"
+    );
+    world.database.batch_execute(&fill).unwrap();
+    let named = |second| changed(second, |record| record.extra.name = Some("front".into()));
+    world.produce([named(20_000), named(20_001)]);
+    let recorder = world.recorder_with(&[("SMART", "true")]);
+    world.expect_position(2);
+    recorder.stop();
+    let rows = format!(
+        "select string_agg(concat_ws(' ', event_time, results), ', ' order by id) \
+         from {table} where name = 'front'"
+    );
+    assert_eq!(world.text(&rows), "1, 20001 2");
+}
