@@ -5,7 +5,7 @@ use std::str::FromStr;
 use crate::{BrokerAddress, KafkaSettings, Sasl, SaslMechanism, Security};
 use common::pem::{Pem, PemError};
 use common::secret::Secret;
-use common::settings::{Environment, Given, UsageError};
+use common::settings::{Environment, SettingValue, UsageError};
 
 common::flags! {
     /// The connection to Kafka.
@@ -110,7 +110,7 @@ fn plain_text_remote<'a>(
 }
 
 fn pem(
-    given: &Given,
+    given: &SettingValue,
     expected: &str,
     check: impl FnOnce(&Pem) -> Result<(), PemError>,
 ) -> Result<Pem, UsageError> {

@@ -27,8 +27,8 @@
 //! - `[PGCA, GPCA]` are the environment variables that win over the flag; an
 //!   alias follows the name. `[]`: the flag has no variable.
 //! - `secret` adds the `…_FILE` variable of each variable.
-//! - `: type = parser` gives the type, and a function from [`Given`] to it.
-//!   Without it the value is a [`Given`], for a parser that needs more than one flag.
+//! - `: type = parser` gives the type, and a function from [`SettingValue`] to it.
+//!   Without it the value is a [`SettingValue`], for a parser that needs more than one flag.
 //! - `default "8"` is parsed like a value that a user gives. `unset "the host's name"`
 //!   documents what holds without a value when that is no constant.
 //!
@@ -54,7 +54,7 @@
 //! prints `--help` from its [`CommandSpec`], and tests of the documentation compare
 //! their tables with the same [`CommandSpec`].
 
-use super::{Environment, Given, Name, Origin, UsageError};
+use super::{Environment, Origin, SettingName, SettingValue, UsageError};
 
 /// Everything that is known of one flag, apart from its parser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,8 +111,8 @@ impl FlagSpec {
     }
 
     /// The names of the flag and its variables.
-    pub fn name(&self) -> Name {
-        Name { flag: self.long, variables: self.variables }
+    pub fn name(&self) -> SettingName {
+        SettingName { flag: self.long, variables: self.variables }
     }
 
     /// The value from the variables, from a secret's file or from the flag.
@@ -123,7 +123,7 @@ impl FlagSpec {
         &self,
         environment: &Environment<'_>,
         flag: Option<&String>,
-    ) -> Result<Option<Given>, UsageError> {
+    ) -> Result<Option<SettingValue>, UsageError> {
         match self.kind {
             FlagKind::Secret => environment.secret(self.name(), flag.cloned()),
             FlagKind::Switch | FlagKind::Value => environment.setting(self.name(), flag.cloned()),
@@ -131,9 +131,9 @@ impl FlagSpec {
     }
 
     /// The default as if a user had given it.
-    pub fn default_value(&self) -> Given {
+    pub fn default_value(&self) -> SettingValue {
         let value = self.default.unwrap_or_default().to_owned();
-        Given { value, origin: Origin::Flag(self.long) }
+        SettingValue { value, origin: Origin::Flag(self.long) }
     }
 }
 
@@ -286,7 +286,7 @@ macro_rules! flags {
     (@kind option [secret]) => { $crate::settings::flags::FlagKind::Secret };
 
     (@type switch [] []) => { bool };
-    (@type option [] []) => { Option<$crate::settings::Given> };
+    (@type option [] []) => { Option<$crate::settings::SettingValue> };
     (@type option [$type:ty] []) => { Option<$type> };
     (@type option [$type:ty] [$default:tt]) => { $type };
 
@@ -297,12 +297,12 @@ macro_rules! flags {
         SPEC.read($environment, $flag.as_ref())
     };
     (@read ($environment:expr, $flag:expr) option [$type:ty] [$parser:expr] []) => {{
-        let parser: fn(&$crate::settings::Given) -> Result<$type, $crate::settings::UsageError> =
+        let parser: fn(&$crate::settings::SettingValue) -> Result<$type, $crate::settings::UsageError> =
             $parser;
         SPEC.read($environment, $flag.as_ref())?.map(|given| parser(&given)).transpose()
     }};
     (@read ($environment:expr, $flag:expr) option [$type:ty] [$parser:expr] [$default:tt]) => {{
-        let parser: fn(&$crate::settings::Given) -> Result<$type, $crate::settings::UsageError> =
+        let parser: fn(&$crate::settings::SettingValue) -> Result<$type, $crate::settings::UsageError> =
             $parser;
         let given = SPEC.read($environment, $flag.as_ref())?;
         parser(&given.unwrap_or_else(|| SPEC.default_value()))

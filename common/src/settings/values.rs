@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Environment, Given, Name, UsageError};
+use super::{Environment, SettingName, SettingValue, UsageError};
 
 /// The most characters of a location: the length of its column.
 pub const LOCATION_CHARS_MAX: usize = 32;
@@ -12,7 +12,7 @@ pub const LOCATION_CHARS_MAX: usize = 32;
 /// # Errors
 /// A [`UsageError`] if the value is not a number or is out of range.
 pub fn seconds(
-    given: &Given,
+    given: &SettingValue,
     range: std::ops::RangeInclusive<Duration>,
 ) -> Result<Duration, UsageError> {
     let expected =
@@ -31,7 +31,7 @@ pub fn seconds(
 /// # Errors
 /// A [`UsageError`] if the value is not a whole number or is out of range.
 pub fn whole_number(
-    given: &Given,
+    given: &SettingValue,
     unit: &str,
     range: std::ops::RangeInclusive<u64>,
 ) -> Result<u64, UsageError> {
@@ -46,7 +46,11 @@ pub fn whole_number(
 ///
 /// # Errors
 /// A [`UsageError`] if the value of the variable is neither true nor false.
-pub fn switch(environment: &Environment<'_>, name: Name, flag: bool) -> Result<bool, UsageError> {
+pub fn switch(
+    environment: &Environment<'_>,
+    name: SettingName,
+    flag: bool,
+) -> Result<bool, UsageError> {
     match environment.setting(name, None)? {
         None => Ok(flag),
         Some(given) => {
@@ -65,7 +69,7 @@ pub fn switch(environment: &Environment<'_>, name: Name, flag: bool) -> Result<b
 /// # Errors
 /// A [`UsageError`] if the location is longer than 32 characters, or if there is none and
 /// the host has no name.
-pub fn location(given: Option<Given>) -> Result<(String, bool), UsageError> {
+pub fn location(given: Option<SettingValue>) -> Result<(String, bool), UsageError> {
     if let Some(given) = given {
         let location = given.parse("1 to 32 characters", |text| match text.chars().count() {
             0..=LOCATION_CHARS_MAX => Ok(text.to_lowercase()),
@@ -94,8 +98,8 @@ mod tests {
     use super::*;
     use crate::settings::Origin;
 
-    fn given(value: &str) -> Given {
-        Given { value: value.into(), origin: Origin::Flag("--x") }
+    fn given(value: &str) -> SettingValue {
+        SettingValue { value: value.into(), origin: Origin::Flag("--x") }
     }
 
     #[test]
@@ -130,7 +134,7 @@ mod tests {
 
     #[test]
     fn the_variable_of_a_switch_wins_over_its_flag() {
-        const NAME: Name = Name { flag: "--smart", variables: &["SMART"] };
+        const NAME: SettingName = SettingName { flag: "--smart", variables: &["SMART"] };
         for (word, flag, expected) in [
             (None, true, Ok(true)),
             (None, false, Ok(false)),

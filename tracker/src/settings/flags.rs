@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use common::domain::{self, TOPIC_PREFIX};
 use common::settings::flags::{CommandFlags, CommandSpec};
-use common::settings::{Given, UsageError, values};
+use common::settings::{SettingValue, UsageError, values};
 use kafka_client::flags::KafkaFlags;
 
 use crate::probe::Roots;
@@ -117,6 +117,6 @@ common::command! {
 /// The tracker and its flags, for tests of the documentation.
 pub const COMMAND: CommandSpec = TrackerCommand::SPEC;
 
-fn parse_topic_prefix(given: &Given) -> Result<String, UsageError> {
+fn parse_topic_prefix(given: &SettingValue) -> Result<String, UsageError> {
     given.parse("a prefix like webactivity-", domain::parse_topic_prefix)
 }

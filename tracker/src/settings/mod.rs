@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::settings::command_line::{self, Command, NoSubcommands};
-use common::settings::{Environment, Given, UsageError, values};
+use common::settings::{Environment, SettingValue, UsageError, values};
 use kafka_client::TopicSpec;
 
 use crate::delivery::spool::SpoolFolder;
@@ -184,7 +184,7 @@ fn target_defaults(
 
 /// A share needs a location that the user chose: host names differ, and trackers with different
 /// locations assign the targets to shares differently.
-fn parse_share(given: &Given, has_location: bool) -> Result<Share, UsageError> {
+fn parse_share(given: &SettingValue, has_location: bool) -> Result<Share, UsageError> {
     let expected = format!("K/N, with K from 1 to N, and N at most {SHARES_MAX}");
     let share = given.parse(&expected, Share::parse)?;
     match has_location {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::phrase;
-use common::settings::{Environment, Given, Origin};
+use common::settings::{Environment, Origin, SettingValue};
 use testkit::certificates::{Authority, Validity};
 use testkit::dns::{Behaviour, DnsServer, QueryType};
 use testkit::sites::{Site, Step, page, redirect, response_with_body};
@@ -27,7 +27,10 @@ fn target(url: &str, lines: &str) -> Arc<Target> {
     std::fs::write(&path, format!("[[target]]\nurl = '{url}'\n{lines}\n")).unwrap();
     let listing = TargetSource {
         websites: None,
-        file: Some(Given { value: path.display().to_string(), origin: Origin::Flag("--targets") }),
+        file: Some(SettingValue {
+            value: path.display().to_string(),
+            origin: Origin::Flag("--targets"),
+        }),
         defaults: TargetDefaults { timeout: super::LONG_TIMEOUT, ..TargetDefaults::default() },
         topic_prefix: "webactivity-".to_owned(),
         location: "oslo".to_owned(),

@@ -25,7 +25,8 @@ pub struct Extra {
     pub name: Option<String>,
     /// Whether the site is healthy. A warning counts as healthy.
     pub healthy: Option<bool>,
-    /// The reason why it is not healthy, or the warning: one of the closed list in common/RESULTS.md.
+    /// The reason why it is not healthy, or the warning: one of the closed list in
+    /// common/RESULTS.md.
     pub reason: Option<String>,
     /// The phase of the probe in which the reason occurred.
     pub phase: Option<String>,
