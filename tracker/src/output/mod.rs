@@ -114,11 +114,14 @@ mod tests {
     /// and a late result arrives.
     #[test]
     fn output_ends_although_a_late_result_arrives() {
-        let target = Arc::new(parse("http://a.io", "x-", &Defaults::default()).unwrap().remove(0));
+        let target = Arc::new(
+            parse_websites("http://a.io", "x-", &TargetDefaults::default()).unwrap().remove(0),
+        );
         for late in [false, true] {
             let (sender, results) = bounded(16);
             let (end_sender, end) = bounded(1);
-            let probed = || TargetRecord { target: Arc::clone(&target), record: Box::new(test_record()) };
+            let probed =
+                || TargetRecord { target: Arc::clone(&target), record: Box::new(test_record()) };
             sender.send(probed()).unwrap();
             end_sender.send(Instant::now()).unwrap();
             let mut out =
