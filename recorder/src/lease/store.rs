@@ -122,7 +122,11 @@ impl LeaseStore {
             )?;
             let leases = transaction.query(
                 if self.has_offers {
-                    r#"select "topic", "holder", "wanted_by", "offered_by"
+                    // That a lease moved because of an offer counts for five minutes.
+                    r#"select "topic", "holder", "wanted_by", case
+                        when "offered_by" = "holder" or "since" >
+                            pg_catalog.clock_timestamp() - interval '5 minutes'
+                        then "offered_by" end
                     from "availability_lease" order by "since" desc, "topic""#
                 } else {
                     r#"select "topic", "holder", "wanted_by", null::uuid

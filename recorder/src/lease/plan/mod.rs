@@ -43,8 +43,8 @@ pub(crate) struct Lease {
     /// The recorder that requested the lease, which may have expired.
     pub(crate) wanted_by: Option<Uuid>,
     /// The recorder that offered the lease last. While it is the holder, the lease is
-    /// offered. Later the lease moves back to it, or nowhere, to even out numbers. Recorders
-    /// of earlier versions do not change this.
+    /// offered. For five minutes after that, the lease moves back to it, or nowhere, to even
+    /// out numbers. Recorders of earlier versions do not change this.
     pub(crate) offered_by: Option<Uuid>,
 }
 
