@@ -1,5 +1,5 @@
-//! Whether Kafka is reachable from this recorder. A recorder without Kafka leaves its
-//! leases to recorders that can reach it.
+//! Whether Kafka answers the discovery thread. A recorder without workers registers as a
+//! holder of leases only if it does.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
