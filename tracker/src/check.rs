@@ -11,7 +11,7 @@ use crate::targets::Target;
 use crate::workers::cgroup::memory_bytes_max;
 use crate::workers::sizing::WorstCase;
 
-/// What a tracker with these settings would do.
+/// The output of `--check`.
 #[derive(Debug)]
 pub(crate) struct CheckReport {
     location: String,

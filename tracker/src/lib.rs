@@ -62,7 +62,8 @@ use workers::sizing::{SPOOL_MEMORY_BYTES_MAX, WORKERS_MAX, WorstCase};
 use workers::{Pool, ResultFanOut, TargetRecord};
 
 /// Most records between workers and saver. The saver empties the channel at once unless the disk
-/// hangs. When it is full, workers wait, and the ticker counts the slots that are missed for this.
+/// hangs. While the channel is full, workers wait, and the ticker counts the slots that are missed
+/// meanwhile.
 const RECORDS_MAX: usize = 65_536;
 
 /// Runs until a signal, or with `--once` until every target is probed.
@@ -217,8 +218,8 @@ fn join_ticker_and_workers(ticker: JoinHandle<Pool>, stop: &Stop, timings: &RunT
 /// The threads that deliver records: saver and producer, or output.
 struct Delivery {
     threads: Vec<JoinHandle<()>>,
-    /// Tells the threads that no more records come, and by when they have to end. Needed besides
-    /// the end of the channel of records, because a probe that was given up still holds a sender.
+    /// Sends the threads their deadline once no more records come. The end of the channel of
+    /// records is not enough, because an abandoned probe still holds a sender.
     no_more: Sender<Instant>,
     /// The last thread sends the totals of the run before it ends.
     totals: Receiver<io::Result<RunTotals>>,
@@ -278,7 +279,7 @@ impl Delivery {
         Ok(Self { threads, no_more, totals })
     }
 
-    /// Lets the threads end by `deadline`, waits `grace` longer, and joins them.
+    /// Asks the threads to end by `deadline`, waits `grace` longer, and joins them.
     fn join(self, deadline: Instant, grace: Duration) -> io::Result<RunTotals> {
         let _ = self.no_more.send(deadline);
         match self.totals.recv_deadline(deadline + grace) {

@@ -25,7 +25,7 @@ pub(crate) struct ReloadThread {
 
 impl ReloadThread {
     /// Starts the thread. `read` reads the targets; if it fails, the current targets stay.
-    /// `workers` and `retry_pause` are those of [`WorstCase::calculate`].
+    /// `workers` and `retry_pause` are arguments of [`WorstCase::calculate`].
     ///
     /// # Errors
     /// If the signal handler can't be installed or the thread can't be started.

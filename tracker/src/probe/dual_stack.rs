@@ -22,7 +22,8 @@ pub(crate) fn probe(attempt: impl Fn(Family) -> ProbeOutcome + Sync) -> ProbeOut
             .spawn_scoped(scope, || attempt(Family::V4));
         let v6 = attempt(Family::V6);
         let v4 = v4_thread.ok().and_then(|thread| thread.join().ok());
-        // Without a thread the IPv4 attempt runs now, with a deadline of its own.
+        // If no thread could be started, the IPv4 attempt runs now, with its own
+        // deadline.
         [v6, v4.unwrap_or_else(|| attempt(Family::V4))]
     });
     worse(v6, v4)

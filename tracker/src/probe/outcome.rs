@@ -37,7 +37,7 @@ impl ProbeOutcome {
         self.failure.as_ref().is_none_or(|failure| failure.severity == Severity::Warning)
     }
 
-    /// Whether a complete response was received, whatever the checks found.
+    /// Whether a complete response was received, independent of the checks.
     pub fn has_response(&self) -> bool {
         self.failure
             .as_ref()

@@ -69,7 +69,7 @@ common::flags! {
 }
 
 common::flags! {
-    /// The way of the results.
+    /// The delivery of results.
     pub(super) struct DeliveryFlags {
         /// prefix of the names of topics; version 1.1.0 used webactiviity-
         option topic_prefix [TOPIC_PREFIX]: String = parse_topic_prefix, default TOPIC_PREFIX;

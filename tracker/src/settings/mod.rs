@@ -30,15 +30,15 @@ pub struct Settings {
     pub(crate) source: TargetSource,
     /// No two have the same URL and name. Empty only if the list is shared.
     pub(crate) targets: Vec<Arc<Target>>,
-    /// Number of targets including those of the trackers that share the list.
+    /// Number of targets, including the targets of other trackers that share the list.
     pub(crate) targets_total: usize,
-    /// TargetTls anchors for HTTPS.
+    /// Trust anchors for HTTPS.
     pub(crate) roots: Roots,
     /// Servers that show whether the network works. May be empty.
     pub(crate) sentinels: Vec<Sentinel>,
     /// Limit on workers. `None`: calculated from the targets.
     pub(crate) workers: Option<usize>,
-    /// Name servers that replace those of resolv.conf.
+    /// Name servers to use instead of the servers of resolv.conf.
     pub(crate) resolver: Option<NameServers>,
     /// Whether answers of name servers are cached for their TTL.
     pub(crate) dns_cache: bool,
@@ -46,7 +46,7 @@ pub struct Settings {
     pub(crate) destination: Destination,
     /// Whether each target is probed once.
     pub(crate) once: bool,
-    /// Whether to print what the tracker would do, instead of doing it.
+    /// Whether to check the settings and print a report instead of probing.
     pub(crate) check: bool,
     /// Durations without a flag.
     pub(crate) timings: RunTimings,
@@ -232,7 +232,7 @@ fn destination(
             "--json: a kafka server is given too: expected one of the two",
         ));
     }
-    // Last, because it creates and locks the folder.
+    // The folder is opened last, because opening creates and locks it.
     let folder = spool
         .filter(|_| !check)
         .map(|given| given.parse("a folder for this tracker alone", SpoolFolder::open))

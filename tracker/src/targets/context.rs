@@ -12,7 +12,7 @@ use regex::Regex;
 use super::TargetError;
 use super::values::{FileValue, ValueError};
 
-/// Resolves what the values of one file of targets refer to.
+/// Resolves the files, variables and regexps that the values of one file of targets refer to.
 #[derive(Debug)]
 pub(super) struct ValueContext<'a> {
     /// Folder of the file. Relative paths in the file start there.

@@ -173,7 +173,7 @@ fn check_combinations(
         (Some(Host::Ipv6(_)), Family::V4 | Family::Both) => Some("IPv6"),
         _ => None,
     };
-    // With a proxy, the family is that of the connection to the proxy.
+    // With a proxy, the family applies to the connection to the proxy.
     if let Some(family) = literal_family.filter(|_| builder.proxy.is_none()) {
         let text = format!("ip: the address in the URL is {family}");
         return Err(ValueError::new(offset_of(table, "ip", offset), text));
@@ -269,7 +269,7 @@ impl SpecCache {
         Ok(spec)
     }
 
-    /// Returns the target's own TLS settings. `None`: it uses those of the tracker.
+    /// Returns the target's own TLS settings. `None`: the target uses the tracker's TLS settings.
     fn tls(&mut self, builder: &TargetBuilder) -> Result<Option<Arc<TargetTls>>, ValueError> {
         let TargetBuilder { ca, cert, key, insecure, .. } = builder;
         if ca.is_none() && cert.is_none() && key.is_none() && !insecure {

@@ -2,8 +2,8 @@
 //! invalid option.
 //!
 //! [`TargetSource`] reads both settings. `websites.rs` parses the short list, `file.rs` the TOML
-//! file, whose options stand in [`options::OPTIONS`]. Both add [`Target`]s to one `TargetList`,
-//! which rejects duplicates.
+//! file, whose options are defined in [`options::OPTIONS`]. Both add [`Target`]s to one
+//! `TargetList`, which rejects duplicates.
 
 mod builder;
 mod context;

@@ -69,7 +69,7 @@ impl Drop for Folder {
     }
 }
 
-/// The example file sets every option, and each value is parsed as the example says.
+/// The example file sets every option, and each value is parsed as the file documents it.
 #[test]
 fn the_example_sets_every_option() {
     let folder = Folder::new("example");

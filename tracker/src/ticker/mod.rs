@@ -176,7 +176,7 @@ impl MissedLog {
         }
     }
 
-    /// Logs one line for each cause, with what the operator can do, and starts counting again.
+    /// Logs one line for each cause, with advice for the operator, and starts counting again.
     fn log(&mut self, workers: usize) {
         let missed = std::mem::take(&mut self.missed);
         for cause in MissedCause::ALL {

@@ -193,7 +193,7 @@ fn a_stop_leaves_waiting_results_on_disk() {
     assert!(count >= 2 && first == 0);
 }
 
-/// The tracker works without the file `given` and logs once what that costs.
+/// The tracker works without the file `given` and logs the consequence once.
 #[test]
 fn a_missing_file_of_issued_numbers_is_logged_once() {
     let absent = AbsentKafka::new();
@@ -208,7 +208,7 @@ fn a_missing_file_of_issued_numbers_is_logged_once() {
     assert_eq!(said.count(), 1, "{:?}", ended.log);
 }
 
-/// A limit on the size of files stands for a full disk. The disk is tried again.
+/// A limit on the size of files simulates a full disk. The tracker retries the disk.
 #[test]
 fn a_full_disk_is_logged_once_and_tried_again() {
     let absent = AbsentKafka::new();

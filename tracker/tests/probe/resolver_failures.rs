@@ -186,7 +186,7 @@ fn ids_and_ports_are_not_predictable() {
     assert_eq!(asked.len(), 2 * count);
     let ids: HashSet<_> = asked.iter().map(|one| one.id).collect();
     let ports: HashSet<_> = asked.iter().map(|one| one.port).collect();
-    // Of 80 random ids two are equal in one of 20 runs; five never are.
+    // Among 80 random ids, two are equal in one of 20 runs, and five are never equal.
     assert!(ids.len() > 2 * count - 5, "{ids:?}");
     assert!(ports.len() > count - 5, "{ports:?}");
     let steps: HashSet<_> =

@@ -1,5 +1,5 @@
-//! The producer: the one thread that sends results to Kafka. It takes results that
-//! the saver has saved, and retries for as long as Kafka does not accept them.
+//! The producer: the thread that sends results to Kafka. It dequeues results that the
+//! saver has saved, and retries until Kafka accepts them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use kafka_client::{
 use crate::delivery::RunTotals;
 use crate::delivery::shared_spool::{SharedSpool, SpoolState};
 
-/// Records in one batch. A broker checks and appends this many in milliseconds, and
+/// Most records in one batch. A broker checks and appends this many in milliseconds, and
 /// the backlog of an outage of hours still needs few batches.
 const BATCH_RECORDS_MAX: usize = 5_000;
-/// Topics in one round, so that the requests of a round stay bounded.
+/// Most topics in one round, so that the number of its requests is bounded.
 const ROUND_TOPICS_MAX: usize = 500;
-/// Bytes in one round, below the 100 MiB that brokers accept as a request.
+/// Most bytes in one round, below the 100 MiB that brokers accept as a request.
 const ROUND_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Upper bound for the size of one `ended` header.
@@ -43,7 +43,7 @@ pub(crate) struct ResultProducer {
     kafka: kafka_client::KafkaProducer,
     topic_prefix: String,
     other_prefix: Option<&'static str>,
-    /// Topics for which the producer has looked for a topic with the other prefix.
+    /// Topics that were already checked for a topic with the other prefix.
     prefix_checked: HashSet<Arc<str>>,
     shared_spool: Arc<SharedSpool>,
     /// This run of the tracker.
@@ -151,7 +151,7 @@ impl ResultProducer {
         let waiting = state.spool.len();
         drop(state);
         match unsettled {
-            // No batch failed and none was delivered: the answers are still to come.
+            // No batch failed and none was delivered: the brokers have not responded yet.
             None if delivered == 0 && self.kafka.pending_count() > 0 => {}
             // A failed batch is in flight again. The outage lasts until that batch is
             // accepted, even if other topics are delivered.
@@ -198,8 +198,8 @@ impl ResultProducer {
         Ok(0)
     }
 
-    /// Before a topic is created: warns once if it does not exist but a topic with
-    /// the other prefix does, which is easily mistaken for the configured one.
+    /// Warns once for each topic that does not exist while the topic with the other prefix
+    /// exists. The two prefixes are easily confused.
     fn warn_about_other_prefix(&mut self) {
         let Some(other_prefix) = self.other_prefix else { return };
         let topics = self.shared_spool.lock().spool.topics();
@@ -211,7 +211,7 @@ impl ResultProducer {
         if new.is_empty() {
             return;
         }
-        // An error is reported by the round that follows; the next round asks again.
+        // The round that follows reports the error. The next round asks again.
         let Ok(found) = self.kafka.client().topics(&names) else { return };
         let is_there =
             |name: &str| found.iter().any(|topic| topic.name == name && topic.error.is_none());
@@ -246,8 +246,8 @@ impl ResultProducer {
             let ended = ended_runs.pending(&topic);
             let bytes_max = bytes_max.saturating_sub(ended.len() * ENDED_BYTES_MAX);
             let mut records = spool.take_batch(&topic, BATCH_RECORDS_MAX, bytes_max);
-            // The headers go on the first record of this run: all records that are left of
-            // the earlier runs come before it.
+            // The first record of this run carries the headers, because all remaining
+            // records of the earlier runs precede it.
             if ended.len() > 0
                 && let Some(first) =
                     records.iter_mut().find(|it| self.run.created_headers(&it.headers))
@@ -308,8 +308,8 @@ impl ResultProducer {
     }
 }
 
-/// Counts a batch that Kafka refused for good. Kafka would refuse the topic's other
-/// results too, unless the cause lies in single records.
+/// Counts a batch that Kafka refused permanently. Kafka would refuse the other results of
+/// the topic too, unless single records caused the refusal.
 fn record_refusal(
     state: &mut SpoolState,
     topic: &str,

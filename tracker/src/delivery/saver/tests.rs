@@ -128,7 +128,7 @@ fn the_end_does_not_wait_for_the_next_flush() {
     assert_eq!((state.spool.len(), state.drain_deadline), (1, Some(deadline)));
 }
 
-/// The producer learns of the end even if the saver panics.
+/// The deadline of the drain is set even if the saver panics.
 #[test]
 fn the_drain_deadline_is_set_however_the_saver_ends() {
     let shared_spool = Arc::new(SharedSpool::new(usize::MAX));

@@ -28,7 +28,7 @@ impl QueuedResult {
     }
 }
 
-/// A result that was taken to be sent and is not settled.
+/// A result that was dequeued to be sent and is not settled.
 #[derive(Debug)]
 struct InFlightResult {
     number: u64,
@@ -85,7 +85,7 @@ impl TopicQueue {
     }
 }
 
-/// Where a result that was just written to disk is kept besides.
+/// Where else a result is that was just written to disk.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum SaveOutcome {
     /// In memory.
@@ -248,7 +248,7 @@ impl Memory {
         entries.get(index).map(|waiting| &waiting.record)
     }
 
-    /// Records that a result is on disk. Returns where it is kept besides.
+    /// Records that a result is on disk. Returns where else the result is.
     pub(super) fn mark_saved(&mut self, name: &Arc<str>, number: u64) -> SaveOutcome {
         self.saved_to = number;
         self.unsaved.remove(&number);
@@ -355,8 +355,8 @@ impl Memory {
         topics.into_iter().map(|(_, topic)| topic).collect()
     }
 
-    /// Takes the oldest results of a topic. Returns them, and the numbers of the results
-    /// that are on disk.
+    /// Dequeues the oldest results of a topic. Returns these results, and the numbers of
+    /// the results that are on disk.
     pub(super) fn take_batch(
         &mut self,
         name: &str,

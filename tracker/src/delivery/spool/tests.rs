@@ -201,7 +201,7 @@ fn no_topic_waits_for_the_backlog_of_another() {
     assert!(scratch.segments().len() > 1);
     assert!(spool.memory.bytes <= bytes_max);
     assert_eq!(spool.len(), 20_400);
-    // A result of a new topic can be taken at once.
+    // A result of a new topic can be dequeued at once.
     push(&mut spool, "new", 1);
     save(&mut spool);
     assert_eq!(drain(&mut spool, "new"), [1]);

@@ -1,5 +1,5 @@
-//! [`WorstCase`]: what the tracker needs if every site hangs in all its attempts: how many workers
-//! and how much memory, and what to do if there is less.
+//! [`WorstCase`]: the workers and the memory that the tracker needs if every site hangs in all its
+//! attempts, and advice if there is less.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const PROGRAM_BYTES: u64 = 24 * 1024 * 1024;
 /// Memory for results that wait for Kafka: about 120,000 of them.
 pub(crate) const SPOOL_MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// What the targets need in the worst case.
+/// The needs of the targets in the worst case.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct WorstCase {
     /// Workers that are busy at a time, on average over a period.
@@ -43,7 +43,7 @@ pub(crate) struct WorstCase {
 }
 
 impl WorstCase {
-    /// Calculates the worst case. Without `workers`, the number of workers is what the load needs,
+    /// Calculates the worst case. Without `workers`, the number of workers follows from the load:
     /// at least 64, at most 2,048. It is never more than the number of targets.
     pub(crate) fn calculate(
         targets: &[Arc<Target>],

@@ -1,5 +1,5 @@
-//! The ends of earlier runs, read from the file `given` at the start, until Kafka has
-//! them.
+//! The ends of earlier runs that Kafka does not have yet. They are read from the file
+//! `given` at the start.
 //!
 //! The end of a run is sent with records until such a record is delivered, by this run or
 //! a later one. Sending it twice does no harm. An end that is never sent, because no
@@ -51,7 +51,7 @@ fn erase(file: &File, index: usize) {
     if let Err(cause) =
         file.write_all_at(&[0; ISSUED_ENTRY_BYTES], (index * ISSUED_ENTRY_BYTES) as u64)
     {
-        // The next start sends the end again and frees the entry then.
+        // The next start sends the end again and then frees the entry.
         log::debug!("spool: given: can't free an entry: {cause}");
     }
 }
@@ -116,7 +116,7 @@ fn check(bytes: &[u8], inode: u64) -> io::Result<()> {
         let inode = <[u8; 8]>::try_from(it).map(u64::from_le_bytes);
         inode.is_ok_and(|inode| bytes.starts_with(&head(inode)))
     }) {
-        // The run that wrote the original may still be at work.
+        // The run that wrote the original may still be running.
         Err(io::Error::other("a copy of another file"))
     } else {
         Err(io::Error::other("damaged"))

@@ -64,7 +64,7 @@ fn an_end_is_pending_until_it_is_delivered() {
     assert_eq!(both, [(runs[1].id(), 2), (runs[0].id(), 8)]);
     assert_eq!(pending(&ended_runs, "b"), []);
     ended_runs.remove_delivered("a");
-    // Not more ends than one record can carry.
+    // At most as many ends as one record can carry.
     let entries = fs::metadata(scratch.file()).unwrap().len();
     for run in &runs {
         let (mut issued, ended_runs) = scratch.start(run);

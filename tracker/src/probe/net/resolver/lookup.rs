@@ -1,4 +1,4 @@
-//! Asks the servers for the A and AAAA records of a name, both at the same time.
+//! Queries the servers for the A and AAAA records of a name, both at the same time.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::tcp;
 use crate::probe::net::deadline::Deadline;
 use crate::probe::net::socket;
 
-/// The record types, by the index that stands for a family.
+/// The record types, by the index of the family.
 pub(super) const RECORD_TYPES: [RecordType; 2] = [RecordType::AAAA, RecordType::A];
 
 /// How long to wait for AAAA once A has addresses (RFC 8305, section 3): broken servers do
@@ -29,7 +29,7 @@ const A_WAIT: Duration = Duration::from_secs(2);
 /// 8020), but broken servers send it for AAAA only (RFC 4074, section 4.2).
 const AFTER_NXDOMAIN_WAIT: Duration = Duration::from_secs(1);
 
-/// How long to wait for a server in the first round before the next server is asked as
+/// How long to wait for a server in the first round before the next server is queried as
 /// well. Doubled in each round, up to the time-out of resolv.conf.
 const FIRST_ROUND_WAIT: Duration = Duration::from_secs(1);
 
@@ -37,8 +37,8 @@ const FIRST_ROUND_WAIT: Duration = Duration::from_secs(1);
 /// connection that hangs must not delay that answer.
 const TCP_DELAY: Duration = Duration::from_millis(50);
 
-/// The time that TCP has at least, once the other family has decided. It is longer than
-/// [`AAAA_WAIT`], because a truncated answer shows that there is an answer.
+/// The shortest time for TCP once the other family has an answer. It is longer than
+/// [`AAAA_WAIT`], because a truncated answer proves that records exist.
 const TCP_WAIT: Duration = Duration::from_millis(250);
 
 /// Larger than any UDP answer that the question allows.
@@ -56,22 +56,22 @@ pub(super) enum FamilyResult {
     NoAnswer,
 }
 
-/// Which servers to ask, and how long to wait for them.
+/// The servers to query, and how long to wait for them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct QueryPlan<'a> {
     pub(super) servers: &'a NameServers,
-    /// The index of the first server to ask.
+    /// The index of the first server to query.
     pub(super) first: usize,
     /// The longest wait for one server.
     pub(super) timeout: Duration,
-    /// How often each server is asked.
+    /// How often each server is queried.
     pub(super) rounds: usize,
 }
 
-/// Asks the servers one after the other, round by round, until both families have a result.
-/// A server that has not answered can still answer while the next one is asked.
+/// Queries the servers one after the other, round by round, until both families have a
+/// result. A server that has not answered can still answer while the next server is queried.
 ///
-/// A family whose reply is `known` is not asked for.
+/// A family whose reply is `known` is not queried.
 pub(super) fn query(
     plan: QueryPlan<'_>,
     name: &Name,
@@ -128,9 +128,9 @@ impl QueryPlan<'_> {
 struct Lookup<'a> {
     name: &'a Name,
     results: [FamilyResult; 2],
-    /// Whether a server was asked. False while all replies are known.
+    /// Whether a server was queried. False while all replies are known.
     has_asked: bool,
-    /// The end of the wait for the second family, once the first one has decided.
+    /// The end of the wait for the second family, once the first family has an answer.
     grace_until: Option<Deadline>,
     deadline: Deadline,
 }
@@ -186,8 +186,8 @@ impl Lookup<'_> {
         }
     }
 
-    /// Whether both families are answered; or one has decided, and either no server will
-    /// answer the other or the wait for it is over.
+    /// Whether the look-up is done: both families have an answer, or only one has, and
+    /// either no server will answer for the other or the wait for it is over.
     fn is_done(&self, servers: &[ServerQueries]) -> bool {
         let all_answered = (0..RECORD_TYPES.len()).all(|family| self.is_answered(family));
         all_answered

@@ -8,7 +8,7 @@ use super::*;
 use crate::probe::net::deadline::Deadline;
 
 /// Runs a handshake between a site with a certificate of `authority` and a client that
-/// trusts `trusted`. Returns what the site reads, or its error.
+/// trusts `trusted`. Returns the bytes that the site reads, or its error.
 fn handshake(
     authority: &Authority,
     trusted: &Authority,
