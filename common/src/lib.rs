@@ -1,4 +1,4 @@
-//! What `tracker` and `recorder` share.
+//! The parts that `tracker` and `recorder` share.
 //!
 //! - Contract between the two: [`record`] (the value in Kafka), [`identity`] (its headers),
 //!   [`phrase`] (the closed list of phrases), [`domain`] (names of topics and tables).

@@ -1,4 +1,4 @@
-//! Certificates and private keys in PEM, given by a setting as a path or as the PEM text.
+//! Certificates and private keys in PEM. A setting has the path or the PEM text.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -138,7 +138,7 @@ pub enum PemError {
         #[source]
         cause: std::io::Error,
     },
-    /// The content is not what it should be.
+    /// The content can't be used.
     #[error("{origin}: {what}")]
     Invalid {
         /// The path, or a fixed text for PEM text.

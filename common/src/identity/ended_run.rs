@@ -1,5 +1,5 @@
-//! How many sequence numbers an earlier run issued, reported by a later run. Without it, results
-//! lost at the very end of a run would not show as a gap.
+//! The number of sequence numbers that an earlier run issued, reported by a later run. Without this
+//! report, results lost at the very end of a run would not show as a gap.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;

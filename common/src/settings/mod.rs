@@ -1,7 +1,7 @@
 //! Settings: flags, environment variables and secret files, parsed and checked. An error
 //! is one line that names the setting.
 //!
-//! - [`flags`]: flags as data, with one statement for each;
+//! - [`flags`]: flags as data, each defined once;
 //! - [`command_line`]: the arguments of a program;
 //! - [`values`]: parsers of values.
 //!

@@ -42,7 +42,7 @@ pub fn whole_number(
     })
 }
 
-/// Reads a switch: from its variable if that is set, else whether the flag is given.
+/// Reads a switch: the value of its variable if that is set, else `flag`.
 ///
 /// # Errors
 /// A [`UsageError`] if the value of the variable is neither true nor false.
@@ -63,8 +63,8 @@ pub fn switch(
     }
 }
 
-/// Parses the location. Without one, it is the host's name, truncated to 32 characters.
-/// The returned flag tells whether it was truncated.
+/// Parses the location. If it is not set, the location is the host's name, truncated to
+/// 32 characters. Returns `true` if it was truncated.
 ///
 /// # Errors
 /// A [`UsageError`] if the location is longer than 32 characters, or if there is none and

@@ -1,10 +1,10 @@
-//! Detection of a broker that is behind the others.
+//! Detection of a broker with stale metadata.
 //!
-//! A broker that stood still, or is cut off from the controllers, still believes that it leads
-//! partitions that another broker leads by now, and that deleted topics exist. Its log end and
-//! topic ids are then out of date. Consumers detect this by the partition's leader epoch
-//! (KIP-320), which they must remember. Here all brokers are asked for the leader epoch instead,
-//! so nothing has to be remembered between runs.
+//! A broker that was paused, or that can't reach the controllers, does not notice that other
+//! brokers have taken over its partitions, or that topics were deleted. Its log end and topic
+//! ids are then out of date. Consumers detect this by the partition's leader epoch (KIP-320),
+//! which they must remember. This client queries the leader epoch from all brokers instead, so
+//! nothing has to be remembered between runs.
 
 use std::time::Instant;
 
@@ -57,8 +57,8 @@ impl KafkaClient {
         })
     }
 
-    /// Topic id and leader epoch according to one broker. `None`: it does not answer or does not
-    /// know the partition.
+    /// Topic id and leader epoch according to one broker. `None`: the broker does not respond or
+    /// does not know the partition.
     fn leader_epoch_by(
         &mut self,
         address: &BrokerAddress,

@@ -125,7 +125,7 @@ pub enum KafkaError {
         partition: i32,
         /// The first offset of the batch.
         base_offset: i64,
-        /// The offset after the batch, above the requested offset. `None`: it can't be known.
+        /// The offset after the batch, above the requested offset. `None`: the offset is unknown.
         next_offset: Option<i64>,
         #[source]
         failure: BatchFailure,
@@ -154,8 +154,8 @@ impl KafkaError {
         }
     }
 
-    /// The error of a response that leaves out the requested topic. Retryable, because the
-    /// response says nothing about the topic.
+    /// The error of a response that leaves out the requested topic. Retryable, because the response
+    /// does not contain an error of the topic.
     pub(crate) fn not_in_response(api: &'static str, topic: &str) -> Self {
         Self::Broker {
             api,

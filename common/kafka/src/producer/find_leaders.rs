@@ -129,7 +129,7 @@ impl KafkaProducer {
     /// Returns the topic if it exists now.
     ///
     /// A refusal keeps the batch pending: another program may be allowed to create the topic, or
-    /// the broker may be behind and the topic exists. Only an invalid topic name is permanent.
+    /// the broker's metadata may be stale. Only an invalid topic name is permanent.
     fn handle_created(
         &mut self,
         topic: String,

@@ -4,8 +4,7 @@
 //! [`KafkaProducer::send`] until the batch is settled, and then offers the next one.
 //!
 //! One round: `round` gets a producer id, `find_leaders` looks up and creates topics, `exchange`
-//! sends requests and reads responses, and `partition` decides what each response means for the
-//! batch.
+//! sends requests and reads responses, and `partition` applies each response to its batch.
 
 mod exchange;
 mod find_leaders;

@@ -19,7 +19,7 @@ pub enum Security {
     Plain,
     /// TLS 1.2 or 1.3. The broker's host name is always verified.
     Tls {
-        /// The trusted CA certificates. `None`: those of the system.
+        /// The trusted CA certificates. `None`: the system's CA certificates.
         roots: Option<Pem>,
         /// The client's certificate chain and private key, for brokers that ask for them.
         identity: Option<(Pem, Pem)>,
@@ -185,7 +185,7 @@ fn describe_broker_certificate(error: &CertificateError) -> String {
     }
 }
 
-/// Most alerts are about the client certificate. The exact alert says little (Java sends
+/// Most alerts are about the client certificate. The alert itself is not specific (Java sends
 /// "certificate unknown" for everything), so facts about the client's own certificate come first.
 fn describe_alert(alert: AlertDescription, tls: &ClientTls) -> String {
     use AlertDescription as A;

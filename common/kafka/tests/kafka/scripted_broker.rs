@@ -14,7 +14,7 @@ use kafka_protocol::messages::produce_response::*;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
-/// What the broker does with one request.
+/// The reaction of the broker to one request.
 pub(crate) enum ScriptedReply {
     /// Send this response.
     Answer(Vec<u8>),

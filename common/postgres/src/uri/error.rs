@@ -7,7 +7,7 @@ pub enum UriError {
     /// Neither a URI nor a `key=value` string.
     #[error("not a postgresql uri: expected postgres://user:password@host:port/database?sslmode=…")]
     Syntax,
-    /// No host is given.
+    /// The URI has no host.
     #[error("postgresql uri: no host: expected a name, or host=/folder for a socket")]
     NoHost,
     /// A parameter of libpq that is not supported. It is refused rather than ignored.

@@ -14,7 +14,7 @@ pub enum SslMode {
     Allow,
     /// Use TLS unless the server has none or the handshake fails. libpq's default.
     Prefer,
-    /// Always use TLS. The server is verified only if a CA is given.
+    /// Always use TLS. The server is verified only if a CA is set.
     Require,
     /// Always use TLS. The server's certificate must be signed by a trusted CA.
     VerifyCa,

@@ -264,7 +264,7 @@ fn fuzzed_command_lines_are_parsed_or_refused_without_a_value() {
         use std::os::unix::ffi::OsStringExt;
         let words: Vec<_> = bytes.split(|byte| *byte == 0).collect();
         let arguments = words.iter().map(|word| OsString::from_vec(word.to_vec()));
-        // An error repeats the name of a long flag, whatever it is, and nothing else.
+        // An error repeats the name of an unknown long flag and nothing else.
         let is_name = words.iter().any(|word| {
             let name = word.split(|byte| *byte == b'=').next().unwrap_or_default();
             name.starts_with(b"--") && name.windows(6).any(|part| part == b"s3cret")
