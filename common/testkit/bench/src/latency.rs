@@ -15,7 +15,8 @@ use crate::testbed::{BenchDatabase, BenchTestbed, POSITION, TIMEOUT, domain_list
 use crate::{Bench, BenchError};
 
 const DOMAINS: usize = 20;
-/// Each is probed once a second, so this is also the number of probes per second.
+/// The number of targets. Each is probed once a second, so this is also the number of probes
+/// per second.
 const TARGETS: usize = 200;
 /// Warm-up time, and duration of the measurement.
 const WARM_UP: Duration = Duration::from_secs(8);
@@ -56,7 +57,7 @@ fn run(
 ) -> Result<Vec<f64>, BenchError> {
     let site = Site::http(|_| vec![Step::Send(page("<title>well</title>"))])?;
     let suffix = fresh_name("bench");
-    // Names that are loopback by RFC 6761, so that no resolver takes part.
+    // These names resolve to loopback without a resolver (RFC 6761).
     let names = (0..DOMAINS).map(|index| format!("d{index}.{suffix}.localhost"));
     let domains = names.map(|name| Domain::parse(&name)).collect::<Result<Vec<_>, _>>()?;
     let url =
@@ -128,7 +129,7 @@ fn probes_end_s(
 }
 
 impl BenchDatabase {
-    /// The time of PostgreSQL's clock, which is this machine's.
+    /// The time by the clock of PostgreSQL, which runs on this machine.
     fn now_s(&mut self) -> Result<f64, BenchError> {
         let sql = "select extract(epoch from clock_timestamp())::float8";
         Ok(self.client.query_one(sql, &[])?.get(0))

@@ -19,7 +19,8 @@ use crate::testbed::{BenchTestbed, TIMEOUT};
 use crate::topic_records::read_records;
 use crate::{BARE_PROBES_ARGUMENT, Bench, BenchError};
 
-/// Each is probed once a second, so this is also the number of probes per second.
+/// The number of targets. Each is probed once a second, so this is also the number of probes per
+/// second.
 const TARGETS: usize = 100;
 const PAGE_BYTES: usize = 20 * 1024;
 /// Matches at the end of the page, so that the whole page is searched.
@@ -130,7 +131,7 @@ fn page_text() -> String {
     text + end
 }
 
-/// What all programs of a round have in common.
+/// The parameters that all programs of a round share.
 struct ProbeRounds<'a> {
     testbed: &'a BenchTestbed<'a>,
     site: &'a Site,

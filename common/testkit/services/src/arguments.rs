@@ -13,7 +13,7 @@ pub(crate) struct Arguments {
     pub(crate) root: PathBuf,
     /// The folder with `kafka/` (jars) and `postgres/` (programs).
     pub(crate) jars: PathBuf,
-    /// The Java that runs Kafka, where there is one.
+    /// The Java program that runs Kafka. `None`: the script found none.
     pub(crate) java: Option<PathBuf>,
     /// The folder of the set.
     pub(crate) dir: PathBuf,
@@ -60,7 +60,7 @@ pub(crate) enum PostgresAction {
 }
 
 impl Arguments {
-    /// Options may stand before and after the command.
+    /// Options can precede or follow the command.
     pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, CommandError> {
         let usage = |text: String| Err(CommandError::Usage(text));
         let (mut root, mut jars, mut java, mut dir) = (None, None, None, None);
@@ -155,8 +155,8 @@ fn parse_command(
     })
 }
 
-/// The path from the root of the file system, without `.` and `..`, and with
-/// the links of what exists of it resolved, so that a set has one name.
+/// The absolute path, without `.` and `..`. Links in its existing part are
+/// resolved, so that each set has only one path.
 fn absolute(path: &str) -> Result<PathBuf, CommandError> {
     let mut resolved = PathBuf::new();
     let path = std::path::absolute(path).map_err(CommandError::at(Path::new(path)))?;

@@ -9,13 +9,13 @@ pub(crate) enum CommandError {
     /// The command line is wrong.
     #[error("{0} (services --help describes the commands)")]
     Usage(String),
-    /// A signal asked `up` to end; the number is the signal's.
+    /// A signal stopped `up`. The number is the number of the signal.
     #[error("stopped by signal {0}")]
     Interrupted(u8),
     /// A file, a folder or a program can't be used.
     #[error("{what}: {cause}")]
     Io { what: String, cause: io::Error },
-    /// A certificate or a key can't be made.
+    /// A certificate or a key can't be created.
     #[error("{what}: {cause}")]
     Certificate { what: String, cause: Box<dyn std::error::Error + Send + Sync> },
     /// PostgreSQL refused a connection or a statement.
@@ -24,7 +24,7 @@ pub(crate) enum CommandError {
     /// A service did not start; the text holds the end of its log.
     #[error("{0}")]
     NotStarted(String),
-    /// The command can't be done to this set.
+    /// The command can't be applied to this set.
     #[error("{0}")]
     Refused(String),
 }
@@ -40,7 +40,7 @@ impl CommandError {
         move |cause| Self::Io { what, cause }
     }
 
-    /// For `map_err`: names the certificate that can't be made.
+    /// For `map_err`: names the certificate that can't be created.
     pub(crate) fn certificate<E>(name: &str) -> impl FnOnce(E) -> Self
     where
         E: std::error::Error + Send + Sync + 'static,

@@ -16,7 +16,7 @@ pub enum QueryType {
     Aaaa,
 }
 
-/// What the server does for one query.
+/// The reaction of the server to one query.
 #[derive(Debug, Clone)]
 pub enum Behaviour {
     /// Responds with these addresses, of either family.

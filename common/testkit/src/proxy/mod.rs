@@ -34,7 +34,7 @@ pub enum Direction {
     Response,
 }
 
-/// What a rule does.
+/// The effect of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyFault {
     /// Forwards this many bytes, then closes both connections. 0 forwards nothing. If fewer bytes
@@ -129,7 +129,7 @@ impl RuleHandle {
     }
 }
 
-/// What to do once the request of a rule has arrived.
+/// The effect once the request of a rule has arrived.
 #[derive(Debug, Clone)]
 struct Action {
     direction: Direction,
@@ -170,8 +170,8 @@ impl<R> Rules<R> {
         handle
     }
 
-    /// Returns the action for a request: that of the first rule that matches and has no more
-    /// requests to skip. All other matching rules count this request.
+    /// Returns the action for a request: the action of the first rule that matches and has no
+    /// more requests to skip. All other matching rules count this request.
     fn match_request(&self, is_named: impl Fn(&R) -> bool) -> Option<Action> {
         let mut pending = self.lock();
         if pending.ended {

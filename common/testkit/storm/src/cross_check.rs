@@ -50,7 +50,7 @@ struct LoggedInstance {
 }
 
 /// Compares logs, requests and records. Topics that were deleted are left out of the comparison
-/// of losses, because no tracker can count what was lost with them.
+/// of losses, because no tracker can count the results that were deleted with them.
 ///
 /// # Errors
 /// Fails if a log can't be read.
@@ -168,8 +168,8 @@ fn run_starts_s(
     runs
 }
 
-/// Checks that missing sequence numbers are those that the tracker counted as lost, or results
-/// that were only in memory when it was killed.
+/// Checks that each missing sequence number was counted as lost by the tracker, or was only in
+/// memory when the tracker was killed.
 fn check_missing_sequences(
     errors: &mut Vec<String>,
     instances: &[LoggedInstance],

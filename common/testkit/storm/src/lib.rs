@@ -4,7 +4,7 @@
 //! The plan of faults is a pure function of the seed. The behaviour of the processes is not
 //! deterministic. Meanwhile the topic reader reads all topics with its own connection. At the end
 //! every fault is repaired and all records are read. Then the oracle compares the database with
-//! what the topic reader has read.
+//! the records that the topic reader has read.
 //!
 //! Two deliberate defects were each found by a storm of one minute: rows of duplicates if the
 //! recorder does not drop copies, and duplicate rows and gaps if the statement that moves the
@@ -37,7 +37,7 @@ use crate::oracle::{OracleReport, ResultCounts};
 use crate::testbed::managed_program::ProgramId;
 use crate::testbed::{BROKERS, StormTestbed};
 
-/// Time-out for the recorders to read what is left.
+/// Time-out for the recorders to read the remaining records.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(180);
 /// Interval of polling.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -143,7 +143,7 @@ fn finish(
         match unrecorded {
             Ok(None) => break,
             Ok(Some(what)) | Err(what) if Instant::now() >= deadline => {
-                // The oracle reports what is missing.
+                // The oracle reports the missing results.
                 log::error!(
                     "the recorders did not read all records within {CATCH_UP_TIMEOUT:?}: {what}"
                 );

@@ -19,7 +19,7 @@ pub(crate) fn fault_summary(log: &FaultLog, seed: u64, seconds: u64) -> String {
     text
 }
 
-/// Lists what happened to the results.
+/// Lists the outcomes of the results.
 pub(crate) fn result_summary(
     counts: ResultCounts,
     cross_check: &CrossCheck,

@@ -1,4 +1,4 @@
-//! Apache Kafka in KRaft mode, every node broker and controller in one JVM.
+//! Apache Kafka in KRaft mode. Every node is broker and controller in one JVM.
 
 mod java;
 mod properties;
@@ -26,11 +26,11 @@ use java::Java;
 pub(crate) use properties::{BrokerPorts, SASL_USER};
 use properties::{meta_properties, random_id, server_properties};
 
-/// How long a broker may take to start.
+/// Time-out for the start of a broker.
 const START_PATIENCE: Duration = Duration::from_secs(120);
-/// How often a broker that starts is asked.
+/// Interval between two requests to a broker that starts.
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
-/// How long a broker that runs may take to answer.
+/// Time-out for a response of a running broker.
 const ANSWER_TIMEOUT_MS: u64 = 1_000;
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(60);
@@ -91,7 +91,7 @@ impl<'a> Kafka<'a> {
         let cluster = random_id();
         for id in self.ids() {
             let data = self.broker_home(id).join("data");
-            // Only the first broker's can be missing.
+            // Only the log directory of the first broker can be missing.
             daily.copy_or_make("kafka", &data, |data| self.format(data))?;
             let file = data.join("meta.properties");
             let original = fs::read_to_string(&file).map_err(CommandError::at(&file))?;
@@ -169,7 +169,8 @@ impl<'a> Kafka<'a> {
         self.pid_file(id).launch(command, &log)
     }
 
-    /// Starts every broker that does not run. Returns when each knows all.
+    /// Starts every broker that is not running. Returns when each broker knows
+    /// all brokers.
     pub(crate) fn start(&self, interrupt: &Interrupt) -> Result<(), CommandError> {
         for id in self.ids().filter(|id| self.pid_file(*id).running().is_none()) {
             self.launch(id)?;
@@ -177,8 +178,9 @@ impl<'a> Kafka<'a> {
         self.ids().try_for_each(|id| self.wait_for(id, self.ports.len(), interrupt))
     }
 
-    /// Waits until the broker names itself and `count` brokers in all. That it
-    /// listens is not enough: it listens before it is part of the cluster.
+    /// Waits until the broker reports itself and `count` brokers in total.
+    /// Listening is not enough: a broker listens before it is part of the
+    /// cluster.
     pub(crate) fn wait_for(
         &self,
         id: usize,
@@ -201,7 +203,7 @@ impl<'a> Kafka<'a> {
         CommandError::NotStarted(format!("broker {id} did not start:{excerpt}"))
     }
 
-    /// Whether the broker answers that itself and `count` brokers are there.
+    /// Whether the broker reports itself and `count` brokers in total.
     pub(crate) fn knows_brokers(&self, id: usize, count: usize) -> bool {
         let address = address("127.0.0.1", self.ports[id - 1].plain);
         let known = broker_ids(KafkaSettings::new(vec![address], Security::Plain));

@@ -2,8 +2,8 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `services.set` | the composition: ports, passwords, servers of the user's |
-//! | `env` | the output of `env`; written when everything answers |
+//! | `services.set` | the composition: ports, passwords, the user's own servers |
+//! | `env` | the output of `env`; written when all services respond |
 //! | `certs/` | the certificates |
 //! | `kafka/N/` | a broker: settings, data, log, pid file |
 //! | `postgres/` | data, log, pid file; or a link to them |
@@ -56,8 +56,9 @@ impl ServiceSet {
         self.dir.join("env")
     }
 
-    /// Locks the set. The lock is the folder, so nothing is left of it. A
-    /// folder that was removed while we waited for its lock locks nothing.
+    /// Locks the set. The folder itself is locked, so no lock file remains. If
+    /// the folder was removed while this process waited for the lock, locks the
+    /// new folder.
     fn lock(&self) -> Result<File, CommandError> {
         loop {
             fs::create_dir_all(&self.dir).map_err(CommandError::at(&self.dir))?;
@@ -114,7 +115,7 @@ impl ServiceSet {
         Ok(variables::program_variables(&self.load()?, &variables))
     }
 
-    /// Stops everything without regard for the data, and gives the ports back.
+    /// Stops all processes without regard for the data, and releases the ports.
     fn stop(&self) -> Result<(), CommandError> {
         let brokers = kafka::pid_files(&self.dir);
         // A broker that shuts down in order would wait for the others. The first

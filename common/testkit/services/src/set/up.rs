@@ -1,4 +1,4 @@
-//! `up`: makes a set, or starts what of it does not run.
+//! `up`: creates a set, or starts the parts of it that are not running.
 
 use std::fmt::Display;
 use std::fs;
@@ -16,14 +16,14 @@ use crate::report;
 use super::composition::{Composition, PORTS_PER_BROKER, parse_passwords};
 use super::{ServiceSet, variable, variables};
 
-/// How often other ports are tried, when another program takes one of ours
-/// between the choice and the start.
+/// Number of attempts with other ports, if another program uses one of the
+/// chosen ports before the start.
 const ATTEMPTS: usize = 3;
 const PASSWORD_BYTES: usize = 12;
 
 impl ServiceSet {
-    /// Returns when everything answers. What was started is stopped when
-    /// something fails, or when a signal arrives.
+    /// Returns when all services respond. After an error or a signal, the
+    /// started processes are stopped.
     pub(crate) fn up(&self, brokers: Option<usize>) -> Result<(), CommandError> {
         let _lock = self.lock()?;
         let (own_kafka, own_postgres) = (variable("KAFKA"), variable("POSTGRES"));
@@ -44,7 +44,7 @@ impl ServiceSet {
         let interrupt = Interrupt::catch()?;
         let mut attempt = 1;
         loop {
-            // Removes what an earlier attempt has left.
+            // Removes the files of an earlier attempt.
             self.clear()?;
             let Err(error) = self.make(composition.clone(), brokers.unwrap_or(1), &interrupt)
             else {
@@ -53,7 +53,7 @@ impl ServiceSet {
             };
             self.stop()?;
             let can_retry = attempt < ATTEMPTS && self.is_port_taken();
-            // A signal may have ended a program for which this one waited.
+            // A signal may have ended a program that this program waited for.
             let interrupted = interrupt.check();
             if interrupted.is_err() || !can_retry {
                 report(&format!(
@@ -94,7 +94,7 @@ impl ServiceSet {
         Ok(())
     }
 
-    /// Starts what of a complete set does not run.
+    /// Starts the parts of a complete set that are not running.
     fn start_stopped(&self, composition: &Composition) -> Result<(), CommandError> {
         let interrupt = Interrupt::uncaught();
         let postgres = self.postgres(composition);
@@ -114,7 +114,7 @@ impl ServiceSet {
         interrupt: &Interrupt,
     ) -> Result<(), CommandError> {
         let brokers = if composition.has_kafka() { brokers } else { 0 };
-        // The folder is a set's from here on.
+        // From now on the folder is marked as a set.
         self.save(&composition)?;
         let cache = self.root.join("cache");
         let daily = DailyCache::open(&cache, &self.jars, composition.kafka_home.as_deref())?;

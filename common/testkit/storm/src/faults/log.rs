@@ -14,7 +14,7 @@ use crate::testbed::StormTestbed;
 /// Time-out for the request that a proxy rule waits for.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The injected faults and what they revealed.
+/// The injected faults and the errors that they revealed.
 #[derive(Debug, Default)]
 pub(crate) struct FaultLog {
     counts: Mutex<BTreeMap<&'static str, u64>>,

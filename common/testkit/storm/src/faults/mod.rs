@@ -1,4 +1,4 @@
-//! Faults: their plan, their injection, and the log of what was injected.
+//! Faults: their plan, their injection, and the log of injected faults.
 
 pub(crate) mod log;
 pub(crate) mod plan;

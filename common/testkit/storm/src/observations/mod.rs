@@ -1,5 +1,5 @@
-//! Everything observed of one topic at the end of a storm: what was in Kafka, as the topic reader
-//! saw it, and what is in PostgreSQL. Plain data, so that tests can construct it.
+//! Everything observed of one topic at the end of a storm: the records in Kafka, as the topic
+//! reader read them, and the rows in PostgreSQL. Plain data, so that tests can construct it.
 
 pub(crate) mod postgres_reader;
 pub(crate) mod spool_reader;
@@ -17,7 +17,7 @@ pub(crate) struct KafkaRecord {
     pub(crate) offset: i64,
     /// Run and sequence number, from its headers.
     pub(crate) identity: Option<Identity>,
-    /// What its header `ended` says about earlier runs.
+    /// The ended runs in its headers `ended`.
     pub(crate) ended: Vec<EndedRun>,
     pub(crate) value: Vec<u8>,
 }

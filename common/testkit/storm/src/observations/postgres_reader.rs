@@ -6,7 +6,7 @@ use postgres::{Client, Row};
 
 use crate::observations::{QuarantinedRecord, RowColumns, StoredGap, StoredRow, TopicObservations};
 
-/// Adds what the database has on a topic and on the table of its domain.
+/// Adds the rows of a topic: its own in the shared tables, and the table of its domain.
 ///
 /// # Errors
 /// Returns the database's error.

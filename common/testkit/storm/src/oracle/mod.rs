@@ -1,9 +1,9 @@
 //! Checks one topic: every result is one row, or part of one merged row, or in quarantine, or in
 //! a gap, exactly once and in order. Pure functions.
 //!
-//! What the recorder must have written follows from what was in Kafka. It reads every record
-//! outside the gaps of offsets. Of each run it records every sequence number above the highest
-//! recorded one. The sequence numbers in between are gaps.
+//! The records in Kafka determine the correct content of the database. The recorder reads every
+//! record outside the gaps of offsets. Of each run it records every sequence number above the
+//! highest recorded one. The sequence numbers in between are gaps.
 
 mod rows;
 
@@ -94,7 +94,7 @@ pub(crate) fn check_topic(observed: &TopicObservations, smart: bool) -> OracleRe
     report
 }
 
-/// What a correct recorder reads and records, given what was in Kafka.
+/// The records in Kafka that a correct recorder reads and records.
 #[derive(Debug, Default)]
 struct ExpectedReads<'a> {
     recorded: Vec<RecordedResult<'a>>,

@@ -1,4 +1,4 @@
-//! Compares the rows and the quarantine of a topic with what must have been recorded.
+//! Compares the rows and the quarantine of a topic with the expected ones.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -65,7 +65,7 @@ fn fits_columns(extra: &Extra) -> bool {
         && extra.missed.keys().all(|cause| cause.chars().count() <= WORD_CHARS_MAX)
 }
 
-/// Checks that rows and quarantine hold what must have been recorded, no more and no less.
+/// Checks that rows and quarantine hold exactly the expected records.
 pub(crate) fn check_rows(
     observed: &TopicObservations,
     reads: &ExpectedReads<'_>,

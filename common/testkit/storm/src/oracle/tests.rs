@@ -179,7 +179,7 @@ fn wrong_columns_are_reported() {
     let mut observed = good();
     observed.rows[0].columns.extra.total_us = Some(1);
     expect_error(&observed, false, "no row for offset 0");
-    // The row stands for more results than its column says.
+    // The row stands for more results than its column `results` has.
     let mut observed = smart();
     observed.rows[0].columns.results = 1;
     expect_error(&observed, true, "no row for offset 1");
