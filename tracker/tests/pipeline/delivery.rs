@@ -14,7 +14,7 @@ use testkit::forwarder::Forwarder;
 use testkit::program::Program;
 use testkit::services::{Services, fresh_name, shared};
 
-use crate::{PATIENCE, hello_site, run, tracker};
+use crate::{TIMEOUT, hello_site, run, tracker};
 
 /// The tracker's variables for Kafka over TLS, with a topic prefix for this test alone.
 pub(crate) struct Kafka {
@@ -74,7 +74,7 @@ impl Kafka {
     }
 
     pub(crate) fn wait_for_records(&self, topic: &str, count: usize) -> Vec<Record> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let records = self.records(topic);
             if records.len() >= count {
@@ -142,15 +142,15 @@ fn results_from_before_kafka_was_reachable_are_delivered() {
     ];
     drop(listener);
     let tracker = tracker(&[], &variables);
-    tracker.wait_for_line("kafka: no delivery for", PATIENCE).unwrap();
+    tracker.wait_for_line("kafka: no delivery for", TIMEOUT).unwrap();
     let _forwarder = Forwarder::start(TcpListener::bind(address).unwrap(), real).unwrap();
     let forwarded_at =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
-    tracker.wait_for_line("kafka: delivery recovered", PATIENCE).unwrap();
+    tracker.wait_for_line("kafka: delivery recovered", TIMEOUT).unwrap();
     let records = kafka.wait_for_records(&format!("{}127.0.0.1", kafka.prefix), 3);
     assert!(records[0].timestamp < forwarded_at, "{} from before", records[0].timestamp);
     assert!(records.is_sorted_by(|one, next| one.timestamp < next.timestamp));
-    assert_eq!(tracker.stop(PATIENCE).unwrap().status.code(), Some(0));
+    assert_eq!(tracker.stop(TIMEOUT).unwrap().status.code(), Some(0));
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn a_stop_ends_within_eight_seconds_and_counts_lost_results() {
     let _probe = hanging.accept().unwrap();
     let _request = silent.accept().unwrap();
     let start = Instant::now();
-    let ended = tracker.stop(PATIENCE).unwrap();
+    let ended = tracker.stop(TIMEOUT).unwrap();
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     let lost =
         ended.log.iter().filter(|line| line.contains("not delivered before the program ended"));
@@ -202,7 +202,7 @@ fn a_tls_refusal_is_one_clear_line() {
         }
         let tracker: Program =
             tracker(&["-p", "1", "-t", "0.5", "--retries", "0", "-w", &site], &variables);
-        let line = tracker.wait_for_line("kafka: no delivery for", PATIENCE).unwrap();
+        let line = tracker.wait_for_line("kafka: no delivery for", TIMEOUT).unwrap();
         assert!(line.contains(expected), "{line}");
         let log = tracker.log();
         let lines = log.iter().filter(|line| line.contains("WARN") || line.contains("ERROR"));
@@ -219,7 +219,7 @@ fn a_topic_with_the_other_prefix_is_named() {
     let mut client = kafka.client();
     client.create_topic(&other[0], &spec).unwrap();
     // A broker may not know a new topic at once.
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while client.topics(&other).unwrap()[0].error.is_some() {
         assert!(Instant::now() < end, "never there");
         std::thread::park_timeout(Duration::from_millis(20));

@@ -246,7 +246,7 @@ impl Disk {
     }
 
     /// Records that a result was dequeued to be sent.
-    pub(super) fn record_taken(&mut self, number: u64) {
+    pub(super) fn record_dequeued(&mut self, number: u64) {
         if let Some((_, segment)) = self.segment_with(number) {
             segment.in_flight += 1;
         }

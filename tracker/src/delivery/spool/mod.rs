@@ -211,7 +211,7 @@ impl Spool {
                     held.unloaded += usize::from(saved == SaveOutcome::OnlyOnDisk);
                 }
                 if saved == SaveOutcome::InFlight {
-                    disk.record_taken(number);
+                    disk.record_dequeued(number);
                 }
             }
         }
@@ -279,7 +279,7 @@ impl Spool {
     ) -> Vec<ProduceRecord> {
         let (records, on_disk) = self.memory.take_batch(topic, count_max, bytes_max);
         if let Some(disk) = &mut self.disk {
-            on_disk.into_iter().for_each(|number| disk.record_taken(number));
+            on_disk.into_iter().for_each(|number| disk.record_dequeued(number));
         }
         records
     }

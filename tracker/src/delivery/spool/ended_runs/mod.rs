@@ -68,7 +68,7 @@ pub(crate) fn open(folder: &SpoolFolder, run: &Run) -> (IssuedNumbers, EndedRuns
         (&file).take((ISSUED_ENTRIES_MAX * ISSUED_ENTRY_BYTES) as u64).read_to_end(&mut bytes)?;
         Ok((file.try_clone()?, file, inode, bytes))
     });
-    let (file, for_untold, inode, bytes) = match read {
+    let (file, for_ended_runs, inode, bytes) = match read {
         Ok(read) => read,
         Err(cause) => {
             issued.log_failure(&cause);
@@ -101,16 +101,16 @@ pub(crate) fn open(folder: &SpoolFolder, run: &Run) -> (IssuedNumbers, EndedRuns
     expired.iter().for_each(|index| erase(&file, *index));
     free.extend(expired);
     issued.use_file(file, inode, entries, free);
-    (issued, EndedRuns { file: Some(for_untold), topics })
+    (issued, EndedRuns { file: Some(for_ended_runs), topics })
 }
 
 /// Checks that the bytes are of this file and of this version. An empty file is valid.
 fn check(bytes: &[u8], inode: u64) -> io::Result<()> {
     // The magic is the same in all versions.
-    let ours = bytes.starts_with(&HEAD[..8]);
+    let has_magic = bytes.starts_with(&HEAD[..8]);
     if bytes.is_empty() || bytes.starts_with(&head(inode)) {
         Ok(())
-    } else if ours && !bytes.starts_with(&HEAD) {
+    } else if has_magic && !bytes.starts_with(&HEAD) {
         Err(io::Error::other("written by another version"))
     } else if bytes.get(12..20).is_some_and(|it| {
         let inode = <[u8; 8]>::try_from(it).map(u64::from_le_bytes);

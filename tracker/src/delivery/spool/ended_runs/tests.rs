@@ -32,7 +32,7 @@ impl Drop for Scratch {
     }
 }
 
-fn note(issued: &mut IssuedNumbers, topic: &str, counts: std::ops::RangeInclusive<i64>) {
+fn record_counts(issued: &mut IssuedNumbers, topic: &str, counts: std::ops::RangeInclusive<i64>) {
     let topic = Arc::from(topic);
     counts.for_each(|count| issued.record(&topic, count));
 }
@@ -48,14 +48,14 @@ fn an_end_is_pending_until_it_is_delivered() {
     let runs: Vec<Run> = (0..20).map(|_| Run::new().unwrap()).collect();
     let (mut issued, ended_runs) = scratch.start(&runs[0]);
     assert_eq!(pending(&ended_runs, "a"), []);
-    note(&mut issued, "a", 1..=7);
-    note(&mut issued, "b", 1..=1);
-    note(&mut issued, "a", 8..=8);
+    record_counts(&mut issued, "a", 1..=7);
+    record_counts(&mut issued, "b", 1..=1);
+    record_counts(&mut issued, "a", 8..=8);
     // A kill. The next run is killed too, after it delivered only the end in `b`.
     let (mut issued, mut ended_runs) = scratch.start(&runs[1]);
     assert_eq!(pending(&ended_runs, "a"), [(runs[0].id(), 8)]);
     assert_eq!(pending(&ended_runs, "b"), [(runs[0].id(), 1)]);
-    note(&mut issued, "a", 1..=2);
+    record_counts(&mut issued, "a", 1..=2);
     ended_runs.remove_delivered("b");
     assert_eq!(pending(&ended_runs, "b"), []);
     let (_, mut ended_runs) = scratch.start(&runs[2]);
@@ -69,7 +69,7 @@ fn an_end_is_pending_until_it_is_delivered() {
     for run in &runs {
         let (mut issued, ended_runs) = scratch.start(run);
         assert!(ended_runs.pending("a").len() <= ENDED_MAX);
-        note(&mut issued, "a", 1..=3);
+        record_counts(&mut issued, "a", 1..=3);
     }
     assert_eq!(pending(&scratch.start(&runs[0]).1, "a").len(), ENDED_MAX);
     assert_eq!(fs::metadata(scratch.file()).unwrap().len(), entries, "entries are used again");
@@ -96,7 +96,7 @@ fn the_file_grows_with_the_number_of_topics() {
 fn an_old_end_and_a_copied_file_are_ignored() {
     let scratch = Scratch::new();
     let run = Run::new().unwrap();
-    note(&mut scratch.start(&run).0, "a", 1..=7);
+    record_counts(&mut scratch.start(&run).0, "a", 1..=7);
     let bytes = fs::read(scratch.file()).unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let at = |now| {
@@ -116,7 +116,7 @@ fn an_old_end_and_a_copied_file_are_ignored() {
     let (mut issued, ended_runs) = copy.start(&Run::new().unwrap());
     assert_eq!(pending(&ended_runs, "a"), []);
     // From now on the file belongs to this tracker.
-    note(&mut issued, "b", 1..=2);
+    record_counts(&mut issued, "b", 1..=2);
     assert_eq!(pending(&copy.start(&run).1, "b").len(), 1);
     assert_eq!(pending(&copy.start(&run).1, "a"), []);
 }
@@ -135,7 +135,7 @@ fn count(bytes: &[u8], inode: u64, now: Duration, run: &Run) -> Option<i64> {
 fn a_torn_or_damaged_entry_yields_the_previous_count_or_none() {
     let scratch = Scratch::new();
     let run = Run::new().unwrap();
-    note(&mut scratch.start(&run).0, "a", 1..=7);
+    record_counts(&mut scratch.start(&run).0, "a", 1..=7);
     let inode = fs::metadata(scratch.file()).unwrap().ino();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let whole = fs::read(scratch.file()).unwrap();
@@ -160,8 +160,8 @@ fn a_torn_or_damaged_entry_yields_the_previous_count_or_none() {
 fn fuzzed_files_yield_ends_that_fit_a_header() {
     let scratch = Scratch::new();
     let mut issued = scratch.start(&Run::new().unwrap()).0;
-    note(&mut issued, "a", 1..=7);
-    note(&mut issued, "b", 1..=1);
+    record_counts(&mut issued, "a", 1..=7);
+    record_counts(&mut issued, "b", 1..=1);
     let inode = fs::metadata(scratch.file()).unwrap().ino();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let whole = fs::read(scratch.file()).unwrap();
