@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_many_makes_it_and_the_others_copy_it() {
+    fn the_first_of_many_creates_a_part_and_the_others_copy_it() {
         let root = folder();
         let made = AtomicU32::new(0);
         std::thread::scope(|scope| {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_is_made_again() {
+    fn a_part_that_failed_is_created_again() {
         let root = folder();
         let cache = DailyCache::open(&root, Path::new("/jars"), None).unwrap();
         let failed = |_: &Path| Err(CommandError::Refused("no".to_owned()));

@@ -22,11 +22,11 @@ use crate::command_error::CommandError;
 use crate::daily::DailyCache;
 use crate::interrupt::Interrupt;
 use crate::log_excerpt::log_excerpt;
-use crate::process::{POLL, PidFile, UnixUser, command_as, detached};
+use crate::process::{POLL_INTERVAL, PidFile, UnixUser, command_as, detached};
 use crate::report;
 
-const START_PATIENCE: Duration = Duration::from_secs(60);
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Prefix of the folder for data that is not in the set's folder.
 const ELSEWHERE: &str = "/tmp/availability-postgres.";
@@ -193,7 +193,7 @@ impl<'a> Postgres<'a> {
     }
 
     pub(crate) fn wait_for_answer(&self, interrupt: &Interrupt) -> Result<(), CommandError> {
-        let deadline = Instant::now() + START_PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         while !self.answers() {
             interrupt.check()?;
             // PostgreSQL continues if only one of its two addresses is in use.
@@ -203,7 +203,7 @@ impl<'a> Postgres<'a> {
             if !has_all_addresses || !runs || Instant::now() >= deadline {
                 return Err(self.not_started());
             }
-            std::thread::sleep(POLL);
+            std::thread::sleep(POLL_INTERVAL);
         }
         Ok(())
     }
@@ -258,7 +258,7 @@ impl<'a> Postgres<'a> {
 
     /// Ends sessions and writes a checkpoint.
     pub(crate) fn stop(&self) -> Result<(), CommandError> {
-        self.pid_file().stop(&[Signal::INT, Signal::QUIT], STOP_PATIENCE)
+        self.pid_file().stop(&[Signal::INT, Signal::QUIT], STOP_TIMEOUT)
     }
 }
 
@@ -284,7 +284,7 @@ pub(crate) fn pid_file(set: &Path) -> PidFile {
 
 /// Ends PostgreSQL at once; the next start recovers as after a crash.
 pub(crate) fn kill(set: &Path) -> Result<(), CommandError> {
-    pid_file(set).stop(&[Signal::QUIT], STOP_PATIENCE)
+    pid_file(set).stop(&[Signal::QUIT], STOP_TIMEOUT)
 }
 
 /// Removes the data if it is not in the set's folder.

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::command_error::CommandError;
 
 /// Interval between two checks of a condition.
-pub(crate) const POLL: Duration = Duration::from_millis(20);
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The uid and gid of another user, for PostgreSQL when it is started by root.
 #[derive(Debug, Clone, Copy)]
@@ -89,20 +89,20 @@ impl PidFile {
 
     /// Sends one signal after the other, each with `timeout` to end the process, and
     /// finally KILL. Returns when the process has ended.
-    pub(crate) fn stop(&self, signals: &[Signal], patience: Duration) -> Result<(), CommandError> {
+    pub(crate) fn stop(&self, signals: &[Signal], timeout: Duration) -> Result<(), CommandError> {
         for signal in signals.iter().copied().chain([Signal::KILL]) {
             if !self.signal(signal) {
                 break;
             }
             // A stopped process handles no signal except KILL until it continues.
             self.signal(Signal::CONT);
-            if wait_until(patience, || self.running().is_none()) {
+            if wait_until(timeout, || self.running().is_none()) {
                 break;
             }
         }
         if let Some(pid) = self.running() {
             return Err(CommandError::Refused(format!(
-                "process {pid} does not end, not even by KILL"
+                "process {pid} did not end after SIGKILL"
             )));
         }
         match fs::remove_file(&self.0) {
@@ -138,13 +138,13 @@ fn start_time(pid: u32) -> Option<u64> {
 }
 
 /// False: `timeout` has passed before the condition held.
-pub(crate) fn wait_until(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + patience;
+pub(crate) fn wait_until(timeout: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + timeout;
     while !condition() {
         if Instant::now() >= deadline {
             return false;
         }
-        std::thread::sleep(POLL);
+        std::thread::sleep(POLL_INTERVAL);
     }
     true
 }

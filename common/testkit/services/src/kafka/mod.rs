@@ -27,13 +27,13 @@ pub(crate) use properties::{BrokerPorts, SASL_USER};
 use properties::{meta_properties, random_id, server_properties};
 
 /// Time-out for the start of a broker.
-const START_PATIENCE: Duration = Duration::from_secs(120);
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// Interval between two requests to a broker that starts.
-const ASK_INTERVAL: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Time-out for a response of a running broker.
 const ANSWER_TIMEOUT_MS: u64 = 1_000;
-const KILL_PATIENCE: Duration = Duration::from_secs(10);
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(60);
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The brokers of a set.
 pub(crate) struct Kafka<'a> {
@@ -140,19 +140,19 @@ impl<'a> Kafka<'a> {
             return Ok(());
         }
         let pid_file = self.pid_file(1);
-        let deadline = Instant::now() + START_PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         while pid_file.running().is_some() && !self.knows_brokers(1, 1) && Instant::now() < deadline
         {
             interrupt.check()?;
-            std::thread::sleep(ASK_INTERVAL);
+            std::thread::sleep(POLL_INTERVAL);
         }
         pid_file.signal(Signal::TERM);
         // A broker that has to be killed may leave an incomplete archive.
-        if wait_until(SHUTDOWN_PATIENCE, || pid_file.running().is_none()) && part.is_file() {
+        if wait_until(SHUTDOWN_TIMEOUT, || pid_file.running().is_none()) && part.is_file() {
             fs::rename(&part, &archive).map_err(CommandError::at(&archive))?;
         }
         let _ = fs::remove_file(&part);
-        pid_file.stop(&[], KILL_PATIENCE)
+        pid_file.stop(&[], KILL_TIMEOUT)
     }
 
     /// Starts a broker without waiting for it.
@@ -187,13 +187,13 @@ impl<'a> Kafka<'a> {
         count: usize,
         interrupt: &Interrupt,
     ) -> Result<(), CommandError> {
-        let deadline = Instant::now() + START_PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         while !self.knows_brokers(id, count) {
             interrupt.check()?;
             if self.pid_file(id).running().is_none() || Instant::now() >= deadline {
                 return Err(self.not_started(id));
             }
-            std::thread::sleep(ASK_INTERVAL);
+            std::thread::sleep(POLL_INTERVAL);
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ impl ServiceSet {
             return self.start_stopped(&composition);
         }
         if own_kafka.contains('\n') || own_postgres.contains('\n') {
-            return Err(CommandError::Refused("KAFKA and POSTGRES hold no line break".to_owned()));
+            return Err(CommandError::Refused("KAFKA and POSTGRES: expected values without line breaks".to_owned()));
         }
         let composition = Composition {
             kafka_home: kafka_home()?,
@@ -85,11 +85,11 @@ impl ServiceSet {
             ));
         }
         if composition.own_kafka != own_kafka || composition.own_postgres != own_postgres {
-            return refused(format!("the set in {dir} was made for another KAFKA or POSTGRES"));
+            return refused(format!("the set in {dir} was created with another KAFKA or POSTGRES"));
         }
         let data = self.postgres(composition).data();
         if composition.has_postgres() && !data.is_dir() {
-            return refused(format!("PostgreSQL's data is gone from {}", data.display()));
+            return refused(format!("PostgreSQL's data is missing in {}", data.display()));
         }
         Ok(())
     }
@@ -191,7 +191,7 @@ fn kafka_home() -> Result<Option<PathBuf>, CommandError> {
         return Ok(Some(home));
     }
     Err(CommandError::Refused(format!(
-        "KAFKA_HOME is no unpacked Kafka distribution: there is no kafka-server jar in {}",
+        "KAFKA_HOME is not an unpacked Kafka distribution: no kafka-server jar in {}",
         libs.display()
     )))
 }
