@@ -102,8 +102,8 @@ impl Pem {
         })
     }
 
-    fn invalid(&self, what: &'static str) -> PemError {
-        PemError::Invalid { origin: self.to_string(), what }
+    fn invalid(&self, reason: &'static str) -> PemError {
+        PemError::Invalid { origin: self.to_string(), reason }
     }
 }
 
@@ -139,12 +139,12 @@ pub enum PemError {
         cause: std::io::Error,
     },
     /// The content can't be used.
-    #[error("{origin}: {what}")]
+    #[error("{origin}: {reason}")]
     Invalid {
         /// The path, or a fixed text for PEM text.
         origin: String,
-        /// What is wrong.
-        what: &'static str,
+        /// The fault.
+        reason: &'static str,
     },
 }
 

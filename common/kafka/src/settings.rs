@@ -117,7 +117,9 @@ impl KafkaSettings {
             self.tls.get(roots.as_ref(), identity.as_ref())?;
         }
         match &self.sasl {
-            Some(sasl) => sasl.check().map_err(|what| KafkaError::Request { api: "SASL", what }),
+            Some(sasl) => {
+                sasl.check().map_err(|reason| KafkaError::Request { api: "SASL", reason })
+            }
             None => Ok(()),
         }
     }

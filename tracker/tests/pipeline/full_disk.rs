@@ -148,7 +148,10 @@ fn results_lost_by_a_kill_on_a_full_disk_become_gap_rows() {
     assert_eq!(gaps, of_both.iter().map(lost).collect());
     // Ends that are delivered are removed from the file.
     let remaining = full.issued_counts();
-    assert!(remaining.len() == 1 && of_both.iter().all(|it| it.run != remaining[0].run), "{remaining:?}");
+    assert!(
+        remaining.len() == 1 && of_both.iter().all(|it| it.run != remaining[0].run),
+        "{remaining:?}"
+    );
     assert_eq!(third.stop(TIMEOUT).unwrap().status.code(), Some(0));
     assert_eq!(recorder.stop(TIMEOUT).unwrap().status.code(), Some(0));
 }

@@ -100,13 +100,13 @@ fn build(roots: Option<&Pem>, identity: Option<&(Pem, Pem)>) -> Result<ClientTls
             let chain = certificate.certificates()?;
             validity = chain.first().and_then(certificate_validity);
             builder.with_client_auth_cert(chain, key.private_key()?).map_err(|cause| {
-                let what = match cause {
+                let reason = match cause {
                     rustls::Error::InconsistentKeys(_) => {
                         "the key does not belong to the certificate"
                     }
                     _ => "the key can't be used with the certificate",
                 };
-                invalid(&key.to_string(), what)
+                invalid(&key.to_string(), reason)
             })?
         }
     };
@@ -115,8 +115,8 @@ fn build(roots: Option<&Pem>, identity: Option<&(Pem, Pem)>) -> Result<ClientTls
     Ok(ClientTls { config: Arc::new(config), validity, has_identity: identity.is_some() })
 }
 
-fn invalid(origin: &str, what: &'static str) -> PemError {
-    PemError::Invalid { origin: origin.to_owned(), what }
+fn invalid(origin: &str, reason: &'static str) -> PemError {
+    PemError::Invalid { origin: origin.to_owned(), reason }
 }
 
 fn system_roots() -> Result<RootCertStore, PemError> {
@@ -141,21 +141,21 @@ fn certificate_validity(certificate: &CertificateDer<'_>) -> Option<(u64, u64)> 
 
 /// Which side refused the TLS handshake, and why.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{what}")]
+#[error("{reason}")]
 pub struct TlsFailure {
-    what: String,
+    reason: String,
     #[source]
     cause: Option<rustls::Error>,
 }
 
 impl TlsFailure {
-    pub(crate) fn from_text(what: impl Into<String>) -> Self {
-        Self { what: what.into(), cause: None }
+    pub(crate) fn from_text(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), cause: None }
     }
 
     /// Describes rustls' error in terms of the setting or certificate to repair.
     pub(crate) fn from_rustls(cause: rustls::Error, tls: &ClientTls) -> Self {
-        let what = match &cause {
+        let reason = match &cause {
             rustls::Error::InvalidCertificate(error) => describe_broker_certificate(error),
             rustls::Error::AlertReceived(alert) => describe_alert(*alert, tls),
             rustls::Error::InvalidMessage(_) => {
@@ -163,7 +163,7 @@ impl TlsFailure {
             }
             other => other.to_string(),
         };
-        Self { what, cause: Some(cause) }
+        Self { reason, cause: Some(cause) }
     }
 }
 

@@ -40,17 +40,17 @@ fn deny(topic: &str, operation: i8) {
 
 /// A missing right is permanent: the topic's batch is lost at once, and other topics continue.
 #[test]
-fn denied_topic_loses_its_batch_and_no_other() {
-    let [mine, other] = ["denied", "allowed"].map(topic);
+fn denied_topic_loses_its_batch_and_other_topics_do_not() {
+    let [denied, allowed] = ["denied", "allowed"].map(topic);
     let settings = Arc::new(sasl(false, SaslMechanism::Plain, None));
     let mut producer = KafkaProducer::new(Arc::clone(&settings), ProducerOptions::default());
-    deliver(&mut producer, vec![batch(&mine, &["0"]), batch(&other, &["0"])]);
-    deny(&mine, WRITE);
+    deliver(&mut producer, vec![batch(&denied, &["0"]), batch(&allowed, &["0"])]);
+    deny(&denied, WRITE);
     // The ACL takes effect a moment later.
     let mut written = vec!["0".to_owned()];
     let cause = loop {
         let value = written.len().to_string();
-        let outcomes = deliver(&mut producer, vec![batch(&mine, &[&value])]);
+        let outcomes = deliver(&mut producer, vec![batch(&denied, &[&value])]);
         match <[_; 1]>::try_from(outcomes).unwrap() {
             [(_, ProduceOutcome::Delivered { .. })] => written.push(value),
             [(_, ProduceOutcome::Lost { records: 1, cause, maybe_delivered: false })] => {
@@ -60,30 +60,30 @@ fn denied_topic_loses_its_batch_and_no_other() {
         }
         assert!(written.len() < 10_000);
     };
-    assert_eq!(cause.to_string(), format!("Produce topic {mine}: topic authorization failed"));
-    let outcomes = producer.send(vec![batch(&mine, &["no"]), batch(&other, &["1"])], None);
+    assert_eq!(cause.to_string(), format!("Produce topic {denied}: topic authorization failed"));
+    let outcomes = producer.send(vec![batch(&denied, &["no"]), batch(&allowed, &["1"])], None);
     for (topic, outcome) in outcomes {
         match outcome {
-            ProduceOutcome::Lost { maybe_delivered: false, .. } => assert_eq!(topic, mine),
-            ProduceOutcome::Delivered { .. } => assert_eq!(topic, other),
+            ProduceOutcome::Lost { maybe_delivered: false, .. } => assert_eq!(topic, denied),
+            ProduceOutcome::Delivered { .. } => assert_eq!(topic, allowed),
             outcome => panic!("{topic}: {outcome:?}"),
         }
     }
     let mut client = KafkaClient::new(plain());
-    assert_eq!(read_values(&mut client, &mine), written);
-    assert_eq!(read_values(&mut client, &other), ["0", "1"]);
+    assert_eq!(read_values(&mut client, &denied), written);
+    assert_eq!(read_values(&mut client, &allowed), ["0", "1"]);
 
-    deny(&other, READ);
-    let topic_id = wait_for_topic(&mut client, &other).id;
+    deny(&allowed, READ);
+    let topic_id = wait_for_topic(&mut client, &allowed).id;
     let mut client = KafkaClient::new(settings);
-    let position = FetchPosition { topic: &other, topic_id, partition: 0, offset: 0 };
+    let position = FetchPosition { topic: &allowed, topic_id, partition: 0, offset: 0 };
     let refused = retry_until(
         || client.fetch(&position, &FetchLimits::default()),
         |error| !error.is_retryable(),
     );
     // The user may not describe the topic either, so a request other than Fetch can fail.
     let text = refused.to_string();
-    assert!(text.contains(&other) && text.ends_with(": topic authorization failed"), "{text}");
+    assert!(text.contains(&allowed) && text.ends_with(": topic authorization failed"), "{text}");
 }
 
 #[test]

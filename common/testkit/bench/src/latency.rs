@@ -26,7 +26,7 @@ const P99_MS_MAX: f64 = 250.0;
 /// Tracker, Kafka, recorder and PostgreSQL as in production: TLS and fsync.
 pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), BenchError> {
     let testbed = bench.testbed(1)?;
-    for (spool, what) in [(false, "spool in memory"), (true, "spool on disk")] {
+    for (spool, label) in [(false, "spool in memory"), (true, "spool on disk")] {
         let folder = testbed.services.dir.join("spool").display().to_string();
         let spool = if spool { vec![("SPOOL", folder.as_str())] } else { Vec::new() };
         let seconds = bench.size(MEASURED_S).max(5);
@@ -34,17 +34,17 @@ pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), Benc
         let count = delays.len();
         let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| percentile(&mut delays, share));
         let rate = count / seconds;
-        let what =
-            format!("probe's end to committed row, {DOMAINS} domains, {rate} records/s, {what}");
-        report.add_figure(format!("{what}: p50"), format!("{p50:.0} ms"));
+        let label =
+            format!("probe's end to committed row, {DOMAINS} domains, {rate} records/s, {label}");
+        report.add_figure(format!("{label}: p50"), format!("{p50:.0} ms"));
         let target = format!("≤ {P99_MS_MAX:.0} ms");
         report.add_target(
-            format!("{what}: p99"),
+            format!("{label}: p99"),
             format!("{p99:.0} ms"),
             target,
             p99 <= P99_MS_MAX,
         );
-        report.add_figure(format!("{what}: max"), format!("{max:.0} ms"));
+        report.add_figure(format!("{label}: max"), format!("{max:.0} ms"));
     }
     Ok(())
 }

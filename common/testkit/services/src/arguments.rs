@@ -125,7 +125,9 @@ impl Arguments {
 fn parse_brokers(text: &str) -> Result<usize, CommandError> {
     match text.parse() {
         Ok(brokers) if (1..=BROKERS_MAX).contains(&brokers) => Ok(brokers),
-        _ => Err(CommandError::Usage(format!("--brokers: expected 1 to {BROKERS_MAX}, found '{text}'"))),
+        _ => Err(CommandError::Usage(format!(
+            "--brokers: expected 1 to {BROKERS_MAX}, found '{text}'"
+        ))),
     }
 }
 

@@ -13,11 +13,11 @@ pub(crate) enum CommandError {
     #[error("stopped by signal {0}")]
     Interrupted(u8),
     /// A file, a folder or a program can't be used.
-    #[error("{what}: {cause}")]
-    Io { what: String, cause: io::Error },
+    #[error("{subject}: {cause}")]
+    Io { subject: String, cause: io::Error },
     /// A certificate or a key can't be created.
-    #[error("{what}: {cause}")]
-    Certificate { what: String, cause: Box<dyn std::error::Error + Send + Sync> },
+    #[error("{subject}: {cause}")]
+    Certificate { subject: String, cause: Box<dyn std::error::Error + Send + Sync> },
     /// PostgreSQL refused a connection or a statement.
     #[error("PostgreSQL: {0}")]
     Postgres(#[from] ::postgres::Error),
@@ -30,14 +30,14 @@ pub(crate) enum CommandError {
 }
 
 impl CommandError {
-    pub(crate) fn io(what: impl Into<String>, cause: io::Error) -> Self {
-        Self::Io { what: what.into(), cause }
+    pub(crate) fn io(subject: impl Into<String>, cause: io::Error) -> Self {
+        Self::Io { subject: subject.into(), cause }
     }
 
     /// For `map_err`: names the file or folder that can't be used.
     pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let what = path.display().to_string();
-        move |cause| Self::Io { what, cause }
+        let subject = path.display().to_string();
+        move |cause| Self::Io { subject, cause }
     }
 
     /// For `map_err`: names the certificate that can't be created.
@@ -45,8 +45,8 @@ impl CommandError {
     where
         E: std::error::Error + Send + Sync + 'static,
     {
-        let what = format!("certificate {name}");
-        move |cause| Self::Certificate { what, cause: Box::new(cause) }
+        let subject = format!("certificate {name}");
+        move |cause| Self::Certificate { subject, cause: Box::new(cause) }
     }
 
     pub(crate) fn exit_code(&self) -> u8 {

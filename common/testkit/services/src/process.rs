@@ -101,9 +101,7 @@ impl PidFile {
             }
         }
         if let Some(pid) = self.running() {
-            return Err(CommandError::Refused(format!(
-                "process {pid} did not end after SIGKILL"
-            )));
+            return Err(CommandError::Refused(format!("process {pid} did not end after SIGKILL")));
         }
         match fs::remove_file(&self.0) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {

@@ -142,10 +142,10 @@ fn finish(
         let unrecorded = unrecorded_topic(&mut database, &mut client, topic_reader, &topics);
         match unrecorded {
             Ok(None) => break,
-            Ok(Some(what)) | Err(what) if Instant::now() >= deadline => {
+            Ok(Some(reason)) | Err(reason) if Instant::now() >= deadline => {
                 // The oracle reports the missing results.
                 log::error!(
-                    "the recorders did not read all records within {CATCH_UP_TIMEOUT:?}: {what}"
+                    "the recorders did not read all records within {CATCH_UP_TIMEOUT:?}: {reason}"
                 );
                 break;
             }
@@ -233,8 +233,8 @@ fn report(
     errors.extend(cross_check.errors.iter().cloned());
     print_line(&report::fault_summary(log, settings.seed, settings.seconds));
     print_line(&report::result_summary(counts, &cross_check, injected, caught_up));
-    for what in errors.iter().take(ERRORS_PRINTED_MAX) {
-        print_line(&format!("ERROR: {what}"));
+    for error in errors.iter().take(ERRORS_PRINTED_MAX) {
+        print_line(&format!("ERROR: {error}"));
     }
     if errors.len() > ERRORS_PRINTED_MAX {
         print_line(&format!(

@@ -39,7 +39,7 @@ impl BatchFailure {
         matches!(self, Self::Checksum { .. } | Self::Cut)
     }
 
-    pub(super) fn invalid(what: &str) -> Self {
-        Self::Invalid(what.to_owned())
+    pub(super) fn invalid(reason: &str) -> Self {
+        Self::Invalid(reason.to_owned())
     }
 }

@@ -76,7 +76,7 @@ share.coordinator.state.topic.replication.factor={replicas}
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=4
 
-# Seconds for what takes minutes in production.
+# Seconds instead of minutes as in production.
 broker.session.timeout.ms=6000
 broker.heartbeat.interval.ms=1000
 # By default an idle broker spends half of its time on writing two empty records a second.

@@ -33,7 +33,9 @@ impl ServiceSet {
             return self.start_stopped(&composition);
         }
         if own_kafka.contains('\n') || own_postgres.contains('\n') {
-            return Err(CommandError::Refused("KAFKA and POSTGRES: expected values without line breaks".to_owned()));
+            return Err(CommandError::Refused(
+                "KAFKA and POSTGRES: expected values without line breaks".to_owned(),
+            ));
         }
         let composition = Composition {
             kafka_home: kafka_home()?,

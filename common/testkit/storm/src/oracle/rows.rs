@@ -254,8 +254,9 @@ fn compare_rows(
     }
     for row in unmatched.into_values().flatten() {
         let twice = observed.rows.iter().any(|it| it.id != row.id && it.columns == row.columns);
-        let what = if twice { "a duplicate row" } else { "an extra row" };
-        errors.push(format!("{topic}: {what}: {row:?}; {}", describe_origin(observed, row, reads)));
+        let fault = if twice { "a duplicate row" } else { "an extra row" };
+        errors
+            .push(format!("{topic}: {fault}: {row:?}; {}", describe_origin(observed, row, reads)));
     }
 }
 
