@@ -112,7 +112,7 @@ impl fmt::Display for Pem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
-            Self::Text(_) => f.write_str("the given PEM text"),
+            Self::Text(_) => f.write_str("the PEM text"),
         }
     }
 }
@@ -168,8 +168,8 @@ mod tests {
         );
         assert_eq!(
             key.private_key().unwrap_err().to_string(),
-            "the given PEM text: the private key is encrypted: expected an unencrypted key"
+            "the PEM text: the private key is encrypted: expected an unencrypted key"
         );
-        assert_eq!(format!("{key:?}"), "Pem(the given PEM text)");
+        assert_eq!(format!("{key:?}"), "Pem(the PEM text)");
     }
 }

@@ -17,7 +17,7 @@
 //!         option pgca('g') [PGCA, GPCA];
 //!         /// connections to PostgreSQL, 1 to 100
 //!         option postgres_connections [POSTGRES_CONNECTIONS]: u64 =
-//!             |given| values::whole_number(given, "connections", 1..=100), default "8";
+//!             |setting| values::whole_number(setting, "connections", 1..=100), default "8";
 //!     }
 //! }
 //! ```
@@ -299,13 +299,13 @@ macro_rules! flags {
     (@read ($environment:expr, $flag:expr) option [$type:ty] [$parser:expr] []) => {{
         let parser: fn(&$crate::settings::SettingValue) -> Result<$type, $crate::settings::UsageError> =
             $parser;
-        SPEC.read($environment, $flag.as_ref())?.map(|given| parser(&given)).transpose()
+        SPEC.read($environment, $flag.as_ref())?.map(|setting| parser(&setting)).transpose()
     }};
     (@read ($environment:expr, $flag:expr) option [$type:ty] [$parser:expr] [$default:tt]) => {{
         let parser: fn(&$crate::settings::SettingValue) -> Result<$type, $crate::settings::UsageError> =
             $parser;
-        let given = SPEC.read($environment, $flag.as_ref())?;
-        parser(&given.unwrap_or_else(|| SPEC.default_value()))
+        let setting = SPEC.read($environment, $flag.as_ref())?;
+        parser(&setting.unwrap_or_else(|| SPEC.default_value()))
     }};
 }
 

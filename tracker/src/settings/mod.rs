@@ -140,7 +140,7 @@ fn check_settings(
         file: target_flags.targets(environment)?,
         share: target_flags
             .share(environment)?
-            .map(|given| parse_share(&given, has_location))
+            .map(|setting| parse_share(&setting, has_location))
             .transpose()?,
         defaults: target_defaults(target_flags, environment)?,
         topic_prefix: topic_prefix.clone(),
@@ -184,12 +184,12 @@ fn target_defaults(
 
 /// A share needs a location that the user chose: host names differ, and trackers with different
 /// locations assign the targets to shares differently.
-fn parse_share(given: &SettingValue, has_location: bool) -> Result<Share, UsageError> {
+fn parse_share(setting: &SettingValue, has_location: bool) -> Result<Share, UsageError> {
     let expected = format!("K/N, with K from 1 to N, and N at most {SHARES_MAX}");
-    let share = given.parse(&expected, Share::parse)?;
+    let share = setting.parse(&expected, Share::parse)?;
     match has_location {
         true => Ok(share),
-        false => Err(given.error(
+        false => Err(setting.error(
             "shares depend on the location: expected LOCATION too, the same for all trackers that share the list",
         )),
     }
@@ -210,11 +210,11 @@ fn destination(
     let spool_mib_max = flags.delivery.spool_max(environment)?;
     let Some(kafka) = kafka else {
         if let Some(spool) = &spool {
-            return Err(spool.error("no kafka server is given: expected KAFKA too"));
+            return Err(spool.error("no kafka server is set: expected KAFKA too"));
         }
         if !(is_terminal || once || json || check) {
             return Err(UsageError::new(
-                "KAFKA: not given: expected host:port, or --once or --json to print results",
+                "KAFKA: not set: expected host:port, or --once or --json to print results",
             ));
         }
         let style = match (json, once && is_terminal) {
@@ -228,14 +228,12 @@ fn destination(
         return Ok(Destination::StandardOutput { style });
     };
     if json {
-        return Err(UsageError::new(
-            "--json: a kafka server is given too: expected one of the two",
-        ));
+        return Err(UsageError::new("--json: a kafka server is set too: expected one of the two"));
     }
     // The folder is opened last, because opening creates and locks it.
     let folder = spool
         .filter(|_| !check)
-        .map(|given| given.parse("a folder for this tracker alone", SpoolFolder::open))
+        .map(|setting| setting.parse("a folder for this tracker alone", SpoolFolder::open))
         .transpose()?;
     Ok(Destination::Kafka {
         settings: Box::new(kafka),

@@ -70,16 +70,8 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
             "SHARE: shares depend on the location: expected LOCATION too, the same for all trackers that share the list",
         ),
         (&["--perod", "1"], &[SITE], "unknown flag --perod: did you mean --period?"),
-        (
-            &[],
-            &[SITE],
-            "KAFKA: not given: expected host:port, or --once or --json to print results",
-        ),
-        (
-            &["--json"],
-            &[SITE, kafka],
-            "--json: a kafka server is given too: expected one of the two",
-        ),
+        (&[], &[SITE], "KAFKA: not set: expected host:port, or --once or --json to print results"),
+        (&["--json"], &[SITE, kafka], "--json: a kafka server is set too: expected one of the two"),
         (
             &[],
             &[SITE, ("KAFKA", "localhost:x")],
@@ -93,7 +85,7 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
         (
             &[],
             &[SITE, kafka, ("CA", "-----BEGIN X-----")],
-            "CA: the given PEM text: broken PEM: expected CA certificates in PEM",
+            "CA: the PEM text: broken PEM: expected CA certificates in PEM",
         ),
         (
             &[],
@@ -113,7 +105,7 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
         (
             &["--once"],
             &[SITE, ("SPOOL", "/nowhere")],
-            "SPOOL: no kafka server is given: expected KAFKA too",
+            "SPOOL: no kafka server is set: expected KAFKA too",
         ),
         (
             &["--spool", "/proc/nowhere"],
@@ -133,7 +125,7 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
         (
             &["--once"],
             &[SITE, ("ROOTS", "-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----")],
-            "ROOTS: the given PEM text: contains a certificate that can't be a trusted root: expected system, mozilla, or CA certificates in PEM",
+            "ROOTS: the PEM text: contains a certificate that can't be a trusted root: expected system, mozilla, or CA certificates in PEM",
         ),
         (
             &["-l", "123456789012345678901234567890123"],

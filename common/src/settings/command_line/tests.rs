@@ -20,10 +20,10 @@ crate::flags! {
         option postgres('p') [POSTGRES] secret;
         /// connections to the server
         option postgres_connections [POSTGRES_CONNECTIONS, CONNECTIONS]: u64 =
-            |given| values::whole_number(given, "connections", 1..=100), default "8";
+            |setting| values::whole_number(setting, "connections", 1..=100), default "8";
         /// seconds between two connections
         option pause []: Duration =
-            |given| values::seconds(given, Duration::ZERO..=Duration::from_secs(9));
+            |setting| values::seconds(setting, Duration::ZERO..=Duration::from_secs(9));
     }
 }
 
@@ -247,8 +247,8 @@ fn random_flags_parse_to_the_same_values_in_every_spelling() {
                 }
             }
         }
-        let given: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        assert_eq!(options(&given), Ok(expected), "seed {seed}: {arguments:?}");
+        let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        assert_eq!(options(&words), Ok(expected), "seed {seed}: {arguments:?}");
     }
 }
 
