@@ -207,7 +207,7 @@ fn join_ticker_and_workers(ticker: JoinHandle<Pool>, stop: &Stop, timings: &RunT
         Ok(pool) => match pool.finish(stop, timings.probe_stop_grace) {
             0 => {}
             running => log::warn!(
-                "stopped without waiting for {}: no records of them",
+                "{} did not end before the stop: no record is written",
                 plural::plural(running, "running probe")
             ),
         },

@@ -65,7 +65,7 @@ impl ReloadThread {
     pub(crate) fn join(self, deadline: Instant) {
         self.handle.close();
         if self.ended.recv_deadline(deadline) == Err(RecvTimeoutError::Timeout) {
-            log::warn!("reading the targets still runs: not waiting for it");
+            log::warn!("the targets are still being read: stopping without them");
             return;
         }
         // The thread has already reported a panic.

@@ -127,7 +127,7 @@ fn fixed_bytes<const N: usize>(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BrokenIdentity {
     /// One of the two headers is missing.
-    #[error("header {0}: missing beside the other")]
+    #[error("header {0}: missing, but the other header exists")]
     Missing(&'static str),
     /// The header exists more than once.
     #[error("header {0}: more than one")]

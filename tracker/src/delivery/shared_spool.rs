@@ -44,7 +44,7 @@ impl SpoolState {
     ) -> impl FnMut(&Arc<str>) + use<'a> {
         |topic| {
             totals.lost += 1;
-            losses.add(topic, "no room to wait for kafka", 1);
+            losses.add(topic, "the spool is full", 1);
         }
     }
 }

@@ -129,7 +129,7 @@ impl TlsOptions {
             return error("sslmode", "require or stronger with sslnegotiation=direct");
         }
         if self.certificate.is_some() != self.key.is_some() {
-            return error("sslcert", "both of sslcert and sslkey, or none");
+            return error("sslcert", "both sslcert and sslkey, or neither");
         }
         Ok(())
     }
