@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::plural::plural;
-use crate::settings::{Destination, Settings};
+use crate::settings::{Destination, TrackerSettings};
 use crate::targets::Target;
 use crate::workers::cgroup::memory_bytes_max;
 use crate::workers::sizing::WorstCase;
@@ -29,7 +29,7 @@ pub(crate) struct CheckReport {
 }
 
 impl CheckReport {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &TrackerSettings) -> Self {
         let targets = &settings.targets;
         let mut periods = BTreeMap::new();
         for target in targets {

@@ -53,7 +53,7 @@ use output::OutputFormat;
 use probe::Prober;
 use probe::net::resolver::ResolverConfig;
 use reload::ReloadThread;
-use settings::{Destination, OutputStyle, RunTimings, Settings};
+use settings::{Destination, OutputStyle, RunTimings, TrackerSettings};
 use targets::{Target, TargetSource};
 use ticker::{Mode, Reloaded};
 use workers::cgroup::memory_bytes_max;
@@ -70,7 +70,7 @@ const RECORDS_MAX: usize = 65_536;
 ///
 /// The exit code is 1 if the tracker can't start or, with `--once`, if a target is not healthy or a
 /// result is lost.
-pub fn run(settings: Settings) -> ExitCode {
+pub fn run(settings: TrackerSettings) -> ExitCode {
     if settings.check {
         return common::logger::print(&CheckReport::new(&settings).to_string());
     }
@@ -86,9 +86,9 @@ pub fn run(settings: Settings) -> ExitCode {
 }
 
 /// Starts all threads, waits for the end and joins them, each group after the threads that feed it.
-fn run_pipeline(settings: Settings) -> io::Result<RunTotals> {
+fn run_pipeline(settings: TrackerSettings) -> io::Result<RunTotals> {
     log_start(&settings);
-    let Settings { location, targets, once, timings, .. } = settings;
+    let TrackerSettings { location, targets, once, timings, .. } = settings;
     let workers_max = choose_workers_max(&targets, settings.workers, &timings, once);
     let (signals, stop) = SignalThread::start()?;
     let resolver_config = ResolverConfig {
@@ -143,8 +143,8 @@ fn run_pipeline(settings: Settings) -> io::Result<RunTotals> {
     totals
 }
 
-fn log_start(settings: &Settings) {
-    let Settings { location, targets, .. } = settings;
+fn log_start(settings: &TrackerSettings) {
+    let TrackerSettings { location, targets, .. } = settings;
     if settings.location_cut {
         log::warn!(
             "location {location:?} is the host name cut to 32 characters: set --location to choose another"

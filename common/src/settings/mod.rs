@@ -104,11 +104,11 @@ pub struct SettingName {
     pub variables: &'static [&'static str],
 }
 
-type Lookup<'a> = dyn Fn(&str) -> Result<String, VarError> + 'a;
+type VariableLookup<'a> = dyn Fn(&str) -> Result<String, VarError> + 'a;
 
 /// The environment variables that settings are read from.
 pub struct Environment<'a> {
-    variable: Box<Lookup<'a>>,
+    variable: Box<VariableLookup<'a>>,
 }
 
 impl fmt::Debug for Environment<'_> {

@@ -21,7 +21,7 @@ use flags::{TargetFlags, TrackerCommand};
 
 /// The settings of the tracker.
 #[derive(Debug)]
-pub struct Settings {
+pub struct TrackerSettings {
     /// In lower case, at most 32 characters.
     pub(crate) location: String,
     /// True if the location is the host's name, cut to 32 characters.
@@ -116,7 +116,7 @@ pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     environment: &Environment<'_>,
     is_terminal: bool,
-) -> Result<Command<Settings>, UsageError> {
+) -> Result<Command<TrackerSettings>, UsageError> {
     let (program, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     match command_line::parse::<TrackerCommand, NoSubcommands>(program, version, arguments)? {
         Command::Run(flags) => check_settings(&flags, environment, is_terminal).map(Command::Run),
@@ -129,7 +129,7 @@ fn check_settings(
     flags: &TrackerCommand,
     environment: &Environment<'_>,
     is_terminal: bool,
-) -> Result<Settings, UsageError> {
+) -> Result<TrackerSettings, UsageError> {
     let target_flags = &flags.targets;
     let location = target_flags.location(environment)?;
     let has_location = location.is_some();
@@ -152,7 +152,7 @@ fn check_settings(
     let resolver = target_flags.resolver(environment)?;
     let dns_cache = target_flags.dns_cache(environment)?;
     let Selection { targets, total } = source.read(environment)?;
-    Ok(Settings {
+    Ok(TrackerSettings {
         location,
         location_cut,
         source,
@@ -255,7 +255,7 @@ fn program_id() -> &'static str {
 mod tests {
     use super::*;
 
-    fn parse_settings(arguments: &[&str], variables: &[(&str, &str)]) -> Settings {
+    fn parse_settings(arguments: &[&str], variables: &[(&str, &str)]) -> TrackerSettings {
         let arguments = arguments.iter().map(OsString::from);
         match parse(arguments, &Environment::from_variables(variables), false).unwrap() {
             Command::Run(settings) => settings,

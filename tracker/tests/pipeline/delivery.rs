@@ -17,13 +17,13 @@ use testkit::services::{Services, fresh_name, shared};
 use crate::{TIMEOUT, hello_site, run, tracker};
 
 /// The tracker's variables for Kafka over TLS, with a topic prefix for this test alone.
-pub(crate) struct Kafka {
+pub(crate) struct TestKafka {
     pub(crate) services: Services,
     pub(crate) prefix: String,
     certificates: [String; 3],
 }
 
-impl Kafka {
+impl TestKafka {
     pub(crate) fn new() -> Self {
         let services = shared().expect("services");
         let path = |name: &str| services.cert(name).display().to_string();
@@ -87,7 +87,7 @@ impl Kafka {
 
 #[test]
 fn results_arrive_in_the_topics_of_their_domains() {
-    let kafka = Kafka::new();
+    let kafka = TestKafka::new();
     let site = hello_site();
     let websites = format!("{site} x{{2\\,}},HTTP://Nothing.INVALID/Path");
     let ended = run(&["--once", "-w", &websites], &kafka.variables());
@@ -109,7 +109,7 @@ fn results_arrive_in_the_topics_of_their_domains() {
 /// Sequence numbers count up in each topic; the run is the same in all topics.
 #[test]
 fn each_record_carries_its_run_and_its_sequence_in_the_topic() {
-    let kafka = Kafka::new();
+    let kafka = TestKafka::new();
     let site = hello_site();
     let websites = format!("{site},{site} hello,{site} world,http://nothing.invalid/");
     run(&["--once", "-w", &websites], &kafka.variables());
@@ -127,7 +127,7 @@ fn each_record_carries_its_run_and_its_sequence_in_the_topic() {
 
 #[test]
 fn results_from_before_kafka_was_reachable_are_delivered() {
-    let kafka = Kafka::new();
+    let kafka = TestKafka::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let real = kafka.services.plain_listener(1).unwrap().parse().unwrap();
@@ -177,7 +177,7 @@ fn a_stop_ends_within_eight_seconds_and_counts_lost_results() {
 
 #[test]
 fn a_tls_refusal_is_one_clear_line() {
-    let kafka = Kafka::new();
+    let kafka = TestKafka::new();
     let site = hello_site();
     let path = |name: &str| kafka.services.cert(name).display().to_string();
     for (ca, certificate, expected) in [
@@ -212,7 +212,7 @@ fn a_tls_refusal_is_one_clear_line() {
 
 #[test]
 fn a_topic_with_the_other_prefix_is_named() {
-    let kafka = Kafka::new();
+    let kafka = TestKafka::new();
     let domain = fresh_name("other") + ".invalid";
     let spec = TopicSpec::default();
     let other = [format!("webactiviity-{domain}")];

@@ -75,7 +75,8 @@ fn a_status_below_400_is_healthy() {
 #[test]
 fn given_roots_replace_the_roots_of_the_machine() {
     let authority = testkit::certificates::Authority::new("trusted").unwrap();
-    let config = authority.server(&["127.0.0.1"], testkit::certificates::Validity::Now).unwrap();
+    let config =
+        authority.server(&["127.0.0.1"], testkit::certificates::CertificateValidity::Now).unwrap();
     let site = Site::https(config, |_| vec![Step::Send(status_response(200))]).unwrap();
     let url = format!("https://127.0.0.1:{}/", site.port());
     let pem = authority.pem();

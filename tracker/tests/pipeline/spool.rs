@@ -9,12 +9,12 @@ use testkit::forwarder::Forwarder;
 use testkit::program::Program;
 use testkit::sites::RefusingPort;
 
-use crate::delivery::Kafka;
+use crate::delivery::TestKafka;
 use crate::{TIMEOUT, hello_site, run, tracker};
 
 /// A Kafka address that refuses connections until `start`, and a folder for the spool.
 pub(crate) struct AbsentKafka {
-    pub(crate) kafka: Kafka,
+    pub(crate) kafka: TestKafka,
     address: SocketAddr,
     /// Reserves the port.
     _port: RefusingPort,
@@ -23,7 +23,7 @@ pub(crate) struct AbsentKafka {
 
 impl AbsentKafka {
     pub(crate) fn new() -> Self {
-        let kafka = Kafka::new();
+        let kafka = TestKafka::new();
         let port = RefusingPort::new().unwrap();
         let address = (Ipv4Addr::LOCALHOST, port.port().unwrap()).into();
         let folder = std::env::temp_dir().join(format!("spool-{}", kafka.prefix));

@@ -185,9 +185,9 @@ fn help_goes_to_standard_output_and_names_every_variable() {
 }
 
 /// A temporary file with this text.
-struct File(std::path::PathBuf);
+struct TargetsFile(std::path::PathBuf);
 
-impl File {
+impl TargetsFile {
     fn new(name: &str, text: &str) -> Self {
         let path = std::env::temp_dir().join(format!("{name}-{}.toml", std::process::id()));
         std::fs::write(&path, text).unwrap();
@@ -199,7 +199,7 @@ impl File {
     }
 }
 
-impl Drop for File {
+impl Drop for TargetsFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
@@ -207,15 +207,17 @@ impl Drop for File {
 
 #[test]
 fn an_invalid_target_is_named_with_its_position() {
-    let file =
-        File::new("usage-wrong", "[[target]]\nurl = 'http://u:s3cret@a.io'\nstatuss = 200\n");
+    let file = TargetsFile::new(
+        "usage-wrong",
+        "[[target]]\nurl = 'http://u:s3cret@a.io'\nstatuss = 200\n",
+    );
     let ended = run(&["--once"], &[("TARGETS", file.path())]);
     let path = file.path();
     let expected = format!(
         "tracker: TARGETS: {path}:3:1: target http://a.io: unknown option statuss: did you mean status?"
     );
     assert_eq!((ended.log, ended.status.code()), (vec![expected], Some(2)));
-    let both = File::new("usage-both", "[[target]]\nurl = 'http://127.0.0.1:1/'\n");
+    let both = TargetsFile::new("usage-both", "[[target]]\nurl = 'http://127.0.0.1:1/'\n");
     let ended = run(&["--check", "--targets", both.path()], &[SITE]);
     let expected = format!(
         "tracker: --targets: {}:2:7: target http://127.0.0.1:1/: the same URL and name are listed twice",
@@ -229,7 +231,7 @@ fn an_invalid_target_is_named_with_its_position() {
 fn check_prints_the_plan_and_probes_nothing() {
     let site = crate::hello_site();
     let many: String = (0..60).map(|at| format!("[[target]]\nurl = '{site}{at}'\n")).collect();
-    let file = File::new(
+    let file = TargetsFile::new(
         "usage-plan",
         &format!("[defaults]\nperiod_s = 60\nip = 4\n{many}insecure = true\n"),
     );

@@ -92,10 +92,7 @@ fn errors_name_the_expected_value_and_show_no_value() {
             "host=h hunter2=x",
             "postgresql uri: parameter 2 is unknown: expected one of libpq's names",
         ),
-        (
-            "postgres://u@h/d?sslcrl=hunter2",
-            "postgresql uri: sslcrl is not supported: remove it",
-        ),
+        ("postgres://u@h/d?sslcrl=hunter2", "postgresql uri: sslcrl is not supported: remove it"),
         (
             "postgres://u@h/d?sslmode=require&sslrootcert=system",
             "postgresql uri: sslmode: expected verify-full with sslrootcert=system",

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::domain::Domain;
-use testkit::certificates::{Authority, Validity};
+use testkit::certificates::{Authority, CertificateValidity};
 use testkit::program::Program;
 use testkit::sites::{Site, Step, page};
 
@@ -42,7 +42,7 @@ pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), Benc
     let ca = testbed.services.dir.join("sites-ca.pem");
     fs::write(&ca, authority.pem())?;
     let page = page(&page_text());
-    let config = authority.server(&["127.0.0.1"], Validity::Now)?;
+    let config = authority.server(&["127.0.0.1"], CertificateValidity::Now)?;
     let site = Site::https(config, move |_| vec![Step::Send(page.clone())])?;
     let urls: Vec<String> =
         (0..TARGETS).map(|target| format!("https://{}/{target}", site.address())).collect();

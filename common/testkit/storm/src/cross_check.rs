@@ -213,11 +213,11 @@ fn check_requests(
 ) {
     let location = ProgramId::Tracker(tracker).name();
     let mut requests = testbed.sites.requests();
-    let mut results: BTreeMap<String, Vec<ProbeResult>> = BTreeMap::new();
+    let mut results: BTreeMap<String, Vec<MatchedResult>> = BTreeMap::new();
     for (_, record) in records(topics).filter(|(_, record)| record.from == location) {
         let attempts = usize::try_from(record.extra.attempts.unwrap_or(1)).unwrap_or(1);
         let answered = record.response_ms.is_some();
-        let result = ProbeResult { started_s: record.timestamp, answered, attempts, requests: 0 };
+        let result = MatchedResult { started_s: record.timestamp, answered, attempts, requests: 0 };
         results.entry(record.url).or_default().push(result);
     }
     let missing = topics.iter().flat_map(|(_, report)| report.missing.values());
@@ -252,7 +252,7 @@ fn check_requests(
                 )),
             }
         }
-        for ProbeResult { started_s, .. } in
+        for MatchedResult { started_s, .. } in
             results.iter().filter(|it| it.answered && it.requests == 0)
         {
             cross_check.errors.push(format!(
@@ -263,14 +263,14 @@ fn check_requests(
 }
 
 /// A result and the requests that were matched to it.
-struct ProbeResult {
+struct MatchedResult {
     started_s: f64,
     answered: bool,
     attempts: usize,
     requests: usize,
 }
 
-impl ProbeResult {
+impl MatchedResult {
     /// Whether a request at this time can be one of its unmatched attempts.
     fn may_include_request_at(&self, at_s: f64) -> bool {
         self.requests < self.attempts

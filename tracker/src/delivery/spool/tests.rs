@@ -62,9 +62,9 @@ fn drain(spool: &mut Spool, topic: &str) -> Vec<u64> {
 }
 
 /// A temporary folder.
-struct Scratch(PathBuf);
+struct SpoolTestFolder(PathBuf);
 
-impl Scratch {
+impl SpoolTestFolder {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("spool-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -87,7 +87,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for SpoolTestFolder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -150,7 +150,7 @@ fn a_returned_result_takes_its_old_position() {
 /// After a kill the next run sends exactly the results that were synced and not settled.
 #[test]
 fn a_restart_goes_on_after_what_was_delivered() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let mut spool = scratch.open(usize::MAX, 64 * MIB);
     for value in 0..10 {
         push(&mut spool, if value < 6 { "a" } else { "b" }, value);
@@ -185,7 +185,7 @@ fn a_restart_goes_on_after_what_was_delivered() {
 /// A topic with a backlog leaves room for the other topics.
 #[test]
 fn no_topic_waits_for_the_backlog_of_another() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let bytes_max = 400 * entry_bytes();
     let mut spool = scratch.open(bytes_max, 4 * MIB);
     for value in 0..20_000 {
@@ -220,7 +220,7 @@ fn no_topic_waits_for_the_backlog_of_another() {
 /// The results of a topic come back in order when another topic loads a newer segment.
 #[test]
 fn a_topic_reads_its_segments_in_order_whichever_topic_loads_them() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let mut spool = scratch.open(400 * entry_bytes(), 4 * MIB);
     for value in 0..10_000 {
         push(&mut spool, "long", value);
@@ -250,7 +250,7 @@ fn a_topic_reads_its_segments_in_order_whichever_topic_loads_them() {
 
 #[test]
 fn a_full_folder_drops_the_oldest_results_that_are_not_in_flight() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let mut spool = scratch.open(200 * entry_bytes(), MIB);
     for value in 0..3 {
         push(&mut spool, "a", value);
@@ -277,7 +277,7 @@ fn a_full_folder_drops_the_oldest_results_that_are_not_in_flight() {
 /// After the disk recovers, all results are written, those in flight too.
 #[test]
 fn results_stay_in_memory_while_the_disk_fails() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let away = scratch.0.with_extension("away");
     let mut spool = scratch.open(100 * entry_bytes(), 64 * MIB);
     fs::rename(&scratch.0, &away).unwrap();
@@ -305,7 +305,7 @@ fn results_stay_in_memory_while_the_disk_fails() {
 /// A last write at the end saves waiting results and results in flight.
 #[test]
 fn closing_writes_all_results_to_a_disk_that_has_recovered() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let away = scratch.0.with_extension("away");
     let mut spool = scratch.open(usize::MAX, 64 * MIB);
     spool.disk_retry = Duration::from_secs(60);
@@ -330,7 +330,7 @@ fn closing_writes_all_results_to_a_disk_that_has_recovered() {
 /// A torn frame is no loss; each damaged frame is counted as one.
 #[test]
 fn a_torn_frame_is_truncated_and_a_damaged_one_is_counted() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let mut spool = scratch.open(usize::MAX, 64 * MIB);
     for value in 0..100 {
         push(&mut spool, "a", value);
@@ -360,7 +360,7 @@ fn a_torn_frame_is_truncated_and_a_damaged_one_is_counted() {
 
 #[test]
 fn discarded_results_do_not_come_back_after_a_restart() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let mut spool = scratch.open(5 * entry_bytes(), 64 * MIB);
     for value in 0..50 {
         push(&mut spool, "refused", value);

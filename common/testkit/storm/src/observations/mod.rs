@@ -63,7 +63,7 @@ pub(crate) struct StoredRow {
 
 /// A row of `availability_quarantine`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct QuarantinedRecord {
+pub(crate) struct QuarantineRow {
     pub(crate) topic_id: Uuid,
     pub(crate) offset: i64,
     pub(crate) bytes: Vec<u8>,
@@ -101,7 +101,7 @@ pub(crate) struct TopicObservations {
     pub(crate) log_end: i64,
     /// The rows of its domain, by `id`.
     pub(crate) rows: Vec<StoredRow>,
-    pub(crate) quarantine: Vec<QuarantinedRecord>,
+    pub(crate) quarantine: Vec<QuarantineRow>,
     pub(crate) gaps: Vec<StoredGap>,
     /// For each run, the sequence number after the highest recorded one.
     pub(crate) next_sequences: HashMap<Uuid, i64>,

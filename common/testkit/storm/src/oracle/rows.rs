@@ -152,8 +152,8 @@ impl ExpectedRow {
 
 /// Smart mode: consecutive results of a target that may share a row become one row.
 fn merge_results(expected: Vec<(usize, RowColumns)>) -> Vec<ExpectedRow> {
-    type Target = (String, String, Option<String>);
-    let mut targets: BTreeMap<Target, Vec<ReadResult>> = BTreeMap::new();
+    type TargetKey = (String, String, Option<String>);
+    let mut targets: BTreeMap<TargetKey, Vec<ReadResult>> = BTreeMap::new();
     for (arrival, (incarnation, columns)) in expected.into_iter().enumerate() {
         let target = (columns.from.clone(), columns.url.clone(), columns.extra.name.clone());
         targets.entry(target).or_default().push((arrival, incarnation, columns));

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 
-struct Scratch(PathBuf);
+struct IssuedFolder(PathBuf);
 
-impl Scratch {
+impl IssuedFolder {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name =
@@ -26,7 +26,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for IssuedFolder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -44,7 +44,7 @@ fn pending(ended_runs: &EndedRuns, topic: &str) -> Vec<(kafka_client::Uuid, i64)
 /// Each end is pending until it is delivered, and no entry in use is overwritten.
 #[test]
 fn an_end_is_pending_until_it_is_delivered() {
-    let scratch = Scratch::new();
+    let scratch = IssuedFolder::new();
     let runs: Vec<Run> = (0..20).map(|_| Run::new().unwrap()).collect();
     let (mut issued, ended_runs) = scratch.start(&runs[0]);
     assert_eq!(pending(&ended_runs, "a"), []);
@@ -77,7 +77,7 @@ fn an_end_is_pending_until_it_is_delivered() {
 
 #[test]
 fn the_file_grows_with_the_number_of_topics() {
-    let scratch = Scratch::new();
+    let scratch = IssuedFolder::new();
     let run = Run::new().unwrap();
     let (mut issued, _) = scratch.start(&run);
     let length = || fs::metadata(scratch.file()).unwrap().len();
@@ -94,7 +94,7 @@ fn the_file_grows_with_the_number_of_topics() {
 
 #[test]
 fn an_old_end_and_a_copied_file_are_ignored() {
-    let scratch = Scratch::new();
+    let scratch = IssuedFolder::new();
     let run = Run::new().unwrap();
     record_counts(&mut scratch.start(&run).0, "a", 1..=7);
     let bytes = fs::read(scratch.file()).unwrap();
@@ -110,7 +110,7 @@ fn an_old_end_and_a_copied_file_are_ignored() {
     assert_eq!(at(now + REPORT_AGE_MAX + minute), (0, 1));
     assert_eq!(at(now - minute), (1, 0), "a clock that was set back");
 
-    let copy = Scratch::new();
+    let copy = IssuedFolder::new();
     fs::create_dir_all(&copy.0).unwrap();
     fs::write(copy.file(), &bytes).unwrap();
     let (mut issued, ended_runs) = copy.start(&Run::new().unwrap());
@@ -133,7 +133,7 @@ fn count(bytes: &[u8], inode: u64, now: Duration, run: &Run) -> Option<i64> {
 /// A torn or damaged entry yields the previous count or none, never a wrong one.
 #[test]
 fn a_torn_or_damaged_entry_yields_the_previous_count_or_none() {
-    let scratch = Scratch::new();
+    let scratch = IssuedFolder::new();
     let run = Run::new().unwrap();
     record_counts(&mut scratch.start(&run).0, "a", 1..=7);
     let inode = fs::metadata(scratch.file()).unwrap().ino();
@@ -158,7 +158,7 @@ fn a_torn_or_damaged_entry_yields_the_previous_count_or_none() {
 
 #[test]
 fn fuzzed_files_yield_ends_that_fit_a_header() {
-    let scratch = Scratch::new();
+    let scratch = IssuedFolder::new();
     let mut issued = scratch.start(&Run::new().unwrap()).0;
     record_counts(&mut issued, "a", 1..=7);
     record_counts(&mut issued, "b", 1..=1);

@@ -2,7 +2,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use rustls::{AlertDescription, RootCertStore, ServerConnection, StreamOwned};
-use testkit::certificates::{Authority, Validity};
+use testkit::certificates::{Authority, CertificateValidity};
 
 use super::*;
 use crate::probe::net::deadline::Deadline;
@@ -16,7 +16,7 @@ fn handshake(
 ) -> io::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let config = authority.server(&["a.example"], Validity::Now).unwrap();
+    let config = authority.server(&["a.example"], CertificateValidity::Now).unwrap();
     let site = std::thread::spawn(move || {
         let tls = ServerConnection::new(config).unwrap();
         let mut text = String::new();
