@@ -5,8 +5,10 @@
 //! - Start and stop of a program: [`settings`], [`logger`], [`stop`].
 //! - Connections: [`backoff`] and [`log_throttle`] (retries), [`pem`] and [`secret`] (certificates
 //!   and passwords).
+//! - Texts: [`counted`] (a count with its noun).
 
 pub mod backoff;
+pub mod counted;
 pub mod domain;
 pub mod identity;
 pub mod log_throttle;

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::plural::plural;
+use common::counted::counted;
+
 use crate::settings::{Destination, TrackerSettings};
 use crate::targets::Target;
 use crate::workers::cgroup::memory_bytes_max;
@@ -70,7 +71,7 @@ pub(crate) fn describe_targets(targets: &[Arc<Target>], total: usize) -> String 
     }
     let period = describe_range(targets.iter().map(|target| target.period));
     let timeout = describe_range(targets.iter().map(|target| target.limits.timeout));
-    let targets = plural(count, "target");
+    let targets = counted(count, "target");
     format!("{targets}{of_total}, period {period}, time-out {timeout}")
 }
 
@@ -91,9 +92,9 @@ impl fmt::Display for CheckReport {
         if self.targets_total > self.targets {
             write!(f, " of {}", self.targets_total)?;
         }
-        writeln!(f, ", in {}", plural(self.domains, "domain"))?;
+        writeln!(f, ", in {}", counted(self.domains, "domain"))?;
         for (period, count) in &self.periods {
-            writeln!(f, "period {period:?}: {}", plural(*count, "target"))?;
+            writeln!(f, "period {period:?}: {}", counted(*count, "target"))?;
         }
         writeln!(f, "probes per minute: {:.1}", self.probes_per_minute)?;
         if self.insecure > 0 {

@@ -24,7 +24,6 @@
 mod check;
 mod delivery;
 mod output;
-mod plural;
 pub mod probe;
 mod reload;
 mod schedule;
@@ -39,6 +38,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use common::counted::counted;
 use common::identity::Run;
 use common::settings::{Environment, UsageError};
 use common::stop::{self, Cutoff, SignalThread, Stop};
@@ -208,7 +208,7 @@ fn join_ticker_and_workers(ticker: JoinHandle<Pool>, stop: &Stop, timings: &RunT
             0 => {}
             running => log::warn!(
                 "{} did not end before the stop: no record is written",
-                plural::plural(running, "running probe")
+                counted(running, "running probe")
             ),
         },
         Err(_) => log::error!("the ticker panicked"),

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::counted::counted;
 use common::stop::Stop;
 use crossbeam_channel::{Receiver, select};
 
-use crate::plural::plural;
 use crate::schedule::clock::{self, ClockChange, ClockReadings};
 use crate::schedule::grid::{DueTarget, Schedule, ScheduleChanges};
 use crate::schedule::slot_account::{Enqueue, MissedCause, MissedSlots, ScheduledTarget};
@@ -106,7 +106,7 @@ impl Ticker {
         let ScheduleChanges { added, changed, removed } = changes;
         log::info!(
             "reloaded {}: {added} added, {changed} changed, {removed} removed",
-            plural(targets.len(), "target")
+            counted(targets.len(), "target")
         );
     }
 
@@ -201,7 +201,7 @@ impl MissedLog {
             };
             match missed.count(cause) {
                 0 => {}
-                count => log::warn!("skipped {}: {explanation}", plural(count, "probe")),
+                count => log::warn!("skipped {}: {explanation}", counted(count, "probe")),
             }
         }
     }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
+use common::counted::counted;
+
 use testkit::program::Program;
 use testkit::services::{connect, fresh_database};
 use testkit::small_disk::SmallDisk;
@@ -113,10 +115,10 @@ fn results_lost_by_a_kill_on_a_full_disk_become_gap_rows() {
     full.disk.free().unwrap();
     let _forwarder = full.absent.start();
     let third = full.tracker("bonn");
-    let line = third.wait_for_line("results of the last run first", TIMEOUT).unwrap();
+    let line = third.wait_for_line("of the last run first", TIMEOUT).unwrap();
     let records = full.absent.kafka.wait_for_records(&full.topic(), 2);
     let saved = records.iter().filter(|record| record.from == "oslo").count() as i64;
-    assert!(saved > 0 && line.contains(&format!(" {saved} results")), "{line}");
+    assert!(saved > 0 && line.contains(&format!(" {} of", counted(saved, "result"))), "{line}");
     assert!(saved < of_first[0].count);
 
     let services = &full.absent.kafka.services;
@@ -178,6 +180,6 @@ fn a_disk_that_is_full_from_the_start_is_used_once_it_has_room() {
     let count_lines = |text: &str| ended.log.iter().filter(|line| line.contains(text)).count();
     let counts = (count_lines("no gap row will show"), count_lines("wait in memory until"));
     assert_eq!(counts, (1, 2), "{:?}", ended.log);
-    let kept = (count_lines("results wait on disk for the next start"), count_lines("lost "));
+    let kept = (count_lines("left on disk for the next start"), count_lines("lost "));
     assert_eq!(kept, (1, 0), "{:?}", ended.log);
 }

@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use x509_cert::der::Decode;
 
+use common::counted::counted;
 use common::pem::{Pem, PemError};
 
 /// Plain text or TLS.
@@ -211,9 +212,8 @@ fn describe_alert(alert: AlertDescription, tls: &ClientTls) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     match tls.validity {
         Some((_, end)) if end < now => {
-            let days = (now - end) / 86_400;
-            let unit = if days == 1 { "day" } else { "days" };
-            format!("the client certificate expired {days} {unit} ago ({alert:?})")
+            let days = counted((now - end) / 86_400, "day");
+            format!("the client certificate expired {days} ago ({alert:?})")
         }
         Some((start, _)) if now < start => {
             format!("the client certificate is not valid yet ({alert:?})")

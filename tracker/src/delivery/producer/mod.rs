@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::backoff::Backoff;
+use common::counted::counted;
 use common::domain;
 use common::identity::{ENDED_HEADER, EndedRun, Run};
 use common::log_throttle::LogThrottle;
@@ -283,9 +284,9 @@ impl ResultProducer {
         if let Some(length) = self.outage.record_failure() {
             let in_flight: usize = self.kafka.pending_records().map(|(_, records)| records).sum();
             log::warn!(
-                "kafka: no delivery for {} s, {} results wait: {topic}: {reason}",
+                "kafka: no delivery for {} s, {} waiting: {topic}: {reason}",
                 length.as_secs(),
-                waiting + in_flight,
+                counted(waiting + in_flight, "result"),
             );
         }
     }
@@ -298,7 +299,7 @@ impl ResultProducer {
         totals.lost += spool.take_unreadable_count();
         let (kept, dropped) = spool.close();
         if kept > 0 {
-            log::info!("{kept} results wait on disk for the next start");
+            log::info!("{} left on disk for the next start", counted(kept, "result"));
         }
         for (topic, records) in dropped {
             totals.lost += records;

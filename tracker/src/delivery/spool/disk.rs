@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use common::counted::counted;
+
 use super::delivered::DeliveredMarks;
 use super::folder::SpoolFolder;
 use super::segment::{FILE_HEAD, FrameStep, SegmentReader, StoredResult};
@@ -123,10 +125,10 @@ impl Disk {
         }
         if lost > 0 {
             self.lost += lost;
-            let plural = if lost == 1 { "" } else { "s" };
             log::error!(
-                "spool: {}: lost at least {lost} result{plural}: bad checksum",
-                path.display()
+                "spool: {}: lost at least {}: bad checksum",
+                path.display(),
+                counted(lost, "result")
             );
         }
         if cut > 0 {

@@ -20,6 +20,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::counted::counted;
 use kafka_client::ProduceRecord;
 
 use disk::Disk;
@@ -85,7 +86,8 @@ impl Spool {
         self.memory.track_unsaved = true;
         self.disk = Some(disk);
         if !self.is_empty() {
-            log::info!("spool: {name}: sending {} results of the last run first", self.len());
+            let results = counted(self.len(), "result");
+            log::info!("spool: {name}: sending {results} of the last run first");
         }
     }
 
@@ -369,7 +371,7 @@ fn load_segment(memory: &mut Memory, disk: &mut Disk, first: u64, share: usize) 
     for (topic, held) in &mut segment.topics {
         if held.unloaded > 0 && !done.contains(topic) {
             let lost = std::mem::take(&mut held.unloaded);
-            log::error!("spool: lost {lost} results for {topic}: bad checksum");
+            log::error!("spool: lost {} for {topic}: bad checksum", counted(lost, "result"));
             held.waiting -= lost;
             memory.reduce_unloaded(topic, lost);
             disk.lost += lost;

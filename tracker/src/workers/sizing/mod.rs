@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::plural::plural;
+use common::counted::counted;
+
 use crate::probe::Family;
 use crate::targets::Target;
 
@@ -79,7 +80,7 @@ impl WorstCase {
         let (needed, mib) = (needed(busy_workers), mib(memory_bytes));
         let mut warnings = Vec::new();
         if overlong_targets > 0 {
-            let targets = plural(overlong_targets, "target");
+            let targets = counted(overlong_targets, "target");
             warnings.push(format!(
                 "{targets} may take longer than the period if the site hangs, and slots would be skipped: use a longer period, a shorter time-out or fewer retries"
             ));
@@ -93,7 +94,7 @@ impl WorstCase {
         if let Some(limit) = memory_bytes_max.filter(|limit| memory_bytes > *limit) {
             warnings.push(format!(
                 "{} with the largest pages, and results that wait for Kafka, may need {mib} MiB, and the memory limit is {} MiB: raise the limit, or lower --workers or --body-max",
-                plural(workers, "worker"),
+                counted(workers, "worker"),
                 limit / (1024 * 1024)
             ));
         }

@@ -5,6 +5,8 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use common::counted::counted;
+
 use crate::certificates::{make_certificates, write};
 use crate::command_error::CommandError;
 use crate::daily::DailyCache;
@@ -83,7 +85,7 @@ impl ServiceSet {
         if let Some(brokers) = brokers.filter(|n| composition.has_kafka() && *n != running) {
             return refused(format!(
                 "the set in {dir} has {}, not {brokers}",
-                broker_count(running)
+                counted(running, "broker")
             ));
         }
         if composition.own_kafka != own_kafka || composition.own_postgres != own_postgres {
@@ -144,7 +146,7 @@ impl ServiceSet {
                 let ports = kafka.ports;
                 report(&format!(
                     "starting Apache Kafka with {}, plain on {}, TLS on {}",
-                    broker_count(brokers),
+                    counted(brokers, "broker"),
                     list(ports.iter().map(|ports| ports.plain)),
                     list(ports.iter().map(|ports| ports.tls)),
                 ));
@@ -207,10 +209,6 @@ fn make_passwords(file: &Path) -> Result<(), CommandError> {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let lines: Vec<String> = bytes.chunks(PASSWORD_BYTES).map(hex).collect();
     write(file, &format!("{}\n", lines.join("\n")), 0o600)
-}
-
-fn broker_count(brokers: usize) -> String {
-    if brokers == 1 { "1 broker".to_owned() } else { format!("{brokers} brokers") }
 }
 
 fn list(items: impl Iterator<Item = impl Display>) -> String {

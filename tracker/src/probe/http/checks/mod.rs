@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
+use common::counted::counted;
 use regex::Regex;
 use serde_json::Value;
 
@@ -213,8 +214,8 @@ impl Checks {
         if remaining_s >= i64::from(days_min) * DAY_S {
             return None;
         }
-        let days = remaining_s / DAY_S;
-        let detail = format!("ends in {days} days: expected {days_min} at least");
+        let days = counted(remaining_s / DAY_S, "day");
+        let detail = format!("ends in {days}: expected {days_min} at least");
         let failure = Failure::with_detail(Reason::CertificateExpiresSoon, Phase::Check, detail);
         Some(Failure { severity: self.certificate_expires_soon, ..failure })
     }
