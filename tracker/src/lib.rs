@@ -256,7 +256,7 @@ impl Delivery {
                 );
                 vec![
                     start_thread("saver", move || saver.run(&records, &no_more_receiver))?,
-                    // The channel has space for the totals. Its receiver may be gone.
+                    // The channel has space for the totals. Its receiver may be closed.
                     start_thread("producer", move || {
                         drop(totals_sender.try_send(Ok(producer.run())));
                     })?,

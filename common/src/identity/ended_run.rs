@@ -17,7 +17,7 @@ pub const ENDED_MAX: usize = 16;
 pub struct EndedRun {
     /// The run.
     pub run: Uuid,
-    /// How many sequence numbers the run issued: the last one plus 1.
+    /// How many sequence numbers the run issued: the last number plus 1.
     pub count: i64,
 }
 

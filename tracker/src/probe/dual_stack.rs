@@ -33,7 +33,7 @@ fn worse(v6: ProbeOutcome, v4: ProbeOutcome) -> ProbeOutcome {
     let reason = |outcome: &ProbeOutcome| outcome.failure.as_ref().map(|failure| failure.reason);
     let same_reason = v6.failure.is_some() && reason(&v6) == reason(&v4);
     // A failure is worse than a warning, a warning is worse than success, and of two
-    // equal outcomes the slower one is worse.
+    // equal outcomes the slower outcome is worse.
     let badness = |outcome: &ProbeOutcome| {
         (!outcome.healthy(), outcome.failure.is_some(), outcome.timings.total)
     };

@@ -131,7 +131,7 @@ pub struct ReasonSpec {
     pub phrase: PhraseSource,
     /// The times reported for a failure. A warning reports both.
     pub times: TimesReported,
-    /// The severity, unless the target sets another one.
+    /// The severity, unless the target sets another severity.
     pub severity: Severity,
 }
 
@@ -250,7 +250,7 @@ impl Reason {
         self.spec().name
     }
 
-    /// The severity, unless the target sets another one.
+    /// The severity, unless the target sets another severity.
     pub fn severity(self) -> Severity {
         self.spec().severity
     }
@@ -263,7 +263,7 @@ pub struct Failure {
     pub reason: Reason,
     /// The phase in which it occurred.
     pub phase: Phase,
-    /// The default severity of the reason, or the one that the target sets.
+    /// The default severity of the reason, or the severity that the target sets.
     pub severity: Severity,
     /// Text for people. `None` if the phrase is enough.
     pub detail: Option<String>,

@@ -49,7 +49,7 @@ pub struct TargetDefaults {
     pub period: Duration,
     /// Longest duration of one attempt.
     pub timeout: Duration,
-    /// Further attempts after a failed one.
+    /// Further attempts after a failed attempt.
     pub retries: u32,
     /// Most bytes that are read of a response body, after decoding.
     pub body_bytes_max: u64,

@@ -36,7 +36,7 @@ pub(crate) enum Mode {
     },
 }
 
-/// A new list of targets that replaces the current one.
+/// A new list of targets that replaces the current list.
 #[derive(Debug)]
 pub(crate) struct Reloaded {
     pub(crate) targets: Vec<Arc<Target>>,

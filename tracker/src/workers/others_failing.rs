@@ -1,4 +1,4 @@
-//! [`OthersFailing`]: whether all other hosts fail at the same time as the one that was probed.
+//! [`OthersFailing`]: whether all other hosts fail at the same time as the probed host.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

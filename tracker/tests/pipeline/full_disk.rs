@@ -90,7 +90,7 @@ fn a_disk_that_is_full_for_a_while_neither_loses_nor_doubles_results() {
 }
 
 /// Results that a kill loses while the disk is full become a gap row, exactly. The test
-/// runs the `recorder` beside the tracker's binary.
+/// runs the `recorder` in the folder of the tracker's binary.
 #[test]
 fn results_lost_by_a_kill_on_a_full_disk_become_gap_rows() {
     let full = FullDisk::new();
@@ -125,7 +125,7 @@ fn results_lost_by_a_kill_on_a_full_disk_become_gap_rows() {
     let uri = fresh_database(services).unwrap();
     let ca = services.postgres_ca.display().to_string();
     let recorder = Path::new(env!("CARGO_BIN_EXE_tracker")).with_file_name("recorder");
-    assert!(recorder.exists(), "to be built first: cargo build -p recorder");
+    assert!(recorder.exists(), "build it first: cargo build -p recorder");
     let variables = [
         ("DOMAIN", "127.0.0.1"),
         ("KAFKA", services.kafka_plain.as_str()),

@@ -76,7 +76,7 @@ impl AbsentKafka {
 
     /// Starts Kafka and a second tracker on the spool. Checks that the results of the
     /// first tracker arrive once each, in order, before the results of the second. Returns
-    /// their number and the sequence of the first one.
+    /// their number and the sequence of the first result.
     fn assert_all_arrive(&self, site: &str) -> (usize, i64) {
         let _forwarder = self.start();
         let second = self.tracker("rome", site);

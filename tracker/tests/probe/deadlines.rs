@@ -199,8 +199,8 @@ fn http_cases() -> Vec<DeadlineCase> {
     ]
 }
 
-/// A body that arrived at once can take long to decode: a small one that decodes to a large
-/// one, and a large one that decodes to nothing. Each decoder ends at the deadline.
+/// A body that arrived at once can take long to decode: a small body that decodes to a
+/// large body, and a large body that decodes to nothing. Each decoder ends at the deadline.
 #[test]
 fn decoding_ends_at_the_deadline() {
     let small_to_large = gzip(&vec![0; 1024 * 1024]);

@@ -79,7 +79,7 @@ fn expected(a: FamilyEffect, aaaa: FamilyEffect) -> Result<Vec<&'static str>, Re
     }
 }
 
-/// Resolves a name. Returns a text if the result is not the expected one.
+/// Resolves a name. Returns a text if the result is not the expected result.
 fn check_pair(resolver: &Resolver, (name, a, aaaa): &Pair<'_>) -> Option<String> {
     // Without a family that is not answered the look-up does not wait.
     let waits = a.1 == FamilyEffect::NoAnswer || aaaa.1 == FamilyEffect::NoAnswer;
@@ -137,7 +137,7 @@ fn each_family_has_its_own_result() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The answer of one family is used while the other one waits for TCP.
+/// The answer of one family is used while the other family waits for TCP.
 #[test]
 fn a_family_that_hangs_on_tcp_does_not_delay_the_other() {
     let late = |does| Behaviour::Delayed(Duration::from_millis(1500), Box::new(does));

@@ -142,7 +142,7 @@ fn cached_answers_are_not_asked_for_again() {
         ),
         ("failed.example", lasting(v4()), Behaviour::Refused, 0, 1),
         ("zoneless.example", Behaviour::NxDomain, Behaviour::NxDomain, 1, 1),
-        // Two names: both answers for the first one are cached, and A for the second one.
+        // Two look-ups: both answers for the alias are cached, and A for its target.
         ("alias.example", to_two(), to_two(), 0, 1),
         ("two.example", lasting(v4()), Behaviour::NoData, 0, 1),
     ];

@@ -1,4 +1,4 @@
-//! The options of a target: each one has its effect.
+//! The options of a target: each option has its effect.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -85,7 +85,7 @@ impl KafkaClient {
     ///
     /// The call returns when the last leader has answered, so a short `max_wait_ms` keeps the
     /// records of the other leaders fresh. A broker serves partitions in the order of the
-    /// request, and only the first one with records may exceed the limits (KIP-74). The
+    /// request, and only the first partition with records may exceed the limits (KIP-74). The
     /// partition that comes first therefore changes with each call.
     ///
     /// # Errors

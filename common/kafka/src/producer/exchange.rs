@@ -112,7 +112,7 @@ impl KafkaProducer {
         }
     }
 
-    /// Returns the open connection to a leader, or a new one.
+    /// Returns the open connection to a leader, or a new connection.
     fn leader_connection(
         &mut self,
         leader: &BrokerAddress,

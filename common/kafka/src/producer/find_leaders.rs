@@ -40,7 +40,7 @@ impl MissingTopics {
 }
 
 impl KafkaProducer {
-    /// Looks up the topics whose leader is unknown or old, and creates those that do not exist.
+    /// Looks up the topics whose leader is unknown or old, and creates topics that do not exist.
     pub(super) fn find_leaders(&mut self, awaiting: &HashSet<String>, round: &mut ProduceRound) {
         let now = Instant::now();
         let (delayed, topics): (Vec<String>, Vec<String>) = self

@@ -1,5 +1,5 @@
 //! A broker with scripted replies: lost responses, cut frames, hostile bytes and errors that a real
-//! broker can't be made to send.
+//! broker does not send on request.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

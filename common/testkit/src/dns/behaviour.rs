@@ -21,7 +21,7 @@ pub enum QueryType {
 pub enum Behaviour {
     /// Responds with these addresses, of either family.
     Addresses(Vec<IpAddr>),
-    /// Responds with a chain of aliases and the addresses of the last one.
+    /// Responds with a chain of aliases and the addresses of the last alias.
     Aliases(Vec<&'static str>, Vec<IpAddr>),
     /// Responds with two aliases that point at each other.
     AliasLoop,

@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 pub use kafka::KafkaProxy;
 pub use postgres::PostgresProxy;
 
-/// Maximum number of rules that wait for their request. A new rule replaces the oldest one.
+/// Maximum number of rules that wait for their request. A new rule replaces the oldest rule.
 const RULES_MAX: usize = 64;
-/// Maximum size of a frame or message. A larger one closes the connection.
+/// Maximum size of a frame or message. A larger message closes the connection.
 const MESSAGE_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// The direction that a rule acts on.

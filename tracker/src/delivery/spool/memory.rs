@@ -44,7 +44,7 @@ pub(super) struct TopicQueue {
     /// The number of results that are only on disk. They are newer than `above`.
     pub(super) unloaded: usize,
     above: u64,
-    /// Results that arrived after those on disk, and are not on disk yet.
+    /// Results that arrived after the results on disk, and are not on disk yet.
     tail: VecDeque<QueuedResult>,
     in_flight: VecDeque<InFlightResult>,
     bytes: usize,

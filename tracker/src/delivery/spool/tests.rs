@@ -205,7 +205,7 @@ fn no_topic_waits_for_the_backlog_of_another() {
     push(&mut spool, "new", 1);
     save(&mut spool);
     assert_eq!(drain(&mut spool, "new"), [1]);
-    // A topic with a backlog continues while the other one is not accepted.
+    // A topic with a backlog continues while the other topic is not accepted.
     assert_eq!(values(&spool.take_batch("stuck", 3, usize::MAX)), [0, 1, 2]);
     let late: Vec<u64> = (0..400).map(|value| value * 50).collect();
     assert_eq!(drain(&mut spool, "late"), late);
@@ -274,7 +274,7 @@ fn a_full_folder_drops_the_oldest_results_that_are_not_in_flight() {
     assert!(left.is_sorted());
 }
 
-/// After the disk recovers, all results are written, those in flight too.
+/// After the disk recovers, all results are written, including results in flight.
 #[test]
 fn results_stay_in_memory_while_the_disk_fails() {
     let scratch = SpoolTestFolder::new();

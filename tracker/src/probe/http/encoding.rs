@@ -1,6 +1,6 @@
 //! The content encodings that the probe supports.
 //!
-//! To support another one, add it to `SUPPORTED`: the `accept-encoding` header, the check
+//! To support another encoding, add it to `SUPPORTED`: the `accept-encoding` header, the check
 //! of a target's own `accept-encoding` header, and the decoders all use that list.
 
 use std::io::{self, BufRead, BufReader, Read};
@@ -20,7 +20,7 @@ pub(super) struct ContentEncoding {
     decode: for<'a> fn(EncodedReader<'a>) -> io::Result<Box<dyn Read + 'a>>,
 }
 
-/// The supported encodings, the preferred one first.
+/// The supported encodings, the preferred encoding first.
 static SUPPORTED: [ContentEncoding; 2] = [
     ContentEncoding { name: "gzip", alias: Some("x-gzip"), decode: decode_gzip },
     ContentEncoding { name: "deflate", alias: None, decode: decode_deflate },
@@ -31,7 +31,7 @@ static SUPPORTED: [ContentEncoding; 2] = [
 const UNSUPPORTED: [&str; 8] =
     ["aes128gcm", "br", "compress", "dcb", "dcz", "exi", "pack200-gzip", "zstd"];
 
-/// The most encodings of one body. More than one is rare, and each one multiplies the work
+/// The most encodings of one body. More than one is rare, and each encoding multiplies the work
 /// of decoding.
 const ENCODINGS_MAX: usize = 3;
 

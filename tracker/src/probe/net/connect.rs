@@ -11,7 +11,7 @@ use super::deadline::Deadline;
 use super::socket;
 use crate::probe::reason::{Failure, Phase, Reason};
 
-/// How long to wait for an address before the next one is tried as well (RFC 8305,
+/// How long to wait for an address before the next address is tried as well (RFC 8305,
 /// section 8).
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 

@@ -172,7 +172,7 @@ impl Schedule {
     }
 
     /// Removes and returns the next target that is due by `now`, with all its slots until then:
-    /// the last one is to be probed unless it is too late, the others are missed.
+    /// the last slot is to be probed unless it is too late, the other slots are missed.
     pub(crate) fn pop_due(&mut self, now: Duration) -> Option<DueTarget> {
         if self.first_round.peek().is_some_and(|first| first.0.0 <= now) {
             let Reverse((_, index)) = self.first_round.pop()?;

@@ -8,7 +8,7 @@
 //!    append the batch again.
 //! 2. A batch gets its sequence when it is first encoded. The partition's sequence moves on only
 //!    when the batch is in the log. A permanently refused batch leaves its sequence numbers to
-//!    the next one.
+//!    the next batch.
 //! 3. A permanent refusal after a request with an unknown outcome leaves the broker's next
 //!    sequence unknown. The topic then continues with a new producer id, for which the broker
 //!    accepts any first sequence.

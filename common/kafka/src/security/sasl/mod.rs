@@ -2,7 +2,7 @@
 //!
 //! User and password are sent as UTF-8 without SASLprep. RFC 5802 asks for SASLprep, but Kafka's
 //! brokers and tools do not apply it (`ScramFormatter.normalize`), so a prepared password would
-//! differ from the stored one.
+//! differ from the stored password.
 
 use std::fmt;
 use std::num::NonZeroU32;

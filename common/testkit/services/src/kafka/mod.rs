@@ -124,7 +124,7 @@ impl<'a> Kafka<'a> {
         )))
     }
 
-    /// Runs broker 1, the only one, once to archive the classes that a broker
+    /// Runs broker 1, the only broker, once to archive the classes that a broker
     /// loads. The archive halves the time and the work of a start. Java writes
     /// it when the broker shuts down. A broker that fails here fails again, and
     /// is reported, at the real start.

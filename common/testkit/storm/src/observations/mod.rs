@@ -76,14 +76,14 @@ pub(crate) enum StoredGap {
     Offsets {
         topic_id: Uuid,
         from: i64,
-        /// The offset after the last one. `None`: up to the end of the incarnation.
+        /// The offset after the last record. `None`: up to the end of the incarnation.
         to: Option<i64>,
     },
     /// Sequence numbers that never arrived.
     Sequence {
         run: Uuid,
         from: i64,
-        /// The sequence number after the last one.
+        /// The sequence number after the last missing one.
         to: i64,
     },
 }

@@ -74,7 +74,7 @@ pub(crate) struct OracleReport {
 pub(crate) struct MissingSequences {
     /// The location of the run's tracker.
     pub(crate) location: String,
-    /// Number of missing sequence numbers below a recorded one.
+    /// Number of missing sequence numbers below a recorded number.
     pub(crate) followed: u64,
     /// Number of missing sequence numbers at the end of the run.
     pub(crate) at_end: u64,
@@ -269,7 +269,7 @@ fn end_report_may_be_deleted(
 }
 
 /// The highest sequence number that each run issued: from the tracker's spool if it is there,
-/// else the highest one seen in Kafka or in a gap.
+/// else the highest number seen in Kafka or in a gap.
 fn highest_issued(observed: &TopicObservations) -> BTreeMap<Uuid, i64> {
     let records = observed.incarnations.iter().flat_map(|incarnation| &incarnation.records);
     let seen = records.filter_map(|record| record.identity).map(|it| (it.run, it.sequence));

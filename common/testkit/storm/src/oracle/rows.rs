@@ -184,7 +184,7 @@ fn merge_results(expected: Vec<(usize, RowColumns)>) -> Vec<ExpectedRow> {
     rows
 }
 
-/// Merges two results into a row. The one that was read first created the row. The position
+/// Merges two results into a row. The result that was read first created the row. The position
 /// columns are the maximum of both.
 fn merge_pair(one: ReadResult, other: ReadResult) -> ReadResult {
     let (first, second) = if other.0 < one.0 { (other, one) } else { (one, other) };

@@ -2,7 +2,7 @@
 //! `given` at the start.
 //!
 //! The end of a run is sent with records until such a record is delivered, by this run or
-//! a later one. Sending it twice does no harm. An end that is never sent, because no
+//! a later run. Sending it twice does no harm. An end that is never sent, because no
 //! record follows in its topic, expires.
 
 use std::collections::HashMap;
@@ -135,7 +135,7 @@ struct EntryScan {
 fn scan(bytes: &[u8], now: Duration) -> EntryScan {
     let mut scan = EntryScan::default();
     let mut found: HashMap<Arc<str>, Vec<(IssuedEntry, usize)>> = HashMap::new();
-    // The first one is the head.
+    // The first entry is the head.
     for (index, bytes) in bytes.chunks_exact(ISSUED_ENTRY_BYTES).enumerate().skip(1) {
         match decode(bytes) {
             Some(entry) => {

@@ -109,7 +109,7 @@ pub(super) fn query(
 
 impl QueryPlan<'_> {
     /// How long to wait after this attempt. Each attempt gets an equal share of the
-    /// remaining time, so a server that does not answer leaves time for the next one. The
+    /// remaining time, so a server that does not answer leaves time for the next server. The
     /// last attempt may use the whole time-out.
     fn wait_for(&self, attempt: usize, deadline: Deadline) -> Duration {
         let count = self.servers.as_slice().len();
@@ -147,7 +147,7 @@ impl Lookup<'_> {
     }
 
     fn ask_family(&mut self, server: &mut ServerQueries, family: usize) {
-        // A repeated question keeps its id, so that a late answer to the first one counts.
+        // A repeated question keeps its id, so that a late answer to the first question counts.
         let question = server.pending[family]
             .take_if(|pending| pending.uses_edns() == server.use_edns)
             .unwrap_or_else(|| DnsQuestion::new(self.name, RECORD_TYPES[family], server.use_edns));

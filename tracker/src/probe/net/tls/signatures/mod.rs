@@ -1,4 +1,4 @@
-//! Verifies the signatures of certificates, each one only once.
+//! Verifies the signatures of certificates, each signature only once.
 //!
 //! A site sends the same chain at every probe, and most of the time of a handshake is for the
 //! signatures in that chain. Whether a signature is valid depends only on key, message and
