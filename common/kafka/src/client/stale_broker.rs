@@ -38,7 +38,7 @@ impl KafkaClient {
         let addresses: Vec<BrokerAddress> = self.cluster.addresses().cloned().collect();
         let (mut confirmations, mut is_later_known) = (0, false);
         for address in &addresses {
-            let Some((id, epoch)) = self.leader_epoch_by(address, topic, partition) else {
+            let Some((id, epoch)) = self.leader_epoch_at_broker(address, topic, partition) else {
                 continue;
             };
             let is_same_topic = id == topic_id;
@@ -59,7 +59,7 @@ impl KafkaClient {
 
     /// Topic id and leader epoch according to one broker. `None`: the broker does not respond or
     /// does not know the partition.
-    fn leader_epoch_by(
+    fn leader_epoch_at_broker(
         &mut self,
         address: &BrokerAddress,
         topic: &str,

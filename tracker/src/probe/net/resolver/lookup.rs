@@ -85,7 +85,7 @@ pub(super) fn query(
     let mut lookup = Lookup {
         name,
         results: [FamilyResult::NoAnswer, FamilyResult::NoAnswer],
-        has_asked: false,
+        has_queried: false,
         grace_until: None,
         deadline,
     };
@@ -100,7 +100,7 @@ pub(super) fn query(
             break;
         }
         let index = attempt % count;
-        lookup.ask(&mut servers[index]);
+        lookup.send_questions(&mut servers[index]);
         let until = deadline.within(plan.wait_for(attempt, deadline));
         lookup.receive_until(&mut servers, index, until);
     }
@@ -129,7 +129,7 @@ struct Lookup<'a> {
     name: &'a Name,
     results: [FamilyResult; 2],
     /// Whether a server was queried. False while all replies are known.
-    has_asked: bool,
+    has_queried: bool,
     /// The end of the wait for the second family, once the first family has an answer.
     grace_until: Option<Deadline>,
     deadline: Deadline,
@@ -137,16 +137,16 @@ struct Lookup<'a> {
 
 impl Lookup<'_> {
     /// Sends the questions for all families without an answer.
-    fn ask(&mut self, server: &mut ServerQueries) {
-        self.has_asked = true;
+    fn send_questions(&mut self, server: &mut ServerQueries) {
+        self.has_queried = true;
         for family in 0..RECORD_TYPES.len() {
             if !self.is_answered(family) {
-                self.ask_family(server, family);
+                self.send_question(server, family);
             }
         }
     }
 
-    fn ask_family(&mut self, server: &mut ServerQueries, family: usize) {
+    fn send_question(&mut self, server: &mut ServerQueries, family: usize) {
         // A repeated question keeps its id, so that a late answer to the first question counts.
         let question = server.pending[family]
             .take_if(|pending| pending.uses_edns() == server.use_edns)
@@ -193,18 +193,23 @@ impl Lookup<'_> {
         all_answered
             || self.grace_until.is_some_and(Deadline::has_passed)
             || (self.grace_until.is_some()
-                && self.has_asked
+                && self.has_queried
                 && !servers.iter().any(ServerQueries::has_pending))
     }
 
     /// Receives answers until the look-up is done, the time is over, or the server asked
     /// last has answered everything.
-    fn receive_until(&mut self, servers: &mut [ServerQueries], last_asked: usize, until: Deadline) {
+    fn receive_until(
+        &mut self,
+        servers: &mut [ServerQueries],
+        last_queried: usize,
+        until: Deadline,
+    ) {
         for _ in 0..PACKETS_MAX {
-            if self.is_done(servers) || !servers[last_asked].has_pending() {
+            if self.is_done(servers) || !servers[last_queried].has_pending() {
                 return;
             }
-            if self.ask_by_tcp(servers, until) {
+            if self.repeat_by_tcp(servers, until) {
                 continue;
             }
             let mut polled = Vec::with_capacity(servers.len());
@@ -233,7 +238,7 @@ impl Lookup<'_> {
     }
 
     /// Repeats one due question by TCP. Returns false if none is due.
-    fn ask_by_tcp(&mut self, servers: &mut [ServerQueries], until: Deadline) -> bool {
+    fn repeat_by_tcp(&mut self, servers: &mut [ServerQueries], until: Deadline) -> bool {
         let due = servers.iter_mut().find_map(|server| {
             server.take_due_for_tcp().map(|(family, question)| (server, family, question))
         });
@@ -273,7 +278,7 @@ impl Lookup<'_> {
         match &answer.reply {
             DnsReply::EdnsNotSupported => {
                 server.use_edns = false;
-                self.ask_family(server, family);
+                self.send_question(server, family);
             }
             DnsReply::Failed(text) => self.set_failed(server, family, text),
             DnsReply::Truncated => {
