@@ -211,18 +211,18 @@ impl Memory {
             topic.tail.push_front(waiting);
         }
         let keep = topic.bytes_on_disk / 2;
-        let mut taken = 0;
-        let mut gone = Vec::new();
-        while taken < topic.bytes_on_disk - keep
+        let mut removed_bytes = 0;
+        let mut removed = Vec::new();
+        while removed_bytes < topic.bytes_on_disk - keep
             && let Some(waiting) = topic.queue.pop_back_if(|waiting| waiting.on_disk)
         {
-            taken += waiting.bytes();
+            removed_bytes += waiting.bytes();
             topic.unloaded += 1;
             topic.above = waiting.number - 1;
             unloaded(&name, waiting.number);
-            gone.push(waiting);
+            removed.push(waiting);
         }
-        gone.iter().for_each(|waiting| self.remove_from_counts(&name, waiting));
+        removed.iter().for_each(|waiting| self.remove_from_counts(&name, waiting));
     }
 
     /// Drops the oldest result in memory, which must not be on disk. Returns its topic.
@@ -230,8 +230,9 @@ impl Memory {
         let (number, name) = self.arrivals.first_key_value()?;
         let (number, name) = (*number, Arc::clone(name));
         let topic = self.topics.get_mut(&name)?;
-        let is_it = |waiting: &mut QueuedResult| waiting.number == number;
-        let waiting = topic.queue.pop_front_if(is_it).or_else(|| topic.tail.pop_front_if(is_it))?;
+        let is_oldest = |waiting: &mut QueuedResult| waiting.number == number;
+        let waiting =
+            topic.queue.pop_front_if(is_oldest).or_else(|| topic.tail.pop_front_if(is_oldest))?;
         self.remove_from_counts(&name, &waiting);
         Some(name)
     }
@@ -279,12 +280,14 @@ impl Memory {
     pub(super) fn drop_saved(&mut self, name: &Arc<str>, numbers: Range<u64>, unloaded: usize) {
         let topic = self.topic(name);
         topic.unloaded -= unloaded;
-        let is_gone = |waiting: &QueuedResult| waiting.on_disk && numbers.contains(&waiting.number);
-        let (gone, kept) = std::mem::take(&mut topic.queue).into_iter().partition(is_gone);
-        topic.queue = kept;
+        let is_dropped =
+            |waiting: &QueuedResult| waiting.on_disk && numbers.contains(&waiting.number);
+        let (dropped, remaining) =
+            std::mem::take(&mut topic.queue).into_iter().partition(is_dropped);
+        topic.queue = remaining;
         topic.merge_tail();
-        let gone: VecDeque<QueuedResult> = gone;
-        gone.iter().for_each(|waiting| self.remove_from_counts(name, waiting));
+        let dropped: VecDeque<QueuedResult> = dropped;
+        dropped.iter().for_each(|waiting| self.remove_from_counts(name, waiting));
     }
 
     /// Adds a result that was read from disk, unless it is known or its topic already has
@@ -326,8 +329,8 @@ impl Memory {
         topic.above = above;
     }
 
-    /// Returns a topic's results in flight to its queue. Returns the numbers of the results
-    /// that are on disk.
+    /// Puts a topic's results in flight back into its queue. Returns the numbers of the
+    /// results that are on disk.
     pub(super) fn return_unsent(
         &mut self,
         name: &Arc<str>,
@@ -369,10 +372,10 @@ impl Memory {
         let name = Arc::clone(name);
         let records = topic.queue.iter().map(|waiting| &waiting.record);
         let count = batch_len(records, bytes_max, count_max);
-        let taken: Vec<QueuedResult> = self.topic(&name).queue.drain(..count).collect();
+        let dequeued: Vec<QueuedResult> = self.topic(&name).queue.drain(..count).collect();
         let mut numbers = Vec::new();
         let mut records = Vec::with_capacity(count);
-        for waiting in taken {
+        for waiting in dequeued {
             self.remove_from_counts(&name, &waiting);
             let must_go_to_disk = self.must_go_to_disk(&waiting);
             let QueuedResult { number, on_disk, record } = waiting;
@@ -409,9 +412,9 @@ impl Memory {
         let topic = self.topic(&name);
         let count = topic.len();
         topic.unloaded = 0;
-        let mut gone = std::mem::take(&mut topic.queue);
-        gone.append(&mut topic.tail);
-        gone.iter().for_each(|waiting| self.remove_from_counts(&name, waiting));
+        let mut discarded = std::mem::take(&mut topic.queue);
+        discarded.append(&mut topic.tail);
+        discarded.iter().for_each(|waiting| self.remove_from_counts(&name, waiting));
         Some((name, count))
     }
 }
