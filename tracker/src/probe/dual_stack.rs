@@ -34,10 +34,10 @@ fn worse(v6: ProbeOutcome, v4: ProbeOutcome) -> ProbeOutcome {
     let same_reason = v6.failure.is_some() && reason(&v6) == reason(&v4);
     // A failure is worse than a warning, a warning is worse than success, and of two
     // equal outcomes the slower outcome is worse.
-    let badness = |outcome: &ProbeOutcome| {
+    let rank = |outcome: &ProbeOutcome| {
         (!outcome.healthy(), outcome.failure.is_some(), outcome.timings.total)
     };
-    let (mut worse, family) = match badness(&v4) > badness(&v6) && !same_reason {
+    let (mut worse, family) = match rank(&v4) > rank(&v6) && !same_reason {
         true => (v4, Family::V4.name()),
         false => (v6, Family::V6.name()),
     };

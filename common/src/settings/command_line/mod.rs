@@ -346,11 +346,11 @@ fn next_value(
 /// or that begins with `word`. `None` for a word of fewer than three letters, because too
 /// many words are similar.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let far = |known: &str| match distance(word, known) {
-        near @ 0..=2 => Some(near),
+    let distance_to = |known: &str| match distance(word, known) {
+        distance @ 0..=2 => Some(distance),
         _ => known.starts_with(word).then_some(usize::MAX),
     };
-    let known = known.into_iter().filter_map(|known| Some((far(known)?, known)));
+    let known = known.into_iter().filter_map(|known| Some((distance_to(known)?, known)));
     known.min().map(|(_, known)| known).filter(|_| word.len() > 2)
 }
 

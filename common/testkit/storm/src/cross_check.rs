@@ -111,8 +111,8 @@ fn check_spooled(
     let spooled = log.spooled();
     cross_check.spooled = spooled.len();
     for (topic, Identity { run, sequence }) in &spooled {
-        let a_later_one_arrived = last.get(&(topic.as_str(), *run)).is_some_and(|it| it > sequence);
-        if !arrived.contains(&(topic.as_str(), *run, *sequence)) && !a_later_one_arrived {
+        let has_later_result = last.get(&(topic.as_str(), *run)).is_some_and(|it| it > sequence);
+        if !arrived.contains(&(topic.as_str(), *run, *sequence)) && !has_later_result {
             cross_check.errors.push(format!(
                 "{topic}: run {run} sequence {sequence}: was in the spool when its tracker was killed, \
                  but never arrived in Kafka"

@@ -214,12 +214,12 @@ impl ResultProducer {
         }
         // The round that follows reports the error. The next round asks again.
         let Ok(found) = self.kafka.client().topics(&names) else { return };
-        let is_there =
+        let exists =
             |name: &str| found.iter().any(|topic| topic.name == name && topic.error.is_none());
         for topic in new {
             let domain = topic.strip_prefix(&self.topic_prefix).unwrap_or(&topic);
             let other = format!("{other_prefix}{domain}");
-            if !is_there(&topic) && is_there(&other) {
+            if !exists(&topic) && exists(&other) {
                 log::warn!(
                     "topic {topic} does not exist and will be created, but {other} exists: set TOPIC_PREFIX={other_prefix} to write to {other}"
                 );

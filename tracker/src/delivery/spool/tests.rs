@@ -278,9 +278,9 @@ fn a_full_folder_drops_the_oldest_results_that_are_not_in_flight() {
 #[test]
 fn results_stay_in_memory_while_the_disk_fails() {
     let scratch = SpoolTestFolder::new();
-    let away = scratch.0.with_extension("away");
+    let moved = scratch.0.with_extension("moved");
     let mut spool = scratch.open(100 * entry_bytes(), 64 * MIB);
-    fs::rename(&scratch.0, &away).unwrap();
+    fs::rename(&scratch.0, &moved).unwrap();
     for value in 0..200 {
         let dropped = push(&mut spool, "a", value);
         assert_eq!(dropped.len(), usize::from(value >= 100), "memory has its bound");
@@ -288,7 +288,7 @@ fn results_stay_in_memory_while_the_disk_fails() {
     }
     assert!(spool.disk_retry_at.is_some());
     assert_eq!(values(&spool.take_batch("a", 10, usize::MAX)), (100..110).collect::<Vec<_>>());
-    fs::rename(&away, &scratch.0).unwrap();
+    fs::rename(&moved, &scratch.0).unwrap();
     push(&mut spool, "a", 200);
     save(&mut spool);
     assert!(spool.disk_retry_at.is_none());
@@ -306,10 +306,10 @@ fn results_stay_in_memory_while_the_disk_fails() {
 #[test]
 fn closing_writes_all_results_to_a_disk_that_has_recovered() {
     let scratch = SpoolTestFolder::new();
-    let away = scratch.0.with_extension("away");
+    let moved = scratch.0.with_extension("moved");
     let mut spool = scratch.open(usize::MAX, 64 * MIB);
     spool.disk_retry = Duration::from_secs(60);
-    fs::rename(&scratch.0, &away).unwrap();
+    fs::rename(&scratch.0, &moved).unwrap();
     for value in 0..10 {
         push(&mut spool, if value % 2 == 0 { "a" } else { "b" }, value);
     }
@@ -317,7 +317,7 @@ fn closing_writes_all_results_to_a_disk_that_has_recovered() {
     assert_eq!(values(&spool.take_batch("a", 3, usize::MAX)), [0, 2, 4]);
     spool.settle("a", 1);
     assert_eq!(spool.memory.unsaved.len(), 9);
-    fs::rename(&away, &scratch.0).unwrap();
+    fs::rename(&moved, &scratch.0).unwrap();
     save(&mut spool);
     assert_eq!(scratch.segments(), [] as [PathBuf; 0], "it is left alone for a while");
     assert_eq!(spool.close(), (9, vec![]));

@@ -207,8 +207,8 @@ impl<'a> Kafka<'a> {
     pub(crate) fn knows_brokers(&self, id: usize, count: usize) -> bool {
         let address = address("127.0.0.1", self.ports[id - 1].plain);
         let known = broker_ids(KafkaSettings::new(vec![address], Security::Plain));
-        let is_itself = |known: &i32| usize::try_from(*known) == Ok(id);
-        known.is_ok_and(|known| known.len() >= count && known.iter().any(is_itself))
+        let is_self = |known: &i32| usize::try_from(*known) == Ok(id);
+        known.is_ok_and(|known| known.len() >= count && known.iter().any(is_self))
     }
 
     /// Fails unless every broker accepts the client's certificate, with a

@@ -242,11 +242,11 @@ fn compare_rows(
         *last = row.id.max(*last);
     }
     for (incarnation, columns) in absent {
-        let near: Vec<_> =
+        let same_offset: Vec<_> =
             observed.rows.iter().filter(|row| row.columns.offset == columns.offset).collect();
         errors.push(format!(
             "{topic}: no row for offset {} of {} ({:?}): expected {columns:?}, rows of that offset: \
-             {near:?}",
+             {same_offset:?}",
             columns.offset,
             observed.incarnations[incarnation].id,
             identity_at(incarnation, columns.offset)
