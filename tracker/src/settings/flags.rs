@@ -45,12 +45,12 @@ common::flags! {
         /// to them; if none can be reached, it marks the record no_network
         option sentinel [SENTINEL]: Vec<Sentinel> =
             |setting| setting.parse("1 to 8 of host:port,host:port,...", Sentinel::parse_list);
-        /// most probes at the same time, 1 to 2048. Each needs a thread, which is
+        /// limit on probes at the same time, 1 to 2048. Each needs a thread, which is
         /// started when it is first needed
         option workers [WORKERS]: u64 =
             |setting| values::whole_number(setting, "workers", 1..=WORKERS_MAX as u64),
             unset "enough if every site hangs: the sum of ((retries + 1) * timeout + pauses) / period of the targets, each at most 1; at least 64, and at most the number of targets";
-        /// most KiB that are read of a page, after decoding, 1 to 65536
+        /// limit on the bytes of a decoded page that are read, in KiB, 1 to 65536
         option body_max [BODY_MAX]: u64 =
             |setting| values::whole_number(setting, "KiB", 1..=65_536), default "1024";
         /// CA certificates to trust for https URLs: system, mozilla (as of this
@@ -58,8 +58,8 @@ common::flags! {
         option roots [ROOTS]: Roots =
             |setting| setting.parse("system, mozilla, or CA certificates in PEM", Roots::parse),
             unset "the system's, or mozilla if the system has none";
-        /// name servers to query instead of those of resolv.conf, up to three, ip or
-        /// ip:port separated by commas
+        /// name servers to query instead of the servers of resolv.conf, up to three, ip
+        /// or ip:port separated by commas
         option resolver [RESOLVER]: NameServers =
             |setting| setting.parse("up to three of ip, ip:port or [ip]:port", NameServers::parse);
         /// cache the answers of name servers for their TTL, at most a day, instead of
@@ -77,13 +77,13 @@ common::flags! {
         option topic_replication [TOPIC_REPLICATION]: u64 =
             |setting| values::whole_number(setting, "copies", 1..=100),
             unset "3, or the number of brokers if that is less";
-        /// hours that a topic that this tracker creates keeps records, 1 to 876000
+        /// retention of a topic that this tracker creates, in hours, 1 to 876000
         option topic_retention [TOPIC_RETENTION]: u64 =
             |setting| values::whole_number(setting, "hours", 1..=876_000),
             unset "the broker's own value";
         /// folder in which results wait for Kafka, for this tracker alone
         option spool [SPOOL], unset "results wait in memory";
-        /// most MiB that wait in the folder, 16 to 1048576
+        /// limit on the size of the spool folder, in MiB, 16 to 1048576
         option spool_max [SPOOL_MAX]: u64 =
             |setting| values::whole_number(setting, "MiB", 16..=1_048_576), default "1024";
     }
@@ -92,8 +92,8 @@ common::flags! {
 common::flags! {
     /// The mode of the program.
     pub(super) struct ModeFlags {
-        /// read all settings, files and certificates, print what the tracker would do,
-        /// and exit: with 0, or with 2 and the setting that is not valid
+        /// read all settings, files and certificates, print a report, and exit: with 0,
+        /// or with 2 and the setting that is not valid
         switch check [];
         /// probe each target once and exit: with 0 if all are healthy, else with 1
         switch once [];
