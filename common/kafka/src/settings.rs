@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::address::BrokerAddress;
 use crate::error::KafkaError;
 use crate::security::sasl::Sasl;
-use crate::security::tls::{Security, TlsCache};
+use crate::security::tls::{Security, TlsCache, certificate_subject};
 use common::stop::Cutoff;
 
 /// The default of [`KafkaSettings::connect_timeout_ms`].
@@ -99,6 +99,18 @@ impl KafkaSettings {
             cutoff: None,
             timings: KafkaTimings::default(),
             tls: TlsCache::default(),
+        }
+    }
+
+    /// The principal as which a broker with default rules knows this client, such as `User:alice`,
+    /// for texts about missing rights. `None` if the client certificate can't be read.
+    pub fn principal(&self) -> Option<String> {
+        match (&self.sasl, &self.security) {
+            (Some(sasl), _) => Some(format!("User:{}", sasl.username)),
+            (None, Security::Tls { identity: Some((certificate, _)), .. }) => {
+                certificate_subject(certificate).map(|subject| format!("User:{subject}"))
+            }
+            (None, _) => Some("User:ANONYMOUS".to_owned()),
         }
     }
 
