@@ -325,3 +325,52 @@ fn no_result_lies_inside_a_merged_row() {
     assert_eq!(world.number(&total_us), Some(SLOTS * (SLOTS - 1) / 2));
     assert!(world.number(&format!("select count(*) from {table}")).unwrap() < SLOTS);
 }
+
+/// The results of a target are in three partitions. Each result is in one row, and the slots of
+/// rows do not overlap.
+#[test]
+fn results_from_several_partitions_share_rows() {
+    const SLOTS: i64 = 60;
+    let mut world = World::new(&shared().unwrap());
+    world.client().create_topic_with(&world.topic, 3, 1, &[]).unwrap();
+    let recorder = world.recorder_with(&[("SMART", "true")]);
+    let topic = world.topic.clone();
+    let positions = format!(
+        "select coalesce(sum(next_offset), 0)::bigint from availability_offset \
+         where topic = '{topic}'"
+    );
+    let value = |slot: i64| {
+        changed(1_000 + 10 * slot, |record| {
+            record.extra.period_ms = Some(10_000);
+            record.extra.slot = Some(slot);
+            record.extra.total_us = Some(slot);
+        })
+    };
+    // Each part is written while the recorder remembers the rows of the parts before.
+    for part in 0..SLOTS / 6 {
+        for partition in 0..3 {
+            let slots = [6 * part + i64::from(partition), 6 * part + 3 + i64::from(partition)];
+            world.produce_to(partition, slots.map(value));
+        }
+        world.expect(&positions, 6 * (part + 1));
+    }
+    recorder.stop();
+    let table = world.table();
+    let wrong = format!(
+        "select count(*) from {table} where event_time <> 1000 + 10 * slot \
+         or first_event_time <> 1000 + 10 * (slot - results + 1) \
+         or total_us_min <> slot - results + 1 or total_us_max <> slot \
+         or 2 * total_us_sum <> results * (2 * slot - results + 1) \
+         or (results > 1) <> (first_event_time is not null and total_us_sum is not null)"
+    );
+    assert_eq!(world.number(&wrong), Some(0));
+    let overlapping = format!(
+        "select count(*) from {table} as one join {table} as other on one.id <> other.id \
+         and int8range(one.slot - one.results + 1, one.slot, '[]') \
+             && int8range(other.slot - other.results + 1, other.slot, '[]')"
+    );
+    assert_eq!(world.number(&overlapping), Some(0));
+    let results = format!("select sum(results) from {table}");
+    assert_eq!(world.number(&results), Some(SLOTS));
+    assert!(world.number(&format!("select count(*) from {table}")).unwrap() < SLOTS);
+}
