@@ -6,7 +6,6 @@ use std::fmt::Write;
 
 use common::record::ExtraValue;
 use kafka_client::Uuid;
-use postgres::types::ToSql;
 use postgres_client::PostgresError;
 
 use super::{PendingWrite, Step};
@@ -15,6 +14,7 @@ use crate::postgres::domain_table::{DomainTable, EXTRA_COLUMNS};
 use crate::postgres::enums::EnumType;
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::Transaction;
+use crate::postgres::value::SqlValue;
 
 /// Inserts every row of a batch. This is the last step of normal mode, and it
 /// remembers nothing.
@@ -179,8 +179,8 @@ impl<'a> RowArrays<'a> {
     }
 
     /// The parameters of [`InsertStatement`].
-    pub fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
-        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
+    pub fn parameters(&self) -> Vec<&dyn SqlValue> {
+        let mut parameters: Vec<&dyn SqlValue> = vec![
             &self.offsets,   // $1
             &self.froms,     // $2
             &self.urls,      // $3
@@ -193,12 +193,12 @@ impl<'a> RowArrays<'a> {
         ];
         // From $10 on, in the order of `EXTRA_COLUMNS`.
         parameters.extend(self.extra.iter().map(|column| match column {
-            ExtraColumn::Texts(texts) => texts as &(dyn ToSql + Sync),
+            ExtraColumn::Texts(texts) => texts as &dyn SqlValue,
             ExtraColumn::Numbers(numbers) => numbers,
             ExtraColumn::Flags(flags) => flags,
             ExtraColumn::Counts(counts) => counts,
         }));
-        let last: [&(dyn ToSql + Sync); 3] = [&self.runs, &self.sequences, &self.results];
+        let last: [&dyn SqlValue; 3] = [&self.runs, &self.sequences, &self.results];
         parameters.extend(last);
         parameters
     }
