@@ -6,7 +6,6 @@ use std::fmt::Write;
 
 use common::record::ExtraValue;
 use kafka_client::Uuid;
-use postgres::types::ToSql;
 use postgres_client::PostgresError;
 
 use super::{PendingWrite, Step};
@@ -16,6 +15,7 @@ use crate::postgres::enums::EnumType;
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::Transaction;
 use crate::postgres::tables::Column;
+use crate::postgres::value::SqlValue;
 
 /// Inserts every row of a batch. This is the last step of normal mode, and it
 /// remembers nothing.
@@ -187,8 +187,8 @@ impl<'a> RowArrays<'a> {
     }
 
     /// The parameters of [`InsertStatement`].
-    pub fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
-        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
+    pub fn parameters(&self) -> Vec<&dyn SqlValue> {
+        let mut parameters: Vec<&dyn SqlValue> = vec![
             &self.offsets,   // $1
             &self.froms,     // $2
             &self.urls,      // $3
@@ -201,12 +201,12 @@ impl<'a> RowArrays<'a> {
         ];
         // From $10 on, in the order of `RESULT_COLUMNS`.
         parameters.extend(self.extra.iter().map(|column| match column {
-            ExtraColumn::Texts(texts) => texts as &(dyn ToSql + Sync),
+            ExtraColumn::Texts(texts) => texts as &dyn SqlValue,
             ExtraColumn::Numbers(numbers) => numbers,
             ExtraColumn::Flags(flags) => flags,
             ExtraColumn::Counts(counts) => counts,
         }));
-        let last: [&(dyn ToSql + Sync); 3] = [&self.runs, &self.sequences, &self.results];
+        let last: [&dyn SqlValue; 3] = [&self.runs, &self.sequences, &self.results];
         parameters.extend(last);
         parameters
     }
@@ -236,7 +236,7 @@ impl MergedArrays {
     }
 
     /// The parameters after those of [`RowArrays::parameters`].
-    fn parameters(&self) -> [&(dyn ToSql + Sync); MERGED_COLUMNS.len()] {
+    fn parameters(&self) -> [&dyn SqlValue; MERGED_COLUMNS.len()] {
         [&self.first_times, &self.first_offsets, &self.sums, &self.minima, &self.maxima]
     }
 }

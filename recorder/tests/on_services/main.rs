@@ -9,6 +9,7 @@ mod leases;
 mod legacy;
 mod outages;
 mod own_services;
+mod pooler;
 mod postgres_uri;
 mod quarantine;
 mod recording;

@@ -90,7 +90,10 @@ pub(crate) fn insert(
         }
         match method {
             InsertMethod::Arrays => {
-                transaction.execute(&arrays, &columns.parameters())?;
+                let values = columns.parameters();
+                let values: Vec<_> =
+                    values.iter().map(|value| *value as &(dyn ToSql + Sync)).collect();
+                transaction.execute(&arrays, &values)?;
             }
             InsertMethod::Copy => {
                 let mut writer = BinaryCopyInWriter::new(transaction.copy_in(&copy)?, &types);
