@@ -7,6 +7,7 @@ mod dedup;
 mod extra_columns;
 mod leases;
 mod legacy;
+mod open_files;
 mod outages;
 mod own_services;
 mod pooler;

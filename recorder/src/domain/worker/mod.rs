@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::domain::Domain;
 use common::stop::Stop;
@@ -20,7 +20,8 @@ use super::store::PostgresStore;
 use super::topic::DomainTopic;
 use super::unreadable::UnreadableBatches;
 use super::writer::DomainWriter;
-use crate::decode::batch::BatchLimits;
+use crate::decode::batch::{BatchLimits, FetchedBatches};
+use crate::lease::progress::WorkerProgress;
 use crate::postgres::error::TransactionError;
 use crate::schema::TargetIndex;
 
@@ -38,6 +39,9 @@ pub(crate) struct DomainWorker<L, S: RecordStore, C> {
     clock: C,
     writer: DomainWriter<S>,
     retry: RetryState,
+    progress: Arc<WorkerProgress>,
+    /// When the attempt began that is under way. A transaction does not count.
+    attempt_began: Instant,
     unreadable: UnreadableBatches,
     /// Whether the table of 1.1.0 was taken into account since the start.
     is_table_counted: bool,
@@ -70,7 +74,9 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         Self {
             writer: DomainWriter::new(store, topic.clone(), Arc::clone(&shared)),
             topic: DomainTopic::new(log, topic, domain.clone(), prefix),
+            attempt_began: clock.now(),
             clock,
+            progress: Arc::default(),
             retry: RetryState::new(domain.clone(), Arc::clone(&shared)),
             unreadable: UnreadableBatches::new(shared.timings.unreadable_batch_after),
             is_table_counted: false,
@@ -80,6 +86,11 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             shared,
             stop,
         }
+    }
+
+    /// The progress that this worker reports.
+    pub(crate) fn progress(&self) -> Arc<WorkerProgress> {
+        Arc::clone(&self.progress)
     }
 
     /// Records until a stop is requested, whatever fails in between.
@@ -102,9 +113,13 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             self.session = None;
             return self.shared.timings.lease_poll_interval;
         }
+        self.attempt_began = self.clock.now();
         // An error drops the session.
         match self.record() {
             Ok(session) => {
+                if session.is_complete {
+                    self.progress.record_write();
+                }
                 self.session = Some(session);
                 Duration::ZERO
             }
@@ -117,9 +132,15 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
                     self.writer.fenced_at = Some(self.clock.now());
                     self.is_table_counted = false;
                 }
-                self.retry.record_failure(&failure)
+                self.record_failure(&failure)
             }
         }
+    }
+
+    /// Records a failure, and returns the delay before the next attempt.
+    fn record_failure(&mut self, failure: &SessionError) -> Duration {
+        self.progress.record_failure(failure.worker_failure(), self.attempt_began);
+        self.retry.record_failure(failure)
     }
 
     fn record(&mut self) -> Result<Session<S::Steps>, SessionError> {
@@ -148,6 +169,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         if !self.is_index_settled {
             self.ensure_target_index()?;
         }
+        self.attempt_began = self.clock.now();
         let topic = self.find_topic()?;
         let mut session = Session::new(labels, self.clock.now());
         self.add_partitions(&mut session, &topic)?;
@@ -172,6 +194,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
                 continue;
             }
             self.writer.check_lease()?;
+            self.attempt_began = self.clock.now();
             let (store, is_table_counted) = (&mut self.writer.store, self.is_table_counted);
             match self.topic.resume_partition(store, metadata.index, topic, is_table_counted) {
                 Ok(reader) => session.add(reader),
@@ -203,7 +226,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         }
         session.is_complete = false;
         session.prefetched = None;
-        session.refresh_at = self.clock.now() + self.retry.record_failure(&failure);
+        session.refresh_at = self.clock.now() + self.record_failure(&failure);
         Ok(())
     }
 
@@ -231,6 +254,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         let batch_limits =
             if self.shared.smart { &BatchLimits::SMART } else { &BatchLimits::NORMAL };
         let fetch_limits = self.fetch_limits(session.readers.len());
+        let is_complete = session.is_complete;
         let Session { labels, readers, prefetched, steps, last_commit, .. } = session;
         let fetched = match prefetched.take() {
             Some(fetched) => fetched,
@@ -239,6 +263,9 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
                 fetch(&mut self.topic.log, &positions, &fetch_limits, batch_limits, labels)
             }
         };
+        if is_complete && fetched.iter().all(is_answered) {
+            self.progress.record_fetch();
+        }
         self.writer.check_lease()?;
         let (log, writer) = (&mut self.topic.log, &mut self.writer);
         let prefetch = prefetch_positions(readers, &fetched).and_then(|positions| {
@@ -339,6 +366,11 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             }
         }
     }
+}
+
+/// Whether the leader of the partition answered the fetch.
+fn is_answered(result: &Result<FetchedBatches, KafkaError>) -> bool {
+    !result.as_ref().is_err_and(KafkaError::is_connection_error)
 }
 
 #[cfg(test)]
