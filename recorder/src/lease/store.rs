@@ -6,12 +6,12 @@
 
 use common::stop::Stop;
 use kafka_client::Uuid;
-use postgres::types::ToSql;
 
 use crate::lease::plan::{Holder, Lease, LeasePlan, LeaseSnapshot};
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::{Database, Transaction};
 use crate::postgres::tables::{self, Column, Table, column};
+use crate::postgres::value::SqlValue;
 use crate::timings::Timings;
 
 /// The tables of leases and recorders.
@@ -202,7 +202,7 @@ impl LeaseStore {
         let Holder { id, previous_id } = self.holder;
         let seconds = self.timings.lease_duration.as_secs_f64();
         let registered = self.transaction(|transaction| {
-            let values: [&(dyn ToSql + Sync); 4] = [&id, &self.host, &seconds, &previous_id];
+            let values: [&dyn SqlValue; 4] = [&id, &self.host, &seconds, &previous_id];
             let reused = transaction.execute(
                 r#"update "availability_recorder"
                 set "holder" = $1, "host" = $2, "started_at" = pg_catalog.clock_timestamp(),

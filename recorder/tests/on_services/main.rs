@@ -10,6 +10,7 @@ mod legacy;
 mod open_files;
 mod outages;
 mod own_services;
+mod pooler;
 mod postgres_uri;
 mod quarantine;
 mod recording;

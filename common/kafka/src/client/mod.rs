@@ -207,7 +207,7 @@ impl KafkaClient {
         result
     }
 
-    /// Returns the open connection to a broker, or a new one. `true`: it was open already.
+    /// Returns the open connection to a broker, or a new connection. `true`: it was open already.
     pub(crate) fn connection(
         &mut self,
         address: &BrokerAddress,
