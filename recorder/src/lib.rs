@@ -42,11 +42,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use common::settings::values;
-use common::stop::{SignalThread, Stop};
+use common::stop::{self, SignalThread, Stop};
 use crossbeam_channel::{Receiver, bounded};
+use kafka_client::KafkaClient;
 use kafka_client::flags::plain_text_warning;
 
-use crate::domain::group_offset::DashboardOffset;
+use crate::domain::group_offset::{DashboardOffset, OffsetCommitter};
 use crate::domain::prefetch::Semaphore;
 use crate::domain::shared::SharedState;
 use crate::lease::kafka_health::KafkaHealth;
@@ -108,7 +109,7 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
         // As many domains as can write at the same time.
         prefetch_permits: Semaphore::new(connections),
         topic_prefix: settings.topic_prefix,
-        group_offset: DashboardOffset::new(settings.group, &timings),
+        group_offset: DashboardOffset::new(settings.group),
         smart: settings.smart,
         index_warned: AtomicBool::new(false),
         metrics: Metrics::default(),
@@ -121,6 +122,20 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
         move || discovery::run(&shared, &stop, lists_topics, &discovered_sender)
     };
     let discovery = thread::Builder::new().name("discovery".to_owned()).spawn(discover)?;
+
+    let (committer_stopper, committer_stop) = stop::pair();
+    // Disconnected when the last commit has ended.
+    let (committing_sender, committing) = bounded::<()>(0);
+    let commit = {
+        let (shared, stop) = (Arc::clone(&shared), stop.clone());
+        move || {
+            let _committing = committing_sender;
+            let mut client = KafkaClient::new(Arc::clone(&shared.kafka));
+            let committer = OffsetCommitter::new(&shared.group_offset, &shared.timings);
+            committer.run(&mut client, &stop, &committer_stop);
+        }
+    };
+    let committer = thread::Builder::new().name("group offsets".to_owned()).spawn(commit)?;
 
     // Nothing is sent: the channel is disconnected when the supervisor ends.
     let (running_sender, running) = bounded::<()>(0);
@@ -136,7 +151,11 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
 
     // The channel is disconnected by a stop.
     let _ = stop.channel().recv();
-    shut_down([discovery, supervisor], &running, &shared);
+    wait_for_supervisor(&running, &shared.timings);
+    drop(committer_stopper);
+    let _ = committing
+        .recv_timeout(shared.group_offset.final_timeout(shared.timings.group_commit_stop_timeout));
+    shut_down([discovery, supervisor, committer], &shared);
     Ok(())
 }
 
@@ -150,12 +169,16 @@ fn log_start(settings: &Settings) {
     log::info!("recording {selection} to postgresql {}{mode}", postgres.uri);
 }
 
-/// Waits for the supervisor, at most for the shutdown time-out, and logs the totals.
-fn shut_down(threads: [JoinHandle<()>; 2], running: &Receiver<()>, shared: &SharedState) {
-    let timeout = shared.timings.shutdown_timeout + SHUTDOWN_MARGIN;
+/// Waits for the supervisor, at most for the shutdown time-out.
+fn wait_for_supervisor(running: &Receiver<()>, timings: &Timings) {
+    let timeout = timings.shutdown_timeout + SHUTDOWN_MARGIN;
     if running.recv_timeout(timeout).is_err_and(|error| error.is_timeout()) {
         log::warn!("postgresql does not answer: leases were not released, they will expire");
     }
+}
+
+/// Logs the totals.
+fn shut_down(threads: [JoinHandle<()>; 3], shared: &SharedState) {
     let metrics = &shared.metrics;
     log::info!(
         "inserted rows: {}, merged records: {}, records in quarantine: {}, dropped duplicates: {}",

@@ -41,7 +41,7 @@ pub struct Timings {
     /// How long a batch must fail with the same checksum error before it is skipped.
     pub unreadable_batch_after: Duration,
 
-    /// How often the offset of the consumer group is committed during a backlog.
+    /// How often the offsets of the consumer group are committed.
     pub group_commit_interval: Duration,
     /// The shortest and the longest pause of these commits after a failure.
     pub group_commit_pause_min: Duration,
@@ -49,6 +49,9 @@ pub struct Timings {
     pub group_commit_pause_max: Duration,
     /// A failure to commit is logged if it lasts longer than this.
     pub group_commit_grace: Duration,
+    /// The longest that the last commit may take at a stop. A coordinator that did not
+    /// answer before is not waited for.
+    pub group_commit_stop_timeout: Duration,
 
     /// The longest that the transaction of one batch may take, with the answer
     /// to its commit.
@@ -96,6 +99,7 @@ impl Default for Timings {
             group_commit_pause_min: Duration::from_millis(500),
             group_commit_pause_max: Duration::from_secs(30),
             group_commit_grace: Duration::from_secs(20),
+            group_commit_stop_timeout: Duration::from_millis(100),
 
             write_timeout: Duration::from_secs(30),
             position_timeout: Duration::from_secs(30),

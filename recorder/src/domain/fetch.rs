@@ -14,8 +14,8 @@ pub(super) struct PartitionReader {
     pub(super) partition: TopicPartition,
     /// The position in the database.
     pub(super) position: Position,
-    /// The offset that was committed to the consumer group. `None` if unknown.
-    pub(super) committed: Option<i64>,
+    /// The offset that was published for the consumer group.
+    pub(super) published: Option<i64>,
 }
 
 /// The result of a fetch for each partition.

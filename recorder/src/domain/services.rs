@@ -40,15 +40,6 @@ pub(crate) trait RecordLog: Send {
         topic_id: Uuid,
         partition: i32,
     ) -> Result<(), KafkaError>;
-
-    /// Commits an offset of a consumer group.
-    fn commit_offset(
-        &mut self,
-        group: &str,
-        topic: &str,
-        partition: i32,
-        offset: i64,
-    ) -> Result<(), KafkaError>;
 }
 
 impl RecordLog for KafkaClient {
@@ -75,16 +66,6 @@ impl RecordLog for KafkaClient {
         partition: i32,
     ) -> Result<(), KafkaError> {
         self.confirm_with_majority(topic, topic_id, partition)
-    }
-
-    fn commit_offset(
-        &mut self,
-        group: &str,
-        topic: &str,
-        partition: i32,
-        offset: i64,
-    ) -> Result<(), KafkaError> {
-        KafkaClient::commit_offset(self, group, topic, partition, offset)
     }
 }
 

@@ -5,6 +5,7 @@
 mod commit_cuts;
 mod dedup;
 mod extra_columns;
+mod group_offset;
 mod leases;
 mod legacy;
 mod outages;

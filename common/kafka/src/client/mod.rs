@@ -27,6 +27,7 @@ use metadata::ClusterMetadata;
 use crate::connection::versions::KafkaRequest;
 use crate::settings::KafkaSettings;
 pub use fetch::{FetchLimits, FetchPosition, FetchedRecords};
+pub use group_offset::GroupOffset;
 pub use list_offset::LogEnd;
 pub use metadata::{PartitionMetadata, TopicMetadata};
 pub use topics::{CreateResult, TopicSpec};

@@ -90,6 +90,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
                 self.stop.wait(delay);
             }
         }
+        self.shared.group_offset.release(&self.topic.name);
         self.writer.anomalies.flush();
     }
 
@@ -99,7 +100,9 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
     pub(crate) fn turn(&mut self) -> Duration {
         if !self.writer.has_lease() {
             // Whoever has the lease moves the position.
-            self.session = None;
+            if self.session.take().is_some() {
+                self.shared.group_offset.release(&self.topic.name);
+            }
             return self.shared.timings.lease_poll_interval;
         }
         // An error drops the session.
@@ -231,7 +234,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         let batch_limits =
             if self.shared.smart { &BatchLimits::SMART } else { &BatchLimits::NORMAL };
         let fetch_limits = self.fetch_limits(session.readers.len());
-        let Session { labels, readers, prefetched, steps, last_commit, .. } = session;
+        let Session { labels, readers, prefetched, steps, .. } = session;
         let fetched = match prefetched.take() {
             Some(fetched) => fetched,
             None => {
@@ -273,12 +276,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
                 }
             }
         }
-        let now = self.clock.now();
-        let interval = self.shared.timings.group_commit_interval;
-        if prefetched.is_none() || now.saturating_duration_since(*last_commit) >= interval {
-            *last_commit = now;
-            self.commit_group_offsets(readers);
-        }
+        publish_group_offsets(&self.shared, readers);
         readers.retain(|reader| !set_aside.contains(&reader.partition.number));
         match (first_failure, partition_failure) {
             (Some(failure), _) => Err(failure),
@@ -326,17 +324,14 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             max_bytes: bytes / u32::try_from(partitions).unwrap_or(1).max(1),
         }
     }
+}
 
-    /// Commits the offsets of the consumer group that have moved.
-    fn commit_group_offsets(&mut self, readers: &mut [PartitionReader]) {
-        for PartitionReader { partition, position, committed } in readers {
-            let next_offset = position.next_offset;
-            let group_offset = &self.shared.group_offset;
-            if *committed != Some(next_offset)
-                && group_offset.commit(&mut self.topic.log, partition, next_offset, &self.clock)
-            {
-                *committed = Some(next_offset);
-            }
+/// Publishes the offsets of the consumer group that have moved.
+fn publish_group_offsets(shared: &SharedState, readers: &mut [PartitionReader]) {
+    for PartitionReader { partition, position, published } in readers {
+        let next_offset = position.next_offset;
+        if published.replace(next_offset) != Some(next_offset) {
+            shared.group_offset.publish(partition, next_offset);
         }
     }
 }

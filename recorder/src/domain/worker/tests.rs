@@ -31,8 +31,6 @@ const TOPIC_ID: Uuid = Uuid::from_u128(1);
 #[derive(Debug, Default)]
 struct MemoryLog {
     partitions: Vec<(i64, i64)>,
-    /// The committed offsets of the consumer group.
-    committed: HashMap<i32, i64>,
 }
 
 impl MemoryLog {
@@ -94,17 +92,6 @@ impl RecordLog for MemoryLog {
     }
 
     fn confirm_leader(&mut self, _: &str, _: Uuid, _: i32) -> Result<(), KafkaError> {
-        Ok(())
-    }
-
-    fn commit_offset(
-        &mut self,
-        _group: &str,
-        _topic: &str,
-        partition: i32,
-        offset: i64,
-    ) -> Result<(), KafkaError> {
-        self.committed.insert(partition, offset);
         Ok(())
     }
 }
@@ -234,7 +221,7 @@ fn shared(lease_confirmed_at: Instant) -> Arc<SharedState> {
         fetch_bytes: 0.into(),
         prefetch_permits: Semaphore::new(0),
         topic_prefix: "webactivity-".to_owned(),
-        group_offset: DashboardOffset::new("group".to_owned(), &timings),
+        group_offset: DashboardOffset::new("group".to_owned()),
         smart: false,
         index_warned: false.into(),
         metrics: Default::default(),
@@ -251,7 +238,7 @@ fn extend_lease(shared: &SharedState, confirmed_at: Instant) {
 /// A worker of a topic with these partitions.
 fn worker(partitions: &[(i64, i64)]) -> (TestWorker, Stopper) {
     let (stopper, stop) = stop::pair();
-    let log = MemoryLog { partitions: partitions.to_vec(), ..MemoryLog::default() };
+    let log = MemoryLog { partitions: partitions.to_vec() };
     let start = Instant::now();
     let clock = ManualClock(Cell::new(start));
     let domain = Domain::parse("a.example").unwrap();
@@ -269,7 +256,11 @@ fn a_turn_writes_what_it_fetches_and_moves_the_position() {
     let (mut worker, _stopper) = worker(&[(0, 3), (5, 6)]);
     assert_eq!(worker.turn(), Duration::ZERO);
     assert_eq!([next_offset(&worker, 0), next_offset(&worker, 1)], [3, 6]);
-    assert_eq!(worker.topic.log.committed, HashMap::from([(0, 3), (1, 6)]));
+    let published = |number| {
+        let partition = TopicPartition { topic: TOPIC.to_owned(), number };
+        worker.shared.group_offset.pending(&partition)
+    };
+    assert_eq!([published(0), published(1)], [Some(3), Some(6)]);
     assert_eq!(worker.shared.metrics.records_quarantined.get(), 4);
     // The session goes on: nothing is read from the store again.
     worker.topic.log.partitions[0].1 = 4;
