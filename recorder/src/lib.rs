@@ -41,9 +41,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use common::panics;
 use common::settings::values;
 use common::stop::{self, SignalThread, Stop};
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, bounded, select};
 use kafka_client::KafkaClient;
 use kafka_client::flags::plain_text_warning;
 
@@ -64,7 +65,7 @@ use crate::timings::Timings;
 const SHUTDOWN_MARGIN: Duration = Duration::from_millis(500);
 
 /// Records until SIGTERM or SIGINT. The exit code is 0 then, and 1 if the recorder
-/// cannot start.
+/// cannot start, or can no longer renew its leases.
 pub fn run(settings: Settings) -> ExitCode {
     let recorded = SignalThread::start().and_then(|(signals, stop)| {
         record(settings, Timings::default(), &stop)?;
@@ -74,7 +75,7 @@ pub fn run(settings: Settings) -> ExitCode {
     match recorded {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::error!("cannot start: {error}");
+            log::error!("cannot run: {error}");
             ExitCode::FAILURE
         }
     }
@@ -83,7 +84,7 @@ pub fn run(settings: Settings) -> ExitCode {
 /// Records until a stop is requested.
 ///
 /// # Errors
-/// The threads cannot be started.
+/// The threads cannot be started, or the supervisor panicked.
 pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<()> {
     log_start(&settings);
     let lists_topics = settings.selection.has_patterns();
@@ -119,7 +120,12 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
     let (discovered_sender, discovered) = bounded(1);
     let discover = {
         let (shared, stop) = (Arc::clone(&shared), stop.clone());
-        move || discovery::run(&shared, &stop, lists_topics, &discovered_sender)
+        move || {
+            let run = || discovery::run(&shared, &stop, lists_topics, &discovered_sender);
+            while panics::catch(run).is_err() && !stop.wait(shared.timings.discovery_retry_delay) {
+                shared.metrics.panics.add(1);
+            }
+        }
     };
     let discovery = thread::Builder::new().name("discovery".to_owned()).spawn(discover)?;
 
@@ -149,8 +155,15 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
     };
     let supervisor = thread::Builder::new().name("supervisor".to_owned()).spawn(supervise)?;
 
-    // The channel is disconnected by a stop.
-    let _ = stop.channel().recv();
+    select! {
+        // The channel is disconnected by a stop.
+        recv(stop.channel()) -> _ => {}
+        recv(running) -> _ => {
+            if !stop.is_requested() {
+                return Err(io::Error::other("the thread that renews the leases panicked"));
+            }
+        }
+    }
     wait_for_supervisor(&running, &shared.timings);
     drop(committer_stopper);
     let _ = committing
@@ -187,6 +200,10 @@ fn shut_down(threads: [JoinHandle<()>; 3], shared: &SharedState) {
         metrics.records_quarantined.get(),
         metrics.duplicates_dropped.get()
     );
+    let panics = metrics.panics.get();
+    if panics > 0 {
+        log::error!("caught panics: {panics}: please report the lines that contain \"panicked\"");
+    }
     // A thread that still waits for a server is abandoned: it has nothing to lose.
     for thread in threads.into_iter().filter(JoinHandle::is_finished) {
         // The panic hook has logged a panic.

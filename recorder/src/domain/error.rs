@@ -1,5 +1,6 @@
 //! Why a session with a topic ends.
 
+use common::panics::Panicked;
 use kafka_client::{KafkaError, ResponseError};
 
 use crate::postgres::error::TransactionError;
@@ -17,6 +18,9 @@ pub(crate) enum SessionError {
     /// The lease of the domain may have expired.
     #[error("the lease may have expired")]
     LeaseExpired,
+    /// The work of the domain panicked.
+    #[error("a bug: {0} (the lines before tell where)")]
+    Panicked(#[from] Panicked),
     /// The topic does not exist (yet).
     #[error("topic {0} does not exist")]
     TopicMissing(String),

@@ -19,6 +19,9 @@ use crate::transaction::position::{Position, TopicPartition};
 
 /// The topics of Kafka. It is `Send` because another thread prefetches.
 pub(crate) trait RecordLog: Send {
+    /// Closes all connections. The next request opens them again.
+    fn disconnect(&mut self);
+
     /// The metadata of topics; a topic that does not exist has an error.
     fn topics(&mut self, names: &[String]) -> Result<Vec<TopicMetadata>, KafkaError>;
 
@@ -43,6 +46,10 @@ pub(crate) trait RecordLog: Send {
 }
 
 impl RecordLog for KafkaClient {
+    fn disconnect(&mut self) {
+        KafkaClient::disconnect(self);
+    }
+
     fn topics(&mut self, names: &[String]) -> Result<Vec<TopicMetadata>, KafkaError> {
         KafkaClient::topics(self, names)
     }

@@ -10,6 +10,7 @@ mod leases;
 mod legacy;
 mod outages;
 mod own_services;
+mod panics;
 mod postgres_uri;
 mod quarantine;
 mod recording;

@@ -67,6 +67,11 @@ impl KafkaClient {
         }
     }
 
+    /// Closes all connections. The next call that needs one opens it again.
+    pub fn disconnect(&mut self) {
+        self.connections.clear();
+    }
+
     /// Returns the metadata of the topics, in any order. A topic that does not exist is returned
     /// with its error. Topics are never created.
     ///

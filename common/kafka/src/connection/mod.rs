@@ -13,6 +13,7 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use common::panics;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
@@ -138,7 +139,9 @@ impl BrokerConnection {
         let frame_max =
             if R::KEY == ApiKey::Fetch as i16 { FETCH_FRAME_BYTES_MAX } else { FRAME_BYTES_MAX };
         let frame = self.read_frame(api, frame_max)?;
-        let response = decode::<R>(frame, &pending).map_err(|what| KafkaError::Malformed {
+        let decoded = panics::catch(|| decode::<R>(frame, &pending))
+            .unwrap_or_else(|_| Err("the decoder panicked".to_owned()));
+        let response = decoded.map_err(|what| KafkaError::Malformed {
             address: self.address.clone(),
             api,
             what,

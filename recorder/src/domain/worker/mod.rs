@@ -6,8 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use common::domain::Domain;
+use common::panics;
 use common::stop::Stop;
-use kafka_client::{FetchLimits, KafkaClient, KafkaError, TopicMetadata};
+use kafka_client::{BatchFailure, FetchLimits, KafkaClient, KafkaError, TopicMetadata};
 
 use super::error::SessionError;
 use super::fetch::{PartitionReader, fetch, fetch_positions, prefetch_positions};
@@ -106,7 +107,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             return self.shared.timings.lease_poll_interval;
         }
         // An error drops the session.
-        match self.record() {
+        match panics::catch(|| self.record()).unwrap_or_else(|panic| Err(panic.into())) {
             Ok(session) => {
                 self.session = Some(session);
                 Duration::ZERO
@@ -119,6 +120,11 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
                     // Continues once the lease is confirmed after this time.
                     self.writer.fenced_at = Some(self.clock.now());
                     self.is_table_counted = false;
+                }
+                if matches!(failure, SessionError::Panicked(_)) {
+                    self.shared.metrics.panics.add(1);
+                    // A response may still be on its way.
+                    self.topic.log.disconnect();
                 }
                 self.retry.record_failure(&failure)
             }
@@ -292,6 +298,12 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         reader: &mut PartitionReader,
         failure: SessionError,
     ) -> Result<(), SessionError> {
+        if matches!(
+            failure,
+            SessionError::Kafka(KafkaError::Batch { failure: BatchFailure::Panicked, .. })
+        ) {
+            self.shared.metrics.panics.add(1);
+        }
         let point = match &failure {
             SessionError::Kafka(KafkaError::OffsetOutOfRange { log_start, log_end, .. }) => {
                 let range = LogRange { start: *log_start, end: *log_end };

@@ -31,6 +31,11 @@ const TOPIC_ID: Uuid = Uuid::from_u128(1);
 #[derive(Debug, Default)]
 struct MemoryLog {
     partitions: Vec<(i64, i64)>,
+    /// How many more fetches panic.
+    panics: usize,
+    /// The offset of a record on which the decoder panics.
+    unreadable: Option<i64>,
+    disconnects: usize,
 }
 
 impl MemoryLog {
@@ -40,6 +45,10 @@ impl MemoryLog {
 }
 
 impl RecordLog for MemoryLog {
+    fn disconnect(&mut self) {
+        self.disconnects += 1;
+    }
+
     fn topics(&mut self, _names: &[String]) -> Result<Vec<TopicMetadata>, KafkaError> {
         let metadata = |index| PartitionMetadata { index, leader: Some(1), leader_epoch: 0 };
         let count = i32::try_from(self.partitions.len()).unwrap();
@@ -61,6 +70,10 @@ impl RecordLog for MemoryLog {
         positions: &[FetchPosition<'_>],
         _limits: &FetchLimits,
     ) -> Vec<Result<FetchedRecords, KafkaError>> {
+        if let Some(left) = self.panics.checked_sub(1) {
+            self.panics = left;
+            panic!("on purpose");
+        }
         let fetch = |position: &FetchPosition<'_>| {
             let &FetchPosition { partition, offset, .. } = position;
             let (log_start, log_end) = self.range(partition);
@@ -72,6 +85,15 @@ impl RecordLog for MemoryLog {
                     offset,
                     log_start,
                     log_end,
+                });
+            }
+            if self.unreadable == Some(offset) {
+                return Err(KafkaError::Batch {
+                    topic: TOPIC.to_owned(),
+                    partition,
+                    base_offset: offset,
+                    next_offset: Some(offset + 1),
+                    failure: BatchFailure::Panicked,
                 });
             }
             let record = |offset| FetchedRecord {
@@ -238,7 +260,7 @@ fn extend_lease(shared: &SharedState, confirmed_at: Instant) {
 /// A worker of a topic with these partitions.
 fn worker(partitions: &[(i64, i64)]) -> (TestWorker, Stopper) {
     let (stopper, stop) = stop::pair();
-    let log = MemoryLog { partitions: partitions.to_vec() };
+    let log = MemoryLog { partitions: partitions.to_vec(), ..MemoryLog::default() };
     let start = Instant::now();
     let clock = ManualClock(Cell::new(start));
     let domain = Domain::parse("a.example").unwrap();
@@ -343,4 +365,37 @@ fn a_new_partition_is_read_after_the_refresh_interval() {
     worker.clock.advance(Duration::from_nanos(1));
     worker.turn();
     assert_eq!(next_offset(&worker, 1), 2);
+}
+
+/// A panic ends one turn. The connections and all that was remembered are dropped.
+#[test]
+fn a_panic_is_an_error_of_the_turn() {
+    let (mut worker, _stopper) = worker(&[(0, 3)]);
+    worker.turn();
+    worker.topic.log.partitions[0].1 = 5;
+    worker.topic.log.panics = 2;
+    assert!(worker.turn() > Duration::ZERO && worker.turn() > Duration::ZERO);
+    assert_eq!((next_offset(&worker, 0), worker.shared.metrics.panics.get()), (3, 2));
+    assert_eq!(worker.topic.log.disconnects, 2);
+    assert_eq!(worker.turn(), Duration::ZERO);
+    assert_eq!((next_offset(&worker, 0), worker.writer.store.sessions), (5, 3));
+    assert_eq!(worker.writer.store.gaps, []);
+}
+
+#[test]
+fn a_record_on_which_the_decoder_panics_is_a_gap_after_five_fetches_in_a_minute() {
+    let (mut worker, _stopper) = worker(&[(0, 3)]);
+    worker.turn();
+    worker.topic.log.partitions[0].1 = 5;
+    worker.topic.log.unreadable = Some(3);
+    for _ in 0..4 {
+        assert!(worker.turn() > Duration::ZERO);
+        worker.clock.advance(Duration::from_secs(20));
+    }
+    assert_eq!((next_offset(&worker, 0), &worker.writer.store.gaps[..]), (3, &[][..]));
+    worker.turn();
+    assert_eq!((next_offset(&worker, 0), &worker.writer.store.gaps[..]), (4, &[(3, Some(4))][..]));
+    assert_eq!(worker.shared.metrics.panics.get(), 5);
+    worker.turn();
+    assert_eq!(next_offset(&worker, 0), 5);
 }
