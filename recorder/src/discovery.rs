@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use common::stop::Stop;
 use crossbeam_channel::{Sender, TrySendError};
-use kafka_client::KafkaClient;
+use kafka_client::{KafkaClient, KafkaError};
 
 use crate::domain::shared::SharedState;
 
@@ -52,6 +52,9 @@ pub(crate) fn run(
                 }
             }
             Err(error) => {
+                if matches!(error, KafkaError::TooManyConnections { .. }) {
+                    shared.turns.make_room(Instant::now());
+                }
                 shared.kafka_outage.record_failure(OUTAGE_USER, &error);
                 shared.kafka_health.record_failure(requested_at);
                 timings.discovery_retry_delay

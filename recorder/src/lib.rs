@@ -39,18 +39,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::panics;
 use common::settings::values;
 use common::stop::{self, SignalThread, Stop};
 use crossbeam_channel::{Receiver, bounded, select};
-use kafka_client::KafkaClient;
 use kafka_client::flags::plain_text_warning;
+use kafka_client::{GroupOffset, KafkaClient, KafkaError};
 
 use crate::domain::group_offset::{DashboardOffset, OffsetCommitter};
 use crate::domain::prefetch::Semaphore;
 use crate::domain::shared::SharedState;
+use crate::domain::turns::ConnectionTurns;
 use crate::lease::kafka_health::KafkaHealth;
 use crate::lease::store::LeaseStore;
 use crate::lease::validity::LeaseValidity;
@@ -103,6 +104,7 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
         postgres_refusals: SharedOutage::new("postgresql"),
         kafka: settings.kafka,
         kafka_outage: SharedOutage::new("kafka"),
+        turns: ConnectionTurns::new(&timings),
         kafka_health: KafkaHealth::new(timings.kafka_unreachable_after),
         lease: LeaseValidity::default(),
         fetch_wait_ms: AtomicU32::new(0),
@@ -138,7 +140,14 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
             let _committing = committing_sender;
             let mut client = KafkaClient::new(Arc::clone(&shared.kafka));
             let committer = OffsetCommitter::new(&shared.group_offset, &shared.timings);
-            committer.run(&mut client, &stop, &committer_stop);
+            let commit = |group: &str, offsets: &[GroupOffset<'_>]| {
+                let result = client.commit_offsets(group, offsets);
+                if let Err(KafkaError::TooManyConnections { .. }) = &result {
+                    shared.turns.make_room(Instant::now());
+                }
+                result
+            };
+            committer.run(commit, &stop, &committer_stop);
         }
     };
     let committer = thread::Builder::new().name("group offsets".to_owned()).spawn(commit)?;

@@ -41,6 +41,17 @@ pub struct Timings {
     /// How long a batch must fail with the same checksum error before it is skipped.
     pub unreadable_batch_after: Duration,
 
+    /// How long one round of turns should take, if a limit allows fewer connections to
+    /// Kafka than there are domains. A round takes at most twice as long, and the time to
+    /// connect.
+    pub turn_round: Duration,
+    /// The longest that a domain keeps its connections while others wait for a turn.
+    pub turn_max: Duration,
+    /// How often a domain without a connection checks whether it is its turn.
+    pub turn_poll_interval: Duration,
+    /// How often more connections are tried than the limit that was found.
+    pub turn_growth_interval: Duration,
+
     /// How often the offsets of the consumer group are committed.
     pub group_commit_interval: Duration,
     /// The shortest and the longest pause of these commits after a failure.
@@ -94,6 +105,11 @@ impl Default for Timings {
             retry_delay_min: Duration::from_millis(200),
             retry_delay_max: Duration::from_secs(10),
             unreadable_batch_after: Duration::from_secs(60),
+
+            turn_round: Duration::from_secs(20),
+            turn_max: Duration::from_secs(5),
+            turn_poll_interval: Duration::from_millis(100),
+            turn_growth_interval: Duration::from_secs(15),
 
             group_commit_interval: Duration::from_secs(1),
             group_commit_pause_min: Duration::from_millis(500),

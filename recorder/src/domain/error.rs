@@ -39,7 +39,7 @@ impl SessionError {
     /// topic can still be read.
     pub(crate) fn is_of_partition(&self) -> bool {
         let Self::Kafka(error) = self else { return false };
-        !matches!(error, KafkaError::UnknownTopicId { .. })
+        !matches!(error, KafkaError::UnknownTopicId { .. } | KafkaError::TooManyConnections { .. })
     }
 }
 

@@ -12,7 +12,7 @@ use common::backoff::Backoff;
 use common::log_throttle::LogThrottle;
 use common::stop::Stop;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
-use kafka_client::{GroupOffset, KafkaClient, KafkaError};
+use kafka_client::{GroupOffset, KafkaError};
 
 use crate::timings::Timings;
 use crate::transaction::position::TopicPartition;
@@ -130,10 +130,12 @@ impl<'a> OffsetCommitter<'a> {
 
     /// Commits until `end` is requested, which is after the last worker has ended. After
     /// `stop` it does not wait between commits.
-    pub(crate) fn run(mut self, client: &mut KafkaClient, stop: &Stop, end: &Stop) {
-        let mut commit = |group: &str, offsets: &[GroupOffset<'_>]| -> Result<_, KafkaError> {
-            client.commit_offsets(group, offsets)
-        };
+    pub(crate) fn run(
+        mut self,
+        mut commit: impl FnMut(&str, &[GroupOffset<'_>]) -> Result<Vec<KafkaError>, KafkaError>,
+        stop: &Stop,
+        end: &Stop,
+    ) {
         loop {
             select! {
                 recv(self.offsets.wake) -> _ => {}

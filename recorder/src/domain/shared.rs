@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use super::group_offset::DashboardOffset;
 use super::prefetch::Semaphore;
+use super::turns::ConnectionTurns;
 use crate::lease::kafka_health::KafkaHealth;
 use crate::lease::validity::LeaseValidity;
 use crate::postgres::pool::Database;
@@ -25,6 +26,8 @@ pub(crate) struct SharedState {
     pub(crate) kafka: Arc<kafka_client::KafkaSettings>,
     /// The outage of Kafka, if there is one.
     pub(crate) kafka_outage: SharedOutage,
+    /// Which domains may connect to Kafka.
+    pub(crate) turns: ConnectionTurns,
     /// Whether Kafka is reachable for long enough to hold leases.
     pub(crate) kafka_health: KafkaHealth,
     /// Until when the leases of this recorder are valid.

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod commit_cuts;
+mod connection_limits;
 mod dedup;
 mod extra_columns;
 mod group_offset;

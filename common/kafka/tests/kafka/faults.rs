@@ -203,3 +203,46 @@ fn next_bootstrap_broker_is_used_if_one_is_down() {
     drop(client);
     broker.stop();
 }
+
+#[test]
+fn clients_share_a_limit_of_connections() {
+    let broker = ScriptedBroker::start(|request| ScriptedReply::Answer(request.good_answer()));
+    let mut settings = broker.settings();
+    settings.connections_max = Some(1);
+    let settings = Arc::new(settings);
+    let [mut first, mut second] = [(); 2].map(|()| KafkaClient::new(Arc::clone(&settings)));
+    first.topics(&[]).unwrap();
+    let error = second.topics(&[]).unwrap_err();
+    assert!(matches!(error, KafkaError::TooManyConnections { max: Some(1), .. }), "{error}");
+    assert!(error.is_retryable());
+    first.disconnect();
+    second.topics(&[]).unwrap();
+    drop(second);
+    first.topics(&[]).unwrap();
+    drop(first);
+    broker.stop();
+}
+
+/// A broker that answers on one connection and closes the next one has reached its limit. A broker
+/// that closes the only connection has not.
+#[test]
+fn a_connection_that_is_closed_beside_an_open_one_is_above_a_limit() {
+    let mut refuses = false;
+    let broker = ScriptedBroker::start(move |request| {
+        if request.key == ApiKey::ApiVersions && std::mem::replace(&mut refuses, true) {
+            return ScriptedReply::Close;
+        }
+        ScriptedReply::Answer(request.good_answer())
+    });
+    let settings = Arc::new(broker.settings());
+    let [mut first, mut second] = [(); 2].map(|()| KafkaClient::new(Arc::clone(&settings)));
+    first.topics(&[]).unwrap();
+    let error = second.topics(&[]).unwrap_err();
+    assert!(matches!(error, KafkaError::TooManyConnections { max: None, .. }), "{error}");
+    assert!(error.to_string().contains("max.connections.per.ip"), "{error}");
+    first.disconnect();
+    let error = second.topics(&[]).unwrap_err();
+    assert!(matches!(error, KafkaError::Disconnected { .. }), "{error}");
+    drop((first, second));
+    broker.stop();
+}

@@ -19,6 +19,7 @@ use super::session::Session;
 use super::shared::SharedState;
 use super::store::PostgresStore;
 use super::topic::DomainTopic;
+use super::turns::DomainTurn;
 use super::unreadable::UnreadableBatches;
 use super::writer::DomainWriter;
 use crate::decode::batch::BatchLimits;
@@ -45,6 +46,7 @@ pub(crate) struct DomainWorker<L, S: RecordStore, C> {
     /// Whether the index of smart mode needs no more attention.
     is_index_settled: bool,
     session: Option<Session<S::Steps>>,
+    turn: DomainTurn,
 }
 
 impl DomainWorker<KafkaClient, PostgresStore, SystemClock> {
@@ -77,6 +79,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             is_table_counted: false,
             is_index_settled: !shared.smart,
             session: None,
+            turn: DomainTurn::new(Arc::clone(&shared)),
             domain,
             shared,
             stop,
@@ -104,17 +107,29 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             if self.session.take().is_some() {
                 self.shared.group_offset.release(&self.topic.name);
             }
+            if self.turn.leave() {
+                self.topic.log.disconnect();
+            }
             return self.shared.timings.lease_poll_interval;
+        }
+        if !self.turn.may_connect(self.clock.now()) {
+            return self.shared.timings.turn_poll_interval;
         }
         // An error drops the session.
         match panics::catch(|| self.record()).unwrap_or_else(|panic| Err(panic.into())) {
             Ok(session) => {
                 self.session = Some(session);
+                self.turn.yield_if_due(self.clock.now(), || self.topic.log.disconnect());
                 Duration::ZERO
             }
             Err(
                 SessionError::LeaseExpired | SessionError::Transaction(TransactionError::Stopped),
             ) => Duration::ZERO,
+            Err(SessionError::Kafka(error @ KafkaError::TooManyConnections { .. })) => {
+                self.topic.log.disconnect();
+                self.turn.record_refusal(&error, self.clock.now());
+                Duration::ZERO
+            }
             Err(failure) => {
                 if matches!(failure, SessionError::Transaction(TransactionError::Fenced)) {
                     // Continues once the lease is confirmed after this time.
@@ -126,6 +141,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
                     // A response may still be on its way.
                     self.topic.log.disconnect();
                 }
+                self.turn.yield_if_due(self.clock.now(), || self.topic.log.disconnect());
                 self.retry.record_failure(&failure)
             }
         }
@@ -331,7 +347,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
     fn fetch_limits(&self, partitions: usize) -> FetchLimits {
         let bytes = self.shared.fetch_bytes.load(Ordering::Relaxed);
         FetchLimits {
-            max_wait_ms: self.shared.fetch_wait_ms.load(Ordering::Relaxed),
+            max_wait_ms: self.turn.bound_wait_ms(self.shared.fetch_wait_ms.load(Ordering::Relaxed)),
             min_bytes: 1,
             max_bytes: bytes / u32::try_from(partitions).unwrap_or(1).max(1),
         }

@@ -14,6 +14,7 @@ use super::super::group_offset::DashboardOffset;
 use super::super::legacy::table_count::TableCount;
 use super::super::prefetch::Semaphore;
 use super::super::resume::ResumePoint;
+use super::super::turns::ConnectionTurns;
 use super::*;
 use crate::decode::batch::WriteBatch;
 use crate::decode::labels::Labels;
@@ -237,6 +238,7 @@ fn shared(lease_confirmed_at: Instant) -> Arc<SharedState> {
         postgres_refusals: SharedOutage::new("postgresql"),
         kafka: Arc::new(kafka_client::KafkaSettings::new(Vec::new(), Security::Plain)),
         kafka_outage: SharedOutage::new("kafka"),
+        turns: ConnectionTurns::new(&timings),
         kafka_health: KafkaHealth::new(timings.kafka_unreachable_after),
         lease: Default::default(),
         fetch_wait_ms: 0.into(),
