@@ -6,7 +6,7 @@ use crate::address::BrokerAddress;
 use crate::connection::open_connections::OpenConnections;
 use crate::error::KafkaError;
 use crate::security::sasl::Sasl;
-use crate::security::tls::{Security, TlsCache};
+use crate::security::tls::{Security, TlsCache, certificate_subject};
 use common::stop::Cutoff;
 
 /// The default of [`KafkaSettings::connect_timeout_ms`].
@@ -106,6 +106,18 @@ impl KafkaSettings {
             timings: KafkaTimings::default(),
             tls: TlsCache::default(),
             open_connections: OpenConnections::default(),
+        }
+    }
+
+    /// The principal as which a broker with default rules knows this client, such as `User:alice`,
+    /// for texts about missing rights. `None` if the client certificate can't be read.
+    pub fn principal(&self) -> Option<String> {
+        match (&self.sasl, &self.security) {
+            (Some(sasl), _) => Some(format!("User:{}", sasl.username)),
+            (None, Security::Tls { identity: Some((certificate, _)), .. }) => {
+                certificate_subject(certificate).map(|subject| format!("User:{subject}"))
+            }
+            (None, _) => Some("User:ANONYMOUS".to_owned()),
         }
     }
 

@@ -2,6 +2,7 @@
 //! failures, proxies that break connections, certificates, child processes, and mutated inputs for
 //! decoders.
 
+pub mod acls;
 pub mod certificates;
 pub mod dns;
 pub mod forwarder;

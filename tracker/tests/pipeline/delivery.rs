@@ -10,6 +10,7 @@ use kafka_client::{
     BrokerAddress, FetchLimits, FetchPosition, FetchedRecord, KafkaClient, KafkaSettings, Security,
     TopicSpec,
 };
+use testkit::acls::{self, TopicOperation};
 use testkit::forwarder::Forwarder;
 use testkit::program::Program;
 use testkit::services::{Services, fresh_name, shared};
@@ -237,4 +238,37 @@ fn a_topic_with_the_other_prefix_is_named() {
         "{:?}",
         ended.log
     );
+}
+
+/// A missing right is an outage: one line names principal, operation and topic, the results wait,
+/// and all arrive once the right is granted.
+#[test]
+fn results_wait_for_a_missing_right() {
+    let kafka = Kafka::new();
+    let topic = format!("{}127.0.0.1", kafka.prefix);
+    kafka.client().create_topic(&topic, &TopicSpec::default()).unwrap();
+    acls::deny(&kafka.services, &topic, TopicOperation::Write).unwrap();
+    let site = hello_site();
+    let tracker = tracker(
+        &["-p", "1", "-w", &site],
+        &[
+            ("KAFKA", &kafka.services.kafka_sasl_plaintext),
+            ("SASL_MECHANISM", "SCRAM-SHA-256"),
+            ("SASL_USERNAME", &kafka.services.sasl_username),
+            ("SASL_PASSWORD", &kafka.services.sasl_password),
+            ("TOPIC_PREFIX", &kafka.prefix),
+            ("LOCATION", "oslo"),
+        ],
+    );
+    let line = tracker.wait_for_line("kafka: no delivery for", PATIENCE).unwrap();
+    let right = format!("(User:{} needs the right Write)", kafka.services.sasl_username);
+    assert!(line.contains(&topic) && line.contains(&right), "{line}");
+    acls::remove_all(&kafka.services, &topic).unwrap();
+    tracker.wait_for_line("kafka: delivery recovered after", PATIENCE).unwrap();
+    let ended = tracker.stop(PATIENCE).unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{:?}", ended.log);
+    assert!(!ended.log.iter().any(|line| line.contains(" lost ")), "{:?}", ended.log);
+    let sequences: Vec<i64> = kafka.identities(&topic).iter().map(|it| it.sequence).collect();
+    assert_eq!(sequences, (0..sequences.len() as i64).collect::<Vec<_>>());
+    assert!(sequences.len() > 2, "{sequences:?}");
 }

@@ -132,7 +132,7 @@ fn results_lost_by_a_kill_on_a_full_disk_become_gap_rows() {
         ("TOPIC_PREFIX", full.absent.kafka.prefix.as_str()),
     ];
     let recorder = Program::start(recorder, &[], &variables).unwrap();
-    recorder.wait_for_line("results of a tracker never came", PATIENCE).unwrap();
+    recorder.wait_for_line("results never arrived", PATIENCE).unwrap();
     let mut database = connect(services, &uri).unwrap();
     let sql = "select run::text, from_sequence, to_sequence from availability_gap";
     let gaps: BTreeSet<(String, i64, i64)> = database

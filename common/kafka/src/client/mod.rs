@@ -82,7 +82,11 @@ impl KafkaClient {
         self.topics_by(names, deadline)
     }
 
-    pub(crate) fn topics_by(
+    /// As [`KafkaClient::topics`], with a deadline in place of the request time-out.
+    ///
+    /// # Errors
+    /// See [`KafkaClient::topics`].
+    pub fn topics_by(
         &mut self,
         names: &[String],
         deadline: Instant,

@@ -1,6 +1,6 @@
 //! Sending the requests of a round and reading their responses.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::ProduceRequest;
@@ -288,7 +288,7 @@ fn next_request(queue: &mut LeaderQueue, timeout_ms: i32) -> (ProduceRequest, Ve
 
 /// The indexes of the records that the broker names as the reason why it refused the batch
 /// (KIP-467).
-fn refused_indexes(answer: &PartitionProduceResponse) -> HashSet<usize> {
+fn refused_indexes(answer: &PartitionProduceResponse) -> BTreeSet<usize> {
     let indexes = answer.record_errors.iter().map(|error| usize::try_from(error.batch_index));
     indexes.filter_map(Result::ok).collect()
 }

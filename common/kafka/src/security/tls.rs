@@ -130,6 +130,13 @@ fn system_roots() -> Result<RootCertStore, PemError> {
     Ok(roots)
 }
 
+/// The subject of the first certificate as an RFC 4514 string, such as `CN=client`.
+pub(crate) fn certificate_subject(pem: &Pem) -> Option<String> {
+    let certificates = pem.certificates().ok()?;
+    let parsed = x509_cert::Certificate::from_der(certificates.first()?).ok()?;
+    Some(parsed.tbs_certificate().subject().to_string())
+}
+
 fn certificate_validity(certificate: &CertificateDer<'_>) -> Option<(u64, u64)> {
     let parsed = x509_cert::Certificate::from_der(certificate).ok()?;
     let validity = parsed.tbs_certificate().validity();

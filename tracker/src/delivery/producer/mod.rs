@@ -1,7 +1,7 @@
 //! The producer: the one thread that sends results to Kafka. It takes results that
 //! the saver has saved, and retries for as long as Kafka does not accept them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,8 @@ const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct ResultProducer {
     kafka: kafka_client::KafkaProducer,
+    /// The principal of Kafka's ACLs, for the log.
+    principal: Option<String>,
     topic_prefix: String,
     other_prefix: Option<&'static str>,
     /// Topics for which the producer has looked for a topic with the other prefix.
@@ -69,6 +71,7 @@ impl ResultProducer {
     ) -> Self {
         let options = ProducerOptions { topic_spec, ..ProducerOptions::default() };
         Self {
+            principal: settings.principal(),
             kafka: kafka_client::KafkaProducer::new(settings, options),
             other_prefix: domain::other_prefix(&topic_prefix),
             topic_prefix,
@@ -126,7 +129,7 @@ impl ResultProducer {
         self.retry_at = None;
         let shared_spool = Arc::clone(&self.shared_spool);
         shared_spool.lock().spool.load_from_disk();
-        self.warn_about_other_prefix();
+        self.warn_about_other_prefix(deadline);
         let batches = {
             let mut state = shared_spool.lock();
             let batches = self.build_batches(&mut state);
@@ -178,20 +181,24 @@ impl ResultProducer {
         let carried_ended = self.ended_in_flight.remove(&topic);
         match outcome {
             ProduceOutcome::Delivered { records, .. } => {
-                state.spool.settle(&topic, records);
+                state.spool.settle_all(&topic);
                 if carried_ended {
                     state.ended_runs.remove_delivered(&topic);
                 }
                 return Ok(records);
             }
             ProduceOutcome::TooLarge { mut records, .. } | ProduceOutcome::Busy { mut records } => {
-                for record in &mut records {
-                    record.headers.retain(|(key, _)| key != ENDED_HEADER);
-                }
+                remove_ended_headers(&mut records);
                 state.spool.return_unsent(&Arc::from(topic), records);
             }
-            ProduceOutcome::Lost { records, cause, maybe_delivered } => {
-                record_refusal(state, &topic, records, &cause, maybe_delivered);
+            ProduceOutcome::Refused { mut records, cause } => {
+                remove_ended_headers(&mut records);
+                state.spool.return_unsent(&Arc::from(topic.as_str()), records);
+                self.retrying.insert(topic);
+                return Err(cause);
+            }
+            ProduceOutcome::Lost { indexes, cause, maybe_delivered } => {
+                record_loss(state, &topic, &indexes, &cause, maybe_delivered);
             }
             ProduceOutcome::Pending { .. } => {}
         }
@@ -200,7 +207,7 @@ impl ResultProducer {
 
     /// Before a topic is created: warns once if it does not exist but a topic with
     /// the other prefix does, which is easily mistaken for the configured one.
-    fn warn_about_other_prefix(&mut self) {
+    fn warn_about_other_prefix(&mut self, deadline: Option<Instant>) {
         let Some(other_prefix) = self.other_prefix else { return };
         let topics = self.shared_spool.lock().spool.topics();
         let new: Vec<_> =
@@ -212,7 +219,12 @@ impl ResultProducer {
             return;
         }
         // An error is reported by the round that follows; the next round asks again.
-        let Ok(found) = self.kafka.client().topics(&names) else { return };
+        let client = self.kafka.client();
+        let found = match deadline {
+            Some(deadline) => client.topics_by(&names, deadline),
+            None => client.topics(&names),
+        };
+        let Ok(found) = found else { return };
         let is_there =
             |name: &str| found.iter().any(|topic| topic.name == name && topic.error.is_none());
         for topic in new {
@@ -282,10 +294,15 @@ impl ResultProducer {
         self.retry_at = Some(Instant::now() + self.backoff.next_delay());
         if let Some(length) = self.outage.record_failure() {
             let in_flight: usize = self.kafka.pending_records().map(|(_, records)| records).sum();
+            let right = reason.missing_operation().map(|operation| {
+                let principal = self.principal.as_deref().unwrap_or("the tracker's user");
+                format!(" ({principal} needs the right {operation})")
+            });
             log::warn!(
-                "kafka: no delivery for {} s, {} results wait: {topic}: {reason}",
+                "kafka: no delivery for {} s, {} results wait: {topic}: {reason}{}",
                 length.as_secs(),
                 waiting + in_flight,
+                right.unwrap_or_default(),
             );
         }
     }
@@ -308,18 +325,24 @@ impl ResultProducer {
     }
 }
 
-/// Counts a batch that Kafka refused for good. Kafka would refuse the topic's other
+fn remove_ended_headers(records: &mut [ProduceRecord]) {
+    for record in records {
+        record.headers.retain(|(key, _)| key != ENDED_HEADER);
+    }
+}
+
+/// Counts results that Kafka refused for good. Kafka would refuse the topic's other
 /// results too, unless the cause lies in single records.
-fn record_refusal(
+fn record_loss(
     state: &mut SpoolState,
     topic: &str,
-    records: usize,
+    indexes: &BTreeSet<usize>,
     cause: &KafkaError,
     maybe_delivered: bool,
 ) {
-    state.spool.settle(topic, records);
+    state.spool.settle_positions(topic, indexes);
     let others = if cause.is_record_error() { 0 } else { state.spool.discard_topic(topic) };
-    let records = records + others;
+    let records = indexes.len() + others;
     state.totals.lost += records;
     let note = if maybe_delivered { " (may have been delivered earlier)" } else { "" };
     state.losses.add(topic, &format!("{cause}{note}"), records);

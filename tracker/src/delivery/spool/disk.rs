@@ -266,7 +266,6 @@ impl Disk {
         if let Some(held) = segment.topics.get_mut(topic) {
             held.waiting -= 1;
         }
-        self.mark_delivered(topic, number);
         self.remove_or_log(first);
     }
 
@@ -288,9 +287,14 @@ impl Disk {
         }
     }
 
+    /// Moves the topic's mark up to `number`. No result up to it may be outstanding, because
+    /// the next start skips all of them.
     pub(super) fn mark_delivered(&mut self, topic: &Arc<str>, number: u64) {
-        self.marks.delivered.insert(Arc::clone(topic), number);
-        self.marks_changed = true;
+        let mark = self.marks.delivered.entry(Arc::clone(topic)).or_default();
+        if number > *mark {
+            *mark = number;
+            self.marks_changed = true;
+        }
     }
 
     /// Writes the delivered marks, if they changed since the last call.

@@ -1,7 +1,7 @@
 //! The part of the spool in memory: the oldest results of each topic, and all results
 //! that are not on disk.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -47,11 +47,36 @@ pub(super) struct TopicQueue {
     /// Results that arrived after those on disk, and are not on disk yet.
     tail: VecDeque<QueuedResult>,
     in_flight: VecDeque<InFlightResult>,
+    /// The highest number that was settled.
+    settled_max: u64,
+    /// Settled numbers behind an older result that is not settled. A segment still holds
+    /// these results, and they must not be read back. Bounded by the size of a batch.
+    settled_ahead: BTreeSet<u64>,
     bytes: usize,
     bytes_on_disk: usize,
 }
 
+/// Results in flight that were settled.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) topic: Arc<str>,
+    /// The numbers of the settled results that are on disk.
+    pub(super) on_disk: Vec<u64>,
+    /// Every result of the topic up to this number is settled.
+    pub(super) mark: u64,
+}
+
 impl TopicQueue {
+    /// The highest number up to which no result of the topic is outstanding.
+    fn settled_up_to(&self) -> u64 {
+        let queued = |queue: &VecDeque<QueuedResult>| queue.front().map(|it| it.number);
+        let in_flight = self.in_flight.front().map(|sent| sent.number);
+        let unloaded = (self.unloaded > 0).then_some(self.above + 1);
+        // In flight, queue, disk and tail follow each other in the order of numbers.
+        let oldest = in_flight.or(queued(&self.queue)).or(unloaded).or(queued(&self.tail));
+        oldest.map_or(self.settled_max, |oldest| self.settled_max.min(oldest - 1))
+    }
+
     /// The number of waiting results.
     pub(super) fn len(&self) -> usize {
         self.queue.len() + self.unloaded + self.tail.len()
@@ -296,7 +321,7 @@ impl Memory {
         share: usize,
     ) -> LoadOutcome {
         let topic = self.topic(name);
-        if stored.number <= topic.above {
+        if stored.number <= topic.above || topic.settled_ahead.contains(&stored.number) {
             return LoadOutcome::Known;
         }
         if topic.bytes >= share && !topic.queue.is_empty() {
@@ -389,18 +414,33 @@ impl Memory {
         (records, numbers)
     }
 
-    /// Removes the oldest results in flight. Returns the topic and the numbers of the
-    /// results that are on disk.
-    pub(super) fn settle(&mut self, name: &str, count: usize) -> Option<(Arc<str>, Vec<u64>)> {
+    /// Removes results in flight, by their positions in the batch.
+    pub(super) fn settle(
+        &mut self,
+        name: &str,
+        is_settled: impl Fn(usize) -> bool,
+    ) -> Option<Settled> {
         let name = Arc::clone(self.topics.get_key_value(name)?.0);
-        let in_flight = &mut self.topic(&name).in_flight;
-        let settled: Vec<_> = in_flight.drain(..count.min(in_flight.len())).collect();
-        let mut numbers = Vec::new();
-        for InFlightResult { number, on_disk, .. } in settled {
-            self.unsaved.remove(&number);
-            numbers.extend(on_disk.then_some(number));
+        let topic = self.topic(&name);
+        let (mut kept, mut settled) = (VecDeque::new(), Vec::new());
+        for (position, sent) in std::mem::take(&mut topic.in_flight).into_iter().enumerate() {
+            if is_settled(position) {
+                topic.settled_max = topic.settled_max.max(sent.number);
+                topic.settled_ahead.insert(sent.number);
+                settled.push(sent);
+            } else {
+                kept.push_back(sent);
+            }
         }
-        Some((name, numbers))
+        topic.in_flight = kept;
+        let mark = topic.settled_up_to();
+        topic.settled_ahead = topic.settled_ahead.split_off(&(mark + 1));
+        let mut on_disk = Vec::new();
+        for InFlightResult { number, on_disk: is_on_disk, .. } in settled {
+            self.unsaved.remove(&number);
+            on_disk.extend(is_on_disk.then_some(number));
+        }
+        Some(Settled { topic: name, on_disk, mark })
     }
 
     /// Drops all waiting results of a topic. Returns their number.

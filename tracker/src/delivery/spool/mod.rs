@@ -15,7 +15,7 @@ mod issued;
 mod memory;
 mod segment;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -284,12 +284,24 @@ impl Spool {
         records
     }
 
-    /// Removes the oldest `count` results in flight of a topic: they are delivered, or
-    /// lost.
-    pub(crate) fn settle(&mut self, topic: &str, count: usize) {
-        let Some((topic, on_disk)) = self.memory.settle(topic, count) else { return };
+    /// Removes all results in flight of a topic: they are delivered, or lost.
+    pub(crate) fn settle_all(&mut self, topic: &str) {
+        self.settle(topic, |_| true);
+    }
+
+    /// Removes the results in flight at these positions of the topic's batch, which Kafka
+    /// refused. The others stay in flight.
+    pub(crate) fn settle_positions(&mut self, topic: &str, positions: &BTreeSet<usize>) {
+        self.settle(topic, |position| positions.contains(&position));
+    }
+
+    fn settle(&mut self, topic: &str, is_settled: impl Fn(usize) -> bool) {
+        let Some(settled) = self.memory.settle(topic, is_settled) else { return };
         if let Some(disk) = &mut self.disk {
-            on_disk.into_iter().for_each(|number| disk.settle(&topic, number));
+            for number in settled.on_disk {
+                disk.settle(&settled.topic, number);
+            }
+            disk.mark_delivered(&settled.topic, settled.mark);
         }
     }
 

@@ -56,9 +56,13 @@ fn drain(spool: &mut Spool, topic: &str) -> Vec<u64> {
             spool.write_delivered_marks();
             return all;
         }
-        spool.settle(topic, records.len());
+        spool.settle_all(topic);
         all.extend(values(&records));
     }
+}
+
+fn settle_oldest(spool: &mut Spool, topic: &str, count: usize) {
+    spool.settle_positions(topic, &(0..count).collect());
 }
 
 /// A temporary folder.
@@ -157,7 +161,7 @@ fn a_restart_goes_on_after_what_was_delivered() {
     }
     save(&mut spool);
     assert_eq!(values(&spool.take_batch("a", 4, usize::MAX)), [0, 1, 2, 3]);
-    spool.settle("a", 2);
+    settle_oldest(&mut spool, "a", 2);
     spool.write_delivered_marks();
     push(&mut spool, "a", 99);
     // The kill: of four results in flight two are settled, and one was not written.
@@ -172,7 +176,7 @@ fn a_restart_goes_on_after_what_was_delivered() {
     spool.load_from_disk();
     let records = spool.take_batch("b", 9, usize::MAX);
     assert_eq!(records, (6..10).map(record).collect::<Vec<_>>(), "headers and all");
-    spool.settle("b", 4);
+    settle_oldest(&mut spool, "b", 4);
     assert!(spool.is_empty());
     assert_eq!(spool.close(), (0, vec![]));
     assert_eq!(scratch.segments(), [] as [PathBuf; 0]);
@@ -239,7 +243,7 @@ fn a_topic_reads_its_segments_in_order_whichever_topic_loads_them() {
         // One result of the long topic stays in memory, so that it loads no segment.
         let count = window - usize::from(topic == "long");
         start.push(values(&spool.take_batch(topic, count, usize::MAX)));
-        spool.settle(topic, count);
+        settle_oldest(&mut spool, topic, count);
     }
     for (topic, mut all) in ["late", "long"].into_iter().zip(start.into_iter().rev()) {
         all.extend(drain(&mut spool, topic));
@@ -267,7 +271,7 @@ fn a_full_folder_drops_the_oldest_results_that_are_not_in_flight() {
     let bytes: u64 = scratch.segments().iter().map(|path| path.metadata().unwrap().len()).sum();
     assert!(bytes <= MIB && dropped > 0, "{bytes} {dropped}");
     assert_eq!(spool.len() + dropped + 2, 20_000);
-    spool.settle("a", 2);
+    settle_oldest(&mut spool, "a", 2);
     let left = drain(&mut spool, "a");
     assert_eq!(left.len() + dropped + 2, 20_000);
     assert_eq!((left[0], *left.last().unwrap()), (2, 19_999));
@@ -295,7 +299,7 @@ fn results_stay_in_memory_while_the_disk_fails() {
     // Results in flight were written too, in order; one is returned, the others settled.
     assert_eq!(spool.len(), 91);
     spool.return_unsent(&Arc::from("a"), (105..110).map(record).collect());
-    spool.settle("a", 2);
+    settle_oldest(&mut spool, "a", 2);
     assert_eq!(spool.close(), (99, vec![]));
     drop(spool);
     let mut spool = scratch.open(usize::MAX, 64 * MIB);
@@ -315,7 +319,7 @@ fn closing_writes_all_results_to_a_disk_that_has_recovered() {
     }
     save(&mut spool);
     assert_eq!(values(&spool.take_batch("a", 3, usize::MAX)), [0, 2, 4]);
-    spool.settle("a", 1);
+    settle_oldest(&mut spool, "a", 1);
     assert_eq!(spool.memory.unsaved.len(), 9);
     fs::rename(&away, &scratch.0).unwrap();
     save(&mut spool);
@@ -368,11 +372,66 @@ fn discarded_results_do_not_come_back_after_a_restart() {
         save(&mut spool);
     }
     assert_eq!(spool.take_batch("refused", 1, usize::MAX).len(), 1);
-    spool.settle("refused", 1);
+    settle_oldest(&mut spool, "refused", 1);
     assert_eq!(spool.discard_topic("refused"), 49);
     spool.write_delivered_marks();
     drop(spool);
     let mut spool = scratch.open(5 * entry_bytes(), 64 * MIB);
     assert_eq!(spool.len(), 50);
     assert_eq!(drain(&mut spool, "taken"), (0..50).collect::<Vec<_>>());
+}
+
+/// A refused result in the middle of a batch leaves the spool, and only that one: after a
+/// kill, a stop or a return to the queue the others are still sent.
+#[test]
+fn exactly_the_refused_results_leave_the_spool() {
+    for refused in 0..3_u64 {
+        for end in ["kill", "stop", "return"] {
+            let scratch = Scratch::new();
+            let mut spool = scratch.open(4 * entry_bytes(), 64 * MIB);
+            (0..3).for_each(|value| drop(push(&mut spool, "t", value)));
+            save(&mut spool);
+            let mut taken = spool.take_batch("t", 9, usize::MAX);
+            assert_eq!(values(&taken), [0, 1, 2]);
+            spool.settle_positions("t", &[refused as usize].into());
+            spool.write_delivered_marks();
+            let others: Vec<_> = (0..3).filter(|value| *value != refused).collect();
+            match end {
+                "kill" => drop(spool),
+                "stop" => {
+                    assert_eq!(spool.close(), (2, Vec::new()));
+                    drop(spool);
+                }
+                _ => {
+                    taken.remove(refused as usize);
+                    spool.return_unsent(&Arc::from("t"), taken);
+                    // The memory is needed for another topic.
+                    (100..104).for_each(|value| drop(push(&mut spool, "other", value)));
+                    save(&mut spool);
+                    assert_eq!(drain(&mut spool, "t"), others, "{refused}");
+                    continue;
+                }
+            }
+            let mut next = scratch.open(usize::MAX, 64 * MIB);
+            let found = drain(&mut next, "t");
+            assert!(others.iter().all(|value| found.contains(value)), "{refused} {end}: {found:?}");
+            // Only a refused result behind an unsettled one is sent again.
+            assert_eq!(found.contains(&refused), refused > 0, "{refused} {end}: {found:?}");
+        }
+    }
+}
+
+/// The mark passes a refused result as soon as the results before it are delivered.
+#[test]
+fn the_mark_passes_a_refused_result_when_the_results_before_it_are_settled() {
+    let scratch = Scratch::new();
+    let mut spool = scratch.open(usize::MAX, 64 * MIB);
+    (0..3).for_each(|value| drop(push(&mut spool, "t", value)));
+    save(&mut spool);
+    spool.take_batch("t", 9, usize::MAX);
+    spool.settle_positions("t", &[2].into());
+    spool.settle_all("t");
+    spool.write_delivered_marks();
+    drop(spool);
+    assert_eq!(drain(&mut scratch.open(usize::MAX, 64 * MIB), "t"), [] as [u64; 0]);
 }

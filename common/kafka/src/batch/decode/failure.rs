@@ -22,7 +22,7 @@ pub enum BatchFailure {
     #[error("message format {0} is not supported (only 2, of Kafka 0.11 and newer)")]
     UnsupportedFormat(i8),
     /// The decompressed records exceed the limit.
-    #[error("more than {UNPACKED_BYTES_MAX} bytes when decompressed from {0}")]
+    #[error("more than {UNPACKED_BYTES_MAX} bytes when unpacked from {0}")]
     TooLarge(Codec),
     /// The checksum matches, but the content is not a valid batch.
     #[error("{0}")]

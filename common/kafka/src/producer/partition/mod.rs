@@ -22,7 +22,7 @@
 //! batch's size, which is checked before the sequence. The producer can't distinguish this from a
 //! batch that was never appended. The recorder can, by the identity in each record's headers.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
@@ -148,6 +148,9 @@ impl ProducerPartition {
                 None
             }
             ErrorClass::RetryLater => None,
+            // The next batch can hold other records, and then only the refused ones are lost.
+            ErrorClass::NeedsOperator if error.is_record_error() => self.return_refused(error),
+            ErrorClass::NeedsOperator => None,
             ErrorClass::BatchTooLarge => self.return_batch(error),
             ErrorClass::Permanent => self.lose_batch(error),
         };
@@ -166,19 +169,19 @@ impl ProducerPartition {
     /// nothing if the batch may be in the log, or if all or none of its records were refused.
     pub(super) fn remove_refused(
         &mut self,
-        indexes: &HashSet<usize>,
+        indexes: &BTreeSet<usize>,
         error: &KafkaError,
     ) -> Option<ProduceOutcome> {
         let in_flight = self.in_flight.as_mut().filter(|batch| !batch.maybe_appended)?;
         let count = in_flight.records.len();
-        let lost = indexes.iter().filter(|index| **index < count).count();
-        if lost == 0 || lost == count {
+        let lost: BTreeSet<usize> = indexes.range(..count).copied().collect();
+        if lost.is_empty() || lost.len() == count {
             return None;
         }
         let mut index = 0..count;
-        in_flight.records.retain(|_| index.next().is_some_and(|index| !indexes.contains(&index)));
+        in_flight.records.retain(|_| index.next().is_some_and(|index| !lost.contains(&index)));
         in_flight.encoded = None;
-        Some(ProduceOutcome::Lost { records: lost, cause: error.clone(), maybe_delivered: false })
+        Some(ProduceOutcome::Lost { indexes: lost, cause: error.clone(), maybe_delivered: false })
     }
 
     fn mark_maybe_appended(&mut self) {
@@ -205,10 +208,15 @@ impl ProducerPartition {
         Some(ProduceOutcome::TooLarge { records: in_flight.records, bytes_max: self.bytes_max })
     }
 
+    fn return_refused(&mut self, error: &KafkaError) -> Option<ProduceOutcome> {
+        let records = self.take_batch()?.records;
+        Some(ProduceOutcome::Refused { records, cause: error.clone() })
+    }
+
     fn lose_batch(&mut self, error: &KafkaError) -> Option<ProduceOutcome> {
         let in_flight = self.take_batch()?;
         Some(ProduceOutcome::Lost {
-            records: in_flight.records.len(),
+            indexes: (0..in_flight.records.len()).collect(),
             cause: error.clone(),
             maybe_delivered: in_flight.maybe_appended,
         })

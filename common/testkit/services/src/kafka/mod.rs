@@ -32,6 +32,8 @@ const START_PATIENCE: Duration = Duration::from_secs(120);
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a broker that runs may take to answer.
 const ANSWER_TIMEOUT_MS: u64 = 1_000;
+/// The first handshake of a broker on a busy machine: it loads and compiles the classes of TLS.
+const TLS_TIMEOUT_MS: u64 = 60_000;
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -204,7 +206,8 @@ impl<'a> Kafka<'a> {
     /// Whether the broker answers that itself and `count` brokers are there.
     pub(crate) fn knows_brokers(&self, id: usize, count: usize) -> bool {
         let address = address("127.0.0.1", self.ports[id - 1].plain);
-        let known = broker_ids(KafkaSettings::new(vec![address], Security::Plain));
+        let known =
+            broker_ids(KafkaSettings::new(vec![address], Security::Plain), ANSWER_TIMEOUT_MS);
         let is_itself = |known: &i32| usize::try_from(*known) == Ok(id);
         known.is_ok_and(|known| known.len() >= count && known.iter().any(is_itself))
     }
@@ -220,7 +223,7 @@ impl<'a> Kafka<'a> {
         for (id, ports) in self.ids().zip(self.ports) {
             let settings =
                 KafkaSettings::new(vec![address("localhost", ports.tls)], security.clone());
-            if let Err(cause) = broker_ids(settings) {
+            if let Err(cause) = broker_ids(settings, TLS_TIMEOUT_MS) {
                 let port = ports.tls;
                 return Err(CommandError::NotStarted(format!(
                     "broker {id} does not accept the client's certificate on port {port}: {cause}"
@@ -235,9 +238,12 @@ fn address(host: &str, port: u16) -> BrokerAddress {
     BrokerAddress { host: host.to_owned(), port }
 }
 
-fn broker_ids(mut settings: KafkaSettings) -> Result<Vec<i32>, kafka_client::KafkaError> {
-    settings.connect_timeout_ms = ANSWER_TIMEOUT_MS;
-    settings.request_timeout_ms = ANSWER_TIMEOUT_MS;
+fn broker_ids(
+    mut settings: KafkaSettings,
+    timeout_ms: u64,
+) -> Result<Vec<i32>, kafka_client::KafkaError> {
+    settings.connect_timeout_ms = timeout_ms;
+    settings.request_timeout_ms = timeout_ms;
     KafkaClient::new(Arc::new(settings)).broker_ids()
 }
 

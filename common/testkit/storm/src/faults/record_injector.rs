@@ -58,7 +58,7 @@ pub(crate) fn run(
                         batches.push(TopicBatch { topic, records });
                         is_pending = true;
                     }
-                    ProduceOutcome::Lost { cause, .. } => {
+                    ProduceOutcome::Lost { cause, .. } | ProduceOutcome::Refused { cause, .. } => {
                         return Err(format!("{topic}: {cause}").into());
                     }
                 }
