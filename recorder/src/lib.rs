@@ -104,6 +104,7 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
         postgres_refusals: SharedOutage::new("postgresql"),
         kafka: settings.kafka,
         kafka_outage: SharedOutage::new("kafka"),
+        kafka_refusals: SharedOutage::new("kafka"),
         turns: ConnectionTurns::new(&timings),
         kafka_health: KafkaHealth::new(timings.kafka_unreachable_after),
         lease: LeaseValidity::default(),

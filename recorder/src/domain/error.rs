@@ -35,6 +35,15 @@ pub(crate) enum SessionError {
 }
 
 impl SessionError {
+    /// Whether Kafka refused a request because of a missing right.
+    pub(crate) fn is_kafka_refusal(&self) -> bool {
+        match self {
+            Self::Kafka(error) => error.is_authorization_error(),
+            Self::Topic { code, .. } => *code == ResponseError::TopicAuthorizationFailed,
+            _ => false,
+        }
+    }
+
     /// Whether the error concerns one partition, so that the other partitions of the
     /// topic can still be read.
     pub(crate) fn is_of_partition(&self) -> bool {

@@ -26,6 +26,8 @@ pub(crate) struct SharedState {
     pub(crate) kafka: Arc<kafka_client::KafkaSettings>,
     /// The outage of Kafka, if there is one.
     pub(crate) kafka_outage: SharedOutage,
+    /// Requests that Kafka refuses because of a missing right.
+    pub(crate) kafka_refusals: SharedOutage,
     /// Which domains may connect to Kafka.
     pub(crate) turns: ConnectionTurns,
     /// Whether Kafka is reachable for long enough to hold leases.

@@ -246,3 +246,27 @@ fn a_connection_that_is_closed_beside_an_open_one_is_above_a_limit() {
     drop((first, second));
     broker.stop();
 }
+
+#[test]
+fn an_advertised_name_that_does_not_resolve_is_said_to_be_the_brokers() {
+    let broker = ScriptedBroker::start(|request| {
+        ScriptedReply::Answer(match request.key {
+            ApiKey::Metadata => request.metadata_with_host("advertised.invalid", &|_| request.port),
+            _ => request.good_answer(),
+        })
+    });
+    let mut client = KafkaClient::new(Arc::new(broker.settings()));
+    let text = client.list_offset("topic", 0, LogEnd::Latest).unwrap_err().to_string();
+    let expected = format!(
+        "connect to advertised.invalid:{}: the name comes from advertised.listeners of the broker",
+        broker.port
+    );
+    assert!(text.starts_with(&expected), "{text}");
+    // A name of the settings is not the broker's.
+    let bootstrap = BrokerAddress { host: "bootstrap.invalid".to_owned(), port: 9092 };
+    let settings = KafkaSettings::new(vec![bootstrap], Security::Plain);
+    let text = KafkaClient::new(Arc::new(settings)).topics(&[]).unwrap_err().to_string();
+    assert!(!text.contains("advertised.listeners"), "{text}");
+    drop(client);
+    broker.stop();
+}
