@@ -1,13 +1,13 @@
 //! The closed list of phrases: the result of a probe in a few lower-case words.
 //!
 //! The phrase of an HTTP response comes from its status code and this table only. The reason phrase
-//! in the response can be any text, and the texts of crates differ from those of 1.1.0 ("payload
-//! too large" for 413).
+//! in the response can be any text, and the texts of crates differ from the phrases of 1.1.0
+//! ("payload too large" for 413).
 
 /// The phrase of status 200, and the only phrase of a healthy probe.
 pub const OK: &str = "ok";
 
-/// HTTP status codes and their phrases: those in the README of 1.1.0 in its order, then the
+/// HTTP status codes and their phrases: the codes in the README of 1.1.0 in its order, then the
 /// registered codes that it lacks (RFC 8297, RFC 8470). 306 and 418 are registered as unused and
 /// have no phrase.
 pub const HTTP: &[(u16, &str)] = &[

@@ -40,12 +40,12 @@ impl Secret {
 
 /// Wraps a setting's value and remembers its file, if it came from one.
 impl From<SettingValue> for Secret {
-    fn from(given: SettingValue) -> Self {
-        let file = match given.origin {
+    fn from(setting: SettingValue) -> Self {
+        let file = match setting.origin {
             Origin::File { path, .. } => Some(path),
             Origin::Flag(_) | Origin::Variable(_) => None,
         };
-        Self { value: given.value, file }
+        Self { value: setting.value, file }
     }
 }
 

@@ -10,7 +10,7 @@
 //!                     PostgreSQL (leases)             Kafka       PostgreSQL (rows, position)
 //! ```
 //!
-//! - `discovery` asks the brokers for topics and records whether Kafka is reachable.
+//! - `discovery` asks the brokers for topics and records which leaders are reachable.
 //! - `supervisor` renews the leases in PostgreSQL (`lease`), by which several
 //!   recorders share the domains. It starts a worker for each lease that it acquires and
 //!   stops the worker of each lease that it hands over.
@@ -25,6 +25,7 @@ pub mod decode;
 mod discovery;
 mod domain;
 mod lease;
+mod open_files;
 pub mod postgres;
 pub mod replay;
 pub mod report;
@@ -48,11 +49,13 @@ use crossbeam_channel::{Receiver, bounded, select};
 use kafka_client::flags::plain_text_warning;
 use kafka_client::{GroupOffset, KafkaClient, KafkaError};
 
+use crate::discovery::Discovery;
 use crate::domain::group_offset::{DashboardOffset, OffsetCommitter};
 use crate::domain::prefetch::Semaphore;
 use crate::domain::shared::SharedState;
 use crate::domain::turns::ConnectionTurns;
 use crate::lease::kafka_health::KafkaHealth;
+use crate::lease::reach::LeaderReach;
 use crate::lease::store::LeaseStore;
 use crate::lease::validity::LeaseValidity;
 use crate::postgres::pool::Database;
@@ -107,6 +110,7 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
         kafka_refusals: SharedOutage::new("kafka"),
         turns: ConnectionTurns::new(&timings),
         kafka_health: KafkaHealth::new(timings.kafka_unreachable_after),
+        reach: LeaderReach::default(),
         lease: LeaseValidity::default(),
         fetch_wait_ms: AtomicU32::new(0),
         fetch_bytes: AtomicU32::new(0),
@@ -121,11 +125,23 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
     });
 
     let (discovered_sender, discovered) = bounded(1);
+    let (selected_sender, selected) = bounded(1);
+    let mut discovery = Discovery::new(
+        Arc::clone(&shared),
+        stop.clone(),
+        lists_topics,
+        selected,
+        discovered_sender,
+    );
+    let selection = settings.selection;
+    let supervisor =
+        Supervisor::new(store, Arc::clone(&shared), selection, discovered, selected_sender);
     let discover = {
         let (shared, stop) = (Arc::clone(&shared), stop.clone());
         move || {
-            let run = || discovery::run(&shared, &stop, lists_topics, &discovered_sender);
-            while panics::catch(run).is_err() && !stop.wait(shared.timings.discovery_retry_delay) {
+            while panics::catch(|| discovery.run()).is_err()
+                && !stop.wait(shared.timings.discovery_retry_delay)
+            {
                 shared.metrics.panics.add(1);
             }
         }
@@ -155,7 +171,6 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
 
     // Nothing is sent: the channel is disconnected when the supervisor ends.
     let (running_sender, running) = bounded::<()>(0);
-    let supervisor = Supervisor::new(store, Arc::clone(&shared), settings.selection, discovered);
     let supervise = {
         let stop = stop.clone();
         move || {

@@ -27,7 +27,7 @@ pub struct PostgresSettings {
 }
 
 impl PostgresSettings {
-    /// Returns what every connection with these settings verifies of the server.
+    /// Returns how every connection with these settings verifies the server.
     pub fn verification(&self) -> Verification {
         match self.uri.ssl_mode() {
             SslMode::Disable | SslMode::Allow | SslMode::Prefer => Verification::None,
@@ -52,6 +52,11 @@ impl PostgresSettings {
                 "postgresql {uri}: the server is not verified and can choose not to encrypt (sslmode={mode})"
             ),
         })
+    }
+
+    /// The name of the sessions in `pg_stat_activity`.
+    pub fn application_name(&self) -> &str {
+        self.uri.session.get_application_name().unwrap_or(&self.application_name)
     }
 
     /// Reads certificates and key without connecting, so that a program can refuse wrong settings
@@ -163,9 +168,9 @@ impl PostgresSettings {
     }
 }
 
-/// Whether to try the other of TLS and plain text, as libpq does after a failed handshake or an
-/// error from the server. Of the server's errors only those of authorization (class 28) depend on
-/// TLS.
+/// Whether to retry with TLS instead of plain text or the reverse, as libpq does after a failed
+/// handshake or an error from the server. Only authorization errors of the server (class 28)
+/// depend on TLS.
 fn should_try_other(address: &ServerAddress, encrypted: bool, cause: &postgres::Error) -> bool {
     if matches!(address, ServerAddress::Unix { .. }) {
         return false;

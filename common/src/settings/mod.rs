@@ -1,7 +1,7 @@
 //! Settings: flags, environment variables and secret files, parsed and checked. An error
 //! is one line that names the setting.
 //!
-//! - [`flags`]: flags as data, with one statement for each;
+//! - [`flags`]: flags as data, each defined once;
 //! - [`command_line`]: the arguments of a program;
 //! - [`values`]: parsers of values.
 //!
@@ -104,11 +104,11 @@ pub struct SettingName {
     pub variables: &'static [&'static str],
 }
 
-type Lookup<'a> = dyn Fn(&str) -> Result<String, VarError> + 'a;
+type VariableLookup<'a> = dyn Fn(&str) -> Result<String, VarError> + 'a;
 
 /// The environment variables that settings are read from.
 pub struct Environment<'a> {
-    variable: Box<Lookup<'a>>,
+    variable: Box<VariableLookup<'a>>,
 }
 
 impl fmt::Debug for Environment<'_> {
@@ -144,16 +144,16 @@ impl<'a> Environment<'a> {
         let mut found: Option<SettingValue> = None;
         for variable in name.variables {
             let Some(value) = self.variable(variable)? else { continue };
-            let given = SettingValue { value, origin: Origin::Variable(variable) };
+            let setting = SettingValue { value, origin: Origin::Variable(variable) };
             match &found {
-                Some(first) if first.value != given.value => {
+                Some(first) if first.value != setting.value => {
                     return Err(UsageError::new(format!(
                         "{} and {variable} are both set and differ: expected one",
                         first.origin
                     )));
                 }
                 Some(_) => {}
-                None => found = Some(given),
+                None => found = Some(setting),
             }
         }
         Ok(found.or_else(|| {
@@ -189,7 +189,7 @@ impl<'a> Environment<'a> {
             from_file = Some(SettingValue { value, origin });
         }
         match from_file {
-            Some(given) => Ok(Some(given)),
+            Some(setting) => Ok(Some(setting)),
             None => self.setting(name, flag),
         }
     }
@@ -235,7 +235,7 @@ mod tests {
     fn value(variables: &[(&str, &str)], flag: Option<&str>) -> Result<Option<String>, String> {
         Environment::from_variables(variables)
             .setting(NAME, flag.map(str::to_owned))
-            .map(|given| given.map(|given| format!("{}={}", given.origin, given.value)))
+            .map(|setting| setting.map(|setting| format!("{}={}", setting.origin, setting.value)))
             .map_err(|error| error.to_string())
     }
 
@@ -256,10 +256,10 @@ mod tests {
 
     #[test]
     fn an_error_is_one_line_with_the_source_and_what_was_expected() {
-        let given = SettingValue { value: "x".into(), origin: Origin::Variable("PERIOD") };
-        let parsed = given.parse("seconds", |_| Err::<(), _>("not a\nnumber"));
+        let setting = SettingValue { value: "x".into(), origin: Origin::Variable("PERIOD") };
+        let parsed = setting.parse("seconds", |_| Err::<(), _>("not a\nnumber"));
         assert_eq!(parsed.unwrap_err().to_string(), "PERIOD: not a number: expected seconds");
-        assert_eq!(format!("{given:?}"), "SettingValue(PERIOD)");
+        assert_eq!(format!("{setting:?}"), "SettingValue(PERIOD)");
     }
 
     #[test]
@@ -271,7 +271,7 @@ mod tests {
         let secret = |variables: &[(&str, &str)]| {
             Environment::from_variables(variables)
                 .secret(NAME, Some("flag".into()))
-                .map(|given| given.map(|given| given.value))
+                .map(|setting| setting.map(|setting| setting.value))
                 .map_err(|error| error.to_string())
         };
         std::fs::write(&file, " s3cret\n").unwrap();

@@ -63,6 +63,8 @@ pub fn remove_all(services: &Services, topic: &str) -> Result<(), Box<dyn Error 
         .with_resource_type_filter(TOPIC)
         .with_resource_name_filter(Some(StrBytes::from_string(topic.to_owned())))
         .with_pattern_type_filter(LITERAL)
+        .with_principal_filter(None)
+        .with_host_filter(None)
         .with_operation(ANY)
         .with_permission_type(ANY);
     let request = DeleteAclsRequest::default().with_filters(vec![filter]);

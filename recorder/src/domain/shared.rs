@@ -7,6 +7,7 @@ use super::group_offset::DashboardOffset;
 use super::prefetch::Semaphore;
 use super::turns::ConnectionTurns;
 use crate::lease::kafka_health::KafkaHealth;
+use crate::lease::reach::LeaderReach;
 use crate::lease::validity::LeaseValidity;
 use crate::postgres::pool::Database;
 use crate::report::metrics::Metrics;
@@ -30,8 +31,10 @@ pub(crate) struct SharedState {
     pub(crate) kafka_refusals: SharedOutage,
     /// Which domains may connect to Kafka.
     pub(crate) turns: ConnectionTurns,
-    /// Whether Kafka is reachable for long enough to hold leases.
+    /// Whether Kafka answers the discovery thread.
     pub(crate) kafka_health: KafkaHealth,
+    /// Which leaders this recorder reaches.
+    pub(crate) reach: LeaderReach,
     /// Until when the leases of this recorder are valid.
     pub(crate) lease: LeaseValidity,
     /// How long a fetch waits at the broker for a record, in milliseconds.

@@ -6,3 +6,4 @@ pub mod error;
 pub mod pool;
 mod quote;
 pub mod tables;
+pub mod value;

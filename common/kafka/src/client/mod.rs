@@ -5,6 +5,7 @@ mod fetch;
 mod group_offset;
 mod list_offset;
 mod metadata;
+mod probe;
 mod stale_broker;
 mod topic_id;
 mod topics;
@@ -30,6 +31,7 @@ pub use fetch::{FetchLimits, FetchPosition, FetchedRecords};
 pub use group_offset::GroupOffset;
 pub use list_offset::LogEnd;
 pub use metadata::{PartitionMetadata, TopicMetadata};
+pub use probe::probe_broker;
 pub use topics::{CreateResult, TopicSpec};
 
 /// A client of one cluster, for one thread. Every call blocks until it is answered or fails.
@@ -211,7 +213,7 @@ impl KafkaClient {
         result
     }
 
-    /// Returns the open connection to a broker, or a new one. `true`: it was open already.
+    /// Returns the open connection to a broker, or a new connection. `true`: it was open already.
     pub(crate) fn connection(
         &mut self,
         address: &BrokerAddress,

@@ -1,4 +1,4 @@
-//! Which errors are retryable and which are permanent. The one place that decides this.
+//! Which errors are retryable and which are permanent. Only this file decides it.
 
 use kafka_protocol::ResponseError;
 
@@ -91,7 +91,7 @@ impl KafkaError {
     }
 }
 
-/// What a broker's error code says about the request.
+/// The meaning of a broker's error code for the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ErrorClass {
     /// The batch was appended by an earlier request whose response was lost.

@@ -1,4 +1,4 @@
-//! What goes into a producer and what comes out of it.
+//! The input and the output of a producer.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +33,7 @@ pub struct TopicBatch {
     pub records: Vec<ProduceRecord>,
 }
 
-/// What happened to a topic's batch.
+/// The outcome of a topic's batch.
 #[derive(Debug)]
 pub enum ProduceOutcome {
     /// The batch is in the log, acknowledged by all in-sync replicas.

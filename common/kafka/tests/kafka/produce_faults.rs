@@ -154,8 +154,8 @@ fn refusal_after_a_lost_response_needs_a_new_producer_id() {
         single(producer.send(vec![batch("t", &["b"])], None)),
         ProduceOutcome::Delivered { .. }
     ));
-    // With the same id, a broker that has the first batch would take this one for a duplicate and
-    // acknowledge a batch that is in no log.
+    // With the same id, a broker that has the first batch would treat this batch as a duplicate,
+    // and acknowledge it although it is in no log.
     let batches = broker.batches("t");
     let (first, last) = (identity(&batches[0]), identity(&batches[2]));
     assert_eq!((first.1, last.1), (0, 0));

@@ -56,7 +56,7 @@ pub struct Extra {
     pub final_url: Option<String>,
     /// When the final host's certificate expires, in seconds since 1970.
     pub certificate_end: Option<i64>,
-    /// The number of attempts, including the last one.
+    /// The number of attempts, including the last attempt.
     pub attempts: Option<i64>,
     /// The reason of the first attempt, if there was more than one.
     pub first_reason: Option<String>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::domain::Domain;
 use common::panics;
@@ -22,7 +22,8 @@ use super::topic::DomainTopic;
 use super::turns::DomainTurn;
 use super::unreadable::UnreadableBatches;
 use super::writer::DomainWriter;
-use crate::decode::batch::BatchLimits;
+use crate::decode::batch::{BatchLimits, FetchedBatches};
+use crate::lease::progress::WorkerProgress;
 use crate::postgres::error::TransactionError;
 use crate::schema::TargetIndex;
 
@@ -40,6 +41,9 @@ pub(crate) struct DomainWorker<L, S: RecordStore, C> {
     clock: C,
     writer: DomainWriter<S>,
     retry: RetryState,
+    progress: Arc<WorkerProgress>,
+    /// When the attempt began that is under way. A transaction does not count.
+    attempt_began: Instant,
     unreadable: UnreadableBatches,
     /// Whether the table of 1.1.0 was taken into account since the start.
     is_table_counted: bool,
@@ -73,7 +77,9 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         Self {
             writer: DomainWriter::new(store, topic.clone(), Arc::clone(&shared)),
             topic: DomainTopic::new(log, topic, domain.clone(), prefix),
+            attempt_began: clock.now(),
             clock,
+            progress: Arc::default(),
             retry: RetryState::new(domain.clone(), Arc::clone(&shared)),
             unreadable: UnreadableBatches::new(shared.timings.unreadable_batch_after),
             is_table_counted: false,
@@ -84,6 +90,11 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             shared,
             stop,
         }
+    }
+
+    /// The progress that this worker reports.
+    pub(crate) fn progress(&self) -> Arc<WorkerProgress> {
+        Arc::clone(&self.progress)
     }
 
     /// Records until a stop is requested, whatever fails in between.
@@ -115,9 +126,13 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         if !self.turn.may_connect(self.clock.now()) {
             return self.shared.timings.turn_poll_interval;
         }
+        self.attempt_began = self.clock.now();
         // An error drops the session.
         match panics::catch(|| self.record()).unwrap_or_else(|panic| Err(panic.into())) {
             Ok(session) => {
+                if session.is_complete {
+                    self.progress.record_write();
+                }
                 self.session = Some(session);
                 self.turn.yield_if_due(self.clock.now(), || self.topic.log.disconnect());
                 Duration::ZERO
@@ -142,9 +157,15 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
                     self.topic.log.disconnect();
                 }
                 self.turn.yield_if_due(self.clock.now(), || self.topic.log.disconnect());
-                self.retry.record_failure(&failure)
+                self.record_failure(&failure)
             }
         }
+    }
+
+    /// Records a failure, and returns the delay before the next attempt.
+    fn record_failure(&mut self, failure: &SessionError) -> Duration {
+        self.progress.record_failure(failure.worker_failure(), self.attempt_began);
+        self.retry.record_failure(failure)
     }
 
     fn record(&mut self) -> Result<Session<S::Steps>, SessionError> {
@@ -173,6 +194,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         if !self.is_index_settled {
             self.ensure_target_index()?;
         }
+        self.attempt_began = self.clock.now();
         let topic = self.find_topic()?;
         let mut session = Session::new(labels, self.clock.now());
         self.add_partitions(&mut session, &topic)?;
@@ -197,6 +219,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
                 continue;
             }
             self.writer.check_lease()?;
+            self.attempt_began = self.clock.now();
             let (store, is_table_counted) = (&mut self.writer.store, self.is_table_counted);
             match self.topic.resume_partition(store, metadata.index, topic, is_table_counted) {
                 Ok(reader) => session.add(reader),
@@ -228,7 +251,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         }
         session.is_complete = false;
         session.prefetched = None;
-        session.refresh_at = self.clock.now() + self.retry.record_failure(&failure);
+        session.refresh_at = self.clock.now() + self.record_failure(&failure);
         Ok(())
     }
 
@@ -256,6 +279,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         let batch_limits =
             if self.shared.smart { &BatchLimits::SMART } else { &BatchLimits::NORMAL };
         let fetch_limits = self.fetch_limits(session.readers.len());
+        let is_complete = session.is_complete;
         let Session { labels, readers, prefetched, steps, .. } = session;
         let fetched = match prefetched.take() {
             Some(fetched) => fetched,
@@ -264,6 +288,9 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
                 fetch(&mut self.topic.log, &positions, &fetch_limits, batch_limits, labels)
             }
         };
+        if is_complete && fetched.iter().all(is_answered) {
+            self.progress.record_fetch();
+        }
         self.writer.check_lease()?;
         let (log, writer) = (&mut self.topic.log, &mut self.writer);
         let prefetch = prefetch_positions(readers, &fetched).and_then(|positions| {
@@ -362,6 +389,11 @@ fn publish_group_offsets(shared: &SharedState, readers: &mut [PartitionReader]) 
             shared.group_offset.publish(partition, next_offset);
         }
     }
+}
+
+/// Whether the leader of the partition answered the fetch.
+fn is_answered(result: &Result<FetchedBatches, KafkaError>) -> bool {
+    !result.as_ref().is_err_and(KafkaError::is_connection_error)
 }
 
 #[cfg(test)]

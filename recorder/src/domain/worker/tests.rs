@@ -241,6 +241,7 @@ fn shared(lease_confirmed_at: Instant) -> Arc<SharedState> {
         kafka_refusals: SharedOutage::new("kafka"),
         turns: ConnectionTurns::new(&timings),
         kafka_health: KafkaHealth::new(timings.kafka_unreachable_after),
+        reach: Default::default(),
         lease: Default::default(),
         fetch_wait_ms: 0.into(),
         fetch_bytes: 0.into(),

@@ -1,11 +1,12 @@
-//! The producer: the one thread that sends results to Kafka. It takes results that
-//! the saver has saved, and retries for as long as Kafka does not accept them.
+//! The producer: the thread that sends results to Kafka. It dequeues results that the
+//! saver has saved, and retries until Kafka accepts them.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::backoff::Backoff;
+use common::counted::counted;
 use common::domain;
 use common::identity::{ENDED_HEADER, EndedRun, Run};
 use common::log_throttle::LogThrottle;
@@ -16,12 +17,12 @@ use kafka_client::{
 use crate::delivery::RunTotals;
 use crate::delivery::shared_spool::{SharedSpool, SpoolState};
 
-/// Records in one batch. A broker checks and appends this many in milliseconds, and
+/// Most records in one batch. A broker checks and appends this many in milliseconds, and
 /// the backlog of an outage of hours still needs few batches.
 const BATCH_RECORDS_MAX: usize = 5_000;
-/// Topics in one round, so that the requests of a round stay bounded.
+/// Most topics in one round, so that the number of its requests is bounded.
 const ROUND_TOPICS_MAX: usize = 500;
-/// Bytes in one round, below the 100 MiB that brokers accept as a request.
+/// Most bytes in one round, below the 100 MiB that brokers accept as a request.
 const ROUND_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Upper bound for the size of one `ended` header.
@@ -45,7 +46,7 @@ pub(crate) struct ResultProducer {
     principal: Option<String>,
     topic_prefix: String,
     other_prefix: Option<&'static str>,
-    /// Topics for which the producer has looked for a topic with the other prefix.
+    /// Topics that were already checked for a topic with the other prefix.
     prefix_checked: HashSet<Arc<str>>,
     shared_spool: Arc<SharedSpool>,
     /// This run of the tracker.
@@ -154,7 +155,7 @@ impl ResultProducer {
         let waiting = state.spool.len();
         drop(state);
         match unsettled {
-            // No batch failed and none was delivered: the answers are still to come.
+            // No batch failed and none was delivered: the brokers have not responded yet.
             None if delivered == 0 && self.kafka.pending_count() > 0 => {}
             // A failed batch is in flight again. The outage lasts until that batch is
             // accepted, even if other topics are delivered.
@@ -225,12 +226,12 @@ impl ResultProducer {
             None => client.topics(&names),
         };
         let Ok(found) = found else { return };
-        let is_there =
+        let exists =
             |name: &str| found.iter().any(|topic| topic.name == name && topic.error.is_none());
         for topic in new {
             let domain = topic.strip_prefix(&self.topic_prefix).unwrap_or(&topic);
             let other = format!("{other_prefix}{domain}");
-            if !is_there(&topic) && is_there(&other) {
+            if !exists(&topic) && exists(&other) {
                 log::warn!(
                     "topic {topic} does not exist and will be created, but {other} exists: set TOPIC_PREFIX={other_prefix} to write to {other}"
                 );
@@ -258,8 +259,8 @@ impl ResultProducer {
             let ended = ended_runs.pending(&topic);
             let bytes_max = bytes_max.saturating_sub(ended.len() * ENDED_BYTES_MAX);
             let mut records = spool.take_batch(&topic, BATCH_RECORDS_MAX, bytes_max);
-            // The headers go on the first record of this run: all records that are left of
-            // the earlier runs come before it.
+            // The first record of this run carries the headers, because all remaining
+            // records of the earlier runs precede it.
             if ended.len() > 0
                 && let Some(first) =
                     records.iter_mut().find(|it| self.run.created_headers(&it.headers))
@@ -315,7 +316,7 @@ impl ResultProducer {
         totals.lost += spool.take_unreadable_count();
         let (kept, dropped) = spool.close();
         if kept > 0 {
-            log::info!("{kept} results wait on disk for the next start");
+            log::info!("{} left on disk for the next start", counted(kept, "result"));
         }
         for (topic, records) in dropped {
             totals.lost += records;

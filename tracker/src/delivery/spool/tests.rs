@@ -66,9 +66,9 @@ fn settle_oldest(spool: &mut Spool, topic: &str, count: usize) {
 }
 
 /// A temporary folder.
-struct Scratch(PathBuf);
+struct SpoolTestFolder(PathBuf);
 
-impl Scratch {
+impl SpoolTestFolder {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("spool-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -91,7 +91,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for SpoolTestFolder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -154,7 +154,7 @@ fn a_returned_result_takes_its_old_position() {
 /// After a kill the next run sends exactly the results that were synced and not settled.
 #[test]
 fn a_restart_goes_on_after_what_was_delivered() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let mut spool = scratch.open(usize::MAX, 64 * MIB);
     for value in 0..10 {
         push(&mut spool, if value < 6 { "a" } else { "b" }, value);
@@ -189,7 +189,7 @@ fn a_restart_goes_on_after_what_was_delivered() {
 /// A topic with a backlog leaves room for the other topics.
 #[test]
 fn no_topic_waits_for_the_backlog_of_another() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let bytes_max = 400 * entry_bytes();
     let mut spool = scratch.open(bytes_max, 4 * MIB);
     for value in 0..20_000 {
@@ -205,11 +205,11 @@ fn no_topic_waits_for_the_backlog_of_another() {
     assert!(scratch.segments().len() > 1);
     assert!(spool.memory.bytes <= bytes_max);
     assert_eq!(spool.len(), 20_400);
-    // A result of a new topic can be taken at once.
+    // A result of a new topic can be dequeued at once.
     push(&mut spool, "new", 1);
     save(&mut spool);
     assert_eq!(drain(&mut spool, "new"), [1]);
-    // A topic with a backlog continues while the other one is not accepted.
+    // A topic with a backlog continues while the other topic is not accepted.
     assert_eq!(values(&spool.take_batch("stuck", 3, usize::MAX)), [0, 1, 2]);
     let late: Vec<u64> = (0..400).map(|value| value * 50).collect();
     assert_eq!(drain(&mut spool, "late"), late);
@@ -224,7 +224,7 @@ fn no_topic_waits_for_the_backlog_of_another() {
 /// The results of a topic come back in order when another topic loads a newer segment.
 #[test]
 fn a_topic_reads_its_segments_in_order_whichever_topic_loads_them() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let mut spool = scratch.open(400 * entry_bytes(), 4 * MIB);
     for value in 0..10_000 {
         push(&mut spool, "long", value);
@@ -254,7 +254,7 @@ fn a_topic_reads_its_segments_in_order_whichever_topic_loads_them() {
 
 #[test]
 fn a_full_folder_drops_the_oldest_results_that_are_not_in_flight() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let mut spool = scratch.open(200 * entry_bytes(), MIB);
     for value in 0..3 {
         push(&mut spool, "a", value);
@@ -278,13 +278,13 @@ fn a_full_folder_drops_the_oldest_results_that_are_not_in_flight() {
     assert!(left.is_sorted());
 }
 
-/// After the disk recovers, all results are written, those in flight too.
+/// After the disk recovers, all results are written, including results in flight.
 #[test]
 fn results_stay_in_memory_while_the_disk_fails() {
-    let scratch = Scratch::new();
-    let away = scratch.0.with_extension("away");
+    let scratch = SpoolTestFolder::new();
+    let moved = scratch.0.with_extension("moved");
     let mut spool = scratch.open(100 * entry_bytes(), 64 * MIB);
-    fs::rename(&scratch.0, &away).unwrap();
+    fs::rename(&scratch.0, &moved).unwrap();
     for value in 0..200 {
         let dropped = push(&mut spool, "a", value);
         assert_eq!(dropped.len(), usize::from(value >= 100), "memory has its bound");
@@ -292,7 +292,7 @@ fn results_stay_in_memory_while_the_disk_fails() {
     }
     assert!(spool.disk_retry_at.is_some());
     assert_eq!(values(&spool.take_batch("a", 10, usize::MAX)), (100..110).collect::<Vec<_>>());
-    fs::rename(&away, &scratch.0).unwrap();
+    fs::rename(&moved, &scratch.0).unwrap();
     push(&mut spool, "a", 200);
     save(&mut spool);
     assert!(spool.disk_retry_at.is_none());
@@ -309,11 +309,11 @@ fn results_stay_in_memory_while_the_disk_fails() {
 /// A last write at the end saves waiting results and results in flight.
 #[test]
 fn closing_writes_all_results_to_a_disk_that_has_recovered() {
-    let scratch = Scratch::new();
-    let away = scratch.0.with_extension("away");
+    let scratch = SpoolTestFolder::new();
+    let moved = scratch.0.with_extension("moved");
     let mut spool = scratch.open(usize::MAX, 64 * MIB);
     spool.disk_retry = Duration::from_secs(60);
-    fs::rename(&scratch.0, &away).unwrap();
+    fs::rename(&scratch.0, &moved).unwrap();
     for value in 0..10 {
         push(&mut spool, if value % 2 == 0 { "a" } else { "b" }, value);
     }
@@ -321,7 +321,7 @@ fn closing_writes_all_results_to_a_disk_that_has_recovered() {
     assert_eq!(values(&spool.take_batch("a", 3, usize::MAX)), [0, 2, 4]);
     settle_oldest(&mut spool, "a", 1);
     assert_eq!(spool.memory.unsaved.len(), 9);
-    fs::rename(&away, &scratch.0).unwrap();
+    fs::rename(&moved, &scratch.0).unwrap();
     save(&mut spool);
     assert_eq!(scratch.segments(), [] as [PathBuf; 0], "it is left alone for a while");
     assert_eq!(spool.close(), (9, vec![]));
@@ -334,7 +334,7 @@ fn closing_writes_all_results_to_a_disk_that_has_recovered() {
 /// A torn frame is no loss; each damaged frame is counted as one.
 #[test]
 fn a_torn_frame_is_truncated_and_a_damaged_one_is_counted() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let mut spool = scratch.open(usize::MAX, 64 * MIB);
     for value in 0..100 {
         push(&mut spool, "a", value);
@@ -364,7 +364,7 @@ fn a_torn_frame_is_truncated_and_a_damaged_one_is_counted() {
 
 #[test]
 fn discarded_results_do_not_come_back_after_a_restart() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let mut spool = scratch.open(5 * entry_bytes(), 64 * MIB);
     for value in 0..50 {
         push(&mut spool, "refused", value);
@@ -387,7 +387,7 @@ fn discarded_results_do_not_come_back_after_a_restart() {
 fn exactly_the_refused_results_leave_the_spool() {
     for refused in 0..3_u64 {
         for end in ["kill", "stop", "return"] {
-            let scratch = Scratch::new();
+            let scratch = SpoolTestFolder::new();
             let mut spool = scratch.open(4 * entry_bytes(), 64 * MIB);
             (0..3).for_each(|value| drop(push(&mut spool, "t", value)));
             save(&mut spool);
@@ -424,7 +424,7 @@ fn exactly_the_refused_results_leave_the_spool() {
 /// The mark passes a refused result as soon as the results before it are delivered.
 #[test]
 fn the_mark_passes_a_refused_result_when_the_results_before_it_are_settled() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let mut spool = scratch.open(usize::MAX, 64 * MIB);
     (0..3).for_each(|value| drop(push(&mut spool, "t", value)));
     save(&mut spool);

@@ -1,4 +1,4 @@
-//! The batch in flight of one topic, and what each response means for it.
+//! The batch in flight of one topic, and the effect of each response on it.
 //!
 //! The rules rest on one batch in flight per partition:
 //!
@@ -8,7 +8,7 @@
 //!    append the batch again.
 //! 2. A batch gets its sequence when it is first encoded. The partition's sequence moves on only
 //!    when the batch is in the log. A permanently refused batch leaves its sequence numbers to
-//!    the next one.
+//!    the next batch.
 //! 3. A permanent refusal after a request with an unknown outcome leaves the broker's next
 //!    sequence unknown. The topic then continues with a new producer id, for which the broker
 //!    accepts any first sequence.
@@ -41,7 +41,7 @@ pub(super) struct ProducerPartition {
     /// Producer id and epoch of this partition. `None`: use the producer's current one for the
     /// next batch.
     identity: Option<ProducerIdentity>,
-    /// The producer id that this partition gave up, until it is returned to the producer, which
+    /// The producer id that this partition abandoned, until it is returned to the producer, which
     /// must not use it for further partitions.
     abandoned_id: Option<ProducerIdentity>,
     /// The sequence of the next record.
@@ -70,7 +70,7 @@ impl InFlightBatch {
 }
 
 /// The outcome of the batch (`None`: it stays pending), and the producer id that the partition
-/// gave up, if any.
+/// abandoned, if any.
 type AfterError = (Option<ProduceOutcome>, Option<ProducerIdentity>);
 
 impl ProducerPartition {
@@ -222,8 +222,8 @@ impl ProducerPartition {
         })
     }
 
-    /// Takes the batch out. If it may be in the log, the next sequence is unknown, so the
-    /// partition gives up its producer id.
+    /// Removes the batch from the partition. If the batch may be in the log, the next sequence is
+    /// unknown, so the partition abandons its producer id.
     fn take_batch(&mut self) -> Option<InFlightBatch> {
         let in_flight = self.in_flight.take()?;
         if in_flight.maybe_appended {

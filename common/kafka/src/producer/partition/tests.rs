@@ -42,7 +42,7 @@ fn batch_with_unknown_outcome_is_sent_again_byte_for_byte() {
         let (mut partition, bytes) = in_flight(3);
         let (outcome, identity) = partition.handle_error(&error(code));
         assert!(outcome.is_none() && identity.is_none(), "{code:?}");
-        // Also if the producer has another id by then.
+        // The bytes stay the same even if the producer has another id.
         assert_eq!(partition.encode(Some(SECOND)).unwrap(), bytes, "{code:?}");
         assert!(matches!(
             partition.handle_delivered(Some(7)),

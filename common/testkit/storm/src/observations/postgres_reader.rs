@@ -4,9 +4,9 @@
 use common::record::Extra;
 use postgres::{Client, Row};
 
-use crate::observations::{QuarantinedRecord, RowColumns, StoredGap, StoredRow, TopicObservations};
+use crate::observations::{QuarantineRow, RowColumns, StoredGap, StoredRow, TopicObservations};
 
-/// Adds what the database has on a topic and on the table of its domain.
+/// Adds the rows of a topic: its own in the shared tables, and the table of its domain.
 ///
 /// # Errors
 /// Returns the database's error.
@@ -29,11 +29,7 @@ pub(crate) fn read(
     let rows = database.query(quarantine, &[topic])?;
     observed.quarantine = rows
         .iter()
-        .map(|row| QuarantinedRecord {
-            topic_id: row.get(0),
-            offset: row.get(1),
-            bytes: row.get(2),
-        })
+        .map(|row| QuarantineRow { topic_id: row.get(0), offset: row.get(1), bytes: row.get(2) })
         .collect();
     let gaps = "select topic_id, from_offset, to_offset, run, from_sequence, to_sequence \
         from availability_gap where topic = $1 order by id";
@@ -47,7 +43,8 @@ pub(crate) fn read(
         .collect();
     let rows = format!(
         "select id::bigint, topic_offset, test_from, url, event_time, status::text, phrase::text, \
-         dns, response, detail, run, sequence, results, {EXTRA_COLUMNS} from \"{table}\" order by id"
+         dns, response, detail, run, sequence, results, first_event_time, first_offset, \
+         total_us_sum, total_us_min, total_us_max, {EXTRA_COLUMNS} from \"{table}\" order by id"
     );
     let rows = database.query(rows.as_str(), &[])?;
     observed.rows = rows
@@ -66,6 +63,8 @@ pub(crate) fn read(
                 detail: row.get(9),
                 identity: row.get::<_, Option<_>>(10).zip(row.get(11)),
                 results: row.get(12),
+                first: row.get::<_, Option<_>>("first_event_time").zip(row.get("first_offset")),
+                totals: totals(row),
                 extra: extra(row),
             },
         })
@@ -80,6 +79,14 @@ const EXTRA_COLUMNS: &str = "name, healthy, reason, phase, resolve_us, connect_u
     others_failing, period_ms::bigint, slot, \
     coalesce(array(select key from jsonb_each_text(missed) order by key), '{}') as causes, \
     coalesce(array(select value::bigint from jsonb_each_text(missed) order by key), '{}') as counts";
+
+fn totals(row: &Row) -> Option<[i64; 3]> {
+    let totals: Option<Vec<i64>> = ["total_us_sum", "total_us_min", "total_us_max"]
+        .map(|name| row.get(name))
+        .into_iter()
+        .collect();
+    totals?.try_into().ok()
+}
 
 fn extra(row: &Row) -> Extra {
     let (causes, counts): (Vec<String>, Vec<i64>) = (row.get("causes"), row.get("counts"));
