@@ -13,6 +13,7 @@ pub mod domain;
 pub mod identity;
 pub mod log_throttle;
 pub mod logger;
+pub mod panics;
 pub mod pem;
 pub mod phrase;
 pub mod record;

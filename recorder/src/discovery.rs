@@ -67,7 +67,7 @@ impl Discovery {
         }
     }
 
-    pub(crate) fn run(mut self) {
+    pub(crate) fn run(&mut self) {
         while !self.stop.is_requested() {
             if let Ok(topics) = self.selected.try_recv() {
                 self.topics = topics;
@@ -114,6 +114,9 @@ impl Discovery {
                 shared.kafka_health.record_success()
             }
             Err(error) => {
+                if matches!(error, KafkaError::TooManyConnections { .. }) {
+                    shared.turns.make_room(Instant::now());
+                }
                 shared.kafka_outage.record_failure(OUTAGE_USER, &error);
                 shared.kafka_health.record_failure(requested_at);
                 false
@@ -187,7 +190,9 @@ impl Discovery {
             if let Err(error) = &result {
                 log::debug!("discovery: {error}");
             }
-            result.is_ok() || stop.is_requested()
+            // A broker that has no connection left is reached.
+            let is_full = matches!(result, Err(KafkaError::TooManyConnections { .. }));
+            result.is_ok() || is_full || stop.is_requested()
         };
         let is_answered = &is_answered;
         let failed: BTreeSet<i32> = thread::scope(|scope| {

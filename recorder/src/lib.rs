@@ -40,17 +40,20 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use common::panics;
 use common::settings::values;
-use common::stop::{SignalThread, Stop};
-use crossbeam_channel::{Receiver, bounded};
+use common::stop::{self, SignalThread, Stop};
+use crossbeam_channel::{Receiver, bounded, select};
 use kafka_client::flags::plain_text_warning;
+use kafka_client::{GroupOffset, KafkaClient, KafkaError};
 
 use crate::discovery::Discovery;
-use crate::domain::group_offset::DashboardOffset;
+use crate::domain::group_offset::{DashboardOffset, OffsetCommitter};
 use crate::domain::prefetch::Semaphore;
 use crate::domain::shared::SharedState;
+use crate::domain::turns::ConnectionTurns;
 use crate::lease::kafka_health::KafkaHealth;
 use crate::lease::reach::LeaderReach;
 use crate::lease::store::LeaseStore;
@@ -66,7 +69,7 @@ use crate::timings::Timings;
 const SHUTDOWN_MARGIN: Duration = Duration::from_millis(500);
 
 /// Records until SIGTERM or SIGINT. The exit code is 0 then, and 1 if the recorder
-/// cannot start.
+/// cannot start, or can no longer renew its leases.
 pub fn run(settings: Settings) -> ExitCode {
     let recorded = SignalThread::start().and_then(|(signals, stop)| {
         record(settings, Timings::default(), &stop)?;
@@ -76,7 +79,7 @@ pub fn run(settings: Settings) -> ExitCode {
     match recorded {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::error!("cannot start: {error}");
+            log::error!("cannot run: {error}");
             ExitCode::FAILURE
         }
     }
@@ -85,7 +88,7 @@ pub fn run(settings: Settings) -> ExitCode {
 /// Records until a stop is requested.
 ///
 /// # Errors
-/// The threads cannot be started.
+/// The threads cannot be started, or the supervisor panicked.
 pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<()> {
     log_start(&settings);
     let lists_topics = settings.selection.has_patterns();
@@ -104,6 +107,8 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
         postgres_refusals: SharedOutage::new("postgresql"),
         kafka: settings.kafka,
         kafka_outage: SharedOutage::new("kafka"),
+        kafka_refusals: SharedOutage::new("kafka"),
+        turns: ConnectionTurns::new(&timings),
         kafka_health: KafkaHealth::new(timings.kafka_unreachable_after),
         reach: LeaderReach::default(),
         lease: LeaseValidity::default(),
@@ -112,7 +117,7 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
         // As many domains as can write at the same time.
         prefetch_permits: Semaphore::new(connections),
         topic_prefix: settings.topic_prefix,
-        group_offset: DashboardOffset::new(settings.group, &timings),
+        group_offset: DashboardOffset::new(settings.group),
         smart: settings.smart,
         index_warned: AtomicBool::new(false),
         metrics: Metrics::default(),
@@ -121,7 +126,7 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
 
     let (discovered_sender, discovered) = bounded(1);
     let (selected_sender, selected) = bounded(1);
-    let discovery = Discovery::new(
+    let mut discovery = Discovery::new(
         Arc::clone(&shared),
         stop.clone(),
         lists_topics,
@@ -131,8 +136,38 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
     let selection = settings.selection;
     let supervisor =
         Supervisor::new(store, Arc::clone(&shared), selection, discovered, selected_sender);
-    let discovery =
-        thread::Builder::new().name("discovery".to_owned()).spawn(move || discovery.run())?;
+    let discover = {
+        let (shared, stop) = (Arc::clone(&shared), stop.clone());
+        move || {
+            while panics::catch(|| discovery.run()).is_err()
+                && !stop.wait(shared.timings.discovery_retry_delay)
+            {
+                shared.metrics.panics.add(1);
+            }
+        }
+    };
+    let discovery = thread::Builder::new().name("discovery".to_owned()).spawn(discover)?;
+
+    let (committer_stopper, committer_stop) = stop::pair();
+    // Disconnected when the last commit has ended.
+    let (committing_sender, committing) = bounded::<()>(0);
+    let commit = {
+        let (shared, stop) = (Arc::clone(&shared), stop.clone());
+        move || {
+            let _committing = committing_sender;
+            let mut client = KafkaClient::new(Arc::clone(&shared.kafka));
+            let committer = OffsetCommitter::new(&shared.group_offset, &shared.timings);
+            let commit = |group: &str, offsets: &[GroupOffset<'_>]| {
+                let result = client.commit_offsets(group, offsets);
+                if let Err(KafkaError::TooManyConnections { .. }) = &result {
+                    shared.turns.make_room(Instant::now());
+                }
+                result
+            };
+            committer.run(commit, &stop, &committer_stop);
+        }
+    };
+    let committer = thread::Builder::new().name("group offsets".to_owned()).spawn(commit)?;
 
     // Nothing is sent: the channel is disconnected when the supervisor ends.
     let (running_sender, running) = bounded::<()>(0);
@@ -145,9 +180,20 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
     };
     let supervisor = thread::Builder::new().name("supervisor".to_owned()).spawn(supervise)?;
 
-    // The channel is disconnected by a stop.
-    let _ = stop.channel().recv();
-    shut_down([discovery, supervisor], &running, &shared);
+    select! {
+        // The channel is disconnected by a stop.
+        recv(stop.channel()) -> _ => {}
+        recv(running) -> _ => {
+            if !stop.is_requested() {
+                return Err(io::Error::other("the thread that renews the leases panicked"));
+            }
+        }
+    }
+    wait_for_supervisor(&running, &shared.timings);
+    drop(committer_stopper);
+    let _ = committing
+        .recv_timeout(shared.group_offset.final_timeout(shared.timings.group_commit_stop_timeout));
+    shut_down([discovery, supervisor, committer], &shared);
     Ok(())
 }
 
@@ -161,12 +207,16 @@ fn log_start(settings: &Settings) {
     log::info!("recording {selection} to postgresql {}{mode}", postgres.uri);
 }
 
-/// Waits for the supervisor, at most for the shutdown time-out, and logs the totals.
-fn shut_down(threads: [JoinHandle<()>; 2], running: &Receiver<()>, shared: &SharedState) {
-    let timeout = shared.timings.shutdown_timeout + SHUTDOWN_MARGIN;
+/// Waits for the supervisor, at most for the shutdown time-out.
+fn wait_for_supervisor(running: &Receiver<()>, timings: &Timings) {
+    let timeout = timings.shutdown_timeout + SHUTDOWN_MARGIN;
     if running.recv_timeout(timeout).is_err_and(|error| error.is_timeout()) {
         log::warn!("postgresql does not answer: leases were not released, they will expire");
     }
+}
+
+/// Logs the totals.
+fn shut_down(threads: [JoinHandle<()>; 3], shared: &SharedState) {
     let metrics = &shared.metrics;
     log::info!(
         "inserted rows: {}, merged records: {}, records in quarantine: {}, dropped duplicates: {}",
@@ -175,6 +225,10 @@ fn shut_down(threads: [JoinHandle<()>; 2], running: &Receiver<()>, shared: &Shar
         metrics.records_quarantined.get(),
         metrics.duplicates_dropped.get()
     );
+    let panics = metrics.panics.get();
+    if panics > 0 {
+        log::error!("caught panics: {panics}: please report the lines that contain \"panicked\"");
+    }
     // A thread that still waits for a server is abandoned: it has nothing to lose.
     for thread in threads.into_iter().filter(JoinHandle::is_finished) {
         // The panic hook has logged a panic.

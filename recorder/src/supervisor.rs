@@ -326,13 +326,15 @@ impl Supervisor {
         }
     }
 
-    /// Removes workers that have ended. A worker that panicked, which its thread has
-    /// logged, is started again by the next update.
+    /// Removes workers that have ended. A worker catches the panics of its turns. Should it
+    /// panic outside of them, the next update starts it again.
     fn join_finished_workers(&mut self) {
         for (topic, worker) in std::mem::take(&mut self.workers) {
             if worker.thread.is_finished() {
-                // The panic hook has logged a panic.
-                let _ = worker.thread.join();
+                if worker.thread.join().is_err() {
+                    self.shared.metrics.panics.add(1);
+                    log::error!("{topic}: the worker panicked: starting it again");
+                }
             } else {
                 self.workers.insert(topic, worker);
             }

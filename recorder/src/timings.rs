@@ -49,7 +49,18 @@ pub struct Timings {
     /// How long a batch must fail with the same checksum error before it is skipped.
     pub unreadable_batch_after: Duration,
 
-    /// How often the offset of the consumer group is committed during a backlog.
+    /// How long one round of turns should take, if a limit allows fewer connections to
+    /// Kafka than there are domains. A round takes at most twice as long, and the time to
+    /// connect.
+    pub turn_round: Duration,
+    /// The longest that a domain keeps its connections while others wait for a turn.
+    pub turn_max: Duration,
+    /// How often a domain without a connection checks whether it is its turn.
+    pub turn_poll_interval: Duration,
+    /// How often more connections are tried than the limit that was found.
+    pub turn_growth_interval: Duration,
+
+    /// How often the offsets of the consumer group are committed.
     pub group_commit_interval: Duration,
     /// The shortest and the longest pause of these commits after a failure.
     pub group_commit_pause_min: Duration,
@@ -57,6 +68,9 @@ pub struct Timings {
     pub group_commit_pause_max: Duration,
     /// A failure to commit is logged if it lasts longer than this.
     pub group_commit_grace: Duration,
+    /// The longest that the last commit may take at a stop. A coordinator that did not
+    /// answer before is not waited for.
+    pub group_commit_stop_timeout: Duration,
 
     /// The longest that the transaction of one batch may take, with the answer
     /// to its commit.
@@ -103,10 +117,16 @@ impl Default for Timings {
             retry_delay_max: Duration::from_secs(10),
             unreadable_batch_after: Duration::from_secs(60),
 
+            turn_round: Duration::from_secs(20),
+            turn_max: Duration::from_secs(5),
+            turn_poll_interval: Duration::from_millis(100),
+            turn_growth_interval: Duration::from_secs(15),
+
             group_commit_interval: Duration::from_secs(1),
             group_commit_pause_min: Duration::from_millis(500),
             group_commit_pause_max: Duration::from_secs(30),
             group_commit_grace: Duration::from_secs(20),
+            group_commit_stop_timeout: Duration::from_millis(100),
 
             write_timeout: Duration::from_secs(30),
             position_timeout: Duration::from_secs(30),

@@ -63,7 +63,7 @@ pub use batch::compression::Codec;
 pub use batch::decode::{BatchFailure, FetchedRecord};
 pub use batch::encode::{BATCH_HEADER_LEN, ProduceRecord, batch_len};
 pub use client::{
-    CreateResult, FetchLimits, FetchPosition, FetchedRecords, KafkaClient, LogEnd,
+    CreateResult, FetchLimits, FetchPosition, FetchedRecords, GroupOffset, KafkaClient, LogEnd,
     PartitionMetadata, TopicMetadata, TopicSpec, probe_broker,
 };
 pub use error::KafkaError;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::address::BrokerAddress;
+use crate::connection::open_connections::OpenConnections;
 use crate::error::KafkaError;
 use crate::security::sasl::Sasl;
 use crate::security::tls::{Security, TlsCache, certificate_subject};
@@ -36,12 +37,16 @@ pub struct KafkaSettings {
     /// The age at which the leader of a topic is looked up again even though no broker returned
     /// an error, in milliseconds.
     pub metadata_max_age_ms: u64,
+    /// The most connections that all clients of these settings may have open together. `None`: no
+    /// limit.
+    pub connections_max: Option<usize>,
     /// After this point in time, set when the program stops, every wait ends. `None`: waits end
     /// by their time-outs only.
     pub cutoff: Option<Cutoff>,
     /// Delays and limits that are not meant for users; tests shorten them.
     pub timings: KafkaTimings,
     pub(crate) tls: TlsCache,
+    pub(crate) open_connections: OpenConnections,
 }
 
 /// Delays and limits of the client. [`KafkaTimings::default`] is meant for production.
@@ -97,9 +102,11 @@ impl KafkaSettings {
             connect_timeout_ms: CONNECT_TIMEOUT_MS,
             request_timeout_ms: REQUEST_TIMEOUT_MS,
             metadata_max_age_ms: METADATA_MAX_AGE_MS,
+            connections_max: None,
             cutoff: None,
             timings: KafkaTimings::default(),
             tls: TlsCache::default(),
+            open_connections: OpenConnections::default(),
         }
     }
 

@@ -10,6 +10,7 @@ use openssl::x509::store::X509StoreBuilder;
 
 use super::uri::{RootCertificate, SslMode, TlsOptions};
 use common::pem::{Pem, PemError};
+use common::secret::Secret;
 
 /// How the TLS handshake verifies the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +67,7 @@ struct ConnectorInputs {
     roots: Option<Vec<u8>>,
     certificate: Option<Vec<u8>>,
     key: Option<Vec<u8>>,
-    key_password: Option<String>,
+    key_password: Option<Secret>,
 }
 
 impl ConnectorInputs {
@@ -164,7 +165,7 @@ fn build(
             builder.add_extra_chain_cert(intermediate)?;
         }
         // With a passphrase, even an empty one, OpenSSL never asks on the terminal.
-        let passphrase = inputs.key_password.as_deref().unwrap_or_default();
+        let passphrase = inputs.key_password.as_ref().map_or("", Secret::expose);
         let private = PKey::private_key_from_pem_passphrase(key_pem, passphrase.as_bytes())
             .map_err(|_| TlsError::Key(key.to_string()))?;
         builder.set_private_key(&private)?;

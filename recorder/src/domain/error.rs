@@ -1,5 +1,6 @@
 //! Why a session with a topic ends.
 
+use common::panics::Panicked;
 use kafka_client::{KafkaError, ResponseError};
 
 use crate::lease::progress::WorkerFailure;
@@ -18,6 +19,9 @@ pub(crate) enum SessionError {
     /// The lease of the domain may have expired.
     #[error("the lease may have expired")]
     LeaseExpired,
+    /// The work of the domain panicked.
+    #[error("a bug: {0} (the lines before tell where)")]
+    Panicked(#[from] Panicked),
     /// The topic does not exist (yet).
     #[error("topic {0} does not exist")]
     TopicMissing(String),
@@ -32,11 +36,20 @@ pub(crate) enum SessionError {
 }
 
 impl SessionError {
+    /// Whether Kafka refused a request because of a missing right.
+    pub(crate) fn is_kafka_refusal(&self) -> bool {
+        match self {
+            Self::Kafka(error) => error.is_authorization_error(),
+            Self::Topic { code, .. } => *code == ResponseError::TopicAuthorizationFailed,
+            _ => false,
+        }
+    }
+
     /// Whether the error concerns one partition, so that the other partitions of the
     /// topic can still be read.
     pub(crate) fn is_of_partition(&self) -> bool {
         let Self::Kafka(error) = self else { return false };
-        !matches!(error, KafkaError::UnknownTopicId { .. })
+        !matches!(error, KafkaError::UnknownTopicId { .. } | KafkaError::TooManyConnections { .. })
     }
 
     /// What the failure says about this recorder: whether another one may be able to record

@@ -1,10 +1,10 @@
 //! Fetches from all partitions of a topic, in the thread of the worker or, as a
 //! prefetch, in another thread.
 
-use kafka_client::{FetchLimits, FetchPosition, KafkaError};
+use kafka_client::{BatchFailure, FetchLimits, FetchPosition, KafkaError};
 
 use super::services::RecordLog;
-use crate::decode::batch::{BatchLimits, FetchedBatches};
+use crate::decode::batch::{BatchLimits, FetchedBatches, RecordPanic};
 use crate::decode::labels::Labels;
 use crate::transaction::position::{Position, TopicPartition};
 
@@ -14,8 +14,8 @@ pub(super) struct PartitionReader {
     pub(super) partition: TopicPartition,
     /// The position in the database.
     pub(super) position: Position,
-    /// The offset that was committed to the consumer group. `None` if unknown.
-    pub(super) committed: Option<i64>,
+    /// The offset that was published for the consumer group.
+    pub(super) published: Option<i64>,
 }
 
 /// The result of a fetch for each partition.
@@ -42,6 +42,17 @@ pub(super) fn prefetch_positions(
     Some(positions.collect())
 }
 
+/// A record on which the decoder panics is treated as an unreadable batch.
+fn unreadable_record(position: &FetchPosition<'_>, panic: RecordPanic) -> KafkaError {
+    KafkaError::Batch {
+        topic: position.topic.to_owned(),
+        partition: position.partition,
+        base_offset: panic.offset.unwrap_or(position.offset),
+        next_offset: panic.offset.map(|offset| offset + 1),
+        failure: BatchFailure::Panicked,
+    }
+}
+
 /// Fetches from these positions, and decodes the records into batches.
 pub(super) fn fetch(
     log: &mut impl RecordLog,
@@ -63,7 +74,8 @@ pub(super) fn fetch(
     results
         .map(|(result, position)| {
             let fetched = result?;
-            Ok(FetchedBatches::new(fetched, position.offset, labels, batch_limits))
+            FetchedBatches::new(fetched, position.offset, labels, batch_limits)
+                .map_err(|panic| unreadable_record(position, panic))
         })
         .collect()
 }

@@ -6,6 +6,7 @@
 //!   dropped on any error;
 //! - [`fetch`], [`prefetch`], [`writer`]: from Kafka to the transaction;
 //! - [`topic`], [`resume`], [`legacy`], [`unreadable`]: where reading starts, and what is skipped;
+//! - [`turns`]: which domains may connect to Kafka, if a limit allows too few connections;
 //! - [`retry`], [`error`]: what fails, and how long to wait;
 //! - [`services`]: what a worker needs from outside; [`store`]: PostgreSQL.
 
@@ -21,6 +22,7 @@ mod session;
 pub(crate) mod shared;
 mod store;
 mod topic;
+pub(crate) mod turns;
 mod unreadable;
 pub(crate) mod worker;
 mod writer;

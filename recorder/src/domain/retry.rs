@@ -14,6 +14,10 @@ use crate::postgres::error::TransactionError;
 use crate::report::outage_log::GRACE;
 use crate::schema::SCHEMA_HINT;
 
+/// What an operator can do about a right that is missing in Kafka.
+const KAFKA_RIGHTS_HINT: &str =
+    " (the user needs the rights to describe and to read the topics of all domains)";
+
 /// The failures of one domain since it last worked.
 #[derive(Debug)]
 pub(super) struct RetryState {
@@ -28,6 +32,7 @@ pub(super) struct RetryState {
     is_kafka_failing: bool,
     is_postgres_failing: bool,
     is_refused: bool,
+    is_refused_by_kafka: bool,
     is_topic_missing: bool,
 }
 
@@ -44,6 +49,7 @@ impl RetryState {
             is_kafka_failing: false,
             is_postgres_failing: false,
             is_refused: false,
+            is_refused_by_kafka: false,
             is_topic_missing: false,
         }
     }
@@ -68,6 +74,13 @@ impl RetryState {
             SessionError::Kafka(error) if error.is_retryable() || error.is_connection_error() => {
                 self.is_kafka_failing = true;
                 self.shared.kafka_outage.record_failure(domain, error);
+            }
+            failure if failure.is_kafka_refusal() => {
+                self.is_refused_by_kafka = true;
+                let text = failure.to_string();
+                let text = text.strip_prefix("kafka: ").unwrap_or(&text);
+                let refusals = &self.shared.kafka_refusals;
+                refusals.record_failure(domain, &format_args!("{text}{KAFKA_RIGHTS_HINT}"));
             }
             SessionError::TopicMissing(topic) => {
                 if !std::mem::replace(&mut self.is_topic_missing, true) {
@@ -115,6 +128,9 @@ impl RetryState {
         if std::mem::take(&mut self.is_kafka_failing) {
             self.shared.kafka_outage.record_success(domain);
         }
+        if std::mem::take(&mut self.is_refused_by_kafka) {
+            self.shared.kafka_refusals.record_success(domain);
+        }
         if let Some(length) = self.own_outage.record_success() {
             log::info!("{domain}: recovered after {:.1} s", length.as_secs_f64());
         }
@@ -127,5 +143,6 @@ impl Drop for RetryState {
         self.shared.postgres_outage.remove_user(self.domain.as_str());
         self.shared.postgres_refusals.remove_user(self.domain.as_str());
         self.shared.kafka_outage.remove_user(self.domain.as_str());
+        self.shared.kafka_refusals.remove_user(self.domain.as_str());
     }
 }

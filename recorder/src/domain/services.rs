@@ -19,6 +19,9 @@ use crate::transaction::position::{Position, TopicPartition};
 
 /// The topics of Kafka. It is `Send` because another thread prefetches.
 pub(crate) trait RecordLog: Send {
+    /// Closes all connections. The next request opens them again.
+    fn disconnect(&mut self);
+
     /// The metadata of topics; a topic that does not exist has an error.
     fn topics(&mut self, names: &[String]) -> Result<Vec<TopicMetadata>, KafkaError>;
 
@@ -40,18 +43,13 @@ pub(crate) trait RecordLog: Send {
         topic_id: Uuid,
         partition: i32,
     ) -> Result<(), KafkaError>;
-
-    /// Commits an offset of a consumer group.
-    fn commit_offset(
-        &mut self,
-        group: &str,
-        topic: &str,
-        partition: i32,
-        offset: i64,
-    ) -> Result<(), KafkaError>;
 }
 
 impl RecordLog for KafkaClient {
+    fn disconnect(&mut self) {
+        KafkaClient::disconnect(self);
+    }
+
     fn topics(&mut self, names: &[String]) -> Result<Vec<TopicMetadata>, KafkaError> {
         KafkaClient::topics(self, names)
     }
@@ -75,16 +73,6 @@ impl RecordLog for KafkaClient {
         partition: i32,
     ) -> Result<(), KafkaError> {
         self.confirm_with_majority(topic, topic_id, partition)
-    }
-
-    fn commit_offset(
-        &mut self,
-        group: &str,
-        topic: &str,
-        partition: i32,
-        offset: i64,
-    ) -> Result<(), KafkaError> {
-        KafkaClient::commit_offset(self, group, topic, partition, offset)
     }
 }
 

@@ -16,8 +16,6 @@ pub(super) struct Session<M> {
     pub(super) refresh_at: Instant,
     /// Whether all known partitions are read.
     pub(super) is_complete: bool,
-    /// When offsets of the consumer group were committed.
-    pub(super) last_commit: Instant,
     /// What was fetched while the records before it were written.
     pub(super) prefetched: Option<FetchResults>,
     /// What the steps of the transaction remember.
@@ -32,7 +30,6 @@ impl<M> Session<M> {
             readers: Vec::new(),
             refresh_at: now,
             is_complete: true,
-            last_commit: now,
             prefetched: None,
             steps: None,
         }

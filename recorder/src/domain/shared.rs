@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use super::group_offset::DashboardOffset;
 use super::prefetch::Semaphore;
+use super::turns::ConnectionTurns;
 use crate::lease::kafka_health::KafkaHealth;
 use crate::lease::reach::LeaderReach;
 use crate::lease::validity::LeaseValidity;
@@ -26,6 +27,10 @@ pub(crate) struct SharedState {
     pub(crate) kafka: Arc<kafka_client::KafkaSettings>,
     /// The outage of Kafka, if there is one.
     pub(crate) kafka_outage: SharedOutage,
+    /// Requests that Kafka refuses because of a missing right.
+    pub(crate) kafka_refusals: SharedOutage,
+    /// Which domains may connect to Kafka.
+    pub(crate) turns: ConnectionTurns,
     /// Whether Kafka answers the discovery thread.
     pub(crate) kafka_health: KafkaHealth,
     /// Which leaders this recorder reaches.

@@ -83,7 +83,7 @@ impl<L: RecordLog> DomainTopic<L> {
                 point.position.next_offset
             ),
         }
-        Ok(PartitionReader { partition, position: point.position, committed: None })
+        Ok(PartitionReader { partition, position: point.position, published: None })
     }
 
     /// Skips records that can't be read. They become gaps, which are stored in the same

@@ -4,7 +4,7 @@
 //! codec or format is not supported, or it is larger than the bound after
 //! decompression. It is skipped at once. A wrong checksum may be the fault of the
 //! network, or of the disk of one broker while the other replicas are intact. Such a
-//! batch is fetched again for a while.
+//! batch, and a record on which the decoder panics, are fetched again for a while.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

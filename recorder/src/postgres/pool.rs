@@ -125,9 +125,9 @@ impl Database {
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T, TransactionError>,
     ) -> Result<T, TransactionError> {
         let mut connection = self.checkout(stop)?;
+        let mut slot = SlotGuard { pool: self, slot: None };
         let result = connection.transaction(&self.start, timeout, work);
-        let slot = (!connection.is_in_transaction).then_some(connection);
-        self.put_back(slot);
+        slot.slot = (!connection.is_in_transaction).then_some(connection);
         result
     }
 
@@ -215,6 +215,18 @@ impl Database {
 
     fn retry(&self) -> MutexGuard<'_, ConnectRetry> {
         self.retry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Puts a slot back when it is dropped, also by a panic.
+struct SlotGuard<'a> {
+    pool: &'a Database,
+    slot: PoolSlot,
+}
+
+impl Drop for SlotGuard<'_> {
+    fn drop(&mut self) {
+        self.pool.put_back(self.slot.take());
     }
 }
 

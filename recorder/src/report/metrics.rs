@@ -33,4 +33,6 @@ pub struct Metrics {
     pub results_missing: Counter,
     /// Records with a malformed identity, recorded without it.
     pub identities_malformed: Counter,
+    /// Panics that were caught.
+    pub panics: Counter,
 }

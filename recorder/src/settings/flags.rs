@@ -61,6 +61,10 @@ common::flags! {
         /// domains are used, and one more for leases
         option postgres_connections [POSTGRES_CONNECTIONS]: u64 =
             |given| values::whole_number(given, "connections", 1..=100), default "8";
+        /// the most connections to Kafka, 6 to 100000; by default there is no limit. Domains
+        /// without a connection take turns
+        option kafka_connections [KAFKA_CONNECTIONS]: u64 =
+            |given| values::whole_number(given, "connections", 6..=100_000);
         /// consumer group whose offsets dashboards show; the recorder itself never
         /// reads them
         option group [GROUP]: String =

@@ -109,10 +109,12 @@ fn record(flags: &RecordCommand, environment: &Environment<'_>) -> Result<Settin
     let (selection, topic_prefix) = selection(&flags.domains, &flags.topics, environment)?;
     let postgres = postgres(&flags.postgres, environment)?;
     let connections = flags.record.postgres_connections(environment)?;
+    let kafka_connections = flags.record.kafka_connections(environment)?;
     let group = flags.record.group(environment)?;
     let smart = flags.smart.smart(environment)?;
     let mut kafka = kafka_client::flags::settings(environment, program_id(), &flags.kafka)?
         .ok_or_else(|| UsageError::new("KAFKA: not given: expected host:port, by --kafka too"))?;
+    kafka.connections_max = kafka_connections.and_then(|count| usize::try_from(count).ok());
     kafka.connect_timeout_ms = KAFKA_CONNECT_TIMEOUT_MS;
     kafka.request_timeout_ms = KAFKA_REQUEST_TIMEOUT_MS;
     Ok(Settings {

@@ -51,7 +51,7 @@ pub(crate) const GAP_TABLE: Table<'static> = Table {
 };
 
 /// A partition, as the database names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TopicPartition {
     /// The name of the topic.
     pub topic: String,

@@ -3,13 +3,16 @@
 #![cfg(test)]
 
 mod commit_cuts;
+mod connection_limits;
 mod dedup;
 mod extra_columns;
+mod group_offset;
 mod leases;
 mod legacy;
 mod open_files;
 mod outages;
 mod own_services;
+mod panics;
 mod pooler;
 mod postgres_uri;
 mod quarantine;

@@ -1,5 +1,6 @@
 //! Kafka or PostgreSQL is down, loses data or refuses what it accepted before.
 
+use testkit::acls::{self, TopicOperation};
 use testkit::services::shared;
 
 use crate::support::{Recorder, World, ok};
@@ -291,4 +292,35 @@ fn all_partitions_are_recorded() {
     assert_eq!(world.number(&distinct), Some(16));
     assert_eq!(world.offsets().len(), 16);
     recorder.stop();
+}
+
+/// Kafka refuses to let the recorder read three topics. That is one line, and is retried.
+#[test]
+fn a_missing_right_in_kafka_is_logged_once_for_all_domains() {
+    let services = shared().unwrap();
+    let worlds: Vec<_> = (0..3).map(|_| World::new(&services)).collect();
+    for world in &worlds {
+        world.client().create_topic_with(&world.topic, 1, 1, &[]).unwrap();
+        world.produce_to(0, [ok(0)]);
+        acls::deny(&services, &world.topic, TopicOperation::Read).unwrap();
+    }
+    let names: Vec<_> = worlds.iter().map(|world| world.domain.to_string()).collect();
+    let recorder = worlds[0].recorder_with(&[
+        ("DOMAIN", &names.join(",")),
+        ("KAFKA", &services.kafka_sasl_plaintext),
+        ("SASL_MECHANISM", "PLAIN"),
+        ("SASL_USERNAME", &services.sasl_username),
+        ("SASL_PASSWORD", &services.sasl_password),
+    ]);
+    recorder.expect_log("TopicAuthorizationFailed");
+    recorder.expect_log("more)");
+    for world in &worlds {
+        acls::remove_all(&services, &world.topic).unwrap();
+    }
+    recorder.expect_log("kafka: recovered after");
+    let mut worlds = worlds;
+    worlds[0].expect("select sum(next_offset)::bigint from availability_offset", 3);
+    let (_, _, log) = recorder.stop();
+    assert_eq!(log.matches("AuthorizationFailed").count(), 1, "{log}");
+    assert!(log.contains("the rights to describe and to read"), "{log}");
 }

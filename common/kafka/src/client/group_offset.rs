@@ -20,6 +20,17 @@ use crate::connection::versions::KafkaRequest;
 use crate::error::KafkaError;
 use crate::error::retryable::{ErrorClass, classify};
 
+/// An offset to commit for a consumer group: the offset of the next record to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupOffset<'a> {
+    /// The topic's name.
+    pub topic: &'a str,
+    /// The partition, from 0.
+    pub partition: i32,
+    /// The offset of the next record to be read.
+    pub offset: i64,
+}
+
 impl KafkaClient {
     /// Commits the offset of the next record to be read.
     ///
@@ -32,33 +43,60 @@ impl KafkaClient {
         partition: i32,
         offset: i64,
     ) -> Result<(), KafkaError> {
-        // A group without members has no generation.
-        let partitions = vec![
-            OffsetCommitRequestPartition::default()
+        self.commit_offsets(group, &[GroupOffset { topic, partition, offset }]).map(drop)
+    }
+
+    /// Commits the offsets of several partitions with one request. Returns the errors of the
+    /// partitions that the coordinator refused although it accepted others.
+    ///
+    /// # Errors
+    /// The first error code if the coordinator accepted no partition, or an error of the
+    /// connection.
+    pub fn commit_offsets(
+        &mut self,
+        group: &str,
+        offsets: &[GroupOffset<'_>],
+    ) -> Result<Vec<KafkaError>, KafkaError> {
+        let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
+        for &GroupOffset { topic, partition, offset } in offsets {
+            let partition = OffsetCommitRequestPartition::default()
                 .with_partition_index(partition)
                 .with_committed_offset(offset)
                 .with_committed_leader_epoch(-1)
-                .with_committed_metadata(Some(StrBytes::from_static_str(""))),
-        ];
-        let topics = vec![
-            OffsetCommitRequestTopic::default()
-                .with_name(topic_name(topic))
-                .with_partitions(partitions),
-        ];
+                .with_committed_metadata(Some(StrBytes::from_static_str("")));
+            // Offsets of one topic are adjacent.
+            match topics.last_mut().filter(|last| last.name.as_str() == topic) {
+                Some(last) => last.partitions.push(partition),
+                None => topics.push(
+                    OffsetCommitRequestTopic::default()
+                        .with_name(topic_name(topic))
+                        .with_partitions(vec![partition]),
+                ),
+            }
+        }
+        // A group without members has no generation.
         let request = OffsetCommitRequest::default()
             .with_group_id(group_id(group))
             .with_generation_id_or_member_epoch(-1)
             .with_topics(topics);
         self.call_coordinator(group, &request, |response| {
-            let code = response
-                .topics
-                .iter()
-                .flat_map(|topic| &topic.partitions)
-                .find(|found| found.partition_index == partition)
-                .map(|found| found.error_code)
-                .ok_or_else(|| KafkaError::not_in_response("OffsetCommit", topic))?;
-            let subject = format!("group {group} topic {topic} partition {partition}");
-            KafkaError::from_code("OffsetCommit", subject, code, None)
+            let mut errors = Vec::new();
+            for &GroupOffset { topic, partition, .. } in offsets {
+                let code = response
+                    .topics
+                    .iter()
+                    .filter(|answered| answered.name.as_str() == topic)
+                    .flat_map(|answered| &answered.partitions)
+                    .find(|answered| answered.partition_index == partition)
+                    .map(|answered| answered.error_code)
+                    .ok_or_else(|| KafkaError::not_in_response("OffsetCommit", topic))?;
+                let subject = format!("group {group} topic {topic} partition {partition}");
+                errors.extend(KafkaError::from_code("OffsetCommit", subject, code, None).err());
+            }
+            match errors.first() {
+                Some(error) if errors.len() == offsets.len() => Err(error.clone()),
+                _ => Ok(errors),
+            }
         })
     }
 

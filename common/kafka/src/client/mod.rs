@@ -28,6 +28,7 @@ use metadata::ClusterMetadata;
 use crate::connection::versions::KafkaRequest;
 use crate::settings::KafkaSettings;
 pub use fetch::{FetchLimits, FetchPosition, FetchedRecords};
+pub use group_offset::GroupOffset;
 pub use list_offset::LogEnd;
 pub use metadata::{PartitionMetadata, TopicMetadata};
 pub use probe::probe_broker;
@@ -66,6 +67,11 @@ impl KafkaClient {
             coordinators: HashMap::new(),
             changed_topic_ids: HashMap::new(),
         }
+    }
+
+    /// Closes all connections. The next call that needs one opens it again.
+    pub fn disconnect(&mut self) {
+        self.connections.clear();
     }
 
     /// Returns the metadata of the topics, in any order. A topic that does not exist is returned

@@ -5,6 +5,7 @@
 
 mod authenticate;
 pub(crate) mod frame_guard;
+pub(crate) mod open_connections;
 pub(crate) mod stream;
 pub(crate) mod versions;
 
@@ -13,12 +14,14 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use common::panics;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 
 use crate::address::BrokerAddress;
 use crate::connection::frame_guard::FrameGuard;
+use crate::connection::open_connections::ConnectionPermit;
 use crate::connection::stream::{BrokerStream, ConnectionStage};
 use crate::connection::versions::{API_VERSIONS_VERSION, BrokerVersions, KafkaRequest, api_name};
 use crate::error::KafkaError;
@@ -47,6 +50,7 @@ pub(crate) struct BrokerConnection {
     idle_max: Duration,
     /// When the connection must be replaced because its SASL session ends soon.
     session_end: Option<Instant>,
+    permit: ConnectionPermit,
 }
 
 /// The response that a written request waits for.
@@ -70,21 +74,50 @@ impl BrokerConnection {
             let reason = "the password would be sent in plain text: expected TLS".to_owned();
             return Err(KafkaError::Sasl { address: address.clone(), reason });
         }
+        let connections_max = settings.connections_max;
+        let Some(permit) = settings.open_connections.acquire(address, connections_max) else {
+            return Err(KafkaError::TooManyConnections {
+                address: address.clone(),
+                max: connections_max,
+            });
+        };
+        let mut connection = Self::open_stream(settings, address, deadline, permit)?;
+        if let Some(sasl) = &settings.sasl {
+            connection.authenticate(sasl, deadline)?;
+        }
+        Ok(connection)
+    }
+
+    /// Connects, and negotiates versions. A broker closes a connection above its limits before it
+    /// answers, which other causes do too: but then it answers on no connection.
+    fn open_stream(
+        settings: &KafkaSettings,
+        address: &BrokerAddress,
+        deadline: Instant,
+        permit: ConnectionPermit,
+    ) -> Result<Self, KafkaError> {
+        let has_others = permit.has_answered_others();
+        let explain = |error| match error {
+            KafkaError::Disconnected { address, .. } if has_others => {
+                KafkaError::TooManyConnections { address, max: None }
+            }
+            error => error,
+        };
+        let stream = BrokerStream::open(settings, address, deadline).map_err(explain)?;
         let mut connection = Self {
             address: address.clone(),
             client_id: StrBytes::from_string(settings.client_id.clone()),
-            stream: BrokerStream::open(settings, address, deadline)?,
+            stream,
             versions: BrokerVersions::api_versions_only(),
             correlation_id: 0,
             stage: ConnectionStage::NoAnswer,
             used_at: Instant::now(),
             idle_max: settings.timings.connection_idle_max,
             session_end: None,
+            permit,
         };
-        connection.negotiate_versions(deadline)?;
-        if let Some(sasl) = &settings.sasl {
-            connection.authenticate(sasl, deadline)?;
-        }
+        connection.negotiate_versions(deadline).map_err(explain)?;
+        connection.permit.record_answer();
         Ok(connection)
     }
 
@@ -138,7 +171,9 @@ impl BrokerConnection {
         let frame_max =
             if R::KEY == ApiKey::Fetch as i16 { FETCH_FRAME_BYTES_MAX } else { FRAME_BYTES_MAX };
         let frame = self.read_frame(api, frame_max)?;
-        let response = decode::<R>(frame, &pending).map_err(|reason| KafkaError::Malformed {
+        let decoded = panics::catch(|| decode::<R>(frame, &pending))
+            .unwrap_or_else(|_| Err("the decoder panicked".to_owned()));
+        let response = decoded.map_err(|reason| KafkaError::Malformed {
             address: self.address.clone(),
             api,
             reason,

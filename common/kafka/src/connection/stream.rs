@@ -1,7 +1,7 @@
 //! The byte stream of a connection: a socket with a deadline, in plain text or TLS.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -103,7 +103,10 @@ impl BrokerStream {
         };
         let cutoff = settings.cutoff.as_ref().and_then(Cutoff::at);
         let until = cutoff.map_or(deadline, |cutoff| cutoff.min(deadline));
-        let tcp = connect(address, until).map_err(|cause| KafkaError::Connect {
+        let connected = resolve(address)
+            .map_err(|cause| explain_unresolved(settings, address, cause))
+            .and_then(|candidates| connect(&candidates, until));
+        let tcp = connected.map_err(|cause| KafkaError::Connect {
             address: address.clone(),
             cause: Arc::new(cause),
         })?;
@@ -173,8 +176,26 @@ fn downcast_rustls(cause: &io::Error) -> Option<&rustls::Error> {
     cause.get_ref()?.downcast_ref()
 }
 
-fn connect(address: &BrokerAddress, deadline: Instant) -> io::Result<TcpStream> {
-    let candidates: Vec<_> = (address.host.as_str(), address.port).to_socket_addrs()?.collect();
+fn resolve(address: &BrokerAddress) -> io::Result<Vec<SocketAddr>> {
+    Ok((address.host.as_str(), address.port).to_socket_addrs()?.collect())
+}
+
+/// Names the setting that a name without an address comes from, if it is one of the broker.
+fn explain_unresolved(
+    settings: &KafkaSettings,
+    address: &BrokerAddress,
+    cause: io::Error,
+) -> io::Error {
+    if settings.bootstrap.contains(address) {
+        return cause;
+    }
+    let text = format!(
+        "the name comes from advertised.listeners of the broker, and does not resolve here: {cause}"
+    );
+    io::Error::new(cause.kind(), text)
+}
+
+fn connect(candidates: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::other("the host name has no address");
     for (index, candidate) in candidates.iter().enumerate() {
         // An address that drops packets must leave time for the other addresses.

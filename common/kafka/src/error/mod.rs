@@ -47,6 +47,14 @@ pub enum KafkaError {
         /// The cause. Never contains a password.
         reason: String,
     },
+    /// No connection could be opened although others are open: a limit is reached.
+    #[error("connect to {address}: {}", LimitReached(*max))]
+    TooManyConnections {
+        address: BrokerAddress,
+        /// [`KafkaSettings::connections_max`](crate::KafkaSettings::connections_max), if that is
+        /// the limit. `None`: it is a limit of the broker.
+        max: Option<usize>,
+    },
     /// The connection broke. A request in flight may or may not have been processed.
     #[error("connection to {address}: {cause}{}", Hint(*hint))]
     Disconnected {
@@ -174,6 +182,21 @@ impl KafkaError {
 impl From<PemError> for KafkaError {
     fn from(cause: PemError) -> Self {
         Self::Pem(Arc::new(cause))
+    }
+}
+
+/// Which limit of connections is reached.
+struct LimitReached(Option<usize>);
+
+impl fmt::Display for LimitReached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(max) => write!(f, "all of the {max} connections that are allowed are in use"),
+            None => f.write_str(
+                "the broker closed the new connection but answers on others: \
+                 is max.connections.per.ip of the broker reached?",
+            ),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ impl KafkaError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Connect { .. }
+            | Self::TooManyConnections { .. }
             | Self::Disconnected { .. }
             | Self::Timeout { .. }
             | Self::Malformed { .. }
@@ -79,6 +80,7 @@ impl KafkaError {
         matches!(
             self,
             Self::Connect { .. }
+                | Self::TooManyConnections { .. }
                 | Self::Tls { .. }
                 | Self::Sasl { .. }
                 | Self::Disconnected { .. }

@@ -207,3 +207,70 @@ fn next_bootstrap_broker_is_used_if_one_is_down() {
     drop(client);
     broker.stop();
 }
+
+#[test]
+fn clients_share_a_limit_of_connections() {
+    let broker = ScriptedBroker::start(|request| ScriptedReply::Answer(request.good_answer()));
+    let mut settings = broker.settings();
+    settings.connections_max = Some(1);
+    let settings = Arc::new(settings);
+    let [mut first, mut second] = [(); 2].map(|()| KafkaClient::new(Arc::clone(&settings)));
+    first.topics(&[]).unwrap();
+    let error = second.topics(&[]).unwrap_err();
+    assert!(matches!(error, KafkaError::TooManyConnections { max: Some(1), .. }), "{error}");
+    assert!(error.is_retryable());
+    first.disconnect();
+    second.topics(&[]).unwrap();
+    drop(second);
+    first.topics(&[]).unwrap();
+    drop(first);
+    broker.stop();
+}
+
+/// A broker that answers on one connection and closes the next one has reached its limit. A broker
+/// that closes the only connection has not.
+#[test]
+fn a_connection_that_is_closed_beside_an_open_one_is_above_a_limit() {
+    let mut refuses = false;
+    let broker = ScriptedBroker::start(move |request| {
+        if request.key == ApiKey::ApiVersions && std::mem::replace(&mut refuses, true) {
+            return ScriptedReply::Close;
+        }
+        ScriptedReply::Answer(request.good_answer())
+    });
+    let settings = Arc::new(broker.settings());
+    let [mut first, mut second] = [(); 2].map(|()| KafkaClient::new(Arc::clone(&settings)));
+    first.topics(&[]).unwrap();
+    let error = second.topics(&[]).unwrap_err();
+    assert!(matches!(error, KafkaError::TooManyConnections { max: None, .. }), "{error}");
+    assert!(error.to_string().contains("max.connections.per.ip"), "{error}");
+    first.disconnect();
+    let error = second.topics(&[]).unwrap_err();
+    assert!(matches!(error, KafkaError::Disconnected { .. }), "{error}");
+    drop((first, second));
+    broker.stop();
+}
+
+#[test]
+fn an_advertised_name_that_does_not_resolve_is_said_to_be_the_brokers() {
+    let broker = ScriptedBroker::start(|request| {
+        ScriptedReply::Answer(match request.key {
+            ApiKey::Metadata => request.metadata_with_host("advertised.invalid", &|_| request.port),
+            _ => request.good_answer(),
+        })
+    });
+    let mut client = KafkaClient::new(Arc::new(broker.settings()));
+    let text = client.list_offset("topic", 0, LogEnd::Latest).unwrap_err().to_string();
+    let expected = format!(
+        "connect to advertised.invalid:{}: the name comes from advertised.listeners of the broker",
+        broker.port
+    );
+    assert!(text.starts_with(&expected), "{text}");
+    // A name of the settings is not the broker's.
+    let bootstrap = BrokerAddress { host: "bootstrap.invalid".to_owned(), port: 9092 };
+    let settings = KafkaSettings::new(vec![bootstrap], Security::Plain);
+    let text = KafkaClient::new(Arc::new(settings)).topics(&[]).unwrap_err().to_string();
+    assert!(!text.contains("advertised.listeners"), "{text}");
+    drop(client);
+    broker.stop();
+}

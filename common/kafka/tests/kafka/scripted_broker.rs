@@ -193,7 +193,11 @@ impl ReceivedRequest {
         self.metadata_with_host("127.0.0.1", leader)
     }
 
-    fn metadata_with_host(&self, host: &'static str, leader: &dyn Fn(&str) -> u16) -> Vec<u8> {
+    pub(crate) fn metadata_with_host(
+        &self,
+        host: &'static str,
+        leader: &dyn Fn(&str) -> u16,
+    ) -> Vec<u8> {
         let mut body = self.body.clone();
         let request = MetadataRequest::decode(&mut body, self.version).unwrap();
         let mut ports = vec![self.port];

@@ -144,3 +144,11 @@ fn fuzzed_uris_are_parsed_or_refused_without_the_password() {
     });
     println!("uri: {tried} inputs");
 }
+
+#[test]
+fn the_password_of_the_key_is_not_in_debug_output() {
+    let parameters = [("sslpassword", "hunter2".to_owned())];
+    let tls = TlsOptions::read(&parameters, false).unwrap();
+    assert_eq!(tls.key_password.as_ref().map(common::secret::Secret::expose), Some("hunter2"));
+    assert!(!format!("{tls:?}").contains("hunter2"));
+}

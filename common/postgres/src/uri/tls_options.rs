@@ -4,6 +4,7 @@ use openssl::ssl::SslVersion;
 
 use super::error::UriError;
 use common::pem::Pem;
+use common::secret::Secret;
 
 /// The six TLS modes of libpq.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,13 +59,13 @@ pub(crate) enum RootCertificate {
 }
 
 /// The TLS options of a URI.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct TlsOptions {
     pub(crate) mode: SslMode,
     pub(crate) root: Option<RootCertificate>,
     pub(crate) certificate: Option<Pem>,
     pub(crate) key: Option<Pem>,
-    pub(crate) key_password: Option<String>,
+    pub(crate) key_password: Option<Secret>,
     pub(crate) version_min: SslVersion,
     /// Start with the TLS handshake, without an SSLRequest (PostgreSQL 17 and newer).
     pub(crate) is_direct: bool,
@@ -99,7 +100,7 @@ impl TlsOptions {
                 "sslrootcert" => tls.root = Some(RootCertificate::Pem(Pem::from_setting(value))),
                 "sslcert" => tls.certificate = Some(Pem::from_setting(value)),
                 "sslkey" => tls.key = Some(Pem::from_setting(value)),
-                "sslpassword" => tls.key_password = Some(value.clone()),
+                "sslpassword" => tls.key_password = Some(Secret::new(value)),
                 "ssl_min_protocol_version" => {
                     tls.version_min = match value.as_str() {
                         "TLSv1.2" => SslVersion::TLS1_2,

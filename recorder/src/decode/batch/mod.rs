@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use common::identity::Identity;
+use common::panics;
 use kafka_client::{FetchedRecord, FetchedRecords};
 
 use super::identities::Identities;
@@ -119,12 +120,8 @@ pub struct WriteBatch {
 impl WriteBatch {
     /// Decodes records. `next_offset` is the position after them.
     pub fn new(records: Vec<FetchedRecord>, labels: &Labels, next_offset: i64) -> Self {
-        Self {
-            decoded: DecodedRecords::decode(&records, labels),
-            identities: Identities::new(&records),
-            records,
-            next_offset,
-        }
+        let (decoded, identities) = decode_all(&records, labels);
+        Self { decoded, identities, records, next_offset }
     }
 
     /// Takes the records out of the batch and returns its two halves. `None` if
@@ -161,6 +158,19 @@ impl WriteBatch {
     }
 }
 
+fn decode_all(records: &[FetchedRecord], labels: &Labels) -> (DecodedRecords, Identities) {
+    (DecodedRecords::decode(records, labels), Identities::new(records))
+}
+
+type RecordDecoder = fn(&[FetchedRecord], &Labels) -> (DecodedRecords, Identities);
+
+/// The decoder panics on the first record after the position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordPanic {
+    /// The offset of the record. `None`: no single record makes the decoder panic.
+    pub offset: Option<i64>,
+}
+
 /// The result of the fetch of one partition, ready to be written.
 #[derive(Debug)]
 pub struct FetchedBatches {
@@ -174,13 +184,27 @@ pub struct FetchedBatches {
 }
 
 impl FetchedBatches {
-    /// Cuts what was fetched from `offset` on into batches within `limits`.
+    /// Cuts what was fetched from `offset` on into batches within `limits`. Ends before
+    /// a record on which the decoder panics.
+    ///
+    /// # Errors
+    /// The decoder panics on the first record.
     pub fn new(
         fetched: FetchedRecords,
         offset: i64,
         labels: &Labels,
         limits: &BatchLimits,
-    ) -> Self {
+    ) -> Result<Self, RecordPanic> {
+        Self::decode_with(fetched, offset, labels, limits, decode_all)
+    }
+
+    fn decode_with(
+        fetched: FetchedRecords,
+        offset: i64,
+        labels: &Labels,
+        limits: &BatchLimits,
+        decode: RecordDecoder,
+    ) -> Result<Self, RecordPanic> {
         let FetchedRecords { mut records, next_offset, high_watermark, .. } = fetched;
         let mut batches = Vec::new();
         let mut position = offset;
@@ -191,11 +215,51 @@ impl FetchedBatches {
                 Some(last) if !rest.is_empty() => last.offset + 1,
                 _ => next_offset,
             };
-            let batch = WriteBatch::new(records, labels, position);
+            let Ok((decoded, identities)) = panics::catch(|| decode(&records, labels)) else {
+                return Self::end_before_panic(
+                    batches,
+                    records,
+                    high_watermark,
+                    labels,
+                    limits,
+                    decode,
+                );
+            };
+            let batch = WriteBatch { records, decoded, identities, next_offset: position };
             batch.add_to(&mut batches, limits.targets, labels);
             records = rest;
         }
-        Self { batches, next_offset, high_watermark }
+        Ok(Self { batches, next_offset, high_watermark })
+    }
+
+    /// Ends before the record of `records` on which the decoder panics.
+    fn end_before_panic(
+        mut batches: Vec<WriteBatch>,
+        mut records: Vec<FetchedRecord>,
+        high_watermark: i64,
+        labels: &Labels,
+        limits: &BatchLimits,
+        decode: RecordDecoder,
+    ) -> Result<Self, RecordPanic> {
+        let panics = |record: &FetchedRecord| {
+            panics::catch(|| drop(decode(std::slice::from_ref(record), labels))).is_err()
+        };
+        let Some(first) = records.iter().position(panics) else {
+            return Err(RecordPanic { offset: None });
+        };
+        let next_offset = records[first].offset;
+        records.truncate(first);
+        if let Ok((decoded, identities)) = panics::catch(|| decode(&records, labels)) {
+            let batch = WriteBatch { records, decoded, identities, next_offset };
+            if first > 0 {
+                batch.add_to(&mut batches, limits.targets, labels);
+            }
+        }
+        let Some(last) = batches.last() else {
+            return Err(RecordPanic { offset: (first == 0).then_some(next_offset) });
+        };
+        let next_offset = last.next_offset;
+        Ok(Self { batches, next_offset, high_watermark })
     }
 
     /// Whether the partition has more records after these.

@@ -25,7 +25,8 @@ fn fetched(sizes: &[(i64, usize)], next_offset: i64) -> FetchedRecords {
 /// The offsets of the records of each batch, and the position after it.
 fn cut(sizes: &[(i64, usize)], from: i64, next_offset: i64) -> Vec<(Vec<i64>, i64)> {
     let fetched_batches =
-        FetchedBatches::new(fetched(sizes, next_offset), from, &Labels::default(), &LIMITS);
+        FetchedBatches::new(fetched(sizes, next_offset), from, &Labels::default(), &LIMITS)
+            .unwrap();
     assert_eq!(fetched_batches.next_offset, next_offset);
     fetched_batches
         .batches
@@ -61,7 +62,7 @@ fn a_batch_has_a_bound_in_bytes_but_holds_at_least_one_record() {
 #[test]
 fn malformed_values_go_to_quarantine() {
     let fetched_batches =
-        FetchedBatches::new(fetched(&[(0, 1), (1, 2)], 2), 0, &Labels::default(), &LIMITS);
+        FetchedBatches::new(fetched(&[(0, 1), (1, 2)], 2), 0, &Labels::default(), &LIMITS).unwrap();
     let offsets: Vec<_> =
         fetched_batches.batches[0].decoded.quarantined.iter().map(|q| q.offset).collect();
     assert_eq!(offsets, [0, 1]);
@@ -93,8 +94,38 @@ fn a_batch_has_a_bound_in_targets() {
     let mut fetched = fetched(&[], 9);
     fetched.records = (0..).zip(names).map(|(offset, name)| record(offset, name)).collect();
     let fetched_batches =
-        FetchedBatches::new(fetched, 0, &labels, &BatchLimits { records: 100, targets: 2 });
+        FetchedBatches::new(fetched, 0, &labels, &BatchLimits { records: 100, targets: 2 })
+            .unwrap();
     let rows =
         fetched_batches.batches.iter().map(|batch| (batch.decoded.rows.len(), batch.next_offset));
     assert_eq!(rows.collect::<Vec<_>>(), [(4, 4), (4, 9)]);
+}
+
+/// Panics on the record at offset 3.
+fn panicking(records: &[FetchedRecord], labels: &Labels) -> (DecodedRecords, Identities) {
+    assert!(records.iter().all(|record| record.offset != 3), "on purpose");
+    decode_all(records, labels)
+}
+
+/// Records before the record that makes the decoder panic are written. The record itself is
+/// an error, and records after it can be read on their own.
+#[test]
+fn a_panic_of_the_decoder_concerns_one_record() {
+    let decode = |from: i64| {
+        let sizes: Vec<_> = (from..6).map(|offset| (offset, 1)).collect();
+        let labels = Labels::default();
+        FetchedBatches::decode_with(fetched(&sizes, 6), from, &labels, &LIMITS, panicking)
+    };
+    let before = decode(0).unwrap();
+    assert_eq!((before.next_offset, before.has_more()), (3, true));
+    let offsets: Vec<_> = before
+        .batches
+        .iter()
+        .flat_map(|batch| &batch.records)
+        .map(|record| record.offset)
+        .collect();
+    assert_eq!(offsets, [0, 1, 2]);
+    assert_eq!(before.batches.last().unwrap().next_offset, 3);
+    assert_eq!(decode(3).unwrap_err(), RecordPanic { offset: Some(3) });
+    assert_eq!(decode(4).unwrap().next_offset, 6);
 }

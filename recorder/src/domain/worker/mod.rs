@@ -6,8 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::domain::Domain;
+use common::panics;
 use common::stop::Stop;
-use kafka_client::{FetchLimits, KafkaClient, KafkaError, TopicMetadata};
+use kafka_client::{BatchFailure, FetchLimits, KafkaClient, KafkaError, TopicMetadata};
 
 use super::error::SessionError;
 use super::fetch::{PartitionReader, fetch, fetch_positions, prefetch_positions};
@@ -18,6 +19,7 @@ use super::session::Session;
 use super::shared::SharedState;
 use super::store::PostgresStore;
 use super::topic::DomainTopic;
+use super::turns::DomainTurn;
 use super::unreadable::UnreadableBatches;
 use super::writer::DomainWriter;
 use crate::decode::batch::{BatchLimits, FetchedBatches};
@@ -48,6 +50,7 @@ pub(crate) struct DomainWorker<L, S: RecordStore, C> {
     /// Whether the index of smart mode needs no more attention.
     is_index_settled: bool,
     session: Option<Session<S::Steps>>,
+    turn: DomainTurn,
 }
 
 impl DomainWorker<KafkaClient, PostgresStore, SystemClock> {
@@ -82,6 +85,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             is_table_counted: false,
             is_index_settled: !shared.smart,
             session: None,
+            turn: DomainTurn::new(Arc::clone(&shared)),
             domain,
             shared,
             stop,
@@ -101,6 +105,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
                 self.stop.wait(delay);
             }
         }
+        self.shared.group_offset.release(&self.topic.name);
         self.writer.anomalies.flush();
     }
 
@@ -110,28 +115,48 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
     pub(crate) fn turn(&mut self) -> Duration {
         if !self.writer.has_lease() {
             // Whoever has the lease moves the position.
-            self.session = None;
+            if self.session.take().is_some() {
+                self.shared.group_offset.release(&self.topic.name);
+            }
+            if self.turn.leave() {
+                self.topic.log.disconnect();
+            }
             return self.shared.timings.lease_poll_interval;
+        }
+        if !self.turn.may_connect(self.clock.now()) {
+            return self.shared.timings.turn_poll_interval;
         }
         self.attempt_began = self.clock.now();
         // An error drops the session.
-        match self.record() {
+        match panics::catch(|| self.record()).unwrap_or_else(|panic| Err(panic.into())) {
             Ok(session) => {
                 if session.is_complete {
                     self.progress.record_write();
                 }
                 self.session = Some(session);
+                self.turn.yield_if_due(self.clock.now(), || self.topic.log.disconnect());
                 Duration::ZERO
             }
             Err(
                 SessionError::LeaseExpired | SessionError::Transaction(TransactionError::Stopped),
             ) => Duration::ZERO,
+            Err(SessionError::Kafka(error @ KafkaError::TooManyConnections { .. })) => {
+                self.topic.log.disconnect();
+                self.turn.record_refusal(&error, self.clock.now());
+                Duration::ZERO
+            }
             Err(failure) => {
                 if matches!(failure, SessionError::Transaction(TransactionError::Fenced)) {
                     // Continues once the lease is confirmed after this time.
                     self.writer.fenced_at = Some(self.clock.now());
                     self.is_table_counted = false;
                 }
+                if matches!(failure, SessionError::Panicked(_)) {
+                    self.shared.metrics.panics.add(1);
+                    // A response may still be on its way.
+                    self.topic.log.disconnect();
+                }
+                self.turn.yield_if_due(self.clock.now(), || self.topic.log.disconnect());
                 self.record_failure(&failure)
             }
         }
@@ -255,7 +280,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             if self.shared.smart { &BatchLimits::SMART } else { &BatchLimits::NORMAL };
         let fetch_limits = self.fetch_limits(session.readers.len());
         let is_complete = session.is_complete;
-        let Session { labels, readers, prefetched, steps, last_commit, .. } = session;
+        let Session { labels, readers, prefetched, steps, .. } = session;
         let fetched = match prefetched.take() {
             Some(fetched) => fetched,
             None => {
@@ -300,12 +325,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
                 }
             }
         }
-        let now = self.clock.now();
-        let interval = self.shared.timings.group_commit_interval;
-        if prefetched.is_none() || now.saturating_duration_since(*last_commit) >= interval {
-            *last_commit = now;
-            self.commit_group_offsets(readers);
-        }
+        publish_group_offsets(&self.shared, readers);
         readers.retain(|reader| !set_aside.contains(&reader.partition.number));
         match (first_failure, partition_failure) {
             (Some(failure), _) => Err(failure),
@@ -321,6 +341,12 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         reader: &mut PartitionReader,
         failure: SessionError,
     ) -> Result<(), SessionError> {
+        if matches!(
+            failure,
+            SessionError::Kafka(KafkaError::Batch { failure: BatchFailure::Panicked, .. })
+        ) {
+            self.shared.metrics.panics.add(1);
+        }
         let point = match &failure {
             SessionError::Kafka(KafkaError::OffsetOutOfRange { log_start, log_end, .. }) => {
                 let range = LogRange { start: *log_start, end: *log_end };
@@ -348,22 +374,19 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
     fn fetch_limits(&self, partitions: usize) -> FetchLimits {
         let bytes = self.shared.fetch_bytes.load(Ordering::Relaxed);
         FetchLimits {
-            max_wait_ms: self.shared.fetch_wait_ms.load(Ordering::Relaxed),
+            max_wait_ms: self.turn.bound_wait_ms(self.shared.fetch_wait_ms.load(Ordering::Relaxed)),
             min_bytes: 1,
             max_bytes: bytes / u32::try_from(partitions).unwrap_or(1).max(1),
         }
     }
+}
 
-    /// Commits the offsets of the consumer group that have moved.
-    fn commit_group_offsets(&mut self, readers: &mut [PartitionReader]) {
-        for PartitionReader { partition, position, committed } in readers {
-            let next_offset = position.next_offset;
-            let group_offset = &self.shared.group_offset;
-            if *committed != Some(next_offset)
-                && group_offset.commit(&mut self.topic.log, partition, next_offset, &self.clock)
-            {
-                *committed = Some(next_offset);
-            }
+/// Publishes the offsets of the consumer group that have moved.
+fn publish_group_offsets(shared: &SharedState, readers: &mut [PartitionReader]) {
+    for PartitionReader { partition, position, published } in readers {
+        let next_offset = position.next_offset;
+        if published.replace(next_offset) != Some(next_offset) {
+            shared.group_offset.publish(partition, next_offset);
         }
     }
 }

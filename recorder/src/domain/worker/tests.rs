@@ -14,6 +14,7 @@ use super::super::group_offset::DashboardOffset;
 use super::super::legacy::table_count::TableCount;
 use super::super::prefetch::Semaphore;
 use super::super::resume::ResumePoint;
+use super::super::turns::ConnectionTurns;
 use super::*;
 use crate::decode::batch::WriteBatch;
 use crate::decode::labels::Labels;
@@ -31,8 +32,11 @@ const TOPIC_ID: Uuid = Uuid::from_u128(1);
 #[derive(Debug, Default)]
 struct MemoryLog {
     partitions: Vec<(i64, i64)>,
-    /// The committed offsets of the consumer group.
-    committed: HashMap<i32, i64>,
+    /// How many more fetches panic.
+    panics: usize,
+    /// The offset of a record on which the decoder panics.
+    unreadable: Option<i64>,
+    disconnects: usize,
 }
 
 impl MemoryLog {
@@ -42,6 +46,10 @@ impl MemoryLog {
 }
 
 impl RecordLog for MemoryLog {
+    fn disconnect(&mut self) {
+        self.disconnects += 1;
+    }
+
     fn topics(&mut self, _names: &[String]) -> Result<Vec<TopicMetadata>, KafkaError> {
         let metadata = |index| PartitionMetadata { index, leader: Some(1), leader_epoch: 0 };
         let count = i32::try_from(self.partitions.len()).unwrap();
@@ -63,6 +71,10 @@ impl RecordLog for MemoryLog {
         positions: &[FetchPosition<'_>],
         _limits: &FetchLimits,
     ) -> Vec<Result<FetchedRecords, KafkaError>> {
+        if let Some(left) = self.panics.checked_sub(1) {
+            self.panics = left;
+            panic!("on purpose");
+        }
         let fetch = |position: &FetchPosition<'_>| {
             let &FetchPosition { partition, offset, .. } = position;
             let (log_start, log_end) = self.range(partition);
@@ -74,6 +86,15 @@ impl RecordLog for MemoryLog {
                     offset,
                     log_start,
                     log_end,
+                });
+            }
+            if self.unreadable == Some(offset) {
+                return Err(KafkaError::Batch {
+                    topic: TOPIC.to_owned(),
+                    partition,
+                    base_offset: offset,
+                    next_offset: Some(offset + 1),
+                    failure: BatchFailure::Panicked,
                 });
             }
             let record = |offset| FetchedRecord {
@@ -94,17 +115,6 @@ impl RecordLog for MemoryLog {
     }
 
     fn confirm_leader(&mut self, _: &str, _: Uuid, _: i32) -> Result<(), KafkaError> {
-        Ok(())
-    }
-
-    fn commit_offset(
-        &mut self,
-        _group: &str,
-        _topic: &str,
-        partition: i32,
-        offset: i64,
-    ) -> Result<(), KafkaError> {
-        self.committed.insert(partition, offset);
         Ok(())
     }
 }
@@ -228,6 +238,8 @@ fn shared(lease_confirmed_at: Instant) -> Arc<SharedState> {
         postgres_refusals: SharedOutage::new("postgresql"),
         kafka: Arc::new(kafka_client::KafkaSettings::new(Vec::new(), Security::Plain)),
         kafka_outage: SharedOutage::new("kafka"),
+        kafka_refusals: SharedOutage::new("kafka"),
+        turns: ConnectionTurns::new(&timings),
         kafka_health: KafkaHealth::new(timings.kafka_unreachable_after),
         reach: Default::default(),
         lease: Default::default(),
@@ -235,7 +247,7 @@ fn shared(lease_confirmed_at: Instant) -> Arc<SharedState> {
         fetch_bytes: 0.into(),
         prefetch_permits: Semaphore::new(0),
         topic_prefix: "webactivity-".to_owned(),
-        group_offset: DashboardOffset::new("group".to_owned(), &timings),
+        group_offset: DashboardOffset::new("group".to_owned()),
         smart: false,
         index_warned: false.into(),
         metrics: Default::default(),
@@ -270,7 +282,11 @@ fn a_turn_writes_what_it_fetches_and_moves_the_position() {
     let (mut worker, _stopper) = worker(&[(0, 3), (5, 6)]);
     assert_eq!(worker.turn(), Duration::ZERO);
     assert_eq!([next_offset(&worker, 0), next_offset(&worker, 1)], [3, 6]);
-    assert_eq!(worker.topic.log.committed, HashMap::from([(0, 3), (1, 6)]));
+    let published = |number| {
+        let partition = TopicPartition { topic: TOPIC.to_owned(), number };
+        worker.shared.group_offset.pending(&partition)
+    };
+    assert_eq!([published(0), published(1)], [Some(3), Some(6)]);
     assert_eq!(worker.shared.metrics.records_quarantined.get(), 4);
     // The session goes on: nothing is read from the store again.
     worker.topic.log.partitions[0].1 = 4;
@@ -353,4 +369,37 @@ fn a_new_partition_is_read_after_the_refresh_interval() {
     worker.clock.advance(Duration::from_nanos(1));
     worker.turn();
     assert_eq!(next_offset(&worker, 1), 2);
+}
+
+/// A panic ends one turn. The connections and all that was remembered are dropped.
+#[test]
+fn a_panic_is_an_error_of_the_turn() {
+    let (mut worker, _stopper) = worker(&[(0, 3)]);
+    worker.turn();
+    worker.topic.log.partitions[0].1 = 5;
+    worker.topic.log.panics = 2;
+    assert!(worker.turn() > Duration::ZERO && worker.turn() > Duration::ZERO);
+    assert_eq!((next_offset(&worker, 0), worker.shared.metrics.panics.get()), (3, 2));
+    assert_eq!(worker.topic.log.disconnects, 2);
+    assert_eq!(worker.turn(), Duration::ZERO);
+    assert_eq!((next_offset(&worker, 0), worker.writer.store.sessions), (5, 3));
+    assert_eq!(worker.writer.store.gaps, []);
+}
+
+#[test]
+fn a_record_on_which_the_decoder_panics_is_a_gap_after_five_fetches_in_a_minute() {
+    let (mut worker, _stopper) = worker(&[(0, 3)]);
+    worker.turn();
+    worker.topic.log.partitions[0].1 = 5;
+    worker.topic.log.unreadable = Some(3);
+    for _ in 0..4 {
+        assert!(worker.turn() > Duration::ZERO);
+        worker.clock.advance(Duration::from_secs(20));
+    }
+    assert_eq!((next_offset(&worker, 0), &worker.writer.store.gaps[..]), (3, &[][..]));
+    worker.turn();
+    assert_eq!((next_offset(&worker, 0), &worker.writer.store.gaps[..]), (4, &[(3, Some(4))][..]));
+    assert_eq!(worker.shared.metrics.panics.get(), 5);
+    worker.turn();
+    assert_eq!(next_offset(&worker, 0), 5);
 }

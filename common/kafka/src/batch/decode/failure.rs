@@ -27,16 +27,19 @@ pub enum BatchFailure {
     /// The checksum matches, but the content is not a valid batch.
     #[error("{0}")]
     Invalid(String),
+    /// The decoder panicked, which is a bug of the decoder, or bytes that the network changed.
+    #[error("the decoder panicked")]
+    Panicked,
     /// The batch is larger than the requested bytes.
     #[error("larger than the requested bytes")]
     Cut,
 }
 
 impl BatchFailure {
-    /// Whether another fetch can succeed: a checksum can be wrong because of the network, and a
-    /// cut batch can fit a larger fetch.
+    /// Whether another fetch can succeed: a checksum can be wrong because of the network, a
+    /// decoder can panic because of other bytes in memory, and a cut batch can fit a larger fetch.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Checksum { .. } | Self::Cut)
+        matches!(self, Self::Checksum { .. } | Self::Panicked | Self::Cut)
     }
 
     pub(super) fn invalid(reason: &str) -> Self {

@@ -7,6 +7,7 @@ mod failure;
 mod record;
 
 use bytes::{Buf, Bytes};
+use common::panics;
 
 use crate::batch::compression::{Codec, UNPACKED_BYTES_MAX, UnpackError, unpack};
 use record::decode_record;
@@ -48,7 +49,15 @@ pub(crate) struct BatchRange {
 }
 
 /// Decodes complete batches up to the first cut or unreadable one.
-pub(crate) fn decode_batches(mut bytes: Bytes, offset: i64) -> DecodedBatches {
+pub(crate) fn decode_batches(bytes: Bytes, offset: i64) -> DecodedBatches {
+    decode_batches_with(bytes, offset, decode_batch)
+}
+
+type BatchDecoder =
+    fn(&Bytes, BatchRange, i64, &mut Vec<FetchedRecord>) -> Result<bool, BatchFailure>;
+
+/// Decodes each batch with `decode`. A panic makes the batch unreadable.
+fn decode_batches_with(mut bytes: Bytes, offset: i64, decode: BatchDecoder) -> DecodedBatches {
     let mut decoded = DecodedBatches { next_offset: offset, ..DecodedBatches::default() };
     let mut has_batch = false;
     let had_bytes = !bytes.is_empty();
@@ -56,7 +65,9 @@ pub(crate) fn decode_batches(mut bytes: Bytes, offset: i64) -> DecodedBatches {
         has_batch = true;
         let range = batch_range(&batch);
         let len_before = decoded.records.len();
-        match decode_batch(&batch, range, offset, &mut decoded.records) {
+        let records = &mut decoded.records;
+        let result = panics::catch(|| decode(&batch, range, offset, records));
+        match result.unwrap_or(Err(BatchFailure::Panicked)) {
             Ok(true) => decoded.next_offset = decoded.next_offset.max(range.next_offset),
             Ok(false) => {
                 if let Some(last) = decoded.records.last() {
@@ -109,7 +120,7 @@ fn offset_after(
     let header = |at: usize| Some(i32::from_be_bytes(*batch.get(at..)?.first_chunk()?));
     match failure {
         BatchFailure::Cut => None,
-        BatchFailure::Checksum { .. } => match split_batch(&mut rest) {
+        BatchFailure::Checksum { .. } | BatchFailure::Panicked => match split_batch(&mut rest) {
             Some(next) if verify_checksum(&next).is_ok() => Some(batch_range(&next).base_offset),
             // The header itself can be damaged. Last offset delta and record count must agree.
             _ => (header(23)?.checked_add(1) == header(57)).then_some(range.next_offset),

@@ -256,3 +256,25 @@ fn fuzzed_batches_move_forward_within_the_requested_offsets() {
     });
     println!("batches: {tried} inputs");
 }
+
+/// The batches before it are returned first. The batch itself is asked for again, like a batch
+/// with a wrong checksum.
+#[test]
+fn a_panic_of_the_decoder_makes_the_batch_unreadable() {
+    fn panicking(
+        batch: &Bytes,
+        range: BatchRange,
+        offset: i64,
+        records: &mut Vec<FetchedRecord>,
+    ) -> Result<bool, BatchFailure> {
+        let result = decode_batch(batch, range, offset, records);
+        assert!(range.base_offset != 2, "on purpose");
+        result
+    }
+    let bytes: Bytes = [batch(0, &["a", "b"]), batch(2, &["c", "d"])].concat().into();
+    let decoded = decode_batches_with(bytes, 0, panicking);
+    assert_eq!((decoded.records.len(), decoded.next_offset), (2, 2));
+    let (range, failure) = decoded.failure.unwrap();
+    assert_eq!((range.base_offset, range.next_offset), (2, 4));
+    assert!(failure == BatchFailure::Panicked && failure.is_retryable());
+}

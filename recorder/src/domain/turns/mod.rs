@@ -1,0 +1,223 @@
+//! Turns of the domains, if a limit allows fewer connections to Kafka than they need:
+//! `max.connections.per.ip` of the broker, or `--kafka-connections`.
+//!
+//! The limit is found by refusals. A domain that is refused closes its connections and
+//! waits. While domains wait, each connected domain closes its connections after a short
+//! time and waits too, so that every domain is read at least once a minute. From time to
+//! time more connections are tried, because the limit may have been raised.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use kafka_client::KafkaError;
+
+use super::shared::SharedState;
+use crate::timings::Timings;
+
+/// A limit that is reached again after this time without a refusal is logged again.
+const LOG_AGAIN_AFTER: Duration = Duration::from_secs(600);
+
+/// A waiting domain that did not ask for its turn for this long, because it waits for
+/// something else, is passed over.
+const ASLEEP_AFTER: Duration = Duration::from_secs(1);
+
+/// Which domains may connect to Kafka.
+#[derive(Debug)]
+pub(crate) struct ConnectionTurns {
+    state: Mutex<TurnState>,
+    round: Duration,
+    turn_max: Duration,
+    growth_interval: Duration,
+}
+
+#[derive(Debug, Default)]
+struct TurnState {
+    next_id: u64,
+    /// The domains that may connect, and since when.
+    connected: HashMap<u64, Instant>,
+    /// The domains that wait for a turn, in order, and when each last asked for it.
+    waiting: VecDeque<(u64, Instant)>,
+    /// The most domains that may connect. `None`: no refusal yet.
+    limit: Option<DomainLimit>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct DomainLimit {
+    domains: usize,
+    /// When the limit was last changed.
+    changed_at: Instant,
+    refused_at: Instant,
+    /// By how much the limit grows next.
+    growth: usize,
+}
+
+impl ConnectionTurns {
+    /// Without a limit.
+    pub(crate) fn new(timings: &Timings) -> Self {
+        Self {
+            state: Mutex::default(),
+            round: timings.turn_round,
+            turn_max: timings.turn_max,
+            growth_interval: timings.turn_growth_interval,
+        }
+    }
+
+    /// Lets one domain less connect, because a connection that all domains depend on was
+    /// refused.
+    pub(crate) fn make_room(&self, now: Instant) {
+        let mut state = self.state();
+        let domains = state.connected.len().saturating_sub(1).max(1);
+        state.limit = Some(DomainLimit { domains, changed_at: now, refused_at: now, growth: 1 });
+    }
+
+    fn state(&self) -> MutexGuard<'_, TurnState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn may_connect(&self, id: u64, now: Instant) -> bool {
+        let mut state = self.state();
+        if state.connected.contains_key(&id) {
+            return true;
+        }
+        let connected = state.connected.len();
+        if let Some(limit) = &mut state.limit
+            && connected >= limit.domains
+            && now.saturating_duration_since(limit.changed_at) >= self.growth_interval
+        {
+            limit.domains = connected + limit.growth;
+            limit.growth *= 2;
+            limit.changed_at = now;
+        }
+        let is_free = state.limit.is_none_or(|limit| connected < limit.domains);
+        let index = match state.waiting.iter().position(|(waiting, _)| *waiting == id) {
+            Some(index) => index,
+            None => {
+                state.waiting.push_back((id, now));
+                state.waiting.len() - 1
+            }
+        };
+        state.waiting[index].1 = now;
+        let is_asleep = |(_, asked_at): &(u64, Instant)| {
+            now.saturating_duration_since(*asked_at) > ASLEEP_AFTER
+        };
+        if !is_free || !state.waiting.iter().take(index).all(is_asleep) {
+            return false;
+        }
+        state.waiting.remove(index);
+        state.connected.insert(id, now);
+        true
+    }
+
+    /// Makes the domain wait. Returns whether the refusal is to be logged.
+    fn record_refusal(&self, id: u64, now: Instant) -> bool {
+        let mut state = self.state();
+        state.connected.remove(&id);
+        state.waiting.push_back((id, now));
+        let connected = state.connected.len().max(1);
+        let last = state.limit.map(|limit| limit.refused_at);
+        let domains = state.limit.map_or(connected, |limit| limit.domains.min(connected));
+        state.limit = Some(DomainLimit { domains, changed_at: now, refused_at: now, growth: 1 });
+        last.is_none_or(|last| now.saturating_duration_since(last) >= LOG_AGAIN_AFTER)
+    }
+
+    fn yield_if_due(&self, id: u64, now: Instant, disconnect: impl FnOnce()) -> bool {
+        let mut state = self.state();
+        let Some(since) = state.connected.get(&id) else { return false };
+        let is_over = state.limit.is_some_and(|limit| state.connected.len() > limit.domains);
+        let is_due = !state.waiting.is_empty()
+            && now.saturating_duration_since(*since) >= self.turn_length(&state);
+        if is_over || is_due {
+            // First, so that the broker has a place for the next domain.
+            disconnect();
+            state.connected.remove(&id);
+            state.waiting.push_back((id, now));
+        }
+        is_over || is_due
+    }
+
+    /// How long a domain keeps its connections while others wait.
+    fn turn_length(&self, state: &TurnState) -> Duration {
+        let connected = u32::try_from(state.connected.len()).unwrap_or(u32::MAX).max(1);
+        let waiting = u32::try_from(state.waiting.len()).unwrap_or(u32::MAX);
+        let share =
+            self.round.mul_f64(f64::from(connected) / (f64::from(connected) + f64::from(waiting)));
+        share.min(self.turn_max)
+    }
+
+    /// Returns whether the domain was connected below a limit.
+    fn leave(&self, id: u64) -> bool {
+        let mut state = self.state();
+        let was_connected = state.connected.remove(&id).is_some();
+        state.waiting.retain(|(waiting, _)| *waiting != id);
+        was_connected && state.limit.is_some()
+    }
+}
+
+/// The turn of one domain. It leaves when it is dropped.
+#[derive(Debug)]
+pub(super) struct DomainTurn {
+    id: u64,
+    shared: Arc<SharedState>,
+}
+
+impl DomainTurn {
+    /// A domain that does not connect yet.
+    pub(super) fn new(shared: Arc<SharedState>) -> Self {
+        let id = {
+            let mut state = shared.turns.state();
+            state.next_id += 1;
+            state.next_id
+        };
+        Self { id, shared }
+    }
+
+    /// Whether the domain may connect, or is connected. If not, it waits for its turn.
+    pub(super) fn may_connect(&self, now: Instant) -> bool {
+        self.shared.turns.may_connect(self.id, now)
+    }
+
+    /// Ends the turn of the domain if other domains wait for theirs, and closes its
+    /// connections by `disconnect`.
+    pub(super) fn yield_if_due(&self, now: Instant, disconnect: impl FnOnce()) {
+        self.shared.turns.yield_if_due(self.id, now, disconnect);
+    }
+
+    /// Ends the turn of a domain that has no lease. Returns whether the caller should
+    /// close its connections for others.
+    pub(super) fn leave(&self) -> bool {
+        self.shared.turns.leave(self.id)
+    }
+
+    /// Records that no connection could be opened because of a limit. The caller has
+    /// closed its connections.
+    pub(super) fn record_refusal(&self, error: &KafkaError, now: Instant) {
+        if self.shared.turns.record_refusal(self.id, now) {
+            log::warn!(
+                "kafka: {error}: domains without a connection take turns, and each is read at \
+                 least once a minute; raise max.connections.per.ip or --kafka-connections"
+            );
+        }
+    }
+
+    /// How long a fetch may wait for records: while others wait for a turn, not longer
+    /// than a turn.
+    pub(super) fn bound_wait_ms(&self, wait_ms: u32) -> u32 {
+        let turns = &self.shared.turns;
+        let state = turns.state();
+        if state.waiting.is_empty() {
+            return wait_ms;
+        }
+        let turn_ms = u32::try_from(turns.turn_length(&state).as_millis()).unwrap_or(u32::MAX);
+        wait_ms.min(turn_ms)
+    }
+}
+
+impl Drop for DomainTurn {
+    fn drop(&mut self) {
+        self.shared.turns.leave(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests;
