@@ -54,7 +54,7 @@ use crate::lease::store::LeaseStore;
 use crate::lease::validity::LeaseValidity;
 use crate::postgres::pool::Database;
 use crate::report::metrics::Metrics;
-use crate::report::outage_log::SharedOutage;
+use crate::report::outage_log::{SharedOutage, SharedRefusals};
 use crate::settings::Settings;
 use crate::supervisor::Supervisor;
 use crate::timings::Timings;
@@ -98,7 +98,7 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
     let shared = Arc::new(SharedState {
         database: Database::new(settings.postgres, connections, Arc::clone(&postgres_outage)),
         postgres_outage,
-        postgres_refusals: SharedOutage::new("postgresql"),
+        postgres_refusals: SharedRefusals::new("postgresql"),
         kafka: settings.kafka,
         kafka_outage: SharedOutage::new("kafka"),
         kafka_health: KafkaHealth::new(timings.kafka_unreachable_after),

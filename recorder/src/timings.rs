@@ -53,6 +53,8 @@ pub struct Timings {
     /// The longest that the transaction of one batch may take, with the answer
     /// to its commit.
     pub write_timeout: Duration,
+    /// The time over which a single record must time out before it goes to quarantine.
+    pub timeout_quarantine_after: Duration,
     /// The longest that reading or storing a position may take.
     pub position_timeout: Duration,
     /// The longest that counting the rows of a table of 1.1.0 may take.
@@ -68,7 +70,7 @@ pub struct Timings {
     /// takes minutes.
     pub schema_change_timeout: Duration,
 
-    /// How often the same kind of anomaly is logged.
+    /// How often the same kind of anomaly, and how often quarantine, is logged.
     pub anomaly_log_interval: Duration,
 }
 
@@ -98,6 +100,7 @@ impl Default for Timings {
             group_commit_grace: Duration::from_secs(20),
 
             write_timeout: Duration::from_secs(30),
+            timeout_quarantine_after: Duration::from_secs(300),
             position_timeout: Duration::from_secs(30),
             count_timeout: Duration::from_secs(660),
             mark_cleanup_interval: Duration::from_secs(24 * 60 * 60),

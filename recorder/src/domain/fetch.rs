@@ -4,7 +4,7 @@
 use kafka_client::{FetchLimits, FetchPosition, KafkaError};
 
 use super::services::RecordLog;
-use crate::decode::batch::{BatchLimits, FetchedBatches};
+use crate::decode::batch::FetchedBatches;
 use crate::decode::labels::Labels;
 use crate::transaction::position::{Position, TopicPartition};
 
@@ -42,12 +42,13 @@ pub(super) fn prefetch_positions(
     Some(positions.collect())
 }
 
-/// Fetches from these positions, and decodes the records into batches.
+/// Fetches from these positions, and decodes the records into batches of at most
+/// `records_max`.
 pub(super) fn fetch(
     log: &mut impl RecordLog,
     positions: &[(TopicPartition, Position)],
     fetch_limits: &FetchLimits,
-    batch_limits: &BatchLimits,
+    records_max: usize,
     labels: &Labels,
 ) -> FetchResults {
     let positions: Vec<_> = positions
@@ -63,7 +64,7 @@ pub(super) fn fetch(
     results
         .map(|(result, position)| {
             let fetched = result?;
-            Ok(FetchedBatches::new(fetched, position.offset, labels, batch_limits))
+            Ok(FetchedBatches::new(fetched, position.offset, labels, records_max))
         })
         .collect()
 }

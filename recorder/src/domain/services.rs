@@ -14,8 +14,8 @@ use crate::decode::batch::WriteBatch;
 use crate::decode::labels::Labels;
 use crate::postgres::error::TransactionError;
 use crate::schema::TargetIndex;
-use crate::transaction::Written;
 use crate::transaction::position::{Position, TopicPartition};
+use crate::transaction::{WriteState, Written};
 
 /// The topics of Kafka. It is `Send` because another thread prefetches.
 pub(crate) trait RecordLog: Send {
@@ -121,7 +121,7 @@ pub(crate) trait RecordStore {
     fn new_steps(&self) -> Self::Steps;
 
     /// Writes a batch and moves the position from `from` to its end. The caller drops
-    /// the steps after an error.
+    /// the steps after an error, and keeps the state.
     fn write(
         &mut self,
         steps: &mut Self::Steps,
@@ -129,6 +129,7 @@ pub(crate) trait RecordStore {
         partition: &TopicPartition,
         from: Position,
         batch: WriteBatch,
+        state: &mut WriteState,
     ) -> Result<Written, TransactionError>;
 
     /// Removes marks of runs that stopped long ago. To be called only when all

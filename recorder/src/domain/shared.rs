@@ -9,7 +9,7 @@ use crate::lease::kafka_health::KafkaHealth;
 use crate::lease::validity::LeaseValidity;
 use crate::postgres::pool::Database;
 use crate::report::metrics::Metrics;
-use crate::report::outage_log::SharedOutage;
+use crate::report::outage_log::{SharedOutage, SharedRefusals};
 use crate::timings::Timings;
 
 /// What the workers of all domains share.
@@ -20,7 +20,7 @@ pub(crate) struct SharedState {
     /// The outage of PostgreSQL, if there is one.
     pub(crate) postgres_outage: Arc<SharedOutage>,
     /// Statements that PostgreSQL refuses: a missing right, a lock that is not free.
-    pub(crate) postgres_refusals: SharedOutage,
+    pub(crate) postgres_refusals: SharedRefusals,
     /// How to connect to Kafka.
     pub(crate) kafka: Arc<kafka_client::KafkaSettings>,
     /// The outage of Kafka, if there is one.

@@ -16,7 +16,7 @@ use crate::postgres::error::TransactionError;
 use crate::schema::{self, TargetIndex};
 use crate::transaction::mark_cleanup::MarkCleanup;
 use crate::transaction::position::{self, Position, TopicPartition};
-use crate::transaction::{BatchWriter, Steps, Written};
+use crate::transaction::{BatchWriter, Steps, WriteState, Written};
 
 /// The tables of one domain.
 #[derive(Debug)]
@@ -94,10 +94,12 @@ impl RecordStore for PostgresStore {
         partition: &TopicPartition,
         from: Position,
         batch: WriteBatch,
+        state: &mut WriteState,
     ) -> Result<Written, TransactionError> {
         let SharedState { database, timings, .. } = &*self.shared;
         let timeout = timings.write_timeout;
-        let mut writer = BatchWriter { database, stop: &self.stop, timeout, labels, steps };
+        let (stop, table) = (&self.stop, &self.table);
+        let mut writer = BatchWriter { database, stop, timeout, table, labels, steps, state };
         writer.write(partition, from, batch)
     }
 

@@ -4,5 +4,5 @@ pub mod domain_table;
 pub mod enums;
 pub mod error;
 pub mod pool;
-mod quote;
+pub(crate) mod quote;
 pub mod tables;

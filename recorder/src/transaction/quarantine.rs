@@ -25,22 +25,30 @@ pub(crate) const QUARANTINE_TABLE: Table<'static> = Table {
     constraints: &[r#"unique ("topic_id", "partition", "offset")"#],
 };
 
+/// What was stored in quarantine.
+#[derive(Debug, Default)]
+pub(super) struct QuarantineEffect {
+    /// How many records were stored.
+    pub(super) stored: usize,
+    /// The offset and the reason of the last of these.
+    pub(super) last: Option<(i64, String)>,
+}
+
 /// Stores records that can't be rows. Remembers nothing.
 #[derive(Debug)]
 pub(super) struct QuarantineStep;
 
 impl Step for QuarantineStep {
-    /// How many records were stored.
-    type Effect = usize;
+    type Effect = QuarantineEffect;
 
     fn apply(
         &self,
         transaction: &mut Transaction<'_>,
         write: &mut PendingWrite<'_>,
-    ) -> Result<usize, TransactionError> {
+    ) -> Result<QuarantineEffect, TransactionError> {
         let records = &write.decoded.quarantined;
         if records.is_empty() {
-            return Ok(0);
+            return Ok(QuarantineEffect::default());
         }
         let TopicPartition { topic, number } = write.partition;
         let offsets: Vec<i64> = records.iter().map(|record| record.offset).collect();
@@ -57,8 +65,9 @@ impl Step for QuarantineStep {
             on conflict ("topic_id", "partition", "offset") do nothing"#,
             &[topic, number, &write.to.topic_id, &offsets, &bytes, &reasons, &runs, &sequences],
         )?;
-        Ok(records.len())
+        let last = offsets.last().copied().zip(reasons.last().cloned());
+        Ok(QuarantineEffect { stored: records.len(), last })
     }
 
-    fn committed(&mut self, _stored: usize) {}
+    fn committed(&mut self, _effect: QuarantineEffect) {}
 }

@@ -12,6 +12,7 @@ mod own_services;
 mod postgres_uri;
 mod quarantine;
 mod recording;
+mod refusals;
 mod replay;
 mod schema;
 mod slot_account;

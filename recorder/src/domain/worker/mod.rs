@@ -20,7 +20,6 @@ use super::store::PostgresStore;
 use super::topic::DomainTopic;
 use super::unreadable::UnreadableBatches;
 use super::writer::DomainWriter;
-use crate::decode::batch::BatchLimits;
 use crate::postgres::error::TransactionError;
 use crate::schema::TargetIndex;
 
@@ -68,7 +67,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
     ) -> Self {
         let prefix = shared.topic_prefix.clone();
         Self {
-            writer: DomainWriter::new(store, topic.clone(), Arc::clone(&shared)),
+            writer: DomainWriter::new(store, domain.clone(), topic.clone(), Arc::clone(&shared)),
             topic: DomainTopic::new(log, topic, domain.clone(), prefix),
             clock,
             retry: RetryState::new(domain.clone(), Arc::clone(&shared)),
@@ -90,7 +89,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
                 self.stop.wait(delay);
             }
         }
-        self.writer.anomalies.flush();
+        self.writer.flush_logs();
     }
 
     /// Takes one turn, only while the lease is valid: opens a session if there is none,
@@ -137,7 +136,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         } else {
             self.retry.postgres_recovered();
         }
-        self.writer.anomalies.flush_if_due(self.clock.now());
+        self.writer.flush_logs_if_due(self.clock.now());
         Ok(session)
     }
 
@@ -228,15 +227,14 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
     /// thread fetches and decodes the next records meanwhile: a transaction mostly
     /// waits for the database.
     fn fetch_and_write(&mut self, session: &mut Session<S::Steps>) -> Result<(), SessionError> {
-        let batch_limits =
-            if self.shared.smart { &BatchLimits::SMART } else { &BatchLimits::NORMAL };
+        let records_max = self.writer.state.size.records();
         let fetch_limits = self.fetch_limits(session.readers.len());
         let Session { labels, readers, prefetched, steps, last_commit, .. } = session;
         let fetched = match prefetched.take() {
             Some(fetched) => fetched,
             None => {
                 let positions = fetch_positions(readers);
-                fetch(&mut self.topic.log, &positions, &fetch_limits, batch_limits, labels)
+                fetch(&mut self.topic.log, &positions, &fetch_limits, records_max, labels)
             }
         };
         self.writer.check_lease()?;
@@ -248,7 +246,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         let results = match &prefetch {
             None => writer.write_all(steps, labels, readers, fetched),
             Some((positions, _)) => thread::scope(|scope| {
-                let fetch = || fetch(log, positions, &fetch_limits, batch_limits, labels);
+                let fetch = || fetch(log, positions, &fetch_limits, records_max, labels);
                 let prefetcher = thread::Builder::new().stack_size(STACK_BYTES);
                 // If no thread can be started, the records are fetched in the next turn.
                 let prefetcher = prefetcher.spawn_scoped(scope, fetch).ok();

@@ -19,10 +19,10 @@ use crate::decode::batch::WriteBatch;
 use crate::decode::labels::Labels;
 use crate::lease::kafka_health::KafkaHealth;
 use crate::postgres::pool::Database;
-use crate::report::outage_log::SharedOutage;
+use crate::report::outage_log::{SharedOutage, SharedRefusals};
 use crate::timings::Timings;
-use crate::transaction::Written;
 use crate::transaction::position::{Position, TopicPartition};
+use crate::transaction::{WriteState, Written};
 
 const TOPIC: &str = "webactivity-a.example";
 const TOPIC_ID: Uuid = Uuid::from_u128(1);
@@ -186,6 +186,7 @@ impl RecordStore for MemoryStore {
         partition: &TopicPartition,
         from: Position,
         batch: WriteBatch,
+        _state: &mut WriteState,
     ) -> Result<Written, TransactionError> {
         let to = Position { next_offset: batch.next_offset, ..from };
         self.move_position(partition.number, Some(from), to)?;
@@ -225,7 +226,7 @@ fn shared(lease_confirmed_at: Instant) -> Arc<SharedState> {
     let shared = SharedState {
         database: Database::new(settings, 1, Arc::clone(&outage)),
         postgres_outage: outage,
-        postgres_refusals: SharedOutage::new("postgresql"),
+        postgres_refusals: SharedRefusals::new("postgresql"),
         kafka: Arc::new(kafka_client::KafkaSettings::new(Vec::new(), Security::Plain)),
         kafka_outage: SharedOutage::new("kafka"),
         kafka_health: KafkaHealth::new(timings.kafka_unreachable_after),
