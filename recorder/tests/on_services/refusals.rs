@@ -162,7 +162,10 @@ fn a_sequence_that_is_behind_is_named_with_the_statement_to_run() {
     world.produce([ok(1), ok(2)]);
     world.expect_position(3);
     let table = world.table();
-    let back = format!("select setval(pg_get_serial_sequence('{table}', 'id'), 1, false)");
+    let back = format!(
+        "insert into {table} (test_from, url) select 'sydney', '' from generate_series(1, 100);
+         select setval(pg_get_serial_sequence('{table}', 'id'), 1, false)"
+    );
     world.database.batch_execute(&back).unwrap();
     world.produce([ok(3), ok(4)]);
     let statement = statement_in_log(&recorder, "as after a restore: run `");
@@ -170,11 +173,15 @@ fn a_sequence_that_is_behind_is_named_with_the_statement_to_run() {
     world.expect_position(3);
     world.database.batch_execute(&statement).unwrap();
     world.expect_position(5);
-    assert_eq!((world.offsets(), count_quarantined(&mut world)), ((0..5).collect(), Some(0)));
+    let offsets: Vec<i64> = world.offsets().into_iter().filter(|offset| *offset >= 0).collect();
+    assert_eq!((offsets, count_quarantined(&mut world)), ((0..5).collect(), Some(0)));
     // The same for a table of the recorder's own.
     world.produce([b"nonsense".to_vec()]);
     world.expect_position(6);
-    let back = "select setval('availability_quarantine_id_seq', 1, false)";
+    let back =
+        "insert into availability_quarantine (topic, topic_id, partition, \"offset\", reason)
+            select '', gen_random_uuid(), 0, 0, '' from generate_series(1, 100);
+        select setval('availability_quarantine_id_seq', 1, false)";
     world.database.batch_execute(back).unwrap();
     world.produce([b"nonsense".to_vec()]);
     recorder.expect_log("availability_quarantine: duplicate key value violates");
@@ -186,7 +193,7 @@ fn a_sequence_that_is_behind_is_named_with_the_statement_to_run() {
     });
     world.database.batch_execute(&statement).unwrap();
     world.expect_position(7);
-    assert_eq!(count_quarantined(&mut world), Some(2));
+    assert_eq!(count_quarantined(&mut world), Some(102));
     recorder.stop();
 }
 
