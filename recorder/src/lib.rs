@@ -110,6 +110,7 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
         topic_prefix: settings.topic_prefix,
         group_offset: DashboardOffset::new(settings.group, &timings),
         smart: settings.smart,
+        schema_warned: AtomicBool::new(false),
         index_warned: AtomicBool::new(false),
         metrics: Metrics::default(),
         timings,

@@ -66,6 +66,8 @@ pub struct Timings {
 
     /// The longest that reading the schema may take.
     pub schema_read_timeout: Duration,
+    /// How often a schema that lacks what an upgrade adds is checked again.
+    pub schema_check_interval: Duration,
     /// The longest that changing the schema may take: an index on a large table
     /// takes minutes.
     pub schema_change_timeout: Duration,
@@ -107,6 +109,7 @@ impl Default for Timings {
             mark_cleanup_timeout: Duration::from_secs(30),
 
             schema_read_timeout: Duration::from_secs(30),
+            schema_check_interval: Duration::from_secs(60),
             schema_change_timeout: Duration::from_secs(660),
 
             anomaly_log_interval: Duration::from_secs(60),

@@ -1,6 +1,7 @@
 //! Why a session with a topic ends.
 
 use kafka_client::{KafkaError, ResponseError};
+use postgres_client::PostgresError;
 
 use crate::postgres::error::TransactionError;
 
@@ -31,6 +32,17 @@ pub(crate) enum SessionError {
 }
 
 impl SessionError {
+    /// Whether the schema may have changed, so that it must be checked.
+    pub(crate) fn is_of_schema(&self) -> bool {
+        matches!(
+            self,
+            Self::Transaction(
+                TransactionError::Postgres(PostgresError::Setup(_))
+                    | TransactionError::OwnSchema { .. }
+            )
+        )
+    }
+
     /// Whether the error concerns one partition, so that the other partitions of the
     /// topic can still be read.
     pub(crate) fn is_of_partition(&self) -> bool {

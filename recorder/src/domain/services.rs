@@ -88,6 +88,15 @@ impl RecordLog for KafkaClient {
     }
 }
 
+/// The labels of the enum types.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KnownLabels {
+    /// The labels.
+    pub(crate) labels: Labels,
+    /// Whether the schema is complete. If not, it is checked again later.
+    pub(crate) is_schema_complete: bool,
+}
+
 /// The tables of one domain.
 pub(crate) trait RecordStore {
     /// What is remembered from batch to batch. Dropped after every error.
@@ -95,7 +104,7 @@ pub(crate) trait RecordStore {
 
     /// Creates what is missing of the schema, and returns the labels of the enum
     /// types.
-    fn ensure_schema(&mut self) -> Result<Labels, TransactionError>;
+    fn ensure_schema(&mut self) -> Result<KnownLabels, TransactionError>;
 
     /// Creates the index that smart mode uses, if it is missing.
     fn ensure_target_index(&mut self) -> Result<TargetIndex, TransactionError>;

@@ -41,6 +41,8 @@ pub(crate) struct SharedState {
     pub(crate) group_offset: DashboardOffset,
     /// Whether healthy records are merged.
     pub(crate) smart: bool,
+    /// Whether it was logged that the schema lacks what an upgrade adds.
+    pub(crate) schema_warned: AtomicBool,
     /// Whether a missing index of smart mode was logged.
     pub(crate) index_warned: AtomicBool,
     /// The counters.

@@ -127,9 +127,9 @@ impl Replayer<'_> {
         let last_id = self.transaction(|transaction| quarantine::last_id(transaction, topic))?;
         let Some(last_id) = last_id else { return Ok(0) };
         let timings = self.timings.clone();
-        let labels =
+        let schema =
             self.with_retries(|database, stop| schema::ensure(database, stop, &timings, domain))?;
-        let target = ReplayTarget::new(DomainTable::new(domain), labels, self.keeps_offsets);
+        let target = ReplayTarget::new(DomainTable::new(domain), schema, self.keeps_offsets);
         let mut after_id = 0;
         loop {
             let ids = (after_id, last_id);

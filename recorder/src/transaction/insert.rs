@@ -15,6 +15,7 @@ use crate::postgres::domain_table::{DomainTable, EXTRA_COLUMNS};
 use crate::postgres::enums::EnumType;
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::Transaction;
+use crate::postgres::tables::{Column, MissingColumns};
 
 /// Inserts every row of a batch. This is the last step of normal mode, and it
 /// remembers nothing.
@@ -24,8 +25,9 @@ pub(super) struct InsertStep {
 }
 
 impl InsertStep {
-    pub(super) fn new(table: &DomainTable) -> Self {
-        Self { statement: InsertStatement::new(table) }
+    /// For a table that lacks some columns.
+    pub(super) fn new(table: &DomainTable, missing: &MissingColumns) -> Self {
+        Self { statement: InsertStatement::without(table, missing) }
     }
 }
 
@@ -50,13 +52,34 @@ impl Step for InsertStep {
 pub struct InsertStatement {
     sql: String,
     sql_returning: String,
+    /// For each of [`EXTRA_COLUMNS`], whether the table has it.
+    has_extra: Vec<bool>,
 }
 
 impl InsertStatement {
     /// For the table of a domain.
     pub fn new(table: &DomainTable) -> Self {
-        let sql = insert_sql(&table.quoted());
-        Self { sql_returning: format!(r#"{sql} returning "id"::bigint, "topic_offset""#), sql }
+        Self::without(table, &MissingColumns::default())
+    }
+
+    /// For a table that lacks some columns. Their values are left out.
+    pub(crate) fn without(table: &DomainTable, missing: &MissingColumns) -> Self {
+        let has = |column: &Column| missing.has(table.name(), column.name);
+        let has_extra: Vec<bool> = EXTRA_COLUMNS.iter().map(has).collect();
+        let sql = insert_sql(&table.quoted(), &has_extra);
+        let sql_returning = format!(r#"{sql} returning "id"::bigint, "topic_offset""#);
+        Self { sql_returning, sql, has_extra }
+    }
+
+    fn parameters<'a>(&self, columns: &'a RowArrays<'_>) -> Vec<&'a (dyn ToSql + Sync)> {
+        let mut parameters = columns.parameters();
+        let mut has_extra = self.has_extra.iter();
+        let mut index = 0;
+        parameters.retain(|_| {
+            index += 1;
+            index < FIRST_EXTRA || *has_extra.next().unwrap_or(&true)
+        });
+        parameters
     }
 
     /// The SQL; its parameters are [`RowArrays::parameters`].
@@ -75,7 +98,7 @@ impl InsertStatement {
         rows: &[DomainRow],
     ) -> Result<(), PostgresError> {
         if !rows.is_empty() {
-            transaction.execute(&self.sql, &RowArrays::new(rows).parameters())?;
+            transaction.execute(&self.sql, &self.parameters(&RowArrays::new(rows)))?;
         }
         Ok(())
     }
@@ -93,19 +116,23 @@ impl InsertStatement {
             return Ok(Vec::new());
         }
         let columns = RowArrays::new(rows);
-        let inserted = transaction.query(&self.sql_returning, &columns.parameters())?;
+        let inserted = transaction.query(&self.sql_returning, &self.parameters(&columns))?;
         let ids = inserted.iter().map(|row| Ok((row.try_get(1)?, row.try_get(0)?)));
         Ok(ids.collect::<Result<_, postgres::Error>>()?)
     }
 }
 
+/// The number of the parameter of the first extra column.
+const FIRST_EXTRA: usize = 10;
+
 /// The statement, with the arrays that [`RowArrays::parameters`] returns. An extra
 /// column is passed as an array of the widest type of its kind, which PostgreSQL
 /// then assigns to the type of the column.
-fn insert_sql(table: &str) -> String {
+fn insert_sql(table: &str, has_extra: &[bool]) -> String {
     let (mut names, mut arrays, mut aliases, mut values) =
         (String::new(), String::new(), String::new(), String::new());
-    for (index, column) in EXTRA_COLUMNS.iter().enumerate() {
+    let extra = EXTRA_COLUMNS.iter().zip(has_extra).filter(|(_, has)| **has);
+    for (index, (column, _)) in extra.enumerate() {
         let (array, cast) = match column.definition {
             "integer" | "bigint" => ("bigint", ""),
             "boolean" => ("boolean", ""),
@@ -114,7 +141,7 @@ fn insert_sql(table: &str) -> String {
             _ => ("text", ""),
         };
         names.push_str(&format!(", \"{}\"", column.name));
-        arrays.push_str(&format!(", ${}::{array}[]", 10 + index));
+        arrays.push_str(&format!(", ${}::{array}[]", FIRST_EXTRA + index));
         aliases.push_str(&format!(", c{index}"));
         values.push_str(&format!(", c{index}{cast}"));
     }

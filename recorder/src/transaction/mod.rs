@@ -42,7 +42,7 @@ use crate::decode::labels::Labels;
 use crate::postgres::domain_table::DomainTable;
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::{Database, Transaction};
-use crate::postgres::tables::Table;
+use crate::postgres::tables::{MissingColumns, Table};
 use crate::report::anomalies::Anomalies;
 use crate::report::quarantine_log::QuarantineLog;
 use crate::timings::Timings;
@@ -123,12 +123,22 @@ impl Steps {
     /// Steps that remember nothing yet, for the table of a domain, in smart mode or
     /// in normal mode.
     pub fn new(table: &DomainTable, is_smart: bool) -> Self {
-        let rows = if is_smart {
+        Self::without(table, is_smart, &MissingColumns::default())
+    }
+
+    /// As [`Steps::new`], for tables that lack some columns. Smart mode needs all columns of
+    /// the domain's table; without one of them, each record becomes a row of its own.
+    pub(crate) fn without(table: &DomainTable, is_smart: bool, missing: &MissingColumns) -> Self {
+        let rows = if is_smart && missing.is_complete(table.name()) {
             RowsStep::Smart(Box::new(SmartStep::new(table)))
         } else {
-            RowsStep::Insert(InsertStep::new(table))
+            RowsStep::Insert(InsertStep::new(table, missing))
         };
-        Self { dedup: SequenceTracker::default(), quarantine: QuarantineStep, rows }
+        Self {
+            dedup: SequenceTracker::new(missing),
+            quarantine: QuarantineStep::new(missing),
+            rows,
+        }
     }
 }
 

@@ -89,7 +89,7 @@ impl Walker {
         });
         let (stopper, stop) = stop::pair();
         let domain = Domain::parse(&format!("{}.example", fresh_name("w"))).unwrap();
-        let labels = schema::ensure(&direct, &stop, &Timings::default(), &domain).unwrap();
+        let labels = schema::ensure(&direct, &stop, &Timings::default(), &domain).unwrap().labels;
         let partition = TopicPartition { topic: domain.to_string(), number: 0 };
         let run = Run::new().unwrap();
         let topic_id = run.id();

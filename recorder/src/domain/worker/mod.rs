@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::domain::Domain;
 use common::stop::Stop;
@@ -13,13 +13,14 @@ use super::error::SessionError;
 use super::fetch::{PartitionReader, fetch, fetch_positions, prefetch_positions};
 use super::resume::{LogRange, resume_after_batch, resume_after_gap};
 use super::retry::RetryState;
-use super::services::{Clock, RecordLog, RecordStore, SystemClock};
+use super::services::{Clock, KnownLabels, RecordLog, RecordStore, SystemClock};
 use super::session::Session;
 use super::shared::SharedState;
 use super::store::PostgresStore;
 use super::topic::DomainTopic;
 use super::unreadable::UnreadableBatches;
 use super::writer::DomainWriter;
+use crate::decode::labels::Labels;
 use crate::postgres::error::TransactionError;
 use crate::schema::TargetIndex;
 
@@ -42,6 +43,10 @@ pub(crate) struct DomainWorker<L, S: RecordStore, C> {
     is_table_counted: bool,
     /// Whether the index of smart mode needs no more attention.
     is_index_settled: bool,
+    /// The labels, from the last check of the schema.
+    labels: Option<Labels>,
+    /// When a schema that is not complete is checked again.
+    schema_check_at: Option<Instant>,
     session: Option<Session<S::Steps>>,
 }
 
@@ -74,6 +79,8 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             unreadable: UnreadableBatches::new(shared.timings.unreadable_batch_after),
             is_table_counted: false,
             is_index_settled: !shared.smart,
+            labels: None,
+            schema_check_at: None,
             session: None,
             domain,
             shared,
@@ -116,12 +123,19 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
                     self.writer.fenced_at = Some(self.clock.now());
                     self.is_table_counted = false;
                 }
+                if failure.is_of_schema() {
+                    self.labels = None;
+                }
                 self.retry.record_failure(&failure)
             }
         }
     }
 
     fn record(&mut self) -> Result<Session<S::Steps>, SessionError> {
+        if self.schema_check_at.is_some_and(|at| self.clock.now() >= at) {
+            self.labels = None;
+            self.session = None;
+        }
         let mut session = match self.session.take() {
             Some(session) => session,
             None => self.open_session()?,
@@ -140,17 +154,30 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         Ok(session)
     }
 
-    /// Completes the schema, and reads all positions from the database: after an error
-    /// they are known nowhere else.
+    /// Reads all positions from the database: after an error they are known nowhere else.
+    /// Asks Kafka first, so that an outage of Kafka is no load for the database.
     fn open_session(&mut self) -> Result<Session<S::Steps>, SessionError> {
-        let labels = self.writer.store.ensure_schema()?;
+        let topic = self.find_topic()?;
+        let labels = self.ensure_schema()?;
         if !self.is_index_settled {
             self.ensure_target_index()?;
         }
-        let topic = self.find_topic()?;
         let mut session = Session::new(labels, self.clock.now());
         self.add_partitions(&mut session, &topic)?;
         Ok(session)
+    }
+
+    /// Completes the schema at the start, after an error that may have its cause there, and
+    /// from time to time while something is missing.
+    fn ensure_schema(&mut self) -> Result<Labels, SessionError> {
+        if let Some(labels) = &self.labels {
+            return Ok(labels.clone());
+        }
+        let KnownLabels { labels, is_schema_complete } = self.writer.store.ensure_schema()?;
+        let check_at = self.clock.now() + self.shared.timings.schema_check_interval;
+        self.schema_check_at = (!is_schema_complete).then_some(check_at);
+        self.labels = Some(labels.clone());
+        Ok(labels)
     }
 
     fn find_topic(&mut self) -> Result<TopicMetadata, SessionError> {
