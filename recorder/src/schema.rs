@@ -76,7 +76,8 @@ pub fn ensure(
         Err(error) => return Err(error),
     };
     if !completion.created.is_empty() {
-        log::info!("{domain}: created {}", completion.created.join(", "));
+        let created = completion.created.join(", ");
+        log::info!("{domain}: created missing parts of the schema: {created}");
     }
     Ok(read()?.into_schema(completion.first_refusal.as_ref()))
 }

@@ -6,6 +6,7 @@ use kafka_client::{FetchLimits, FetchPosition, KafkaError};
 use super::services::RecordLog;
 use crate::decode::batch::FetchedBatches;
 use crate::decode::labels::Labels;
+use crate::transaction::batch_size::RECORDS_MAX;
 use crate::transaction::position::{Position, TopicPartition};
 
 /// A partition that is read.
@@ -42,13 +43,12 @@ pub(super) fn prefetch_positions(
     Some(positions.collect())
 }
 
-/// Fetches from these positions, and decodes the records into batches of at most
-/// `records_max`.
+/// Fetches from these positions, and decodes the records into batches. The writer cuts
+/// them to the size that fits the database by then.
 pub(super) fn fetch(
     log: &mut impl RecordLog,
     positions: &[(TopicPartition, Position)],
     fetch_limits: &FetchLimits,
-    records_max: usize,
     labels: &Labels,
 ) -> FetchResults {
     let positions: Vec<_> = positions
@@ -64,7 +64,7 @@ pub(super) fn fetch(
     results
         .map(|(result, position)| {
             let fetched = result?;
-            Ok(FetchedBatches::new(fetched, position.offset, labels, records_max))
+            Ok(FetchedBatches::new(fetched, position.offset, labels, RECORDS_MAX))
         })
         .collect()
 }

@@ -72,7 +72,6 @@ impl<S: RecordStore> DomainWriter<S> {
             let mut next = Some(batch);
             while let Some(mut batch) = next.take() {
                 self.check_lease()?;
-                // The size may have shrunk since the batches were cut.
                 next = batch.split_off(self.state.size.records());
                 let to = Position { next_offset: batch.next_offset, ..*position };
                 let mut valid_steps = steps.take().unwrap_or_else(|| self.store.new_steps());

@@ -184,7 +184,7 @@ fn the_created_parts_are_named_and_the_script_is_silent() {
     let (_, _, log) = recorder.stop();
     let name = world.domain.table();
     for part in [
-        "created table availability_offset, ",
+        "created missing parts of the schema: table availability_offset, ",
         "label \"early hints\" of type phrase_status",
         &format!("sequence, results of table {name}"),
     ] {

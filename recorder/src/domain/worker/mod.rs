@@ -254,14 +254,13 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
     /// thread fetches and decodes the next records meanwhile: a transaction mostly
     /// waits for the database.
     fn fetch_and_write(&mut self, session: &mut Session<S::Steps>) -> Result<(), SessionError> {
-        let records_max = self.writer.state.size.records();
         let fetch_limits = self.fetch_limits(session.readers.len());
         let Session { labels, readers, prefetched, steps, last_commit, .. } = session;
         let fetched = match prefetched.take() {
             Some(fetched) => fetched,
             None => {
                 let positions = fetch_positions(readers);
-                fetch(&mut self.topic.log, &positions, &fetch_limits, records_max, labels)
+                fetch(&mut self.topic.log, &positions, &fetch_limits, labels)
             }
         };
         self.writer.check_lease()?;
@@ -273,7 +272,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         let results = match &prefetch {
             None => writer.write_all(steps, labels, readers, fetched),
             Some((positions, _)) => thread::scope(|scope| {
-                let fetch = || fetch(log, positions, &fetch_limits, records_max, labels);
+                let fetch = || fetch(log, positions, &fetch_limits, labels);
                 let prefetcher = thread::Builder::new().stack_size(STACK_BYTES);
                 // If no thread can be started, the records are fetched in the next turn.
                 let prefetcher = prefetcher.spawn_scoped(scope, fetch).ok();
