@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts of this folder share: messages, and the packages that a new machine lacks.
+# Functions that the scripts of this folder share: messages, services, and missing packages.
 # Sourced, not run. Messages go to standard error, so that the output of a script stays its own.
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -83,7 +83,7 @@ require_rust() {
     done
 }
 
-# require_build_packages: what a build needs beside Rust.
+# require_build_packages: the packages that a build needs besides Rust.
 require_build_packages() {
     require gcc "links programs" is_installed cc
     require libc6-dev "programs are linked to it" can_link
@@ -91,17 +91,17 @@ require_build_packages() {
     require libssl-dev "TLS to PostgreSQL" pkg-config --exists openssl
 }
 
-# A compiler can be there without the C library that it links to.
+# A compiler can be installed without the C library that it links to.
 can_link() {
     echo 'int main(void) { return 0; }' | cc -x c -o /dev/null -
 }
 
-# The Java that runs Kafka: the one of JAVA_HOME, else of PATH. Fails when both are older than 17.
+# Prints the path of the Java that runs Kafka: from JAVA_HOME, else from PATH. Fails if both are older than 17.
 find_java() {
     local candidate home version
     for candidate in "${JAVA_HOME:+$JAVA_HOME/bin/java}" "$(command -v java || true)"; do
         [[ -n $candidate && -x $candidate ]] || continue
-        # The file that comes with Java answers without a start of Java.
+        # The file `release` of Java has the version, so that Java need not start.
         home=$(realpath "$candidate")
         version=$(sed -n 's/^JAVA_VERSION="\([0-9]*\).*/\1/p' "${home%/bin/java}/release" 2>/dev/null) ||
             version=$("$candidate" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p')
@@ -129,7 +129,7 @@ lacks_postgres() {
     [[ -z ${POSTGRES:-} && ! -d $jars/postgres ]]
 }
 
-# require_service_packages: what `scripts/services up` needs beside a build.
+# require_service_packages: the packages that `scripts/services up` needs besides a build.
 require_service_packages() {
     find_jars
     [[ -n ${KAFKA:-} ]] || require default-jre-headless 'Apache Kafka runs on Java 17 or newer' find_java
@@ -140,8 +140,8 @@ require_service_packages() {
     fi
 }
 
-# fetch_jars: what is missing of Kafka's jars and PostgreSQL's programs. Sets that start side by side
-# fetch once.
+# fetch_jars: fetches the missing jars of Kafka and programs of PostgreSQL. Sets that start at the same
+# time fetch them once.
 fetch_jars() {
     if ! lacks_kafka && ! lacks_postgres; then return; fi
     mkdir -p "$jars"
@@ -163,7 +163,8 @@ fetch_jars() {
     exec 8<&-
 }
 
-# fetch_profile PROFILE [OPTION...]: its dependencies, into PROFILE.part. The caller renames a complete one.
+# fetch_profile PROFILE [OPTION...]: fetches its dependencies into PROFILE.part. The caller renames the
+# folder when it is complete.
 fetch_profile() {
     rm -rf "$jars/$1.part"
     mvn -B -f "$repo/scripts/pom.xml" -P "$1" "${@:2}" dependency:copy-dependencies \
@@ -177,7 +178,7 @@ postgres_arch() {
     case $(uname -m) in
     x86_64) echo amd64 ;;
     aarch64 | arm64) echo arm64v8 ;;
-    *) fail "Maven Central has PostgreSQL for x86_64 and aarch64, not for $(uname -m); name yours in POSTGRES" ;;
+    *) fail "Maven Central has PostgreSQL for x86_64 and aarch64, not for $(uname -m); set POSTGRES to the URI of your own server" ;;
     esac
 }
 
@@ -227,7 +228,7 @@ remove_sets() {
     rm -rf "$1"
 }
 
-# remove_abandoned_sets NAME: those of runs that were killed before they could do it.
+# remove_abandoned_sets NAME: removes the sets of runs that were killed before they removed them.
 remove_abandoned_sets() {
     local folder
     for folder in "$repo/.services/$1"-*; do
@@ -235,7 +236,7 @@ remove_abandoned_sets() {
     done
 }
 
-# at_exit FUNCTION: calls it however the script ends, with the exit code.
+# at_exit FUNCTION: calls FUNCTION with the exit code when the script ends, also after a signal.
 at_exit() {
     trap 'exit 130' INT
     trap 'exit 143' TERM
@@ -248,8 +249,8 @@ seconds_and_seed() {
     while (($#)); do
         case $1 in
         --seconds | --seed)
-            (($# > 1)) || usage_error "$1 needs a value"
-            [[ $2 =~ ^[0-9]{1,18}$ ]] || usage_error "$1 takes a number, not '$2'"
+            (($# > 1)) || usage_error "$1: expected a value"
+            [[ $2 =~ ^[0-9]{1,18}$ ]] || usage_error "$1: expected a number, found '$2'"
             printf -v "${1#--}" '%s' "$2"
             shift
             ;;
@@ -257,7 +258,7 @@ seconds_and_seed() {
             print_help
             exit
             ;;
-        *) usage_error "no such option: $1" ;;
+        *) usage_error "unknown option: $1" ;;
         esac
         shift
     done

@@ -7,7 +7,7 @@ pub const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Decides which failures of one kind are logged.
 ///
-/// The caller reports each failure and each success, and logs only those for which a duration is
+/// The caller reports each failure and each success, and logs a line only if a duration is
 /// returned.
 #[derive(Debug)]
 pub struct LogThrottle {

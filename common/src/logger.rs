@@ -1,5 +1,5 @@
-//! The log: lines on standard error, with levels set by RUST_LOG. And the last lines of a program:
-//! help, version, and wrong settings.
+//! The log: lines on standard error, with levels set by RUST_LOG. Also prints help, version and
+//! wrong settings.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -27,7 +27,7 @@ pub fn start() {
 
 /// Prints help or version to standard output. Returns exit code 0.
 pub fn print(text: &str) -> ExitCode {
-    // It fails only if the reader has closed the pipe.
+    // Writing fails only if the reader has closed the pipe.
     let _ = io::stdout().lock().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }

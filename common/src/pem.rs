@@ -1,4 +1,4 @@
-//! Certificates and private keys in PEM, given by a setting as a path or as the PEM text.
+//! Certificates and private keys in PEM. A setting has the path or the PEM text.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -102,8 +102,8 @@ impl Pem {
         })
     }
 
-    fn invalid(&self, what: &'static str) -> PemError {
-        PemError::Invalid { origin: self.to_string(), what }
+    fn invalid(&self, reason: &'static str) -> PemError {
+        PemError::Invalid { origin: self.to_string(), reason }
     }
 }
 
@@ -112,7 +112,7 @@ impl fmt::Display for Pem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
-            Self::Text(_) => f.write_str("the given PEM text"),
+            Self::Text(_) => f.write_str("the PEM text"),
         }
     }
 }
@@ -138,13 +138,13 @@ pub enum PemError {
         #[source]
         cause: std::io::Error,
     },
-    /// The content is not what it should be.
-    #[error("{origin}: {what}")]
+    /// The content can't be used.
+    #[error("{origin}: {reason}")]
     Invalid {
         /// The path, or a fixed text for PEM text.
         origin: String,
-        /// What is wrong.
-        what: &'static str,
+        /// The fault.
+        reason: &'static str,
     },
 }
 
@@ -168,8 +168,8 @@ mod tests {
         );
         assert_eq!(
             key.private_key().unwrap_err().to_string(),
-            "the given PEM text: the private key is encrypted: expected an unencrypted key"
+            "the PEM text: the private key is encrypted: expected an unencrypted key"
         );
-        assert_eq!(format!("{key:?}"), "Pem(the given PEM text)");
+        assert_eq!(format!("{key:?}"), "Pem(the PEM text)");
     }
 }

@@ -1,15 +1,15 @@
 //! The closed list of phrases: the result of a probe in a few lower-case words.
 //!
 //! The phrase of an HTTP response comes from its status code and this table only. The reason phrase
-//! in the response can be any text, and the texts of crates differ from those of 1.1.0 ("payload
-//! too large" for 413).
+//! in the response can be any text, and the texts of crates differ from the phrases of 1.1.0
+//! ("payload too large" for 413).
 
 /// The phrase of status 200, and the only phrase of a healthy probe.
 pub const OK: &str = "ok";
 
-/// HTTP status codes and their phrases: those in the README of 1.1.0 in its order, then the
-/// codes that Python's `http.HTTPStatus` has in version 3.14 beyond those: a tracker of 1.1.0 writes
-/// its phrases. 306 is registered as unused and has no phrase.
+/// HTTP status codes and their phrases: the codes in the README of 1.1.0 in its order, then the
+/// codes that it lacks and Python's `http.HTTPStatus` of version 3.14 has. A tracker of 1.1.0
+/// writes the phrases of Python. 306 is registered as unused and has no phrase.
 pub const HTTP: &[(u16, &str)] = &[
     (100, "continue"),
     (101, "switching protocols"),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::settings::{self, Given, Origin};
+use crate::settings::{self, Origin, SettingValue};
 
 /// A password or similar value. `Debug` and `Display` print `***`.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,13 +39,13 @@ impl Secret {
 }
 
 /// Wraps a setting's value and remembers its file, if it came from one.
-impl From<Given> for Secret {
-    fn from(given: Given) -> Self {
-        let file = match given.origin {
+impl From<SettingValue> for Secret {
+    fn from(setting: SettingValue) -> Self {
+        let file = match setting.origin {
             Origin::File { path, .. } => Some(path),
             Origin::Flag(_) | Origin::Variable(_) => None,
         };
-        Self { value: given.value, file }
+        Self { value: setting.value, file }
     }
 }
 
@@ -76,7 +76,7 @@ mod tests {
     fn secret_from_a_file_is_read_again() {
         let path = std::env::temp_dir().join(format!("secret-{}", std::process::id()));
         let origin = Origin::File { variable: "SASL_PASSWORD_FILE".into(), path: path.clone() };
-        let secret = Secret::from(Given { value: "old".into(), origin });
+        let secret = Secret::from(SettingValue { value: "old".into(), origin });
         std::fs::write(&path, "new\n").unwrap();
         assert_eq!(secret.expose(), "old");
         assert_eq!(secret.reread().unwrap().expose(), "new");

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounde
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
-/// Tells a thread whether the program was asked to stop.
+/// Shows a thread whether a stop was requested.
 ///
 /// It is the receiving end of a channel without messages. Dropping the [`Stopper`] disconnects the
 /// channel, which wakes every waiting thread at once. [`Stop::channel`] is for `select!`.
@@ -65,8 +65,8 @@ pub fn request() {
     let _ = signal_hook::low_level::raise(SIGTERM);
 }
 
-/// The point in time after a stop request at which waits must end that a channel can't wake, such
-/// as waits for a server.
+/// The deadline, counted from a stop request, for waits that a channel can't end, such as waits
+/// for a server.
 #[derive(Clone, Debug)]
 pub struct Cutoff {
     stop: Stop,

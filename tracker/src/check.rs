@@ -5,13 +5,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::plural::plural;
-use crate::settings::{Destination, Settings};
+use common::counted::counted;
+
+use crate::settings::{Destination, TrackerSettings};
 use crate::targets::Target;
 use crate::workers::cgroup::memory_bytes_max;
 use crate::workers::sizing::WorstCase;
 
-/// What a tracker with these settings would do.
+/// The output of `--check`.
 #[derive(Debug)]
 pub(crate) struct CheckReport {
     location: String,
@@ -29,7 +30,7 @@ pub(crate) struct CheckReport {
 }
 
 impl CheckReport {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &TrackerSettings) -> Self {
         let targets = &settings.targets;
         let mut periods = BTreeMap::new();
         for target in targets {
@@ -70,7 +71,7 @@ pub(crate) fn describe_targets(targets: &[Arc<Target>], total: usize) -> String 
     }
     let period = describe_range(targets.iter().map(|target| target.period));
     let timeout = describe_range(targets.iter().map(|target| target.limits.timeout));
-    let targets = plural(count, "target");
+    let targets = counted(count, "target");
     format!("{targets}{of_total}, period {period}, time-out {timeout}")
 }
 
@@ -91,9 +92,9 @@ impl fmt::Display for CheckReport {
         if self.targets_total > self.targets {
             write!(f, " of {}", self.targets_total)?;
         }
-        writeln!(f, ", in {}", plural(self.domains, "domain"))?;
+        writeln!(f, ", in {}", counted(self.domains, "domain"))?;
         for (period, count) in &self.periods {
-            writeln!(f, "period {period:?}: {}", plural(*count, "target"))?;
+            writeln!(f, "period {period:?}: {}", counted(*count, "target"))?;
         }
         writeln!(f, "probes per minute: {:.1}", self.probes_per_minute)?;
         if self.insecure > 0 {

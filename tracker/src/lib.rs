@@ -24,7 +24,6 @@
 mod check;
 mod delivery;
 mod output;
-mod plural;
 pub mod probe;
 mod reload;
 mod schedule;
@@ -39,6 +38,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use common::counted::counted;
 use common::identity::Run;
 use common::settings::{Environment, UsageError};
 use common::stop::{self, Cutoff, SignalThread, Stop};
@@ -53,7 +53,7 @@ use output::OutputFormat;
 use probe::Prober;
 use probe::net::resolver::ResolverConfig;
 use reload::ReloadThread;
-use settings::{Destination, OutputStyle, RunTimings, Settings};
+use settings::{Destination, OutputStyle, RunTimings, TrackerSettings};
 use targets::{Target, TargetSource};
 use ticker::{Mode, Reloaded};
 use workers::cgroup::memory_bytes_max;
@@ -62,14 +62,15 @@ use workers::sizing::{SPOOL_MEMORY_BYTES_MAX, WORKERS_MAX, WorstCase};
 use workers::{Pool, ResultFanOut, TargetRecord};
 
 /// Most records between workers and saver. The saver empties the channel at once unless the disk
-/// hangs. When it is full, workers wait, and the ticker counts the slots that are missed for this.
+/// hangs. While the channel is full, workers wait, and the ticker counts the slots that are missed
+/// meanwhile.
 const RECORDS_MAX: usize = 65_536;
 
 /// Runs until a signal, or with `--once` until every target is probed.
 ///
 /// The exit code is 1 if the tracker can't start or, with `--once`, if a target is not healthy or a
 /// result is lost.
-pub fn run(settings: Settings) -> ExitCode {
+pub fn run(settings: TrackerSettings) -> ExitCode {
     if settings.check {
         return common::logger::print(&CheckReport::new(&settings).to_string());
     }
@@ -85,9 +86,9 @@ pub fn run(settings: Settings) -> ExitCode {
 }
 
 /// Starts all threads, waits for the end and joins them, each group after the threads that feed it.
-fn run_pipeline(settings: Settings) -> io::Result<RunTotals> {
+fn run_pipeline(settings: TrackerSettings) -> io::Result<RunTotals> {
     log_start(&settings);
-    let Settings { location, targets, once, timings, .. } = settings;
+    let TrackerSettings { location, targets, once, timings, .. } = settings;
     let workers_max = choose_workers_max(&targets, settings.workers, &timings, once);
     let (signals, stop) = SignalThread::start()?;
     let resolver_config = ResolverConfig {
@@ -142,8 +143,8 @@ fn run_pipeline(settings: Settings) -> io::Result<RunTotals> {
     totals
 }
 
-fn log_start(settings: &Settings) {
-    let Settings { location, targets, .. } = settings;
+fn log_start(settings: &TrackerSettings) {
+    let TrackerSettings { location, targets, .. } = settings;
     if settings.location_cut {
         log::warn!(
             "location {location:?} is the host name cut to 32 characters: set --location to choose another"
@@ -206,8 +207,8 @@ fn join_ticker_and_workers(ticker: JoinHandle<Pool>, stop: &Stop, timings: &RunT
         Ok(pool) => match pool.finish(stop, timings.probe_stop_grace) {
             0 => {}
             running => log::warn!(
-                "stopped without waiting for {}: no records of them",
-                plural::plural(running, "running probe")
+                "{} did not end before the stop: no record is written",
+                counted(running, "running probe")
             ),
         },
         Err(_) => log::error!("the ticker panicked"),
@@ -217,8 +218,8 @@ fn join_ticker_and_workers(ticker: JoinHandle<Pool>, stop: &Stop, timings: &RunT
 /// The threads that deliver records: saver and producer, or output.
 struct Delivery {
     threads: Vec<JoinHandle<()>>,
-    /// Tells the threads that no more records come, and by when they have to end. Needed besides
-    /// the end of the channel of records, because a probe that was given up still holds a sender.
+    /// Sends the threads their deadline once no more records come. The end of the channel of
+    /// records is not enough, because an abandoned probe still holds a sender.
     no_more: Sender<Instant>,
     /// The last thread sends the totals of the run before it ends.
     totals: Receiver<io::Result<RunTotals>>,
@@ -255,7 +256,7 @@ impl Delivery {
                 );
                 vec![
                     start_thread("saver", move || saver.run(&records, &no_more_receiver))?,
-                    // The channel has space for the totals. Its receiver may be gone.
+                    // The channel has space for the totals. Its receiver may be closed.
                     start_thread("producer", move || {
                         drop(totals_sender.try_send(Ok(producer.run())));
                     })?,
@@ -278,7 +279,7 @@ impl Delivery {
         Ok(Self { threads, no_more, totals })
     }
 
-    /// Lets the threads end by `deadline`, waits `grace` longer, and joins them.
+    /// Asks the threads to end by `deadline`, waits `grace` longer, and joins them.
     fn join(self, deadline: Instant, grace: Duration) -> io::Result<RunTotals> {
         let _ = self.no_more.send(deadline);
         match self.totals.recv_deadline(deadline + grace) {

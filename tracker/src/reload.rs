@@ -25,7 +25,7 @@ pub(crate) struct ReloadThread {
 
 impl ReloadThread {
     /// Starts the thread. `read` reads the targets; if it fails, the current targets stay.
-    /// `workers` and `retry_pause` are those of [`WorstCase::calculate`].
+    /// `workers` and `retry_pause` are arguments of [`WorstCase::calculate`].
     ///
     /// # Errors
     /// If the signal handler can't be installed or the thread can't be started.
@@ -65,7 +65,7 @@ impl ReloadThread {
     pub(crate) fn join(self, deadline: Instant) {
         self.handle.close();
         if self.ended.recv_deadline(deadline) == Err(RecvTimeoutError::Timeout) {
-            log::warn!("reading the targets still runs: not waiting for it");
+            log::warn!("the targets are still being read: stopping without them");
             return;
         }
         // The thread has already reported a panic.

@@ -36,7 +36,7 @@ impl BrokerAddress {
 
     fn parse(part: &str) -> Result<Self, String> {
         if part.contains('@') {
-            // Not shown: the text before the '@' can be a password.
+            // The entry is not shown: the text before the '@' can be a password.
             return Err("an entry contains a user or password: expected host:port".to_owned());
         }
         let expected = || format!("{part:?} is not host:port");

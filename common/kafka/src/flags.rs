@@ -5,7 +5,7 @@ use std::str::FromStr;
 use crate::{BrokerAddress, KafkaSettings, Sasl, SaslMechanism, Security};
 use common::pem::{Pem, PemError};
 use common::secret::Secret;
-use common::settings::{Environment, Given, UsageError};
+use common::settings::{Environment, SettingValue, UsageError};
 
 common::flags! {
     /// The connection to Kafka.
@@ -32,9 +32,9 @@ common::flags! {
     }
 }
 
-/// The settings of the connection to Kafka. `None`: no server is given.
+/// The settings of the connection to Kafka. `None`: no server is set.
 ///
-/// The connection uses TLS when CA, CERT or KEY is given or `--kafka-tls` asks for
+/// The connection uses TLS when CA, CERT or KEY is set or `--kafka-tls` asks for
 /// it, and plain text otherwise. A password is never sent in plain text to another
 /// machine; see also [`plain_text_warning`].
 ///
@@ -110,12 +110,12 @@ fn plain_text_remote<'a>(
 }
 
 fn pem(
-    given: &Given,
+    setting: &SettingValue,
     expected: &str,
     check: impl FnOnce(&Pem) -> Result<(), PemError>,
 ) -> Result<Pem, UsageError> {
-    let pem = Pem::from_setting(&given.value);
-    check(&pem).map_err(|error| given.error(format!("{error}: expected {expected} in PEM")))?;
+    let pem = Pem::from_setting(&setting.value);
+    check(&pem).map_err(|error| setting.error(format!("{error}: expected {expected} in PEM")))?;
     Ok(pem)
 }
 
@@ -140,8 +140,8 @@ fn sasl(environment: &Environment<'_>, flags: &KafkaFlags) -> Result<Option<Sasl
             .into_iter()
             .filter_map(|(name, missing)| missing.then_some(name))
             .collect();
-            let given = [mechanism, username, password].into_iter().flatten().next();
-            let origin = given.map_or_else(String::new, |given| format!("{}: ", given.origin));
+            let first = [mechanism, username, password].into_iter().flatten().next();
+            let origin = first.map_or_else(String::new, |setting| format!("{}: ", setting.origin));
             Err(UsageError::new(format!(
                 "{origin}SASL needs three settings: expected {} too",
                 missing.join(" and ")

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::address::BrokerAddress;
 use crate::error::KafkaError;
 use crate::security::sasl::Sasl;
-use crate::security::tls::{Security, TlsCache};
+use crate::security::tls::{Security, TlsCache, certificate_subject};
 use common::stop::Cutoff;
 
 /// The default of [`KafkaSettings::connect_timeout_ms`].
@@ -19,7 +19,8 @@ pub const METADATA_MAX_AGE_MS: u64 = 300_000;
 /// Broker addresses, security and time-outs.
 #[derive(Debug)]
 pub struct KafkaSettings {
-    /// Brokers that are asked first, in turn, for the addresses of all brokers. Not empty.
+    /// The brokers from which the client requests the addresses of all brokers, tried in turn.
+    /// Not empty.
     pub bootstrap: Vec<BrokerAddress>,
     /// Plain text or TLS.
     pub security: Security,
@@ -49,8 +50,8 @@ pub struct KafkaTimings {
     /// A connection that was idle for longer is replaced. Default: 240 s. Brokers close idle
     /// connections after 10 minutes (`connections.max.idle.ms`), some firewalls after 350 s.
     pub connection_idle_max: Duration,
-    /// How long one round of a producer waits for the next response of any broker.
-    /// Default: 200 ms. A silent broker delays the topics of other brokers by no more.
+    /// How long one round of a producer waits for the next response of any broker. Default: 200
+    /// ms. A silent broker delays the topics of other brokers by at most this time.
     pub response_wait: Duration,
     /// A broker that could not be reached is skipped for this many times as long as the failed
     /// attempt took. Default: 3, so 30 s after a connect time-out of 10 s, and no time after a
@@ -61,7 +62,7 @@ pub struct KafkaTimings {
     /// The longest retry delay for topics that do not exist or have no leader. Default: 1 s.
     pub missing_topic_delay_max: Duration,
     /// How long a changed topic id must stay the same before the topic is reported as recreated.
-    /// Default: 1 s. A broker can be behind the others just after a topic was created.
+    /// Default: 1 s. A broker's metadata can be stale just after a topic was created.
     pub topic_id_confirm: Duration,
     /// How long each broker may take to answer in [`KafkaClient::confirm_with_majority`].
     /// Default: 3 s.
@@ -102,6 +103,18 @@ impl KafkaSettings {
         }
     }
 
+    /// The principal as which a broker with default rules knows this client, such as `User:alice`,
+    /// for texts about missing rights. `None` if the client certificate can't be read.
+    pub fn principal(&self) -> Option<String> {
+        match (&self.sasl, &self.security) {
+            (Some(sasl), _) => Some(format!("User:{}", sasl.username)),
+            (None, Security::Tls { identity: Some((certificate, _)), .. }) => {
+                certificate_subject(certificate).map(|subject| format!("User:{subject}"))
+            }
+            (None, _) => Some("User:ANONYMOUS".to_owned()),
+        }
+    }
+
     /// Checks certificates, private key and SASL user without contacting a broker, so that a
     /// program can refuse wrong settings at start.
     ///
@@ -116,7 +129,9 @@ impl KafkaSettings {
             self.tls.get(roots.as_ref(), identity.as_ref())?;
         }
         match &self.sasl {
-            Some(sasl) => sasl.check().map_err(|what| KafkaError::Request { api: "SASL", what }),
+            Some(sasl) => {
+                sasl.check().map_err(|reason| KafkaError::Request { api: "SASL", reason })
+            }
             None => Ok(()),
         }
     }

@@ -27,7 +27,7 @@ pub struct PostgresSettings {
 }
 
 impl PostgresSettings {
-    /// Returns what every connection with these settings verifies of the server.
+    /// Returns how every connection with these settings verifies the server.
     pub fn verification(&self) -> Verification {
         match self.uri.ssl_mode() {
             SslMode::Disable | SslMode::Allow | SslMode::Prefer => Verification::None,
@@ -163,9 +163,9 @@ impl PostgresSettings {
     }
 }
 
-/// Whether to try the other of TLS and plain text, as libpq does after a failed handshake or an
-/// error from the server. Of the server's errors only those of authorization (class 28) depend on
-/// TLS.
+/// Whether to retry with TLS instead of plain text or the reverse, as libpq does after a failed
+/// handshake or an error from the server. Only authorization errors of the server (class 28)
+/// depend on TLS.
 fn should_try_other(address: &ServerAddress, encrypted: bool, cause: &postgres::Error) -> bool {
     if matches!(address, ServerAddress::Unix { .. }) {
         return false;

@@ -1,10 +1,10 @@
-//! Classification of PostgreSQL's errors. The only place that decides what is retryable.
+//! Classification of PostgreSQL's errors. Only this file decides which errors are retryable.
 
 use std::error::Error as _;
 use std::fmt;
 use std::io;
 
-/// An error of the server or of the connection, classified by what helps against it.
+/// An error of the server or of the connection, classified by its remedy.
 #[derive(Debug)]
 pub enum PostgresError {
     /// The connection failed, or the server is starting, stopping, full or read-only. A new

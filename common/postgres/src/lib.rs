@@ -7,8 +7,8 @@
 //! - [`PostgresUri`] parses a URI or `key=value` string. TLS options are parsed here, all others by
 //!   the crate `postgres`.
 //! - [`PostgresSettings::connect`] opens a [`PostgresConnection`].
-//! - [`PostgresConnection::within`] gives a [`postgres::Client`] for a limited time.
-//! - [`PostgresError`] classifies the server's errors by what helps against them.
+//! - [`PostgresConnection::within`] returns a [`postgres::Client`] with a time limit.
+//! - [`PostgresError`] classifies the server's errors by their remedy.
 //!
 //! ```no_run
 //! use std::time::Duration;

@@ -248,6 +248,6 @@ enum NegotiationError {
     #[error("the server has no TLS")]
     NoTls,
     /// The answer is not one of PostgreSQL.
-    #[error("the server does not answer as postgresql does")]
+    #[error("the answer is not from a postgresql server")]
     NotPostgres,
 }

@@ -11,7 +11,7 @@ use openssl::x509::store::X509StoreBuilder;
 use super::uri::{RootCertificate, SslMode, TlsOptions};
 use common::pem::{Pem, PemError};
 
-/// What the TLS handshake verifies of the server.
+/// How the TLS handshake verifies the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verification {
     /// Nothing.
@@ -133,7 +133,7 @@ fn build(
         Verification::Chain | Verification::ChainAndHost => SslVerifyMode::PEER,
     });
     let trusted = match (roots, &inputs.roots) {
-        // OpenSSL's default folder is that of the build machine, which does not fit a static
+        // OpenSSL's default folder is the folder of the build machine, which does not fit a static
         // binary.
         (TrustedRoots::System, _) => {
             let found = rustls_native_certs::load_native_certs();

@@ -202,7 +202,7 @@ pub enum DomainError {
     #[error("no host name in the url")]
     NoHost,
     /// Not a host name or address, or it has characters that a topic name can't have.
-    #[error("{0:?} is no host name: expected letters, digits, dots, hyphens, underscores")]
+    #[error("{0:?} is not a host name: expected letters, digits, dots, hyphens, underscores")]
     NotAHost(String),
     /// The domain has a port.
     #[error("{0:?} has a port: expected the host name alone")]

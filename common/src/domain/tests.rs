@@ -44,10 +44,10 @@ fn domain_can_be_written_in_several_ways() {
         assert_eq!(domain(text).as_str(), expected, "{text}");
     }
     for (text, message) in [
-        ("", "\"\" is no host name: expected letters, digits, dots, hyphens, underscores"),
+        ("", "\"\" is not a host name: expected letters, digits, dots, hyphens, underscores"),
         (
             "https://aiven.io",
-            "\"https://aiven.io\" is no host name: expected letters, digits, dots, hyphens, underscores",
+            "\"https://aiven.io\" is not a host name: expected letters, digits, dots, hyphens, underscores",
         ),
         ("aiven.io:443", "\"aiven.io:443\" has a port: expected the host name alone"),
         ("aiven.io:80", "\"aiven.io:80\" has a port: expected the host name alone"),

@@ -1,5 +1,5 @@
-//! How many sequence numbers an earlier run issued, reported by a later run. Without it, results
-//! lost at the very end of a run would not show as a gap.
+//! The number of sequence numbers that an earlier run issued, reported by a later run. Without this
+//! report, results lost at the very end of a run would not show as a gap.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
@@ -17,7 +17,7 @@ pub const ENDED_MAX: usize = 16;
 pub struct EndedRun {
     /// The run.
     pub run: Uuid,
-    /// How many sequence numbers the run issued: the last one plus 1.
+    /// How many sequence numbers the run issued: the last number plus 1.
     pub count: i64,
 }
 

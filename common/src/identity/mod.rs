@@ -1,17 +1,17 @@
 //! The identity of a record: the tracker's run and a sequence number within its topic.
 //!
-//! It is in headers of the record in Kafka, because 1.1.0 reads no headers and its value must stay
-//! the same:
+//! The identity is in the headers of the Kafka record, not in its value: 1.1.0 ignores headers, and
+//! the value must stay the same:
 //!
 //! | header | value |
 //! |---|---|
 //! | `run` | 16 random bytes, new at every start of a tracker |
 //! | `sequence` | 8 bytes, big-endian: 0 for the run's first record of the topic, then increasing by one; at most 2⁶³ − 2 |
-//! | `ended` | 24 bytes: the 16 bytes of an earlier run, and 8 bytes, big-endian: how many sequence numbers it issued in the topic |
+//! | `ended` | 24 bytes: the 16 bytes of an earlier run, and 8 bytes, big-endian: the number of sequence numbers that the run issued in the topic |
 //!
 //! A result gets its sequence number once and keeps it when it is sent again. A sequence number
-//! that never arrives is therefore a lost result: the next sequence number shows the gap, and after
-//! the last one of a run [`EndedRun`] does.
+//! that never arrives is therefore a lost result. The next sequence number shows the gap. A gap at
+//! the end of a run is shown by [`EndedRun`].
 
 mod ended_run;
 
@@ -126,8 +126,8 @@ fn fixed_bytes<const N: usize>(
 /// Why headers are not a valid identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BrokenIdentity {
-    /// Only the other one of the two headers exists.
-    #[error("header {0}: missing beside the other")]
+    /// One of the two headers is missing.
+    #[error("header {0}: missing, but the other header exists")]
     Missing(&'static str),
     /// The header exists more than once.
     #[error("header {0}: more than one")]

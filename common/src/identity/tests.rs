@@ -57,8 +57,8 @@ fn invalid_identities_have_a_reason() {
     assert_eq!(Identity::from_headers(&fetched(&[("trace", Some(b"x"))])), Ok(None));
     let zero: &[u8] = &[0; 8];
     let cases: &[(&[Header<'_>], &str)] = &[
-        (&[("run", Some(RUN))], "header sequence: missing beside the other"),
-        (&[("sequence", Some(zero))], "header run: missing beside the other"),
+        (&[("run", Some(RUN))], "header sequence: missing, but the other header exists"),
+        (&[("sequence", Some(zero))], "header run: missing, but the other header exists"),
         (
             &[("run", Some(RUN)), ("run", Some(RUN)), ("sequence", Some(zero))],
             "header run: more than one",

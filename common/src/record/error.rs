@@ -21,8 +21,8 @@ pub enum DecodeError {
     /// One of the nine keys is missing.
     #[error("record: key {0} is missing")]
     MissingKey(&'static str),
-    /// A key exists twice.
-    #[error("record: key {0} is there twice")]
+    /// A key appears twice.
+    #[error("record: key {0} appears twice")]
     DuplicateKey(&'static str),
     /// A value has the wrong type.
     #[error("record: key {key}: expected {expected}, found {found:?}")]
@@ -44,7 +44,7 @@ pub enum DecodeError {
     #[error("record: key status: expected responsive or unresponsive, found {0:?}")]
     UnknownStatus(String),
     /// A map within the record has too many entries.
-    #[error("record: key {key}: {found} entries, at most {max} are taken")]
+    #[error("record: key {key}: {found} entries, at most {max} are allowed")]
     TooManyEntries {
         /// The key.
         key: &'static str,
@@ -54,7 +54,7 @@ pub enum DecodeError {
         max: usize,
     },
     /// A map within the record has an entry twice.
-    #[error("record: key {0}: an entry is there twice")]
+    #[error("record: key {0}: an entry appears twice")]
     DuplicateEntry(&'static str),
     /// The marker that msgpack reserves.
     #[error("record: reserved msgpack marker")]

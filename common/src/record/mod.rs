@@ -1,7 +1,7 @@
 //! The record in Kafka: one result of a probe.
 //!
-//! It is a msgpack map with the nine keys of 1.1.0 in their order, followed by those extra keys
-//! that have a value. Keys are read by name in any order, and unknown keys are ignored.
+//! It is a msgpack map with the nine keys of 1.1.0 in their order, followed by the extra keys that
+//! have a value. Keys are read by name in any order, and unknown keys are ignored.
 
 use rmp::encode;
 

@@ -199,22 +199,22 @@ fn errors_name_the_key_and_the_expected_type() {
         ),
         (
             map("missed", Some(raw(&[0x82, 0xa1, b'k', 1, 0xa1, b'k', 1]))),
-            "record: key missed: an entry is there twice",
+            "record: key missed: an entry appears twice",
         ),
         (
             map("missed", Some(bytes(&causes(17)))),
-            "record: key missed: 17 entries, at most 16 are taken",
+            "record: key missed: 17 entries, at most 16 are allowed",
         ),
         (
             map("missed", Some(raw(&[0xdf, 255, 255, 255, 255]))),
-            "record: key missed: 4294967295 entries, at most 16 are taken",
+            "record: key missed: 4294967295 entries, at most 16 are allowed",
         ),
         (map("more", Some(raw(&[0xc1]))), "record: reserved msgpack marker"),
         (map("more", Some(raw(&[0x91; 100_000]))), "record: a key is not text"),
         ([GOLDEN, &[1, 2]].concat(), "record: 2 bytes follow the map"),
         (
             [&[0x8a], &GOLDEN[1..], &[0xa3, b'u', b'r', b'l', 0xa0]].concat(),
-            "record: key url is there twice",
+            "record: key url appears twice",
         ),
     ];
     for (bytes, expected) in cases {

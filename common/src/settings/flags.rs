@@ -1,9 +1,9 @@
-//! Flags, each stated once: its name, letter, variables, type, parser, default
-//! and documentation stand in one list, and all else derives from that list.
+//! Each flag is defined once: a list has its name, letter, variables, type, parser, default
+//! and documentation. Everything else is derived from that list.
 //!
-//! # How to state flags
+//! # How to define flags
 //!
-//! [`flags!`](crate::flags) takes a list of flags and makes a struct of it:
+//! [`flags!`](crate::flags) turns a list of flags into a struct:
 //!
 //! ```text
 //! common::flags! {
@@ -17,7 +17,7 @@
 //!         option pgca('g') [PGCA, GPCA];
 //!         /// connections to PostgreSQL, 1 to 100
 //!         option postgres_connections [POSTGRES_CONNECTIONS]: u64 =
-//!             |given| values::whole_number(given, "connections", 1..=100), default "8";
+//!             |setting| values::whole_number(setting, "connections", 1..=100), default "8";
 //!     }
 //! }
 //! ```
@@ -27,10 +27,10 @@
 //! - `[PGCA, GPCA]` are the environment variables that win over the flag; an
 //!   alias follows the name. `[]`: the flag has no variable.
 //! - `secret` adds the `…_FILE` variable of each variable.
-//! - `: type = parser` gives the type, and a function from [`Given`] to it.
-//!   Without it the value is a [`Given`], for a parser that needs more than one flag.
-//! - `default "8"` is parsed like a value that a user gives. `unset "the host's name"`
-//!   documents what holds without a value when that is no constant.
+//! - `: type = parser` gives the type, and a function from [`SettingValue`] to it.
+//!   Without it the value is a [`SettingValue`], for a parser that needs more than one flag.
+//! - `default "8"` is parsed like the value of a user. `unset "the host's name"` describes
+//!   the behaviour without a value if it is not a constant.
 //!
 //! The struct gets one method a flag. The method reads the variables and the flag,
 //! and parses the value: `flags.postgres_connections(environment)?` is a `u64`, and
@@ -54,9 +54,9 @@
 //! prints `--help` from its [`CommandSpec`], and tests of the documentation compare
 //! their tables with the same [`CommandSpec`].
 
-use super::{Environment, Given, Name, Origin, UsageError};
+use super::{Environment, Origin, SettingName, SettingValue, UsageError};
 
-/// Everything that is known of one flag, apart from its parser.
+/// The definition of one flag, without its parser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlagSpec {
     /// The flag with its hyphens, like `--topic-prefix`.
@@ -65,15 +65,15 @@ pub struct FlagSpec {
     pub short: Option<char>,
     /// The environment variable that wins over the flag, and its aliases.
     pub variables: &'static [&'static str],
-    /// What the flag takes.
+    /// Whether the flag has a value.
     pub kind: FlagKind,
-    /// The value, or a description of it, that holds when none is given.
+    /// The default, or a description of the behaviour without a value.
     pub default: Option<&'static str>,
     /// The documentation without default and variables. May begin with a space.
     documentation: &'static str,
 }
 
-/// What a flag takes.
+/// Whether a flag has a value, and where the value can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlagKind {
     /// No value.
@@ -85,7 +85,7 @@ pub enum FlagKind {
 }
 
 impl FlagSpec {
-    /// A spec as [`flags!`](crate::flags) states it.
+    /// A spec with the definition in [`flags!`](crate::flags).
     #[doc(hidden)]
     pub const fn new(
         long: &'static str,
@@ -103,7 +103,7 @@ impl FlagSpec {
         self.documentation.trim_ascii()
     }
 
-    /// All variables of the flag, with those that name a secret's file.
+    /// All variables of the flag, including the variables that name a secret's file.
     pub fn all_variables(&self) -> Vec<String> {
         let files = self.variables.iter().filter(|_| self.kind == FlagKind::Secret);
         let files = files.map(|variable| format!("{variable}_FILE"));
@@ -111,8 +111,8 @@ impl FlagSpec {
     }
 
     /// The names of the flag and its variables.
-    pub fn name(&self) -> Name {
-        Name { flag: self.long, variables: self.variables }
+    pub fn name(&self) -> SettingName {
+        SettingName { flag: self.long, variables: self.variables }
     }
 
     /// The value from the variables, from a secret's file or from the flag.
@@ -123,17 +123,17 @@ impl FlagSpec {
         &self,
         environment: &Environment<'_>,
         flag: Option<&String>,
-    ) -> Result<Option<Given>, UsageError> {
+    ) -> Result<Option<SettingValue>, UsageError> {
         match self.kind {
             FlagKind::Secret => environment.secret(self.name(), flag.cloned()),
             FlagKind::Switch | FlagKind::Value => environment.setting(self.name(), flag.cloned()),
         }
     }
 
-    /// The default as if a user had given it.
-    pub fn default_value(&self) -> Given {
+    /// The default as the value of a user.
+    pub fn default_value(&self) -> SettingValue {
         let value = self.default.unwrap_or_default().to_owned();
-        Given { value, origin: Origin::Flag(self.long) }
+        SettingValue { value, origin: Origin::Flag(self.long) }
     }
 }
 
@@ -155,7 +155,7 @@ pub struct CommandSpec {
 }
 
 impl CommandSpec {
-    /// A spec as [`command!`](crate::command) states it.
+    /// A spec with the definition in [`command!`](crate::command).
     #[doc(hidden)]
     pub const fn new(
         name: &'static str,
@@ -216,7 +216,7 @@ pub const fn text(bytes: &'static [u8]) -> &'static str {
     }
 }
 
-/// States flags; see [`settings::flags`](crate::settings::flags).
+/// Defines flags; see [`settings::flags`](crate::settings::flags).
 #[macro_export]
 macro_rules! flags {
     (
@@ -286,7 +286,7 @@ macro_rules! flags {
     (@kind option [secret]) => { $crate::settings::flags::FlagKind::Secret };
 
     (@type switch [] []) => { bool };
-    (@type option [] []) => { Option<$crate::settings::Given> };
+    (@type option [] []) => { Option<$crate::settings::SettingValue> };
     (@type option [$type:ty] []) => { Option<$type> };
     (@type option [$type:ty] [$default:tt]) => { $type };
 
@@ -297,15 +297,15 @@ macro_rules! flags {
         SPEC.read($environment, $flag.as_ref())
     };
     (@read ($environment:expr, $flag:expr) option [$type:ty] [$parser:expr] []) => {{
-        let parser: fn(&$crate::settings::Given) -> Result<$type, $crate::settings::UsageError> =
+        let parser: fn(&$crate::settings::SettingValue) -> Result<$type, $crate::settings::UsageError> =
             $parser;
-        SPEC.read($environment, $flag.as_ref())?.map(|given| parser(&given)).transpose()
+        SPEC.read($environment, $flag.as_ref())?.map(|setting| parser(&setting)).transpose()
     }};
     (@read ($environment:expr, $flag:expr) option [$type:ty] [$parser:expr] [$default:tt]) => {{
-        let parser: fn(&$crate::settings::Given) -> Result<$type, $crate::settings::UsageError> =
+        let parser: fn(&$crate::settings::SettingValue) -> Result<$type, $crate::settings::UsageError> =
             $parser;
-        let given = SPEC.read($environment, $flag.as_ref())?;
-        parser(&given.unwrap_or_else(|| SPEC.default_value()))
+        let setting = SPEC.read($environment, $flag.as_ref())?;
+        parser(&setting.unwrap_or_else(|| SPEC.default_value()))
     }};
 }
 

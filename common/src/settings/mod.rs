@@ -1,7 +1,7 @@
 //! Settings: flags, environment variables and secret files, parsed and checked. An error
 //! is one line that names the setting.
 //!
-//! - [`flags`]: flags as data, with one statement for each;
+//! - [`flags`]: flags as data, each defined once;
 //! - [`command_line`]: the arguments of a program;
 //! - [`values`]: parsers of values.
 //!
@@ -62,20 +62,20 @@ impl fmt::Display for Origin {
 ///
 /// `Debug` shows only the source, because the value may be a secret.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Given {
+pub struct SettingValue {
     /// The value.
     pub value: String,
     /// The source of the value.
     pub origin: Origin,
 }
 
-impl fmt::Debug for Given {
+impl fmt::Debug for SettingValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Given({})", self.origin)
+        write!(f, "SettingValue({})", self.origin)
     }
 }
 
-impl Given {
+impl SettingValue {
     /// Parses the value. An error names the source, the error of the parser, and what was
     /// expected. The error of the parser must not contain a secret.
     ///
@@ -97,18 +97,18 @@ impl Given {
 
 /// The names of a setting.
 #[derive(Debug, Clone, Copy)]
-pub struct Name {
+pub struct SettingName {
     /// The flag with its hyphens.
     pub flag: &'static str,
     /// The variable that wins over the flag, and its aliases.
     pub variables: &'static [&'static str],
 }
 
-type Lookup<'a> = dyn Fn(&str) -> Result<String, VarError> + 'a;
+type VariableLookup<'a> = dyn Fn(&str) -> Result<String, VarError> + 'a;
 
 /// The environment variables that settings are read from.
 pub struct Environment<'a> {
-    variable: Box<Lookup<'a>>,
+    variable: Box<VariableLookup<'a>>,
 }
 
 impl fmt::Debug for Environment<'_> {
@@ -136,25 +136,29 @@ impl<'a> Environment<'a> {
     ///
     /// # Errors
     /// A variable is not UTF-8, or the variable and an alias are set to different values.
-    pub fn setting(&self, name: Name, flag: Option<String>) -> Result<Option<Given>, UsageError> {
-        let mut found: Option<Given> = None;
+    pub fn setting(
+        &self,
+        name: SettingName,
+        flag: Option<String>,
+    ) -> Result<Option<SettingValue>, UsageError> {
+        let mut found: Option<SettingValue> = None;
         for variable in name.variables {
             let Some(value) = self.variable(variable)? else { continue };
-            let given = Given { value, origin: Origin::Variable(variable) };
+            let setting = SettingValue { value, origin: Origin::Variable(variable) };
             match &found {
-                Some(first) if first.value != given.value => {
+                Some(first) if first.value != setting.value => {
                     return Err(UsageError::new(format!(
                         "{} and {variable} are both set and differ: expected one",
                         first.origin
                     )));
                 }
                 Some(_) => {}
-                None => found = Some(given),
+                None => found = Some(setting),
             }
         }
         Ok(found.or_else(|| {
             let value = flag?.trim().to_owned();
-            (!value.is_empty()).then_some(Given { value, origin: Origin::Flag(name.flag) })
+            (!value.is_empty()).then_some(SettingValue { value, origin: Origin::Flag(name.flag) })
         }))
     }
 
@@ -164,7 +168,11 @@ impl<'a> Environment<'a> {
     /// # Errors
     /// See [`Environment::setting`] and [`read_secret`]; also if both a variable and its
     /// `_FILE` variable are set.
-    pub fn secret(&self, name: Name, flag: Option<String>) -> Result<Option<Given>, UsageError> {
+    pub fn secret(
+        &self,
+        name: SettingName,
+        flag: Option<String>,
+    ) -> Result<Option<SettingValue>, UsageError> {
         let mut from_file = None;
         for variable in name.variables {
             let file_variable = format!("{variable}_FILE");
@@ -178,10 +186,10 @@ impl<'a> Environment<'a> {
             let origin = Origin::File { variable: file_variable, path: path.clone() };
             let value = read_secret(&path)
                 .map_err(|cause| UsageError::new(format!("{origin}: {cause}")))?;
-            from_file = Some(Given { value, origin });
+            from_file = Some(SettingValue { value, origin });
         }
         match from_file {
-            Some(given) => Ok(Some(given)),
+            Some(setting) => Ok(Some(setting)),
             None => self.setting(name, flag),
         }
     }
@@ -222,12 +230,12 @@ pub fn read_secret(path: &Path) -> std::io::Result<String> {
 mod tests {
     use super::*;
 
-    const NAME: Name = Name { flag: "--pgca", variables: &["PGCA", "GPCA"] };
+    const NAME: SettingName = SettingName { flag: "--pgca", variables: &["PGCA", "GPCA"] };
 
     fn value(variables: &[(&str, &str)], flag: Option<&str>) -> Result<Option<String>, String> {
         Environment::from_variables(variables)
             .setting(NAME, flag.map(str::to_owned))
-            .map(|given| given.map(|given| format!("{}={}", given.origin, given.value)))
+            .map(|setting| setting.map(|setting| format!("{}={}", setting.origin, setting.value)))
             .map_err(|error| error.to_string())
     }
 
@@ -248,10 +256,10 @@ mod tests {
 
     #[test]
     fn an_error_is_one_line_with_the_source_and_what_was_expected() {
-        let given = Given { value: "x".into(), origin: Origin::Variable("PERIOD") };
-        let parsed = given.parse("seconds", |_| Err::<(), _>("not a\nnumber"));
+        let setting = SettingValue { value: "x".into(), origin: Origin::Variable("PERIOD") };
+        let parsed = setting.parse("seconds", |_| Err::<(), _>("not a\nnumber"));
         assert_eq!(parsed.unwrap_err().to_string(), "PERIOD: not a number: expected seconds");
-        assert_eq!(format!("{given:?}"), "Given(PERIOD)");
+        assert_eq!(format!("{setting:?}"), "SettingValue(PERIOD)");
     }
 
     #[test]
@@ -263,7 +271,7 @@ mod tests {
         let secret = |variables: &[(&str, &str)]| {
             Environment::from_variables(variables)
                 .secret(NAME, Some("flag".into()))
-                .map(|given| given.map(|given| given.value))
+                .map(|setting| setting.map(|setting| setting.value))
                 .map_err(|error| error.to_string())
         };
         std::fs::write(&file, " s3cret\n").unwrap();

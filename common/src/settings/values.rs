@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Environment, Given, Name, UsageError};
+use super::{Environment, SettingName, SettingValue, UsageError};
 
 /// The most characters of a location: the length of its column.
 pub const LOCATION_CHARS_MAX: usize = 32;
@@ -12,12 +12,12 @@ pub const LOCATION_CHARS_MAX: usize = 32;
 /// # Errors
 /// A [`UsageError`] if the value is not a number or is out of range.
 pub fn seconds(
-    given: &Given,
+    setting: &SettingValue,
     range: std::ops::RangeInclusive<Duration>,
 ) -> Result<Duration, UsageError> {
     let expected =
         format!("{} to {} seconds", range.start().as_secs_f64(), range.end().as_secs_f64());
-    given.parse(&expected, |text| {
+    setting.parse(&expected, |text| {
         let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
         match Duration::try_from_secs_f64(seconds) {
             Ok(duration) if range.contains(&duration) => Ok(duration),
@@ -31,26 +31,30 @@ pub fn seconds(
 /// # Errors
 /// A [`UsageError`] if the value is not a whole number or is out of range.
 pub fn whole_number(
-    given: &Given,
+    setting: &SettingValue,
     unit: &str,
     range: std::ops::RangeInclusive<u64>,
 ) -> Result<u64, UsageError> {
     let expected = format!("{} to {} {unit}", range.start(), range.end());
-    given.parse(&expected, |text| {
+    setting.parse(&expected, |text| {
         let number: u64 = text.parse().map_err(|_| format!("{text:?} is not a whole number"))?;
         if range.contains(&number) { Ok(number) } else { Err(format!("{text} is out of range")) }
     })
 }
 
-/// Reads a switch: from its variable if that is set, else whether the flag is given.
+/// Reads a switch: the value of its variable if that is set, else `flag`.
 ///
 /// # Errors
 /// A [`UsageError`] if the value of the variable is neither true nor false.
-pub fn switch(environment: &Environment<'_>, name: Name, flag: bool) -> Result<bool, UsageError> {
+pub fn switch(
+    environment: &Environment<'_>,
+    name: SettingName,
+    flag: bool,
+) -> Result<bool, UsageError> {
     match environment.setting(name, None)? {
         None => Ok(flag),
-        Some(given) => {
-            given.parse("true or false", |text| match text.to_ascii_lowercase().as_str() {
+        Some(setting) => {
+            setting.parse("true or false", |text| match text.to_ascii_lowercase().as_str() {
                 "true" | "t" | "yes" | "y" | "on" | "1" => Ok(true),
                 "false" | "f" | "no" | "n" | "off" | "0" => Ok(false),
                 _ => Err(format!("{text:?} is neither true nor false")),
@@ -59,15 +63,15 @@ pub fn switch(environment: &Environment<'_>, name: Name, flag: bool) -> Result<b
     }
 }
 
-/// Parses the location. Without one, it is the host's name, truncated to 32 characters.
-/// The returned flag tells whether it was truncated.
+/// Parses the location. If it is not set, the location is the host's name, truncated to
+/// 32 characters. Returns `true` if it was truncated.
 ///
 /// # Errors
 /// A [`UsageError`] if the location is longer than 32 characters, or if there is none and
 /// the host has no name.
-pub fn location(given: Option<Given>) -> Result<(String, bool), UsageError> {
-    if let Some(given) = given {
-        let location = given.parse("1 to 32 characters", |text| match text.chars().count() {
+pub fn location(setting: Option<SettingValue>) -> Result<(String, bool), UsageError> {
+    if let Some(setting) = setting {
+        let location = setting.parse("1 to 32 characters", |text| match text.chars().count() {
             0..=LOCATION_CHARS_MAX => Ok(text.to_lowercase()),
             count => Err(format!("has {count} characters")),
         })?;
@@ -76,7 +80,7 @@ pub fn location(given: Option<Given>) -> Result<(String, bool), UsageError> {
     let host = host();
     if host.is_empty() {
         return Err(UsageError::new(
-            "LOCATION: not given, and the host has no name: expected 1 to 32 characters",
+            "LOCATION: not set, and the host has no name: expected 1 to 32 characters",
         ));
     }
     let truncated: String = host.chars().take(LOCATION_CHARS_MAX).collect();
@@ -94,15 +98,15 @@ mod tests {
     use super::*;
     use crate::settings::Origin;
 
-    fn given(value: &str) -> Given {
-        Given { value: value.into(), origin: Origin::Flag("--x") }
+    fn setting(value: &str) -> SettingValue {
+        SettingValue { value: value.into(), origin: Origin::Flag("--x") }
     }
 
     #[test]
     fn seconds_must_be_in_range_and_may_have_a_fraction() {
         let range = Duration::from_millis(100)..=Duration::from_secs(300);
-        assert_eq!(seconds(&given("0.5"), range.clone()), Ok(Duration::from_millis(500)));
-        assert_eq!(seconds(&given("300"), range.clone()), Ok(Duration::from_secs(300)));
+        assert_eq!(seconds(&setting("0.5"), range.clone()), Ok(Duration::from_millis(500)));
+        assert_eq!(seconds(&setting("300"), range.clone()), Ok(Duration::from_secs(300)));
         for (value, message) in [
             ("ten", "--x: \"ten\" is not a number: expected 0.1 to 300 seconds"),
             ("10s", "--x: \"10s\" is not a number: expected 0.1 to 300 seconds"),
@@ -112,25 +116,25 @@ mod tests {
             ("nan", "--x: nan is out of range: expected 0.1 to 300 seconds"),
             ("inf", "--x: inf is out of range: expected 0.1 to 300 seconds"),
         ] {
-            assert_eq!(seconds(&given(value), range.clone()).unwrap_err().to_string(), message);
+            assert_eq!(seconds(&setting(value), range.clone()).unwrap_err().to_string(), message);
         }
     }
 
     #[test]
     fn whole_numbers_must_be_in_range() {
-        assert_eq!(whole_number(&given("8"), "connections", 1..=100), Ok(8));
+        assert_eq!(whole_number(&setting("8"), "connections", 1..=100), Ok(8));
         for (value, message) in [
             ("8.5", "--x: \"8.5\" is not a whole number: expected 1 to 100 connections"),
             ("0", "--x: 0 is out of range: expected 1 to 100 connections"),
         ] {
-            let error = whole_number(&given(value), "connections", 1..=100).unwrap_err();
+            let error = whole_number(&setting(value), "connections", 1..=100).unwrap_err();
             assert_eq!(error.to_string(), message);
         }
     }
 
     #[test]
     fn the_variable_of_a_switch_wins_over_its_flag() {
-        const NAME: Name = Name { flag: "--smart", variables: &["SMART"] };
+        const NAME: SettingName = SettingName { flag: "--smart", variables: &["SMART"] };
         for (word, flag, expected) in [
             (None, true, Ok(true)),
             (None, false, Ok(false)),
@@ -152,8 +156,8 @@ mod tests {
 
     #[test]
     fn a_location_must_fit_its_column() {
-        assert_eq!(location(Some(given("SYDNEY"))), Ok(("sydney".into(), false)));
-        let long = location(Some(given(&"é".repeat(33)))).unwrap_err();
+        assert_eq!(location(Some(setting("SYDNEY"))), Ok(("sydney".into(), false)));
+        let long = location(Some(setting(&"é".repeat(33)))).unwrap_err();
         assert_eq!(long.to_string(), "--x: has 33 characters: expected 1 to 32 characters");
         assert!(!location(None).unwrap().0.is_empty());
     }

@@ -14,7 +14,7 @@ use rustls::{RootCertStore, ServerConfig};
 
 /// When a certificate is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Validity {
+pub enum CertificateValidity {
     /// From the year 2000 to the year 2999.
     Now,
     /// Until the year 2001.
@@ -37,7 +37,7 @@ impl Authority {
     /// # Errors
     /// When the key or the certificate can't be made.
     pub fn new(common_name: &str) -> io::Result<Self> {
-        let mut params = params(&[], common_name, Validity::Now)?;
+        let mut params = params(&[], common_name, CertificateValidity::Now)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let certificate = params.self_signed(&key).map_err(io::Error::other)?;
@@ -59,7 +59,11 @@ impl Authority {
     ///
     /// # Errors
     /// When the key or the certificate can't be made.
-    pub fn server(&self, names: &[&str], validity: Validity) -> io::Result<Arc<ServerConfig>> {
+    pub fn server(
+        &self,
+        names: &[&str],
+        validity: CertificateValidity,
+    ) -> io::Result<Arc<ServerConfig>> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let certificate = params(names, "site", validity)?
             .signed_by(&key, &self.issuer)
@@ -74,7 +78,7 @@ impl Authority {
     /// When the key or the certificate can't be made.
     pub fn server_with_client_certificate(&self, names: &[&str]) -> io::Result<Arc<ServerConfig>> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
-        let mut params = params(names, "client", Validity::Now)?;
+        let mut params = params(names, "client", CertificateValidity::Now)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&key, &self.issuer).map_err(io::Error::other)?;
         server_config(certificate.der().clone(), &key, WebPkiClientVerifier::no_client_auth())
@@ -96,7 +100,7 @@ impl Authority {
             .build()
             .map_err(io::Error::other)?;
         let key = KeyPair::generate().map_err(io::Error::other)?;
-        let certificate = params(names, "site", Validity::Now)?
+        let certificate = params(names, "site", CertificateValidity::Now)?
             .signed_by(&key, &self.issuer)
             .map_err(io::Error::other)?;
         server_config(certificate.der().clone(), &key, clients)
@@ -108,7 +112,7 @@ impl Authority {
     /// See [`Authority::server`].
     pub fn client(&self) -> io::Result<(String, String)> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
-        let certificate = params(&[], "client", Validity::Now)?
+        let certificate = params(&[], "client", CertificateValidity::Now)?
             .signed_by(&key, &self.issuer)
             .map_err(io::Error::other)?;
         Ok((certificate.pem(), key.serialize_pem()))
@@ -121,23 +125,28 @@ impl Authority {
 /// When the key or the certificate can't be made.
 pub fn self_signed(names: &[&str]) -> io::Result<Arc<ServerConfig>> {
     let key = KeyPair::generate().map_err(io::Error::other)?;
-    let certificate =
-        params(names, "site", Validity::Now)?.self_signed(&key).map_err(io::Error::other)?;
+    let certificate = params(names, "site", CertificateValidity::Now)?
+        .self_signed(&key)
+        .map_err(io::Error::other)?;
     server_config(certificate.der().clone(), &key, WebPkiClientVerifier::no_client_auth())
 }
 
-fn params(names: &[&str], common_name: &str, validity: Validity) -> io::Result<CertificateParams> {
+fn params(
+    names: &[&str],
+    common_name: &str,
+    validity: CertificateValidity,
+) -> io::Result<CertificateParams> {
     let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
     params.distinguished_name.push(DnType::CommonName, common_name);
     let (first, last) = match validity {
-        Validity::Now | Validity::EndsInDays(_) => (2000, 2999),
-        Validity::Expired => (2000, 2001),
-        Validity::NotYetValid => (2199, 2999),
+        CertificateValidity::Now | CertificateValidity::EndsInDays(_) => (2000, 2999),
+        CertificateValidity::Expired => (2000, 2001),
+        CertificateValidity::NotYetValid => (2199, 2999),
     };
     params.not_before = rcgen::date_time_ymd(first, 1, 1);
     params.not_after = match validity {
-        Validity::EndsInDays(days) => {
+        CertificateValidity::EndsInDays(days) => {
             let now = SystemTime::UNIX_EPOCH.elapsed().map_err(io::Error::other)?;
             rcgen::date_time_ymd(1970, 1, 1) + now + Duration::from_hours(24 * days + 12)
         }

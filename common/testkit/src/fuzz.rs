@@ -56,8 +56,8 @@ pub fn run(samples: &[Vec<u8>], mut decode: impl FnMut(&[u8])) -> u64 {
         let elapsed = start.elapsed();
         if outcome.is_err() || elapsed > ONE_INPUT {
             let digits: String = input.iter().map(|byte| format!("{byte:02x}")).collect();
-            let what = if outcome.is_err() { "panicked" } else { "was slow" };
-            panic!("{what} ({elapsed:?}) at input {count} of seed {seed}: {digits}");
+            let fault = if outcome.is_err() { "panicked" } else { "was slow" };
+            panic!("{fault} ({elapsed:?}) at input {count} of seed {seed}: {digits}");
         }
         count += 1;
     }

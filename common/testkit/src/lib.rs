@@ -1,7 +1,8 @@
-//! What tests and test programs need: real services, HTTP sites and DNS servers with scripted
+//! Parts for tests and test programs: real services, HTTP sites and DNS servers with scripted
 //! failures, proxies that break connections, certificates, child processes, and mutated inputs for
 //! decoders.
 
+pub mod acls;
 pub mod certificates;
 pub mod dns;
 pub mod forwarder;

@@ -15,7 +15,7 @@ pub struct RunCount {
     pub run: Uuid,
     /// The topic's name.
     pub topic: String,
-    /// The sequence number after the last one issued.
+    /// The sequence number after the last issued number.
     pub count: i64,
 }
 

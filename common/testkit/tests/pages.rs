@@ -246,10 +246,10 @@ fn every_link_leads_to_a_file_and_an_anchor() {
                 "" => Some(here.clone()),
                 path => here.parent().unwrap().join(path).canonicalize().ok(),
             };
-            let is_there = target.is_some_and(|target| {
+            let exists = target.is_some_and(|target| {
                 anchor.is_empty() || anchors.get(&target).is_some_and(|all| all.contains(anchor))
             });
-            if !is_there {
+            if !exists {
                 broken.push(format!("{}: {link}", page.name()));
             }
         }

@@ -4,7 +4,7 @@ use argh::FromArgs;
 use common::domain::{self, Domain, TOPIC_PREFIX};
 use common::settings::command_line::Subcommands;
 use common::settings::flags::{CommandFlags, CommandSpec};
-use common::settings::{Given, UsageError, values};
+use common::settings::{SettingValue, UsageError, values};
 use kafka_client::flags::KafkaFlags;
 
 use super::domains::Pattern;
@@ -123,7 +123,7 @@ pub(super) struct DomainList {
     pub(super) patterns: Vec<Pattern>,
 }
 
-fn parse_domains(given: &Given) -> Result<DomainList, UsageError> {
+fn parse_domains(given: &SettingValue) -> Result<DomainList, UsageError> {
     given.parse("domain,domain,...", |text| {
         let mut list = DomainList { names: Vec::new(), patterns: Vec::new() };
         for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {

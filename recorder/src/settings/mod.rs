@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::domain::Domain;
 use common::pem::Pem;
 use common::settings::command_line::{self, Command};
-use common::settings::{Environment, Given, UsageError};
+use common::settings::{Environment, SettingValue, UsageError};
 use postgres_client::{PostgresSettings, PostgresUri, TlsError};
 
 use domains::DomainSelection;
@@ -183,7 +183,7 @@ fn postgres(
     })?;
     let ca = flags.pgca(environment)?;
     let settings = PostgresSettings {
-        // Not `Given::parse`, because errors of the URI state what was expected.
+        // Not `SettingValue::parse`, because errors of the URI state what was expected.
         uri: PostgresUri::from_secret(uri.clone().into()).map_err(|error| uri.error(error))?,
         ca: ca.as_ref().map(|given| Pem::from_setting(&given.value)),
         application_name: program_id().to_owned(),
@@ -194,7 +194,11 @@ fn postgres(
 
 /// The setting that an unusable certificate came from: PGCA, or the URI with its
 /// `sslrootcert`, `sslcert` and `sslkey`.
-fn tls_setting<'a>(error: &TlsError, ca: Option<&'a Given>, uri: &'a Given) -> &'a Given {
+fn tls_setting<'a>(
+    error: &TlsError,
+    ca: Option<&'a SettingValue>,
+    uri: &'a SettingValue,
+) -> &'a SettingValue {
     let text = error.to_string();
     match ca {
         Some(ca) if text.starts_with(&Pem::from_setting(&ca.value).to_string()) => ca,

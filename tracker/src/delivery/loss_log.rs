@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use common::counted::counted;
+
 /// At most this many lines name a topic; one more line counts the other topics.
 const TOPICS_LOGGED_MAX: usize = 10;
 
@@ -30,13 +32,11 @@ impl LossLog {
         let counts = std::mem::take(&mut self.counts);
         let more = counts.len().saturating_sub(TOPICS_LOGGED_MAX);
         let line = |((topic, reason), count)| {
-            let plural = if count == 1 { "" } else { "s" };
-            format!("lost {count} result{plural} for {topic}: {reason}")
+            format!("lost {} for {topic}: {reason}", counted(count, "result"))
         };
         let mut lines: Vec<_> = counts.into_iter().take(TOPICS_LOGGED_MAX).map(line).collect();
         if more > 0 {
-            let plural = if more == 1 { "" } else { "s" };
-            lines.push(format!("lost results of {more} more topic{plural}"));
+            lines.push(format!("lost results of {}", counted(more, "more topic")));
         }
         lines
     }

@@ -1,5 +1,6 @@
-//! From a result to Kafka. The saver gives each result its sequence number and
-//! writes it to the spool; the producer sends what is in the spool to Kafka.
+//! From a result to Kafka. The saver assigns a sequence number to each result
+//! and writes the result to the spool. The producer sends the results in the
+//! spool to Kafka.
 
 pub(crate) mod loss_log;
 pub(crate) mod producer;

@@ -1,13 +1,12 @@
 //! The spool that the saver fills and the producer empties, and the counts of
 //! results that either of them lost.
 //!
-//! One lock guards all of it. The saver holds the lock while it adds results and
-//! syncs them. The producer holds it while it takes a batch out and while it
-//! records the outcome of a batch, and never during an exchange with Kafka. Writes
-//! and syncs happen under the lock, so every result that the producer finds is
-//! already on disk (if the disk accepts writes). The price: a batch waits for a
-//! sync, some milliseconds, and a sync waits while a backlog is read back, some ten
-//! milliseconds.
+//! One lock guards the spool and the counts. The saver holds the lock while it adds
+//! results and syncs them. The producer holds it while it dequeues a batch and while it
+//! records the outcome of a batch, and never during an exchange with Kafka. Writes and
+//! syncs happen under the lock, so every result that the producer finds is already on
+//! disk (if the disk accepts writes). The cost: a batch waits some milliseconds for a
+//! sync, and a sync waits some ten milliseconds while a backlog is read back.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -16,14 +15,14 @@ use crate::delivery::RunTotals;
 use crate::delivery::loss_log::LossLog;
 use crate::delivery::spool::{EndedRuns, Spool};
 
-/// The spool behind its lock, and the signal that it changed.
+/// The spool with its lock, and the condition variable that signals a change.
 #[derive(Debug)]
 pub(crate) struct SharedSpool {
     state: Mutex<SpoolState>,
     changed: Condvar,
 }
 
-/// What the lock guards.
+/// The data that the lock guards.
 #[derive(Debug)]
 pub(crate) struct SpoolState {
     /// Results that wait for Kafka.
@@ -45,7 +44,7 @@ impl SpoolState {
     ) -> impl FnMut(&Arc<str>) + use<'a> {
         |topic| {
             totals.lost += 1;
-            losses.add(topic, "no room to wait for kafka", 1);
+            losses.add(topic, "the spool is full", 1);
         }
     }
 }

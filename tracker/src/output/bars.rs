@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
+use common::counted::counted;
 use common::record::Record;
 
 /// Width of the total time, in characters. A line stays below 80 characters.
@@ -72,17 +73,18 @@ fn response_facts(record: &Record) -> String {
         add(format_args!("status {status}"));
     }
     if let Some(bytes) = extra.body_bytes {
-        add(format_args!("{bytes} bytes"));
+        add(format_args!("{}", counted(bytes, "byte")));
     }
     if let (Some(redirects), Some(url)) = (extra.redirects, &extra.final_url) {
-        let plural = if redirects == 1 { "" } else { "s" };
-        add(format_args!("{redirects} redirect{plural} to {url}"));
+        add(format_args!("{} to {url}", counted(redirects, "redirect")));
     }
     if let Some(end) = extra.certificate_end {
         // A float holds every second of the next millions of years.
         match (end as f64 - record.timestamp) / 86_400.0 {
-            days if days < 0.0 => add(format_args!("certificate ended {:.0} days ago", -days)),
-            days => add(format_args!("certificate ends in {:.0} days", days.floor())),
+            days if days < 0.0 => {
+                add(format_args!("certificate ended {} ago", counted((-days).round(), "day")))
+            }
+            days => add(format_args!("certificate ends in {}", counted(days.floor(), "day"))),
         }
     }
     text

@@ -47,20 +47,34 @@ pub(crate) fn run(
     loop {
         let probed = select_biased! {
             recv(results) -> probed => probed.ok(),
-            recv(end) -> _ => results.try_recv().ok(),
+            recv(end) -> _ => break,
         };
-        let Some(TargetRecord { record, .. }) = probed else { return Ok(unhealthy) };
-        unhealthy += usize::from(!record.is_healthy());
-        match format {
-            OutputFormat::Lines { url_chars } => lines::write_line(&record, url_chars, out)?,
-            OutputFormat::Bars { url_chars, in_colour } => {
-                lines::write_line(&record, url_chars, out)?;
-                bars::write_bars(&record, in_colour, out)?;
-            }
-            OutputFormat::Json => json::write_object(&record, out)?,
-        }
-        out.flush()?;
+        let Some(probed) = probed else { return Ok(unhealthy) };
+        unhealthy += write_result(&probed, format, out)?;
     }
+    // A worker that hangs still holds a sender, so `results` may never close.
+    for probed in results.try_iter() {
+        unhealthy += write_result(&probed, format, out)?;
+    }
+    Ok(unhealthy)
+}
+
+/// Writes a result. Returns 1 if it is unhealthy, else 0.
+fn write_result(
+    TargetRecord { record, .. }: &TargetRecord,
+    format: OutputFormat,
+    out: &mut impl Write,
+) -> io::Result<usize> {
+    match format {
+        OutputFormat::Lines { url_chars } => lines::write_line(record, url_chars, out)?,
+        OutputFormat::Bars { url_chars, in_colour } => {
+            lines::write_line(record, url_chars, out)?;
+            bars::write_bars(record, in_colour, out)?;
+        }
+        OutputFormat::Json => json::write_object(record, out)?,
+    }
+    out.flush()?;
+    Ok(usize::from(!record.is_healthy()))
 }
 
 #[cfg(test)]
@@ -84,5 +98,56 @@ fn test_record() -> common::record::Record {
             total_us: Some(3_100),
             ..Extra::default()
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crossbeam_channel::bounded;
+
+    use super::*;
+    use crate::targets::{TargetDefaults, parse_websites};
+
+    /// `run` returns after the end of results, although a hanging worker keeps its sender
+    /// and a late result arrives.
+    #[test]
+    fn output_ends_although_a_late_result_arrives() {
+        let target = Arc::new(
+            parse_websites("http://a.io", "x-", &TargetDefaults::default()).unwrap().remove(0),
+        );
+        for late in [false, true] {
+            let (sender, results) = bounded(16);
+            let (end_sender, end) = bounded(1);
+            let probed =
+                || TargetRecord { target: Arc::clone(&target), record: Box::new(test_record()) };
+            sender.send(probed()).unwrap();
+            end_sender.send(Instant::now()).unwrap();
+            let mut out =
+                LateResult { sender: late.then_some((sender.clone(), probed())), lines: 0 };
+            let unhealthy = run(&results, &end, OutputFormat::Json, &mut out).unwrap();
+            assert_eq!((unhealthy, out.lines), (1 + usize::from(late), 1 + usize::from(late)));
+        }
+    }
+
+    /// An output that sends one more result while the first one is written.
+    struct LateResult {
+        sender: Option<(crossbeam_channel::Sender<TargetRecord>, TargetRecord)>,
+        lines: usize,
+    }
+
+    impl Write for LateResult {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.lines += bytes.iter().filter(|byte| **byte == b'\n').count();
+            if let Some((sender, probed)) = self.sender.take() {
+                sender.send(probed).unwrap();
+            }
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 }

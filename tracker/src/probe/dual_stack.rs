@@ -22,7 +22,8 @@ pub(crate) fn probe(attempt: impl Fn(Family) -> ProbeOutcome + Sync) -> ProbeOut
             .spawn_scoped(scope, || attempt(Family::V4));
         let v6 = attempt(Family::V6);
         let v4 = v4_thread.ok().and_then(|thread| thread.join().ok());
-        // Without a thread the IPv4 attempt runs now, with a deadline of its own.
+        // If no thread could be started, the IPv4 attempt runs now, with its own
+        // deadline.
         [v6, v4.unwrap_or_else(|| attempt(Family::V4))]
     });
     worse(v6, v4)
@@ -32,11 +33,11 @@ fn worse(v6: ProbeOutcome, v4: ProbeOutcome) -> ProbeOutcome {
     let reason = |outcome: &ProbeOutcome| outcome.failure.as_ref().map(|failure| failure.reason);
     let same_reason = v6.failure.is_some() && reason(&v6) == reason(&v4);
     // A failure is worse than a warning, a warning is worse than success, and of two
-    // equal outcomes the slower one is worse.
-    let badness = |outcome: &ProbeOutcome| {
+    // equal outcomes the slower outcome is worse.
+    let rank = |outcome: &ProbeOutcome| {
         (!outcome.healthy(), outcome.failure.is_some(), outcome.timings.total)
     };
-    let (mut worse, family) = match badness(&v4) > badness(&v6) && !same_reason {
+    let (mut worse, family) = match rank(&v4) > rank(&v6) && !same_reason {
         true => (v4, Family::V4.name()),
         false => (v6, Family::V6.name()),
     };

@@ -17,6 +17,6 @@ mod spec;
 
 pub use family::Family;
 pub use net::tls::roots::Roots;
-pub use outcome::{Facts, PhaseTime, ProbeOutcome, Timings};
+pub use outcome::{Facts, PhaseTime, ProbeOutcome, ProbeTimings};
 pub use prober::Prober;
 pub use spec::{Limits, ProbeRequest, ProbeSpec};

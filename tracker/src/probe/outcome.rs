@@ -26,7 +26,7 @@ pub struct ProbeOutcome {
     /// The failure or the warning.
     pub failure: Option<Failure>,
     /// The duration of each phase.
-    pub timings: Timings,
+    pub timings: ProbeTimings,
     /// Details of the connection and the response.
     pub facts: Facts,
 }
@@ -37,7 +37,7 @@ impl ProbeOutcome {
         self.failure.as_ref().is_none_or(|failure| failure.severity == Severity::Warning)
     }
 
-    /// Whether a complete response was received, whatever the checks found.
+    /// Whether a complete response was received, independent of the checks.
     pub fn has_response(&self) -> bool {
         self.failure
             .as_ref()
@@ -51,7 +51,7 @@ impl ProbeOutcome {
 /// the failure. Each phase is measured at each redirect on its own and summed, so no
 /// time is counted in two phases.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Timings {
+pub struct ProbeTimings {
     /// Resolving host names, over all redirects.
     pub resolve: PhaseTime,
     /// Connecting, over all redirects.
@@ -121,7 +121,7 @@ impl Facts {
 pub(crate) struct ProbeState {
     pub(crate) started_at: Instant,
     pub(crate) deadline: Deadline,
-    pub(crate) timings: Timings,
+    pub(crate) timings: ProbeTimings,
     pub(crate) facts: Facts,
 }
 
@@ -130,7 +130,7 @@ impl ProbeState {
         Self {
             started_at: Instant::now(),
             deadline: Deadline::after(timeout),
-            timings: Timings::default(),
+            timings: ProbeTimings::default(),
             facts: Facts::default(),
         }
     }

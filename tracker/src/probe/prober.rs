@@ -117,7 +117,7 @@ impl Prober {
                 Err(failure) if redirects == 0 || failure.phase == Phase::Check => {
                     return Err(failure);
                 }
-                // After a redirect the host can be another one than the target's.
+                // After a redirect, the host can differ from the target's host.
                 Err(failure) => {
                     return Err(failure.prefix_detail(url.host_str().unwrap_or_default()));
                 }

@@ -1,8 +1,8 @@
 //! The table of failure reasons. A new reason is one more row of `reasons!`.
 //!
 //! Each row has the name of the reason in records, whether the site responded,
-//! the phrase, the times that records report, and the default severity. README
-//! shows the same table.
+//! the phrase, the times that records report, and the default severity.
+//! `common/RESULTS.md` shows the same table.
 
 use std::time::Duration;
 
@@ -89,11 +89,11 @@ impl Severity {
 /// Whether a reason means that the site responded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answered {
-    /// It did. A TLS failure needs a responding server, too.
+    /// The site responded. A TLS failure needs a responding server, too.
     Yes,
-    /// It did not.
+    /// The site did not respond.
     No,
-    /// It did if the head of the last host's response was complete.
+    /// The site responded if the head of the last host's response was complete.
     ByPhase,
 }
 
@@ -103,8 +103,8 @@ pub enum PhraseSource {
     /// The phrase of the reason.
     Fixed(&'static str),
     /// The phrase of the HTTP status. A failure with status 200 gets
-    /// [`phrase::PAGE_CONTENT_NOT_EXPECTED`] instead of `ok`, because readers of
-    /// 1.1.0 take `ok` for success.
+    /// [`phrase::PAGE_CONTENT_NOT_EXPECTED`] instead of `ok`, because readers of 1.1.0
+    /// treat `ok` as success.
     HttpStatus,
 }
 
@@ -112,7 +112,7 @@ pub enum PhraseSource {
 /// only if it is complete: all names resolved; the body read to its end or limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimesReported {
-    /// Neither.
+    /// Neither key.
     None,
     /// `dns` only.
     DnsOnly,
@@ -131,14 +131,14 @@ pub struct ReasonSpec {
     pub phrase: PhraseSource,
     /// The times reported for a failure. A warning reports both.
     pub times: TimesReported,
-    /// The severity, unless the target sets another one.
+    /// The severity, unless the target sets another severity.
     pub severity: Severity,
 }
 
 /// Generates the enum, the list of its values and the table from one list of rows.
 macro_rules! reasons {
     ($($(#[$doc:meta])+ $variant:ident = $name:literal, $answered:ident, $phrase:expr, $times:ident, $severity:ident;)+) => {
-        /// Why a probe failed, or what it warns of.
+        /// The cause of a failure or of a warning.
         ///
         /// The list is closed: a name that was published keeps its meaning.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -250,7 +250,7 @@ impl Reason {
         self.spec().name
     }
 
-    /// The severity, unless the target sets another one.
+    /// The severity, unless the target sets another severity.
     pub fn severity(self) -> Severity {
         self.spec().severity
     }
@@ -263,9 +263,9 @@ pub struct Failure {
     pub reason: Reason,
     /// The phase in which it occurred.
     pub phase: Phase,
-    /// The default severity of the reason, or the one that the target sets.
+    /// The default severity of the reason, or the severity that the target sets.
     pub severity: Severity,
-    /// Text for people. `None` if the phrase says everything.
+    /// Text for people. `None` if the phrase is enough.
     pub detail: Option<String>,
 }
 
@@ -323,7 +323,8 @@ pub(crate) struct OutcomeSummary {
 }
 
 impl OutcomeSummary {
-    /// For a probe without failure or warning whose final response had this status.
+    /// The summary of a probe without failure or warning. `http_status` is the status of
+    /// the final response.
     pub(crate) fn success(http_status: u16) -> Self {
         let is_known = phrase::from_status(http_status).is_some();
         Self {

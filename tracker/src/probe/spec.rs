@@ -52,16 +52,16 @@ pub struct ProbeSpec {
     pub follows_redirects: bool,
     /// The checks on the final response.
     pub checks: Checks,
-    /// Name servers instead of those of the tracker.
+    /// Name servers. `None`: use the tracker's name servers.
     pub name_servers: Option<NameServers>,
-    /// TLS settings instead of those of the tracker.
+    /// TLS settings. `None`: use the tracker's TLS settings.
     pub tls: Option<Arc<TargetTls>>,
     /// The HTTP proxy. `None`: connect directly.
     pub proxy: Option<Proxy>,
 }
 
 impl ProbeSpec {
-    /// A GET without checks except that on the status, with the settings of the tracker.
+    /// A GET whose only check is the status, with the settings of the tracker.
     pub const fn new() -> Self {
         Self {
             request: HttpRequest::new(),

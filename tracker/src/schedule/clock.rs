@@ -1,9 +1,10 @@
-//! The three clocks, and what their differences reveal.
+//! The three clocks, and the events that their differences reveal.
 //!
-//! The schedule uses CLOCK_BOOTTIME: it counts the time that the machine is suspended, so that
-//! slots in that time are recognized as missed, and nobody can set it. CLOCK_MONOTONIC, the clock
-//! of [`std::time::Instant`], stops while the machine is suspended; the difference of both is the
-//! duration of the suspension. The wall clock provides the timestamps of records and nothing else.
+//! The schedule uses CLOCK_BOOTTIME. Nobody can set this clock, and it counts the time that the
+//! machine is suspended, so that slots in that time are recognized as missed. CLOCK_MONOTONIC, the
+//! clock of [`std::time::Instant`], stops while the machine is suspended; the difference of both
+//! is the duration of the suspension. The wall clock provides the timestamps of records and
+//! nothing else.
 
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ pub(crate) fn now() -> Duration {
 
 fn read_clock(clock: ClockId) -> Duration {
     let Timespec { tv_sec, tv_nsec } = clock_gettime(clock);
-    // A wall clock before 1970 was never set.
+    // The wall clock is before 1970 only if it was never set.
     let whole = Duration::from_secs(u64::try_from(tv_sec).unwrap_or(0));
     whole + Duration::from_nanos(u64::try_from(tv_nsec).unwrap_or(0))
 }
@@ -65,7 +66,7 @@ impl ClockReadings {
     }
 }
 
-/// What happened to the clocks between two readings.
+/// The changes of the clocks between two readings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ClockChange {
     /// How long the machine was suspended.

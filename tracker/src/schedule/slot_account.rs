@@ -126,7 +126,7 @@ struct TargetState {
     stage: ProbeStage,
     /// Missed slots that the waiting job reports.
     missed_before_job: MissedSlots,
-    /// Missed slots after those, which the job after the waiting or running one reports.
+    /// Later missed slots. The job after the waiting or running job reports them.
     missed_since: MissedSlots,
     is_removed: bool,
 }

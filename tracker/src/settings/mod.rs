@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::settings::command_line::{self, Command, NoSubcommands};
-use common::settings::{Environment, Given, UsageError, values};
+use common::settings::{Environment, SettingValue, UsageError, values};
 use kafka_client::TopicSpec;
 
 use crate::delivery::spool::SpoolFolder;
@@ -21,7 +21,7 @@ use flags::{TargetFlags, TrackerCommand};
 
 /// The settings of the tracker.
 #[derive(Debug)]
-pub struct Settings {
+pub struct TrackerSettings {
     /// In lower case, at most 32 characters.
     pub(crate) location: String,
     /// True if the location is the host's name, cut to 32 characters.
@@ -30,15 +30,15 @@ pub struct Settings {
     pub(crate) source: TargetSource,
     /// No two have the same URL and name. Empty only if the list is shared.
     pub(crate) targets: Vec<Arc<Target>>,
-    /// Number of targets including those of the trackers that share the list.
+    /// Number of targets, including the targets of other trackers that share the list.
     pub(crate) targets_total: usize,
-    /// TargetTls anchors for HTTPS.
+    /// Trust anchors for HTTPS.
     pub(crate) roots: Roots,
     /// Servers that show whether the network works. May be empty.
     pub(crate) sentinels: Vec<Sentinel>,
     /// Limit on workers. `None`: calculated from the targets.
     pub(crate) workers: Option<usize>,
-    /// Name servers that replace those of resolv.conf.
+    /// Name servers to use instead of the servers of resolv.conf.
     pub(crate) resolver: Option<NameServers>,
     /// Whether answers of name servers are cached for their TTL.
     pub(crate) dns_cache: bool,
@@ -46,7 +46,7 @@ pub struct Settings {
     pub(crate) destination: Destination,
     /// Whether each target is probed once.
     pub(crate) once: bool,
-    /// Whether to print what the tracker would do, instead of doing it.
+    /// Whether to check the settings and print a report instead of probing.
     pub(crate) check: bool,
     /// Durations without a flag.
     pub(crate) timings: RunTimings,
@@ -116,7 +116,7 @@ pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     environment: &Environment<'_>,
     is_terminal: bool,
-) -> Result<Command<Settings>, UsageError> {
+) -> Result<Command<TrackerSettings>, UsageError> {
     let (program, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     match command_line::parse::<TrackerCommand, NoSubcommands>(program, version, arguments)? {
         Command::Run(flags) => check_settings(&flags, environment, is_terminal).map(Command::Run),
@@ -129,7 +129,7 @@ fn check_settings(
     flags: &TrackerCommand,
     environment: &Environment<'_>,
     is_terminal: bool,
-) -> Result<Settings, UsageError> {
+) -> Result<TrackerSettings, UsageError> {
     let target_flags = &flags.targets;
     let location = target_flags.location(environment)?;
     let has_location = location.is_some();
@@ -140,7 +140,7 @@ fn check_settings(
         file: target_flags.targets(environment)?,
         share: target_flags
             .share(environment)?
-            .map(|given| parse_share(&given, has_location))
+            .map(|setting| parse_share(&setting, has_location))
             .transpose()?,
         defaults: target_defaults(target_flags, environment)?,
         topic_prefix: topic_prefix.clone(),
@@ -152,7 +152,7 @@ fn check_settings(
     let resolver = target_flags.resolver(environment)?;
     let dns_cache = target_flags.dns_cache(environment)?;
     let Selection { targets, total } = source.read(environment)?;
-    Ok(Settings {
+    Ok(TrackerSettings {
         location,
         location_cut,
         source,
@@ -184,12 +184,12 @@ fn target_defaults(
 
 /// A share needs a location that the user chose: host names differ, and trackers with different
 /// locations assign the targets to shares differently.
-fn parse_share(given: &Given, has_location: bool) -> Result<Share, UsageError> {
+fn parse_share(setting: &SettingValue, has_location: bool) -> Result<Share, UsageError> {
     let expected = format!("K/N, with K from 1 to N, and N at most {SHARES_MAX}");
-    let share = given.parse(&expected, Share::parse)?;
+    let share = setting.parse(&expected, Share::parse)?;
     match has_location {
         true => Ok(share),
-        false => Err(given.error(
+        false => Err(setting.error(
             "shares depend on the location: expected LOCATION too, the same for all trackers that share the list",
         )),
     }
@@ -210,11 +210,11 @@ fn destination(
     let spool_mib_max = flags.delivery.spool_max(environment)?;
     let Some(kafka) = kafka else {
         if let Some(spool) = &spool {
-            return Err(spool.error("no kafka server is given: expected KAFKA too"));
+            return Err(spool.error("no kafka server is set: expected KAFKA too"));
         }
         if !(is_terminal || once || json || check) {
             return Err(UsageError::new(
-                "KAFKA: not given: expected host:port, or --once or --json to print results",
+                "KAFKA: not set: expected host:port, or --once or --json to print results",
             ));
         }
         let style = match (json, once && is_terminal) {
@@ -228,14 +228,12 @@ fn destination(
         return Ok(Destination::StandardOutput { style });
     };
     if json {
-        return Err(UsageError::new(
-            "--json: a kafka server is given too: expected one of the two",
-        ));
+        return Err(UsageError::new("--json: a kafka server is set too: expected one of the two"));
     }
-    // Last, because it creates and locks the folder.
+    // The folder is opened last, because opening creates and locks it.
     let folder = spool
         .filter(|_| !check)
-        .map(|given| given.parse("a folder for this tracker alone", SpoolFolder::open))
+        .map(|setting| setting.parse("a folder for this tracker alone", SpoolFolder::open))
         .transpose()?;
     Ok(Destination::Kafka {
         settings: Box::new(kafka),
@@ -257,7 +255,7 @@ fn program_id() -> &'static str {
 mod tests {
     use super::*;
 
-    fn parse_settings(arguments: &[&str], variables: &[(&str, &str)]) -> Settings {
+    fn parse_settings(arguments: &[&str], variables: &[(&str, &str)]) -> TrackerSettings {
         let arguments = arguments.iter().map(OsString::from);
         match parse(arguments, &Environment::from_variables(variables), false).unwrap() {
             Command::Run(settings) => settings,

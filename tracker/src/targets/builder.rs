@@ -8,7 +8,7 @@ use common::secret::Secret;
 use regex::Regex;
 
 use super::context::ValueContext;
-use super::values::{FileValue, ValueError};
+use super::values::{FileValue, FileValueError};
 use super::{PERIODS, RETRIES, TIMEOUTS, TargetDefaults};
 use crate::probe::basic_auth;
 use crate::probe::http::checks::Checks;
@@ -25,7 +25,7 @@ const NAME_CHARS_MAX: usize = 128;
 const ITEMS_MAX: usize = 32;
 
 /// Result of a setter.
-pub(super) type SetResult = Result<(), ValueError>;
+pub(super) type SetResult = Result<(), FileValueError>;
 
 /// The options that are set so far.
 #[derive(Debug, Clone)]
@@ -129,9 +129,9 @@ impl TargetBuilder {
         self.request.headers.clear();
         for (offset, header) in value.table("names and values", ITEMS_MAX)? {
             let name = request::parse_settable_header_name(header.key)
-                .map_err(|error| ValueError::new(offset, format!("headers: {error}")))?;
+                .map_err(|error| FileValueError::new(offset, format!("headers: {error}")))?;
             if self.request.headers.iter().any(|(other, _)| *other == name) {
-                return Err(ValueError::new(offset, format!("headers: {name} is set twice")));
+                return Err(FileValueError::new(offset, format!("headers: {name} is set twice")));
             }
             let text = context.secret(header, request::VALUE_BYTES_MAX)?;
             request::check_header_value(text.expose()).map_err(|error| header.error(error))?;
@@ -165,7 +165,9 @@ impl TargetBuilder {
             let slot = match part.key {
                 "user" => &mut user,
                 "password" => &mut password,
-                _ => return Err(ValueError::new(offset, format!("basic: expected {EXPECTED}"))),
+                _ => {
+                    return Err(FileValueError::new(offset, format!("basic: expected {EXPECTED}")));
+                }
             };
             *slot = Some(context.secret(part, request::VALUE_BYTES_MAX)?);
         }
@@ -244,7 +246,7 @@ impl TargetBuilder {
         for (offset, item) in value.table("JSON pointers and values", ITEMS_MAX)? {
             if !(item.key.is_empty() || item.key.starts_with('/')) {
                 let text = format!("json: {:?} is not a JSON pointer: expected /...", item.key);
-                return Err(ValueError::new(offset, text));
+                return Err(FileValueError::new(offset, text));
             }
             self.checks.json.push((item.key.to_owned(), item.json()?));
         }
@@ -380,7 +382,7 @@ fn saturate(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-fn parse_severity(value: FileValue<'_>) -> Result<Severity, ValueError> {
+fn parse_severity(value: FileValue<'_>) -> Result<Severity, FileValueError> {
     match value.as_text() {
         Some("failure") => Ok(Severity::Failure),
         Some("warning") => Ok(Severity::Warning),
@@ -388,7 +390,7 @@ fn parse_severity(value: FileValue<'_>) -> Result<Severity, ValueError> {
     }
 }
 
-fn parse_status(value: FileValue<'_>) -> Result<RangeInclusive<u16>, ValueError> {
+fn parse_status(value: FileValue<'_>) -> Result<RangeInclusive<u16>, FileValueError> {
     let number =
         |text: &str| text.trim().parse().ok().filter(|number| (100..=999_u16).contains(number));
     let range = match value.as_text() {
@@ -409,10 +411,10 @@ fn parse_status(value: FileValue<'_>) -> Result<RangeInclusive<u16>, ValueError>
 fn parse_header_regexps(
     value: FileValue<'_>,
     context: &ValueContext<'_>,
-) -> Result<Vec<(String, Regex)>, ValueError> {
+) -> Result<Vec<(String, Regex)>, FileValueError> {
     let header = |(offset, item): (usize, FileValue<'_>)| {
         let name = request::parse_header_name(item.key)
-            .map_err(|error| ValueError::new(offset, format!("{}: {error}", value.key)))?;
+            .map_err(|error| FileValueError::new(offset, format!("{}: {error}", value.key)))?;
         Ok((name, context.regexp(item)?))
     };
     value.table("names of headers and regexps", ITEMS_MAX)?.into_iter().map(header).collect()

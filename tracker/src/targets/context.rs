@@ -10,9 +10,9 @@ use common::settings::{self, Environment};
 use regex::Regex;
 
 use super::TargetError;
-use super::values::{FileValue, ValueError};
+use super::values::{FileValue, FileValueError};
 
-/// Resolves what the values of one file of targets refer to.
+/// Resolves the files, variables and regexps that the values of one file of targets refer to.
 #[derive(Debug)]
 pub(super) struct ValueContext<'a> {
     /// Folder of the file. Relative paths in the file start there.
@@ -27,7 +27,7 @@ impl<'a> ValueContext<'a> {
         Self { folder, environment, regexps: RefCell::default() }
     }
 
-    pub(super) fn regexp(&self, value: FileValue<'_>) -> Result<Regex, ValueError> {
+    pub(super) fn regexp(&self, value: FileValue<'_>) -> Result<Regex, FileValueError> {
         let text = value.text("a regexp")?;
         if let Some(regexp) = self.regexps.borrow().get(text) {
             return Ok(regexp.clone());
@@ -42,7 +42,7 @@ impl<'a> ValueContext<'a> {
         &self,
         value: FileValue<'_>,
         bytes_max: usize,
-    ) -> Result<Secret, ValueError> {
+    ) -> Result<Secret, FileValueError> {
         let text = match value.as_text() {
             Some(text) => text.to_owned(),
             None => self.referenced_text(value)?,
@@ -56,7 +56,7 @@ impl<'a> ValueContext<'a> {
         }
     }
 
-    fn referenced_text(&self, value: FileValue<'_>) -> Result<String, ValueError> {
+    fn referenced_text(&self, value: FileValue<'_>) -> Result<String, FileValueError> {
         const EXPECTED: &str = "a text, { file = \"...\" } or { variable = \"...\" }";
         let entries = value.table(EXPECTED, 2)?;
         let [(offset, reference)] = entries[..] else { return Err(value.wrong_type(EXPECTED)) };
@@ -69,12 +69,12 @@ impl<'a> ValueContext<'a> {
                 .variable(name)
                 .map_err(|cause| value.error(cause))?
                 .ok_or_else(|| value.error(format!("the variable {name} is not set"))),
-            _ => Err(ValueError { offset, ..value.error(format!("expected {EXPECTED}")) }),
+            _ => Err(FileValueError { offset, ..value.error(format!("expected {EXPECTED}")) }),
         }
     }
 
     /// Reads a path or PEM text. Returns it with the offset of the value in the file.
-    pub(super) fn pem(&self, value: FileValue<'_>) -> Result<(usize, Pem), ValueError> {
+    pub(super) fn pem(&self, value: FileValue<'_>) -> Result<(usize, Pem), FileValueError> {
         let pem = match Pem::from_setting(value.text("a path or PEM text")?) {
             Pem::File(path) => Pem::File(self.folder.join(path)),
             text @ Pem::Text(_) => text,

@@ -18,7 +18,7 @@ use super::builder::TargetBuilder;
 use super::context::ValueContext;
 use super::options::{OPTIONS, OptionPlace, TargetOption};
 use super::url::{TargetUrl, redact, strip_credentials};
-use super::values::{ValueError, entries};
+use super::values::{FileValueError, entries};
 use super::{Target, TargetDefaults, TargetError, TargetList};
 use crate::probe::net::tls::target::TargetTls;
 use crate::probe::{Family, ProbeSpec};
@@ -90,10 +90,10 @@ pub(super) fn parse_document(
     topic_prefix: &str,
     defaults: &TargetDefaults,
     context: &ValueContext<'_>,
-) -> Result<(), ValueError> {
+) -> Result<(), FileValueError> {
     let document = DeTable::parse(text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start);
-        ValueError::new(offset, format!("not TOML: {}", error.message()))
+        FileValueError::new(offset, format!("not TOML: {}", error.message()))
     })?;
     let (mut defaults_value, mut targets_value) = (None, None);
     for (offset, value) in entries(document.get_ref()) {
@@ -105,7 +105,7 @@ pub(super) fn parse_document(
                     Some(known) => format!("did you mean {known}?"),
                     None => "expected defaults or target".to_owned(),
                 };
-                return Err(ValueError::new(offset, format!("unknown table {key}: {hint}")));
+                return Err(FileValueError::new(offset, format!("unknown table {key}: {hint}")));
             }
         }
     }
@@ -115,18 +115,19 @@ pub(super) fn parse_document(
         set_options(&mut builder, table, context, &|option| option.place.is_in_defaults())
             .map_err(|error| error.in_table("defaults"))?;
     }
-    let targets_value = targets_value.ok_or_else(|| ValueError::new(0, "no [[target]] table"))?;
+    let targets_value =
+        targets_value.ok_or_else(|| FileValueError::new(0, "no [[target]] table"))?;
     let tables = targets_value.tables().ok_or_else(|| targets_value.wrong_type("[[target]]"))?;
     if tables.len() > TARGETS_MAX {
         let text = format!("{} targets: expected at most {TARGETS_MAX}", tables.len());
-        return Err(ValueError::new(tables[TARGETS_MAX].offset, text));
+        return Err(FileValueError::new(tables[TARGETS_MAX].offset, text));
     }
     let mut specs = SpecCache::default();
     tables.into_iter().try_for_each(|value| {
         let table = value.as_table().ok_or_else(|| value.wrong_type("[[target]]"))?;
         parse_target(value.offset, table, &builder, topic_prefix, context, &mut specs)
             .and_then(|(url_offset, target)| {
-                list.add(target).map_err(|error| ValueError::new(url_offset, error))
+                list.add(target).map_err(|error| FileValueError::new(url_offset, error))
             })
             .map_err(|error| error.in_table(&table_label(table)))
     })
@@ -140,14 +141,14 @@ fn parse_target(
     topic_prefix: &str,
     context: &ValueContext<'_>,
     specs: &mut SpecCache,
-) -> Result<(usize, Target), ValueError> {
+) -> Result<(usize, Target), FileValueError> {
     let mut builder = defaults.clone();
     let has_own_spec = set_options(&mut builder, table, context, &|_| true)?;
     let url_offset = offset_of(table, "url", offset);
     let url_text = text_of(table, "url")
-        .ok_or_else(|| ValueError::new(offset, "expected url = \"http...\""))?;
+        .ok_or_else(|| FileValueError::new(offset, "expected url = \"http...\""))?;
     let url = TargetUrl::parse(url_text, topic_prefix)
-        .map_err(|error| ValueError::new(url_offset, format!("url: {error}")))?;
+        .map_err(|error| FileValueError::new(url_offset, format!("url: {error}")))?;
     check_combinations(offset, table, &builder, &url)?;
     let spec = specs.spec(&builder, has_own_spec)?;
     let TargetUrl { url, recorded_url, domain, topic } = url;
@@ -163,25 +164,25 @@ fn check_combinations(
     table: &DeTable<'_>,
     builder: &TargetBuilder,
     url: &TargetUrl,
-) -> Result<(), ValueError> {
+) -> Result<(), FileValueError> {
     if builder.request.method == "HEAD" && builder.checks.needs_body() {
         let text = "method: the response to HEAD has no body to check";
-        return Err(ValueError::new(offset_of(table, "method", offset), text));
+        return Err(FileValueError::new(offset_of(table, "method", offset), text));
     }
     let literal_family = match (url.url.host(), builder.family) {
         (Some(Host::Ipv4(_)), Family::V6 | Family::Both) => Some("IPv4"),
         (Some(Host::Ipv6(_)), Family::V4 | Family::Both) => Some("IPv6"),
         _ => None,
     };
-    // With a proxy, the family is that of the connection to the proxy.
+    // With a proxy, the family applies to the connection to the proxy.
     if let Some(family) = literal_family.filter(|_| builder.proxy.is_none()) {
         let text = format!("ip: the address in the URL is {family}");
-        return Err(ValueError::new(offset_of(table, "ip", offset), text));
+        return Err(FileValueError::new(offset_of(table, "ip", offset), text));
     }
     let has_header = builder.request.headers.iter().any(|(name, _)| name == "authorization");
     if has_header && builder.request.authorization.is_some() {
         let text = "headers: authorization is already set by basic or bearer";
-        return Err(ValueError::new(offset_of(table, "headers", offset), text));
+        return Err(FileValueError::new(offset_of(table, "headers", offset), text));
     }
     Ok(())
 }
@@ -214,10 +215,10 @@ fn set_options(
     table: &DeTable<'_>,
     context: &ValueContext<'_>,
     is_allowed: &dyn Fn(&TargetOption) -> bool,
-) -> Result<bool, ValueError> {
+) -> Result<bool, FileValueError> {
     if let (Some(basic), Some(_)) = (table.get("basic"), table.get("bearer")) {
         let text = "basic: bearer is set too: expected one of the two";
-        return Err(ValueError::new(basic.span().start, text));
+        return Err(FileValueError::new(basic.span().start, text));
     }
     let allowed = || OPTIONS.iter().filter(|option| is_allowed(option));
     // In the order of the file, so that the first of several errors is reported.
@@ -230,7 +231,10 @@ fn set_options(
                 Some(known) => format!("did you mean {known}?"),
                 None => "see scripts/targets.example.toml".to_owned(),
             };
-            return Err(ValueError::new(offset, format!("unknown option {}: {hint}", value.key)));
+            return Err(FileValueError::new(
+                offset,
+                format!("unknown option {}: {hint}", value.key),
+            ));
         };
         (option.set)(builder, value, context)?;
         has_own_spec |= option.place == OptionPlace::SharedSpec;
@@ -251,7 +255,7 @@ impl SpecCache {
         &mut self,
         builder: &TargetBuilder,
         has_own_spec: bool,
-    ) -> Result<Arc<ProbeSpec>, ValueError> {
+    ) -> Result<Arc<ProbeSpec>, FileValueError> {
         if let Some(spec) = self.default_spec.as_ref().filter(|_| !has_own_spec) {
             return Ok(Arc::clone(spec));
         }
@@ -269,8 +273,8 @@ impl SpecCache {
         Ok(spec)
     }
 
-    /// Returns the target's own TLS settings. `None`: it uses those of the tracker.
-    fn tls(&mut self, builder: &TargetBuilder) -> Result<Option<Arc<TargetTls>>, ValueError> {
+    /// Returns the target's own TLS settings. `None`: the target uses the tracker's TLS settings.
+    fn tls(&mut self, builder: &TargetBuilder) -> Result<Option<Arc<TargetTls>>, FileValueError> {
         let TargetBuilder { ca, cert, key, insecure, .. } = builder;
         if ca.is_none() && cert.is_none() && key.is_none() && !insecure {
             return Ok(None);
@@ -279,10 +283,10 @@ impl SpecCache {
             (Some(cert), Some(key)) => Some((cert, key)),
             (None, None) => None,
             (Some((at, _)), None) => {
-                return Err(ValueError::new(*at, "cert: key is missing: expected both"));
+                return Err(FileValueError::new(*at, "cert: key is missing: expected both"));
             }
             (None, Some((at, _))) => {
-                return Err(ValueError::new(*at, "key: cert is missing: expected both"));
+                return Err(FileValueError::new(*at, "key: cert is missing: expected both"));
             }
         };
         let sources = [ca, cert, key].map(|pem| pem.as_ref().map(|(_, pem)| pem_fingerprint(pem)));
@@ -292,14 +296,15 @@ impl SpecCache {
         }
         let mut tls = TargetTls::new(*insecure);
         if let Some((at, pem)) = ca {
-            tls.add_roots(pem).map_err(|error| ValueError::new(*at, format!("ca: {error}")))?;
+            tls.add_roots(pem).map_err(|error| FileValueError::new(*at, format!("ca: {error}")))?;
         }
         if let Some(((cert_at, cert), (key_at, key))) = cert_and_key {
             let chain = cert
                 .certificates()
-                .map_err(|error| ValueError::new(*cert_at, format!("cert: {error}")))?;
-            let key_error =
-                |error: &dyn std::fmt::Display| ValueError::new(*key_at, format!("key: {error}"));
+                .map_err(|error| FileValueError::new(*cert_at, format!("cert: {error}")))?;
+            let key_error = |error: &dyn std::fmt::Display| {
+                FileValueError::new(*key_at, format!("key: {error}"))
+            };
             let key = key.private_key().map_err(|error| key_error(&error))?;
             tls.set_client_certificate(chain, key).map_err(|error| key_error(&error))?;
         }

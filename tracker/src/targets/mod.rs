@@ -2,8 +2,8 @@
 //! invalid option.
 //!
 //! [`TargetSource`] reads both settings. `websites.rs` parses the short list, `file.rs` the TOML
-//! file, whose options stand in [`options::OPTIONS`]. Both add [`Target`]s to one `TargetList`,
-//! which rejects duplicates.
+//! file, whose options are defined in [`options::OPTIONS`]. Both add [`Target`]s to one
+//! `TargetList`, which rejects duplicates.
 
 mod builder;
 mod context;
@@ -49,7 +49,7 @@ pub struct TargetDefaults {
     pub period: Duration,
     /// Longest duration of one attempt.
     pub timeout: Duration,
-    /// Further attempts after a failed one.
+    /// Further attempts after a failed attempt.
     pub retries: u32,
     /// Most bytes that are read of a response body, after decoding.
     pub body_bytes_max: u64,

@@ -1,5 +1,5 @@
-//! The options of a target in the TOML file. Each is defined once here: its name, the type of its
-//! value, its parser, where it may stand and its documentation.
+//! The options of a target in the TOML file. Each option is defined once here: its name, the type
+//! of its value, its parser, its place in the file and its documentation.
 //!
 //! To add an option, add an entry to [`OPTIONS`] and a setter to `TargetBuilder`.
 
@@ -19,7 +19,7 @@ pub struct TargetOption {
     pub name: &'static str,
     /// Type and range of the value, as the tables in the documentation show it.
     pub value: &'static str,
-    /// Where the option may stand.
+    /// Where the option is allowed.
     pub place: OptionPlace,
     /// What the option does. Starts in lower case, without a full stop.
     pub documentation: &'static str,
@@ -27,20 +27,20 @@ pub struct TargetOption {
     pub(super) set: Setter,
 }
 
-/// Where an option may stand in the file, and what it belongs to.
+/// Where an option is allowed in the file, and which part of a target it sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OptionPlace {
-    /// In `[[target]]` alone: it identifies the target.
+    /// In `[[target]]` only: it identifies the target.
     Target,
-    /// In `[[target]]` and `[defaults]`. A number of the target itself.
+    /// In `[[target]]` and `[defaults]`. It sets a number of the target itself.
     TargetAndDefaults,
-    /// In `[[target]]` and `[defaults]`. Part of the request, route and checks, which targets that
-    /// set none of these options share.
+    /// In `[[target]]` and `[defaults]`. It sets the request, route or checks. Targets that set
+    /// none of these options share them.
     SharedSpec,
 }
 
 impl OptionPlace {
-    /// True if the option may stand in `[defaults]`.
+    /// True if the option is allowed in `[defaults]`.
     pub fn is_in_defaults(self) -> bool {
         self != Self::Target
     }

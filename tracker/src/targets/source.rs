@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use common::settings::{Environment, Given, UsageError};
+use common::settings::{Environment, SettingValue, UsageError};
 
 use super::{Share, Target, TargetDefaults, TargetList, file, websites};
 
@@ -11,9 +11,9 @@ use super::{Share, Target, TargetDefaults, TargetList, file, websites};
 #[derive(Debug, Clone)]
 pub struct TargetSource {
     /// WEBSITES: the list itself.
-    pub websites: Option<Given>,
+    pub websites: Option<SettingValue>,
     /// TARGETS: the path of the TOML file.
-    pub file: Option<Given>,
+    pub file: Option<SettingValue>,
     /// Values of the options that a target does not set.
     pub defaults: TargetDefaults,
     /// Prefix of all topic names.

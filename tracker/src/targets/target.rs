@@ -27,7 +27,7 @@ pub struct Target {
     pub(crate) topic: String,
     /// Time from one probe to the next.
     pub(crate) period: Duration,
-    /// Further attempts after a failed one.
+    /// Further attempts after a failed attempt.
     pub(crate) retries: u32,
     /// Limits of one attempt.
     pub(crate) limits: Limits,

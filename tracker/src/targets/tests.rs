@@ -41,9 +41,9 @@ fn read(text: &str) -> Result<Vec<Target>, String> {
 }
 
 /// A folder with the files that the example names.
-struct Folder(PathBuf);
+struct TargetsFolder(PathBuf);
 
-impl Folder {
+impl TargetsFolder {
     fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("targets-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
@@ -63,16 +63,16 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for TargetsFolder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// The example file sets every option, and each value is parsed as the example says.
+/// The example file sets every option, and each value is parsed as the file documents it.
 #[test]
 fn the_example_sets_every_option() {
-    let folder = Folder::new("example");
+    let folder = TargetsFolder::new("example");
     let targets = read_in(&folder.0, EXAMPLE).unwrap();
     let written: BTreeSet<_> = EXAMPLE.lines().filter_map(|line| line.split_once(" = ")).collect();
     let is_key = |key: &str| !key.starts_with('#');
@@ -156,7 +156,7 @@ fn targets_with_the_same_options_share_one_spec() {
 /// The line under test is line 3 of the file, after the line with the URL.
 #[test]
 fn errors_name_line_column_target_and_option() {
-    let folder = Folder::new("wrong");
+    let folder = TargetsFolder::new("wrong");
     let mut differences = Vec::new();
     for (line, expected) in [
         ("statuss = 200", "3:1: target http://a.io: unknown option statuss: did you mean status?"),
@@ -390,7 +390,7 @@ fn limits_are_enforced() {
 
 #[test]
 fn errors_name_the_file() {
-    let folder = Folder::new("file");
+    let folder = TargetsFolder::new("file");
     let path = folder.0.join("list.toml");
     let add_targets = || {
         let environment = Environment::from_variables(&[]);
@@ -418,7 +418,7 @@ fn errors_name_the_file() {
 /// Any file is parsed into targets that respect all limits, or rejected with line and column.
 #[test]
 fn fuzzed_files_are_parsed_or_rejected() {
-    let folder = Folder::new("fuzz");
+    let folder = TargetsFolder::new("fuzz");
     let samples = [
         EXAMPLE.as_bytes().to_vec(),
         b"[defaults]\nip = 4\n[[target]]\nurl = 'http://a.io'\nheaders = { a = '\xc3\xbc' }"

@@ -1,4 +1,5 @@
-//! The URL of a target: what is requested, what is recorded, and what an error may show.
+//! The URL of a target: the form to request, the form to record, and the form that an error may
+//! show.
 
 use common::domain::Domain;
 use url::Url;

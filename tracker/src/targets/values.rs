@@ -10,13 +10,13 @@ use toml::de::{DeString, DeTable, DeValue};
 /// An error in the file and its position.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
-pub(super) struct ValueError {
+pub(super) struct FileValueError {
     /// Offset in the file, in bytes.
     pub(super) offset: usize,
     pub(super) text: String,
 }
 
-impl ValueError {
+impl FileValueError {
     pub(super) fn new(offset: usize, text: impl fmt::Display) -> Self {
         Self { offset, text: text.to_string() }
     }
@@ -54,13 +54,13 @@ impl<'a> FileValue<'a> {
     }
 
     /// Makes an error about this value: `key: text`. The text must not repeat a secret.
-    pub(super) fn error(self, text: impl fmt::Display) -> ValueError {
+    pub(super) fn error(self, text: impl fmt::Display) -> FileValueError {
         let outer = self.outer_key.map_or(String::new(), |outer| format!("{outer}."));
-        ValueError::new(self.offset, format!("{outer}{}: {text}", self.key))
+        FileValueError::new(self.offset, format!("{outer}{}: {text}", self.key))
     }
 
     /// Makes an error about a value of the wrong type.
-    pub(super) fn wrong_type(self, expected: &str) -> ValueError {
+    pub(super) fn wrong_type(self, expected: &str) -> FileValueError {
         let article = match self.value.type_str() {
             name @ ("array" | "integer") => format!("an {name}"),
             name => format!("a {name}"),
@@ -68,7 +68,7 @@ impl<'a> FileValue<'a> {
         self.error(format!("{article}: expected {expected}"))
     }
 
-    pub(super) fn text(self, expected: &str) -> Result<&'a str, ValueError> {
+    pub(super) fn text(self, expected: &str) -> Result<&'a str, FileValueError> {
         self.value.as_str().ok_or_else(|| self.wrong_type(expected))
     }
 
@@ -76,12 +76,16 @@ impl<'a> FileValue<'a> {
         self.value.as_str()
     }
 
-    pub(super) fn boolean(self) -> Result<bool, ValueError> {
+    pub(super) fn boolean(self) -> Result<bool, FileValueError> {
         self.value.as_bool().ok_or_else(|| self.wrong_type("true or false"))
     }
 
     /// Parses a whole number in `range`. `unit` follows the range in error texts.
-    pub(super) fn number(self, unit: &str, range: RangeInclusive<u64>) -> Result<u64, ValueError> {
+    pub(super) fn number(
+        self,
+        unit: &str,
+        range: RangeInclusive<u64>,
+    ) -> Result<u64, FileValueError> {
         let expected = format!("{} to {}{unit}", range.start(), range.end());
         let number = self.value.as_integer().ok_or_else(|| self.wrong_type(&expected))?;
         let parsed = u64::from_str_radix(number.as_str(), number.radix()).ok();
@@ -91,7 +95,10 @@ impl<'a> FileValue<'a> {
     }
 
     /// Parses a number of seconds in `range`, which may have a fraction.
-    pub(super) fn seconds(self, range: RangeInclusive<Duration>) -> Result<Duration, ValueError> {
+    pub(super) fn seconds(
+        self,
+        range: RangeInclusive<Duration>,
+    ) -> Result<Duration, FileValueError> {
         let (start, end) = (range.start().as_secs_f64(), range.end().as_secs_f64());
         let expected = format!("{start} to {end} seconds");
         let number = match self.value {
@@ -106,7 +113,7 @@ impl<'a> FileValue<'a> {
     }
 
     /// Returns the items of an array, or the value itself as the only item.
-    pub(super) fn list(self, items_max: usize) -> Result<Vec<Self>, ValueError> {
+    pub(super) fn list(self, items_max: usize) -> Result<Vec<Self>, FileValueError> {
         let Some(array) = self.value.as_array() else { return Ok(vec![self]) };
         self.check_count(array.len(), items_max)?;
         let item = |item: &'a Spanned<DeValue<'a>>| Self {
@@ -133,7 +140,7 @@ impl<'a> FileValue<'a> {
         self,
         expected: &str,
         entries_max: usize,
-    ) -> Result<Vec<(usize, Self)>, ValueError> {
+    ) -> Result<Vec<(usize, Self)>, FileValueError> {
         let table = self.value.as_table().ok_or_else(|| self.wrong_type(expected))?;
         self.check_count(table.len(), entries_max)?;
         let outer_key = Some(self.key);
@@ -141,7 +148,7 @@ impl<'a> FileValue<'a> {
         Ok(entries(table).map(nested).collect())
     }
 
-    fn check_count(self, count: usize, count_max: usize) -> Result<(), ValueError> {
+    fn check_count(self, count: usize, count_max: usize) -> Result<(), FileValueError> {
         match count <= count_max {
             true => Ok(()),
             false => Err(self.error(format!("{count} items: expected at most {count_max}"))),
@@ -149,7 +156,7 @@ impl<'a> FileValue<'a> {
     }
 
     /// Converts the value to JSON. A date becomes a text.
-    pub(super) fn json(self) -> Result<serde_json::Value, ValueError> {
+    pub(super) fn json(self) -> Result<serde_json::Value, FileValueError> {
         Ok(match self.value {
             DeValue::String(text) => text.as_ref().into(),
             DeValue::Boolean(is_true) => (*is_true).into(),
@@ -167,7 +174,7 @@ impl<'a> FileValue<'a> {
             }
             DeValue::Table(table) => {
                 let items = entries(table).map(|(_, item)| Ok((item.key.to_owned(), item.json()?)));
-                serde_json::Value::Object(items.collect::<Result<_, ValueError>>()?)
+                serde_json::Value::Object(items.collect::<Result<_, FileValueError>>()?)
             }
         })
     }

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::counted::counted;
 use common::stop::Stop;
 use crossbeam_channel::{Receiver, select};
 
-use crate::plural::plural;
 use crate::schedule::clock::{self, ClockChange, ClockReadings};
 use crate::schedule::grid::{DueTarget, Schedule, ScheduleChanges};
 use crate::schedule::slot_account::{Enqueue, MissedCause, MissedSlots, ScheduledTarget};
@@ -36,7 +36,7 @@ pub(crate) enum Mode {
     },
 }
 
-/// A new list of targets that replaces the current one.
+/// A new list of targets that replaces the current list.
 #[derive(Debug)]
 pub(crate) struct Reloaded {
     pub(crate) targets: Vec<Arc<Target>>,
@@ -106,7 +106,7 @@ impl Ticker {
         let ScheduleChanges { added, changed, removed } = changes;
         log::info!(
             "reloaded {}: {added} added, {changed} changed, {removed} removed",
-            plural(targets.len(), "target")
+            counted(targets.len(), "target")
         );
     }
 
@@ -176,7 +176,7 @@ impl MissedLog {
         }
     }
 
-    /// Logs one line for each cause, with what the operator can do, and starts counting again.
+    /// Logs one line for each cause, with advice for the operator, and starts counting again.
     fn log(&mut self, workers: usize) {
         let missed = std::mem::take(&mut self.missed);
         for cause in MissedCause::ALL {
@@ -201,7 +201,7 @@ impl MissedLog {
             };
             match missed.count(cause) {
                 0 => {}
-                count => log::warn!("skipped {}: {explanation}", plural(count, "probe")),
+                count => log::warn!("skipped {}: {explanation}", counted(count, "probe")),
             }
         }
     }

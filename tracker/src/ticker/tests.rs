@@ -18,7 +18,7 @@ struct Simulation {
     running: Vec<(Duration, Arc<ScheduledTarget>)>,
     workers: usize,
     is_delivery_blocked: bool,
-    /// Of each target: slots that were due by the grid, records, missed slots in these records.
+    /// For each target: slots that were due by the grid, records, missed slots in these records.
     accounts: HashMap<String, (u64, u64, u64)>,
     logged: MissedSlots,
     reported: MissedSlots,

@@ -9,8 +9,8 @@ pub(crate) fn memory_bytes_max() -> Option<u64> {
     lowest_limit(&groups, Path::new("/sys/fs/cgroup"))
 }
 
-/// Reads both versions of control groups, see cgroups(7). In a container the path in `groups` may be
-/// that of the host, and the group itself is at `root`.
+/// Reads both versions of control groups, see cgroups(7). In a container, `groups` may have the
+/// path on the host, while the group itself is at `root`.
 fn lowest_limit(groups: &str, root: &Path) -> Option<u64> {
     let limits = groups.lines().flat_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);

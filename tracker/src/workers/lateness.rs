@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::plural::plural;
+use common::counted::counted;
 
 /// Buckets per power of two of microseconds. A quantile is at most an eighth too high.
 const BUCKETS_PER_POWER: usize = 8;
@@ -96,7 +96,7 @@ impl fmt::Display for LatenessSummary {
         write!(
             f,
             "{} started, late by p50 {p50:.2}, p99 {p99:.2}, max {max:.2} ms",
-            plural(count, "probe")
+            counted(count, "probe")
         )
     }
 }

@@ -217,8 +217,8 @@ impl WorkerShared {
         let healthy = outcome.healthy();
         let host = target.url.host_str().unwrap_or_default();
         let others_failing = self.others_failing.record(host, healthy, clock::now(), target.period);
-        // A complete response proves that there is a network, whatever the sentinels say. After a
-        // stop there is no time to try the sentinels.
+        // A complete response proves that there is a network, even if no sentinel can be reached.
+        // After a stop there is no time to try the sentinels.
         let no_network = !healthy
             && !outcome.has_response()
             && !self.stop.is_requested()

@@ -1,4 +1,4 @@
-//! [`OthersFailing`]: whether all other hosts fail at the same time as the one that was probed.
+//! [`OthersFailing`]: whether all other hosts fail at the same time as the probed host.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,7 +8,7 @@ use std::time::Duration;
 const OTHER_HOSTS_MIN: usize = 3;
 
 /// The newest result of each host, shared by all workers. Results older than a period are removed
-/// before the map grows, so its size is that of the list of hosts.
+/// before the map grows, so the map is no larger than the list of hosts.
 #[derive(Debug, Default)]
 pub(crate) struct OthersFailing(Mutex<HashMap<String, HostResult>>);
 

@@ -7,11 +7,11 @@ use common::record::{Extra, Record};
 use super::result::ProbeResult;
 use crate::probe::PhaseTime;
 
-/// Builds the whole record. `location` is the tracker's.
+/// Builds the whole record. `location` is the location of the tracker.
 pub(super) fn build_record(location: &str, result: ProbeResult) -> Record {
     let ProbeResult { target, slot, missed, started_at, attempts, first_reason, outcome, marks } =
         result;
-    // A clock before 1970 was never set.
+    // The clock is before 1970 only if it was never set.
     let timestamp = started_at
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0.0, |since_epoch| since_epoch.as_secs_f64());

@@ -23,12 +23,13 @@ pub(crate) struct ProbeResult {
     pub(crate) attempts: u32,
     /// Reason of the first attempt, if more attempts followed.
     pub(crate) first_reason: Option<Reason>,
-    /// ProbeOutcome of the last attempt.
+    /// Outcome of the last attempt.
     pub(crate) outcome: ProbeOutcome,
     pub(crate) marks: ResultMarks,
 }
 
-/// Marks that help to tell a failure of the site from a failure of the tracker's network.
+/// Marks that help to distinguish a failure of the site from a failure of the tracker's
+/// network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ResultMarks {
     /// The newest results of at least three other hosts are failures, and none is healthy.

@@ -10,20 +10,21 @@ use kafka_client::{
     BrokerAddress, FetchLimits, FetchPosition, FetchedRecord, KafkaClient, KafkaSettings, Security,
     TopicSpec,
 };
+use testkit::acls::{self, TopicOperation};
 use testkit::forwarder::Forwarder;
 use testkit::program::Program;
 use testkit::services::{Services, fresh_name, shared};
 
-use crate::{PATIENCE, hello_site, run, tracker};
+use crate::{TIMEOUT, hello_site, run, tracker};
 
 /// The tracker's variables for Kafka over TLS, with a topic prefix for this test alone.
-pub(crate) struct Kafka {
+pub(crate) struct TestKafka {
     pub(crate) services: Services,
     pub(crate) prefix: String,
     certificates: [String; 3],
 }
 
-impl Kafka {
+impl TestKafka {
     pub(crate) fn new() -> Self {
         let services = shared().expect("services");
         let path = |name: &str| services.cert(name).display().to_string();
@@ -74,7 +75,7 @@ impl Kafka {
     }
 
     pub(crate) fn wait_for_records(&self, topic: &str, count: usize) -> Vec<Record> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let records = self.records(topic);
             if records.len() >= count {
@@ -87,7 +88,7 @@ impl Kafka {
 
 #[test]
 fn results_arrive_in_the_topics_of_their_domains() {
-    let kafka = Kafka::new();
+    let kafka = TestKafka::new();
     let site = hello_site();
     let websites = format!("{site} x{{2\\,}},HTTP://Nothing.INVALID/Path");
     let ended = run(&["--once", "-w", &websites], &kafka.variables());
@@ -109,7 +110,7 @@ fn results_arrive_in_the_topics_of_their_domains() {
 /// Sequence numbers count up in each topic; the run is the same in all topics.
 #[test]
 fn each_record_carries_its_run_and_its_sequence_in_the_topic() {
-    let kafka = Kafka::new();
+    let kafka = TestKafka::new();
     let site = hello_site();
     let websites = format!("{site},{site} hello,{site} world,http://nothing.invalid/");
     run(&["--once", "-w", &websites], &kafka.variables());
@@ -127,7 +128,7 @@ fn each_record_carries_its_run_and_its_sequence_in_the_topic() {
 
 #[test]
 fn results_from_before_kafka_was_reachable_are_delivered() {
-    let kafka = Kafka::new();
+    let kafka = TestKafka::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let real = kafka.services.plain_listener(1).unwrap().parse().unwrap();
@@ -142,15 +143,15 @@ fn results_from_before_kafka_was_reachable_are_delivered() {
     ];
     drop(listener);
     let tracker = tracker(&[], &variables);
-    tracker.wait_for_line("kafka: no delivery for", PATIENCE).unwrap();
+    tracker.wait_for_line("kafka: no delivery for", TIMEOUT).unwrap();
     let _forwarder = Forwarder::start(TcpListener::bind(address).unwrap(), real).unwrap();
     let forwarded_at =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
-    tracker.wait_for_line("kafka: delivery recovered", PATIENCE).unwrap();
+    tracker.wait_for_line("kafka: delivery recovered", TIMEOUT).unwrap();
     let records = kafka.wait_for_records(&format!("{}127.0.0.1", kafka.prefix), 3);
     assert!(records[0].timestamp < forwarded_at, "{} from before", records[0].timestamp);
     assert!(records.is_sorted_by(|one, next| one.timestamp < next.timestamp));
-    assert_eq!(tracker.stop(PATIENCE).unwrap().status.code(), Some(0));
+    assert_eq!(tracker.stop(TIMEOUT).unwrap().status.code(), Some(0));
 }
 
 #[test]
@@ -167,7 +168,7 @@ fn a_stop_ends_within_eight_seconds_and_counts_lost_results() {
     let _probe = hanging.accept().unwrap();
     let _request = silent.accept().unwrap();
     let start = Instant::now();
-    let ended = tracker.stop(PATIENCE).unwrap();
+    let ended = tracker.stop(TIMEOUT).unwrap();
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     let lost =
         ended.log.iter().filter(|line| line.contains("not delivered before the program ended"));
@@ -177,7 +178,7 @@ fn a_stop_ends_within_eight_seconds_and_counts_lost_results() {
 
 #[test]
 fn a_tls_refusal_is_one_clear_line() {
-    let kafka = Kafka::new();
+    let kafka = TestKafka::new();
     let site = hello_site();
     let path = |name: &str| kafka.services.cert(name).display().to_string();
     for (ca, certificate, expected) in [
@@ -202,7 +203,7 @@ fn a_tls_refusal_is_one_clear_line() {
         }
         let tracker: Program =
             tracker(&["-p", "1", "-t", "0.5", "--retries", "0", "-w", &site], &variables);
-        let line = tracker.wait_for_line("kafka: no delivery for", PATIENCE).unwrap();
+        let line = tracker.wait_for_line("kafka: no delivery for", TIMEOUT).unwrap();
         assert!(line.contains(expected), "{line}");
         let log = tracker.log();
         let lines = log.iter().filter(|line| line.contains("WARN") || line.contains("ERROR"));
@@ -212,14 +213,14 @@ fn a_tls_refusal_is_one_clear_line() {
 
 #[test]
 fn a_topic_with_the_other_prefix_is_named() {
-    let kafka = Kafka::new();
+    let kafka = TestKafka::new();
     let domain = fresh_name("other") + ".invalid";
     let spec = TopicSpec::default();
     let other = [format!("webactiviity-{domain}")];
     let mut client = kafka.client();
     client.create_topic(&other[0], &spec).unwrap();
     // A broker may not know a new topic at once.
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while client.topics(&other).unwrap()[0].error.is_some() {
         assert!(Instant::now() < end, "never there");
         std::thread::park_timeout(Duration::from_millis(20));
@@ -237,4 +238,38 @@ fn a_topic_with_the_other_prefix_is_named() {
         "{:?}",
         ended.log
     );
+}
+
+/// A missing right is an outage: one line names principal, operation and topic, the results wait,
+/// and all arrive once the right is granted.
+#[test]
+fn results_wait_for_a_missing_right() {
+    let kafka = TestKafka::new();
+    let topic = format!("{}127.0.0.1", kafka.prefix);
+    kafka.client().create_topic(&topic, &TopicSpec::default()).unwrap();
+    acls::deny(&kafka.services, &topic, TopicOperation::Write).unwrap();
+    let site = hello_site();
+    let tracker = tracker(
+        &["-p", "1", "-w", &site],
+        &[
+            ("KAFKA", &kafka.services.kafka_sasl_plaintext),
+            ("SASL_MECHANISM", "SCRAM-SHA-256"),
+            ("SASL_USERNAME", &kafka.services.sasl_username),
+            ("SASL_PASSWORD", &kafka.services.sasl_password),
+            ("TOPIC_PREFIX", &kafka.prefix),
+            ("LOCATION", "oslo"),
+        ],
+    );
+    let line = tracker.wait_for_line("kafka: no delivery for", TIMEOUT).unwrap();
+    // Once a topic has an ACL, Kafka denies all that no ACL allows, Describe too.
+    let right = format!("(User:{} needs the right ", kafka.services.sasl_username);
+    assert!(line.contains(&topic) && line.contains(&right), "{line}");
+    acls::remove_all(&kafka.services, &topic).unwrap();
+    tracker.wait_for_line("kafka: delivery recovered after", TIMEOUT).unwrap();
+    let ended = tracker.stop(TIMEOUT).unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{:?}", ended.log);
+    assert!(!ended.log.iter().any(|line| line.contains(" lost ")), "{:?}", ended.log);
+    let sequences: Vec<i64> = kafka.identities(&topic).iter().map(|it| it.sequence).collect();
+    assert_eq!(sequences, (0..sequences.len() as i64).collect::<Vec<_>>());
+    assert!(sequences.len() > 2, "{sequences:?}");
 }

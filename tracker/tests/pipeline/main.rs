@@ -16,14 +16,14 @@ use std::time::Duration;
 use testkit::program::{Program, ProgramOutput};
 
 /// Longer than any step takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn tracker(arguments: &[&str], variables: &[(&str, &str)]) -> Program {
     Program::start(env!("CARGO_BIN_EXE_tracker"), arguments, variables).unwrap()
 }
 
 fn run(arguments: &[&str], variables: &[(&str, &str)]) -> ProgramOutput {
-    tracker(arguments, variables).wait(PATIENCE).unwrap()
+    tracker(arguments, variables).wait(TIMEOUT).unwrap()
 }
 
 /// Starts a site that answers until the test ends. Returns its URL.

@@ -8,7 +8,7 @@ use testkit::dns::{Behaviour, DnsServer, QueryType};
 use testkit::program::Program;
 use testkit::sites::{Site, Step, status_response};
 
-use crate::{PATIENCE, hello_site, run, tracker};
+use crate::{TIMEOUT, hello_site, run, tracker};
 
 #[test]
 fn once_probes_each_target_and_exits_with_the_result() {
@@ -75,7 +75,8 @@ fn a_status_below_400_is_healthy() {
 #[test]
 fn given_roots_replace_the_roots_of_the_machine() {
     let authority = testkit::certificates::Authority::new("trusted").unwrap();
-    let config = authority.server(&["127.0.0.1"], testkit::certificates::Validity::Now).unwrap();
+    let config =
+        authority.server(&["127.0.0.1"], testkit::certificates::CertificateValidity::Now).unwrap();
     let site = Site::https(config, |_| vec![Step::Send(status_response(200))]).unwrap();
     let url = format!("https://127.0.0.1:{}/", site.port());
     let pem = authority.pem();
@@ -156,13 +157,13 @@ fn targets_are_probed_on_their_period_until_a_stop() {
     let url = format!("http://127.0.0.1:{}/", site.port());
     let start = Instant::now();
     let tracker = tracker(&["--json", "-p", "1", "-w", &url], &[]);
-    tracker.wait_for_line("1 target, period 1s", PATIENCE).unwrap();
+    tracker.wait_for_line("1 target, period 1s", TIMEOUT).unwrap();
     // A result may be under way when the signal arrives.
     while asked.load(Ordering::Relaxed) < 3 {
-        assert!(start.elapsed() < PATIENCE, "asked {asked:?} times");
+        assert!(start.elapsed() < TIMEOUT, "asked {asked:?} times");
         std::thread::park_timeout(std::time::Duration::from_millis(20));
     }
-    let ended = tracker.stop(PATIENCE).unwrap();
+    let ended = tracker.stop(TIMEOUT).unwrap();
     assert_eq!(ended.status.code(), Some(0));
     let count = ended.stdout.lines().count();
     let elapsed_s = usize::try_from(start.elapsed().as_secs()).unwrap();
@@ -179,7 +180,7 @@ fn a_low_limit_on_open_files_makes_no_site_look_down() {
         let script = format!("{limit}; exec \"$0\" \"$@\"");
         let program = env!("CARGO_BIN_EXE_tracker");
         let arguments = ["-c", &script, program, "--once", "-w", &websites];
-        let ended = Program::start("/bin/sh", &arguments, &[]).unwrap().wait(PATIENCE).unwrap();
+        let ended = Program::start("/bin/sh", &arguments, &[]).unwrap().wait(TIMEOUT).unwrap();
         assert_eq!(ended.status.code(), Some(0), "{limit}: {}", ended.stdout);
         assert_eq!(ended.stdout.lines().count(), 150);
         assert_eq!(ended.log.len(), warnings, "{limit}: {:?}", ended.log);

@@ -70,16 +70,8 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
             "SHARE: shares depend on the location: expected LOCATION too, the same for all trackers that share the list",
         ),
         (&["--perod", "1"], &[SITE], "unknown flag --perod: did you mean --period?"),
-        (
-            &[],
-            &[SITE],
-            "KAFKA: not given: expected host:port, or --once or --json to print results",
-        ),
-        (
-            &["--json"],
-            &[SITE, kafka],
-            "--json: a kafka server is given too: expected one of the two",
-        ),
+        (&[], &[SITE], "KAFKA: not set: expected host:port, or --once or --json to print results"),
+        (&["--json"], &[SITE, kafka], "--json: a kafka server is set too: expected one of the two"),
         (
             &[],
             &[SITE, ("KAFKA", "localhost:x")],
@@ -93,7 +85,7 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
         (
             &[],
             &[SITE, kafka, ("CA", "-----BEGIN X-----")],
-            "CA: the given PEM text: broken PEM: expected CA certificates in PEM",
+            "CA: the PEM text: broken PEM: expected CA certificates in PEM",
         ),
         (
             &[],
@@ -113,7 +105,7 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
         (
             &["--once"],
             &[SITE, ("SPOOL", "/nowhere")],
-            "SPOOL: no kafka server is given: expected KAFKA too",
+            "SPOOL: no kafka server is set: expected KAFKA too",
         ),
         (
             &["--spool", "/proc/nowhere"],
@@ -133,7 +125,7 @@ fn an_invalid_setting_is_one_line_with_cause_origin_and_expectation() {
         (
             &["--once"],
             &[SITE, ("ROOTS", "-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----")],
-            "ROOTS: the given PEM text: contains a certificate that can't be a trusted root: expected system, mozilla, or CA certificates in PEM",
+            "ROOTS: the PEM text: contains a certificate that can't be a trusted root: expected system, mozilla, or CA certificates in PEM",
         ),
         (
             &["-l", "123456789012345678901234567890123"],
@@ -193,9 +185,9 @@ fn help_goes_to_standard_output_and_names_every_variable() {
 }
 
 /// A temporary file with this text.
-struct File(std::path::PathBuf);
+struct TargetsFile(std::path::PathBuf);
 
-impl File {
+impl TargetsFile {
     fn new(name: &str, text: &str) -> Self {
         let path = std::env::temp_dir().join(format!("{name}-{}.toml", std::process::id()));
         std::fs::write(&path, text).unwrap();
@@ -207,7 +199,7 @@ impl File {
     }
 }
 
-impl Drop for File {
+impl Drop for TargetsFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
@@ -215,15 +207,17 @@ impl Drop for File {
 
 #[test]
 fn an_invalid_target_is_named_with_its_position() {
-    let file =
-        File::new("usage-wrong", "[[target]]\nurl = 'http://u:s3cret@a.io'\nstatuss = 200\n");
+    let file = TargetsFile::new(
+        "usage-wrong",
+        "[[target]]\nurl = 'http://u:s3cret@a.io'\nstatuss = 200\n",
+    );
     let ended = run(&["--once"], &[("TARGETS", file.path())]);
     let path = file.path();
     let expected = format!(
         "tracker: TARGETS: {path}:3:1: target http://a.io: unknown option statuss: did you mean status?"
     );
     assert_eq!((ended.log, ended.status.code()), (vec![expected], Some(2)));
-    let both = File::new("usage-both", "[[target]]\nurl = 'http://127.0.0.1:1/'\n");
+    let both = TargetsFile::new("usage-both", "[[target]]\nurl = 'http://127.0.0.1:1/'\n");
     let ended = run(&["--check", "--targets", both.path()], &[SITE]);
     let expected = format!(
         "tracker: --targets: {}:2:7: target http://127.0.0.1:1/: the same URL and name are listed twice",
@@ -237,7 +231,7 @@ fn an_invalid_target_is_named_with_its_position() {
 fn check_prints_the_plan_and_probes_nothing() {
     let site = crate::hello_site();
     let many: String = (0..60).map(|at| format!("[[target]]\nurl = '{site}{at}'\n")).collect();
-    let file = File::new(
+    let file = TargetsFile::new(
         "usage-plan",
         &format!("[defaults]\nperiod_s = 60\nip = 4\n{many}insecure = true\n"),
     );

@@ -1,7 +1,7 @@
 //! Certificates and TLS handshakes that fail, and the outcome of each.
 
 use common::phrase;
-use testkit::certificates::{Authority, Validity, self_signed};
+use testkit::certificates::{Authority, CertificateValidity, self_signed};
 use testkit::sites::{Site, Step, page};
 
 use crate::{Observed, incomplete, limits, no_response, probe, success, test_prober};
@@ -18,12 +18,16 @@ fn each_error_of_a_certificate_has_its_reason() {
     };
     let name = ["site.localhost"];
     let error = phrase::SSL_ERROR;
-    let now = Validity::Now;
+    let now = CertificateValidity::Now;
     assert_eq!(observe(authority.server(&name, now).unwrap()), success("ok"));
     for (config, reason, detail) in [
-        (authority.server(&name, Validity::Expired), "tls_expired", "certificate expired"),
         (
-            authority.server(&name, Validity::NotYetValid),
+            authority.server(&name, CertificateValidity::Expired),
+            "tls_expired",
+            "certificate expired",
+        ),
+        (
+            authority.server(&name, CertificateValidity::NotYetValid),
             "tls_not_yet_valid",
             "certificate not yet valid",
         ),
@@ -53,7 +57,8 @@ fn each_error_of_a_certificate_has_its_reason() {
 fn a_certificate_can_be_for_an_address_or_a_name_with_a_final_dot() {
     let authority = Authority::new("trusted").unwrap();
     let prober = test_prober(limits(), vec![authority.certificate()]);
-    let config = authority.server(&["127.0.0.1", "site.localhost"], Validity::Now).unwrap();
+    let config =
+        authority.server(&["127.0.0.1", "site.localhost"], CertificateValidity::Now).unwrap();
     let site = Site::https(config, |_| vec![Step::Send(page("secret"))]).unwrap();
     for host in ["127.0.0.1", "site.localhost."] {
         let url = format!("https://{host}:{}/", site.port());
@@ -96,7 +101,7 @@ fn each_failure_of_a_handshake_has_its_reason() {
 #[test]
 fn a_missing_root_store_is_reported() {
     let authority = Authority::new("trusted").unwrap();
-    let config = authority.server(&["127.0.0.1"], Validity::Now).unwrap();
+    let config = authority.server(&["127.0.0.1"], CertificateValidity::Now).unwrap();
     let site = Site::https(config, |_| vec![Step::Send(page("secret"))]).unwrap();
     let observed = Observed::from(probe(&format!("https://127.0.0.1:{}/", site.port()), None));
     let detail = "no root certificates on this machine";

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::time::{Duration, Instant};
 
 use common::phrase;
-use testkit::certificates::{Authority, Validity};
+use testkit::certificates::{Authority, CertificateValidity};
 use testkit::dns::{Behaviour, DnsServer, QueryType};
 use testkit::sites::{BlackHole, Site, Step, gzip, redirect, response_head, status_response};
 use tracker::probe::{Limits, Roots};
@@ -31,7 +31,7 @@ fn short() -> Limits {
 }
 
 /// A site that never completes one phase, and the expected outcome.
-struct Case {
+struct DeadlineCase {
     prober: TestProber,
     url: String,
     expected: Observed,
@@ -39,7 +39,7 @@ struct Case {
     _site: Box<dyn Any + Send + Sync>,
 }
 
-impl Case {
+impl DeadlineCase {
     fn new(url: String, expected: Observed, site: impl Any + Send + Sync) -> Self {
         Self { prober: test_prober(short(), vec![]), url, expected, _site: Box::new(site) }
     }
@@ -75,7 +75,7 @@ impl Case {
 }
 
 /// Runs all cases at the same time, each in a thread.
-fn assert_all_end_at_the_deadline(cases: &[Case]) {
+fn assert_all_end_at_the_deadline(cases: &[DeadlineCase]) {
     std::thread::scope(|scope| {
         let threads: Vec<_> =
             cases.iter().map(|case| scope.spawn(|| case.assert_ends_at_the_deadline())).collect();
@@ -102,7 +102,7 @@ fn a_probe_ends_at_its_deadline_in_every_phase() {
     assert_all_end_at_the_deadline(&cases);
 }
 
-fn resolve_cases() -> Vec<Case> {
+fn resolve_cases() -> Vec<DeadlineCase> {
     let silent = || {
         DnsServer::start(&[
             ("site.example", QueryType::A, Behaviour::NoAnswer),
@@ -123,31 +123,31 @@ fn resolve_cases() -> Vec<Case> {
     let (two_servers, two_expected) = prober_and_outcome(&[&two, &other]);
     let url = |name: &str| format!("http://{name}.example/");
     vec![
-        Case::new(url("site"), one_expected, one).with_prober(one_server),
-        Case::new(url("site"), two_expected, (two, other)).with_prober(two_servers),
+        DeadlineCase::new(url("site"), one_expected, one).with_prober(one_server),
+        DeadlineCase::new(url("site"), two_expected, (two, other)).with_prober(two_servers),
     ]
 }
 
-fn connect_cases() -> Vec<Case> {
+fn connect_cases() -> Vec<DeadlineCase> {
     let hole = BlackHole::new().unwrap();
     let at = format!("127.0.0.1:{}", hole.port().unwrap());
     let expected = no_response(phrase::CONNECTION_TIMEOUT, &at);
-    vec![Case::new(
+    vec![DeadlineCase::new(
         format!("http://{at}/"),
         expected.with_failure("connect_timeout", "connect"),
         hole,
     )]
 }
 
-fn tls_cases() -> Vec<Case> {
+fn tls_cases() -> Vec<DeadlineCase> {
     let record = [b"\x16\x03\x03\x40\x00".as_slice(), &[0; 0x4000]].concat();
     let raw = |steps| {
         let site = Site::raw(steps).unwrap();
         let expected = timeout("tls_timeout", "tls", "in the tls handshake");
-        Case::new(format!("https://127.0.0.1:{}/", site.port()), expected, site)
+        DeadlineCase::new(format!("https://127.0.0.1:{}/", site.port()), expected, site)
     };
     let authority = Authority::new("trusted").unwrap();
-    let config = authority.server(&["127.0.0.1"], Validity::Now).unwrap();
+    let config = authority.server(&["127.0.0.1"], CertificateValidity::Now).unwrap();
     let stalling = Site::https(config, |_| {
         vec![Step::Send(response_head(200, &["Content-Length: 5"])), Step::Hang]
     })
@@ -156,12 +156,12 @@ fn tls_cases() -> Vec<Case> {
     vec![
         raw(vec![Step::Hang]),
         raw(vec![Step::Drip(record, BYTE_INTERVAL)]),
-        Case::new(url, body_timeout(), stalling)
+        DeadlineCase::new(url, body_timeout(), stalling)
             .with_prober(test_prober(short(), vec![authority.certificate()])),
     ]
 }
 
-fn http_cases() -> Vec<Case> {
+fn http_cases() -> Vec<DeadlineCase> {
     let first_byte = timeout("first_byte_timeout", "first_byte", "before the first byte");
     let head = || timeout("head_timeout", "head", "in the head");
     let page = status_response(200);
@@ -170,34 +170,37 @@ fn http_cases() -> Vec<Case> {
     let compressed = compressed[..compressed.len() - 9].to_vec();
     let read = || Step::ReadRequest;
     let slow_body = |head: Vec<u8>, body: Vec<u8>| {
-        Case::plain(vec![read(), Step::Send(head), Step::Drip(body, BYTE_INTERVAL)], body_timeout())
+        DeadlineCase::plain(
+            vec![read(), Step::Send(head), Step::Drip(body, BYTE_INTERVAL)],
+            body_timeout(),
+        )
     };
     let not_reading = Site::raw_with_small_buffers(vec![Step::Wait(TIMEOUT * 20)]).unwrap();
     let redirecting = vec![read(), Step::Wait(BYTE_INTERVAL * 2), Step::Send(redirect(302, "/"))];
     let chunks = b"1\r\nx\r\n".repeat(100);
     vec![
-        Case::new(
+        DeadlineCase::new(
             large_request_url(&not_reading),
             timeout("send_timeout", "request", "in the request"),
             not_reading,
         ),
-        Case::plain(vec![Step::Hang], first_byte),
-        Case::plain(vec![read(), Step::Send(half), Step::Hang], head()),
-        Case::plain(vec![read(), Step::Drip(page, BYTE_INTERVAL)], head()),
-        Case::plain(vec![read(), Step::Send(most), Step::Hang], body_timeout()),
-        Case::plain(vec![read(), Step::Send(compressed), Step::Hang], body_timeout()),
+        DeadlineCase::plain(vec![Step::Hang], first_byte),
+        DeadlineCase::plain(vec![read(), Step::Send(half), Step::Hang], head()),
+        DeadlineCase::plain(vec![read(), Step::Drip(page, BYTE_INTERVAL)], head()),
+        DeadlineCase::plain(vec![read(), Step::Send(most), Step::Hang], body_timeout()),
+        DeadlineCase::plain(vec![read(), Step::Send(compressed), Step::Hang], body_timeout()),
         slow_body(response_head(200, &[]), vec![b'x'; 1000]),
         slow_body(response_head(200, &["Transfer-Encoding: chunked"]), chunks),
         slow_body(response_head(200, &["Content-Encoding: gzip"]), gzip(b"some text")),
-        Case::plain(
+        DeadlineCase::plain(
             redirecting,
             timeout("first_byte_timeout", "first_byte", "127.0.0.1: before the first byte"),
         ),
     ]
 }
 
-/// A body that arrived at once can take long to decode: a small one that decodes to a large
-/// one, and a large one that decodes to nothing. Each decoder ends at the deadline.
+/// A body that arrived at once can take long to decode: a small body that decodes to a
+/// large body, and a large body that decodes to nothing. Each decoder ends at the deadline.
 #[test]
 fn decoding_ends_at_the_deadline() {
     let small_to_large = gzip(&vec![0; 1024 * 1024]);
@@ -210,7 +213,7 @@ fn decoding_ends_at_the_deadline() {
             let mut steps = vec![Step::ReadRequest, Step::Send(head)];
             steps.extend(std::iter::repeat_n(Step::Send(member), 2_000));
             let site = Site::raw(steps).unwrap();
-            Case::new(format!("http://127.0.0.1:{}/", site.port()), body_timeout(), site)
+            DeadlineCase::new(format!("http://127.0.0.1:{}/", site.port()), body_timeout(), site)
                 .with_prober(test_prober(no_size_limit, vec![]))
         })
         .collect();

@@ -82,7 +82,7 @@ fn probe_within(limits: Limits, url: &str, check: Option<&str>) -> ProbeOutcome 
     test_prober(limits, vec![]).probe(&url.parse().unwrap(), check.as_ref())
 }
 
-/// The parts of an outcome that tests compare. Of a time: whether there is one.
+/// The parts of an outcome that tests compare. For a time: whether it exists.
 #[derive(Debug, PartialEq, Eq)]
 struct Observed {
     status: Status,

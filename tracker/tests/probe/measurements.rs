@@ -4,7 +4,7 @@ use std::net::{IpAddr, TcpListener};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
-use testkit::certificates::{Authority, Validity, self_signed};
+use testkit::certificates::{Authority, CertificateValidity, self_signed};
 use testkit::dns::{Behaviour, DnsServer, QueryType};
 use testkit::sites::{
     Site, Step, chunked, gzip, page, redirect, response_head, response_with_body, status_response,
@@ -27,7 +27,7 @@ fn probe_with_roots(roots: Vec<CertificateDer<'static>>, url: &str) -> ProbeOutc
 #[test]
 fn each_phase_is_summed_over_redirects_and_counted_once() {
     let authority = Authority::new("trusted").unwrap();
-    let config = authority.server(&["127.0.0.1"], Validity::Now).unwrap();
+    let config = authority.server(&["127.0.0.1"], CertificateValidity::Now).unwrap();
     let secure = Site::https(config, |_| {
         let bytes = chunked(&[b"1", b"2"]);
         let middle = bytes.len() - 10;
@@ -97,17 +97,17 @@ fn the_end_of_a_rejected_certificate_is_reported() {
         let url = format!("https://127.0.0.1:{}/", site.port());
         probe_with_roots(vec![trusted.certificate()], &url).facts.certificate_end
     };
-    assert_eq!(end(trusted.server(&name, Validity::Now).unwrap()), VALID_END);
-    assert_eq!(end(trusted.server(&name, Validity::Expired).unwrap()), EXPIRED_END);
-    assert_eq!(end(trusted.server(&name, Validity::NotYetValid).unwrap()), VALID_END);
-    assert_eq!(end(trusted.server(&["a.example"], Validity::Now).unwrap()), VALID_END);
-    assert_eq!(end(other.server(&name, Validity::Expired).unwrap()), EXPIRED_END);
+    assert_eq!(end(trusted.server(&name, CertificateValidity::Now).unwrap()), VALID_END);
+    assert_eq!(end(trusted.server(&name, CertificateValidity::Expired).unwrap()), EXPIRED_END);
+    assert_eq!(end(trusted.server(&name, CertificateValidity::NotYetValid).unwrap()), VALID_END);
+    assert_eq!(end(trusted.server(&["a.example"], CertificateValidity::Now).unwrap()), VALID_END);
+    assert_eq!(end(other.server(&name, CertificateValidity::Expired).unwrap()), EXPIRED_END);
     assert_eq!(end(self_signed(&name).unwrap()), VALID_END);
 
     // The value is for the last host, which has no certificate here.
     let plain = Site::http(|_| vec![Step::Send(status_response(200))]).unwrap();
     let to = format!("http://127.0.0.1:{}/", plain.port());
-    let config = trusted.server(&name, Validity::Now).unwrap();
+    let config = trusted.server(&name, CertificateValidity::Now).unwrap();
     let secure = Site::https(config, move |_| vec![Step::Send(redirect(302, &to))]).unwrap();
     let url = format!("https://127.0.0.1:{}/", secure.port());
     let facts = probe_with_roots(vec![trusted.certificate()], &url).facts;

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use common::phrase;
-use testkit::certificates::{Authority, Validity};
+use testkit::certificates::{Authority, CertificateValidity};
 use testkit::sites::{BlackHole, RefusingPort, Site, Step, page};
 use tracker::probe::Roots;
 
@@ -77,7 +77,7 @@ impl Drop for ConnectProxy {
 fn a_site_is_probed_through_a_proxy() {
     let proxy = ConnectProxy::new();
     let authority = Authority::new("trusted").unwrap();
-    let config = authority.server(&["site.example"], Validity::Now).unwrap();
+    let config = authority.server(&["site.example"], CertificateValidity::Now).unwrap();
     let secure = Site::https(config, |_| vec![Step::Send(page("x"))]).unwrap();
     let plain = Site::http(|_| vec![Step::Send(page("x"))]).unwrap();
     let roots = || Roots::Custom(vec![authority.certificate()]);

@@ -1,4 +1,4 @@
-//! The answers of name servers, and what the resolver returns.
+//! The answers of name servers, and the results of the resolver.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -202,7 +202,7 @@ fn the_next_server_is_asked_when_one_fails_or_does_not_answer() {
     let second = good();
     let servers = vec!["127.0.0.1:1".parse().unwrap(), second.address()];
     assert_eq!(resolve(servers, "site.example", LONG_TIMEOUT), ok(&[V6, V4]));
-    // NXDOMAIN is an answer: no other server is asked.
+    // NXDOMAIN is an answer: no other server is queried.
     let (first, second) = (start_server(Behaviour::NxDomain, Behaviour::NxDomain), good());
     let servers = vec![first.address(), second.address()];
     assert_eq!(reason(resolve(servers, "site.example", LONG_TIMEOUT)), Reason::DnsNoSuchDomain);

@@ -18,11 +18,11 @@ const V6: &str = "2001:db8::1";
 const PAIRS_A_SERVER: usize = 50;
 
 /// A name, and the behaviours for its A and AAAA records.
-type Pair<'a> = (String, &'a (Behaviour, Effect), &'a (Behaviour, Effect));
+type Pair<'a> = (String, &'a (Behaviour, FamilyEffect), &'a (Behaviour, FamilyEffect));
 
 /// The effect of a behaviour on one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Effect {
+enum FamilyEffect {
     Addresses,
     NoSuchName,
     NoData,
@@ -30,59 +30,59 @@ enum Effect {
     NoAnswer,
 }
 
-fn behaviours(address: &str) -> Vec<(Behaviour, Effect)> {
+fn behaviours(address: &str) -> Vec<(Behaviour, FamilyEffect)> {
     let good = Behaviour::Addresses(vec![address.parse().unwrap()]);
     let boxed = |does: &Behaviour| Box::new(does.clone());
     let forged =
         Behaviour::Addresses(vec!["198.51.100.66".parse().unwrap(), "::bad".parse().unwrap()]);
     let by_tcp = |does: &Behaviour| Behaviour::Truncated(boxed(does));
     vec![
-        (good.clone(), Effect::Addresses),
+        (good.clone(), FamilyEffect::Addresses),
         (
             Behaviour::Aliases(vec!["one.example", "two.example"], vec![address.parse().unwrap()]),
-            Effect::Addresses,
+            FamilyEffect::Addresses,
         ),
-        (by_tcp(&good), Effect::Addresses),
-        (Behaviour::RejectEdns(boxed(&good)), Effect::Addresses),
-        (Behaviour::UppercaseName(boxed(&good)), Effect::Addresses),
+        (by_tcp(&good), FamilyEffect::Addresses),
+        (Behaviour::RejectEdns(boxed(&good)), FamilyEffect::Addresses),
+        (Behaviour::UppercaseName(boxed(&good)), FamilyEffect::Addresses),
         (
             Behaviour::Both(Box::new(Behaviour::WrongId(boxed(&forged))), boxed(&good)),
-            Effect::Addresses,
+            FamilyEffect::Addresses,
         ),
-        (Behaviour::NxDomain, Effect::NoSuchName),
-        (Behaviour::NoData, Effect::NoData),
-        (Behaviour::ServerFailure, Effect::Failed),
-        (Behaviour::Refused, Effect::Failed),
-        (Behaviour::AliasLoop, Effect::Failed),
-        (Behaviour::Referral, Effect::Failed),
-        (by_tcp(&Behaviour::NoAnswer), Effect::Failed),
-        (by_tcp(&Behaviour::WrongId(boxed(&forged))), Effect::Failed),
-        (by_tcp(&Behaviour::Garbage), Effect::Failed),
-        (Behaviour::WrongId(boxed(&forged)), Effect::NoAnswer),
-        (Behaviour::WrongQuestion(boxed(&forged)), Effect::NoAnswer),
-        (Behaviour::Garbage, Effect::NoAnswer),
-        (Behaviour::Delayed(Duration::from_millis(1200), boxed(&good)), Effect::NoAnswer),
-        (Behaviour::NoAnswer, Effect::NoAnswer),
+        (Behaviour::NxDomain, FamilyEffect::NoSuchName),
+        (Behaviour::NoData, FamilyEffect::NoData),
+        (Behaviour::ServerFailure, FamilyEffect::Failed),
+        (Behaviour::Refused, FamilyEffect::Failed),
+        (Behaviour::AliasLoop, FamilyEffect::Failed),
+        (Behaviour::Referral, FamilyEffect::Failed),
+        (by_tcp(&Behaviour::NoAnswer), FamilyEffect::Failed),
+        (by_tcp(&Behaviour::WrongId(boxed(&forged))), FamilyEffect::Failed),
+        (by_tcp(&Behaviour::Garbage), FamilyEffect::Failed),
+        (Behaviour::WrongId(boxed(&forged)), FamilyEffect::NoAnswer),
+        (Behaviour::WrongQuestion(boxed(&forged)), FamilyEffect::NoAnswer),
+        (Behaviour::Garbage, FamilyEffect::NoAnswer),
+        (Behaviour::Delayed(Duration::from_millis(1200), boxed(&good)), FamilyEffect::NoAnswer),
+        (Behaviour::NoAnswer, FamilyEffect::NoAnswer),
     ]
 }
 
-fn expected(a: Effect, aaaa: Effect) -> Result<Vec<&'static str>, Reason> {
+fn expected(a: FamilyEffect, aaaa: FamilyEffect) -> Result<Vec<&'static str>, Reason> {
     let either = |comes| a == comes || aaaa == comes;
     match (aaaa, a) {
-        (Effect::Addresses, Effect::Addresses) => Ok(vec![V6, V4]),
-        (Effect::Addresses, _) => Ok(vec![V6]),
-        (_, Effect::Addresses) => Ok(vec![V4]),
-        _ if either(Effect::NoSuchName) => Err(Reason::DnsNoSuchDomain),
-        _ if either(Effect::Failed) => Err(Reason::DnsServerFailure),
-        _ if either(Effect::NoAnswer) => Err(Reason::DnsTimeout),
+        (FamilyEffect::Addresses, FamilyEffect::Addresses) => Ok(vec![V6, V4]),
+        (FamilyEffect::Addresses, _) => Ok(vec![V6]),
+        (_, FamilyEffect::Addresses) => Ok(vec![V4]),
+        _ if either(FamilyEffect::NoSuchName) => Err(Reason::DnsNoSuchDomain),
+        _ if either(FamilyEffect::Failed) => Err(Reason::DnsServerFailure),
+        _ if either(FamilyEffect::NoAnswer) => Err(Reason::DnsTimeout),
         _ => Err(Reason::DnsNoAddress),
     }
 }
 
-/// Resolves a name. Returns a text if the result is not the expected one.
+/// Resolves a name. Returns a text if the result is not the expected result.
 fn check_pair(resolver: &Resolver, (name, a, aaaa): &Pair<'_>) -> Option<String> {
     // Without a family that is not answered the look-up does not wait.
-    let waits = a.1 == Effect::NoAnswer || aaaa.1 == Effect::NoAnswer;
+    let waits = a.1 == FamilyEffect::NoAnswer || aaaa.1 == FamilyEffect::NoAnswer;
     let time = if waits { Duration::from_millis(800) } else { LONG_TIMEOUT };
     let found = resolver
         .resolve(name, None, Deadline::after(time))
@@ -137,7 +137,7 @@ fn each_family_has_its_own_result() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The answer of one family is used while the other one waits for TCP.
+/// The answer of one family is used while the other family waits for TCP.
 #[test]
 fn a_family_that_hangs_on_tcp_does_not_delay_the_other() {
     let late = |does| Behaviour::Delayed(Duration::from_millis(1500), Box::new(does));
@@ -186,7 +186,7 @@ fn ids_and_ports_are_not_predictable() {
     assert_eq!(asked.len(), 2 * count);
     let ids: HashSet<_> = asked.iter().map(|one| one.id).collect();
     let ports: HashSet<_> = asked.iter().map(|one| one.port).collect();
-    // Of 80 random ids two are equal in one of 20 runs; five never are.
+    // Among 80 random ids, two are equal in one of 20 runs, and five are never equal.
     assert!(ids.len() > 2 * count - 5, "{ids:?}");
     assert!(ports.len() > count - 5, "{ports:?}");
     let steps: HashSet<_> =

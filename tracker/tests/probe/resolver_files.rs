@@ -14,9 +14,9 @@ use crate::LONG_TIMEOUT;
 use crate::resolver::{V4, addresses, ok, reason, start_server, to_texts};
 
 /// A temporary folder, removed at the end.
-struct Folder(std::path::PathBuf);
+struct ResolverFolder(std::path::PathBuf);
 
-impl Folder {
+impl ResolverFolder {
     fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("resolver-{name}-{}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
@@ -40,7 +40,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for ResolverFolder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -48,7 +48,7 @@ impl Drop for Folder {
 
 #[test]
 fn the_hosts_file_takes_precedence_and_is_read_again_when_it_changes() {
-    let folder = Folder::new("hosts");
+    let folder = ResolverFolder::new("hosts");
     let server = start_server(addresses(&[V4]), Behaviour::NoData);
     let resolver = Resolver::new(folder.resolver_config(server.address()));
     let look_up =
@@ -70,7 +70,7 @@ fn the_hosts_file_takes_precedence_and_is_read_again_when_it_changes() {
 
 #[test]
 fn short_names_are_looked_up_with_the_search_suffixes() {
-    let folder = Folder::new("search");
+    let folder = ResolverFolder::new("search");
     let (a, aaaa) = (QueryType::A, QueryType::Aaaa);
     let server = DnsServer::start(&[
         ("site.two.example", a, addresses(&[V4])),
@@ -104,7 +104,7 @@ fn short_names_are_looked_up_with_the_search_suffixes() {
 
 #[test]
 fn servers_rotate_with_the_option() {
-    let folder = Folder::new("rotate");
+    let folder = ResolverFolder::new("rotate");
     let server = || start_server(addresses(&[V4]), Behaviour::NoData);
     let (one, other) = (server(), server());
     let servers = NameServers::from_first(vec![one.address(), other.address()]);
@@ -125,7 +125,7 @@ fn servers_rotate_with_the_option() {
 /// Cached answers are not asked for again; each family is cached on its own.
 #[test]
 fn cached_answers_are_not_asked_for_again() {
-    let folder = Folder::new("cache");
+    let folder = ResolverFolder::new("cache");
     let lasting = |does| Behaviour::WithTtl(60, Box::new(does));
     let with_zone = |does| Behaviour::WithSoa(60, 60, Box::new(does));
     let v4 = || addresses(&[V4]);
@@ -142,7 +142,7 @@ fn cached_answers_are_not_asked_for_again() {
         ),
         ("failed.example", lasting(v4()), Behaviour::Refused, 0, 1),
         ("zoneless.example", Behaviour::NxDomain, Behaviour::NxDomain, 1, 1),
-        // Two names: both answers for the first one are cached, and A for the second one.
+        // Two look-ups: both answers for the alias are cached, and A for its target.
         ("alias.example", to_two(), to_two(), 0, 1),
         ("two.example", lasting(v4()), Behaviour::NoData, 0, 1),
     ];
@@ -181,7 +181,7 @@ fn cached_answers_are_not_asked_for_again() {
 
 #[test]
 fn the_servers_of_the_file_are_used_and_change_with_it() {
-    let folder = Folder::new("servers");
+    let folder = ResolverFolder::new("servers");
     let sources = folder.resolver_config("127.0.0.1:1".parse().unwrap());
     let resolver = Resolver::new(ResolverConfig { servers: None, ..sources });
     let time = Duration::from_millis(300);
@@ -197,7 +197,7 @@ fn the_servers_of_the_file_are_used_and_change_with_it() {
 /// `attempts` and `timeout` apply, and a repeated question keeps its id and port.
 #[test]
 fn a_server_that_does_not_answer_is_asked_as_the_options_define() {
-    let folder = Folder::new("attempts");
+    let folder = ResolverFolder::new("attempts");
     let server = start_server(Behaviour::NoAnswer, Behaviour::NoAnswer);
     let resolver = Resolver::new(folder.resolver_config(server.address()));
     for (options, questions, time, ends_early) in [

@@ -1,4 +1,4 @@
-//! The options of a target: each one has its effect.
+//! The options of a target: each option has its effect.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::phrase;
-use common::settings::{Environment, Given, Origin};
-use testkit::certificates::{Authority, Validity};
+use common::settings::{Environment, Origin, SettingValue};
+use testkit::certificates::{Authority, CertificateValidity};
 use testkit::dns::{Behaviour, DnsServer, QueryType};
 use testkit::sites::{Site, Step, page, redirect, response_with_body};
 use tracker::probe::{ProbeOutcome, Prober, Roots};
@@ -27,7 +27,10 @@ fn target(url: &str, lines: &str) -> Arc<Target> {
     std::fs::write(&path, format!("[[target]]\nurl = '{url}'\n{lines}\n")).unwrap();
     let listing = TargetSource {
         websites: None,
-        file: Some(Given { value: path.display().to_string(), origin: Origin::Flag("--targets") }),
+        file: Some(SettingValue {
+            value: path.display().to_string(),
+            origin: Origin::Flag("--targets"),
+        }),
         defaults: TargetDefaults { timeout: super::LONG_TIMEOUT, ..TargetDefaults::default() },
         topic_prefix: "webactivity-".to_owned(),
         location: "oslo".to_owned(),
@@ -58,9 +61,9 @@ pub(crate) fn url_of(site: &Site) -> String {
 }
 
 /// A temporary file, removed at the end.
-struct File(PathBuf);
+struct TargetFile(PathBuf);
 
-impl File {
+impl TargetFile {
     fn new(name: &str, text: &str) -> Self {
         let path = std::env::temp_dir().join(format!("probe-{name}-{}", std::process::id()));
         std::fs::write(&path, text).unwrap();
@@ -68,7 +71,7 @@ impl File {
     }
 }
 
-impl Drop for File {
+impl Drop for TargetFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
@@ -319,9 +322,9 @@ fn a_target_has_its_own_certificates() {
     let names = ["127.0.0.1"];
     let (certificate, key) = own.client().unwrap();
     let files = [
-        File::new("ca.pem", &own.pem()),
-        File::new("cert.pem", &certificate),
-        File::new("key.pem", &key),
+        TargetFile::new("ca.pem", &own.pem()),
+        TargetFile::new("cert.pem", &certificate),
+        TargetFile::new("key.pem", &key),
     ];
     let [ca, cert, key] = files.each_ref().map(|file| file.0.display());
     let ca = format!("ca = '{ca}'");
@@ -337,15 +340,23 @@ fn a_target_has_its_own_certificates() {
             .with_failure("tls_unknown_issuer", "tls")
     };
     for (config, lines, expected) in [
-        (trusted.server(&names, Validity::Now), "", success("ok")),
-        (trusted.server(&names, Validity::Now), &*ca, success("ok")),
-        (own.server(&names, Validity::Now), "", unknown()),
-        (own.server(&names, Validity::Now), &*ca, success("ok")),
-        (own.server(&["other.example"], Validity::Expired), "insecure = true", success("ok")),
-        (trusted.server(&names, Validity::EndsInDays(15)), soon, success("ok")),
-        (trusted.server(&names, Validity::EndsInDays(3)), soon, with_warning(success("ok"))),
+        (trusted.server(&names, CertificateValidity::Now), "", success("ok")),
+        (trusted.server(&names, CertificateValidity::Now), &*ca, success("ok")),
+        (own.server(&names, CertificateValidity::Now), "", unknown()),
+        (own.server(&names, CertificateValidity::Now), &*ca, success("ok")),
         (
-            trusted.server(&names, Validity::EndsInDays(3)),
+            own.server(&["other.example"], CertificateValidity::Expired),
+            "insecure = true",
+            success("ok"),
+        ),
+        (trusted.server(&names, CertificateValidity::EndsInDays(15)), soon, success("ok")),
+        (
+            trusted.server(&names, CertificateValidity::EndsInDays(3)),
+            soon,
+            with_warning(success("ok")),
+        ),
+        (
+            trusted.server(&names, CertificateValidity::EndsInDays(3)),
             &*soon_fails,
             with_warning(success(phrase::SSL_ERROR)),
         ),
@@ -365,7 +376,7 @@ fn a_target_has_its_own_certificates() {
     assert_eq!(observed.detail.as_deref(), Some("the site says: certificate required"));
     // Another site after a redirect does not get the client certificate.
     let location = url.clone();
-    let config = own.server(&names, Validity::Now).unwrap();
+    let config = own.server(&names, CertificateValidity::Now).unwrap();
     let first = Site::https(config, move |_| vec![Step::Send(redirect(302, &location))]).unwrap();
     let observed = observe(&format!("https://127.0.0.1:{}/", first.port()), &identity);
     assert_eq!(observed.detail.as_deref(), Some("127.0.0.1: the site says: certificate required"));

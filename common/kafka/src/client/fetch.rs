@@ -85,7 +85,7 @@ impl KafkaClient {
     ///
     /// The call returns when the last leader has answered, so a short `max_wait_ms` keeps the
     /// records of the other leaders fresh. A broker serves partitions in the order of the
-    /// request, and only the first one with records may exceed the limits (KIP-74). The
+    /// request, and only the first partition with records may exceed the limits (KIP-74). The
     /// partition that comes first therefore changes with each call.
     ///
     /// # Errors
@@ -117,8 +117,8 @@ impl KafkaClient {
                 Err(error) => self.fail_partitions(&indexes, positions, &error, &mut results),
             }
         }
-        // Only now, because handling an error can send requests to any broker, and a connection
-        // carries one request at a time.
+        // Responses are handled after all of them are read: handling an error can send requests
+        // to any broker, and a connection carries one request at a time.
         for (indexes, mut response) in responses {
             for index in indexes {
                 let position = &positions[index];
@@ -195,8 +195,8 @@ impl KafkaClient {
         pending: PendingResponse,
         deadline: Instant,
     ) -> Result<FetchResponse, KafkaError> {
-        // The connection of the request, even if its SASL session is about to end: no response
-        // comes on another one.
+        // Uses the connection of the request even if its SASL session is about to end: the
+        // response arrives on this connection only.
         let Some(mut connection) = self.connections.remove(leader) else {
             let cause = Arc::new(std::io::ErrorKind::NotConnected.into());
             return Err(KafkaError::Disconnected { address: leader.clone(), cause, hint: None });

@@ -76,7 +76,11 @@ impl KafkaClient {
         self.topics_by(names, deadline)
     }
 
-    pub(crate) fn topics_by(
+    /// As [`KafkaClient::topics`], with a deadline in place of the request time-out.
+    ///
+    /// # Errors
+    /// See [`KafkaClient::topics`].
+    pub fn topics_by(
         &mut self,
         names: &[String],
         deadline: Instant,
@@ -201,7 +205,7 @@ impl KafkaClient {
         result
     }
 
-    /// Returns the open connection to a broker, or a new one. `true`: it was open already.
+    /// Returns the open connection to a broker, or a new connection. `true`: it was open already.
     pub(crate) fn connection(
         &mut self,
         address: &BrokerAddress,

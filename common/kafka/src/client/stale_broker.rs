@@ -1,10 +1,10 @@
-//! Detection of a broker that is behind the others.
+//! Detection of a broker with stale metadata.
 //!
-//! A broker that stood still, or is cut off from the controllers, still believes that it leads
-//! partitions that another broker leads by now, and that deleted topics exist. Its log end and
-//! topic ids are then out of date. Consumers detect this by the partition's leader epoch
-//! (KIP-320), which they must remember. Here all brokers are asked for the leader epoch instead,
-//! so nothing has to be remembered between runs.
+//! A broker that was paused, or that can't reach the controllers, does not notice that other
+//! brokers have taken over its partitions, or that topics were deleted. Its log end and topic
+//! ids are then out of date. Consumers detect this by the partition's leader epoch (KIP-320),
+//! which they must remember. This client queries the leader epoch from all brokers instead, so
+//! nothing has to be remembered between runs.
 
 use std::time::Instant;
 
@@ -38,7 +38,7 @@ impl KafkaClient {
         let addresses: Vec<BrokerAddress> = self.cluster.addresses().cloned().collect();
         let (mut confirmations, mut is_later_known) = (0, false);
         for address in &addresses {
-            let Some((id, epoch)) = self.leader_epoch_by(address, topic, partition) else {
+            let Some((id, epoch)) = self.leader_epoch_at_broker(address, topic, partition) else {
                 continue;
             };
             let is_same_topic = id == topic_id;
@@ -57,9 +57,9 @@ impl KafkaClient {
         })
     }
 
-    /// Topic id and leader epoch according to one broker. `None`: it does not answer or does not
-    /// know the partition.
-    fn leader_epoch_by(
+    /// Topic id and leader epoch according to one broker. `None`: the broker does not respond or
+    /// does not know the partition.
+    fn leader_epoch_at_broker(
         &mut self,
         address: &BrokerAddress,
         topic: &str,

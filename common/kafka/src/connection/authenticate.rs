@@ -23,7 +23,7 @@ impl BrokerConnection {
         deadline: Instant,
     ) -> Result<(), KafkaError> {
         let address = self.address.clone();
-        let refused = |what: String| KafkaError::Sasl { address: address.clone(), what };
+        let refused = |reason: String| KafkaError::Sasl { address: address.clone(), reason };
         let sasl = sasl.reread().map_err(refused)?;
         let name = sasl.mechanism.name();
         let request =
@@ -52,8 +52,8 @@ impl BrokerConnection {
         let response = self.call(&request, deadline)?;
         if response.error_code != 0 {
             let message = response.error_message.as_ref().map(StrBytes::as_str).unwrap_or_default();
-            let what = format!("the broker refused user and password ({})", one_line(message));
-            return Err(KafkaError::Sasl { address: self.address.clone(), what });
+            let reason = format!("the broker refused user and password ({})", one_line(message));
+            return Err(KafkaError::Sasl { address: self.address.clone(), reason });
         }
         if let Ok(lifetime_ms) = u64::try_from(response.session_lifetime_ms)
             && lifetime_ms > 0

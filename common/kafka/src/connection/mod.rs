@@ -67,8 +67,8 @@ impl BrokerConnection {
         // The broker's address can come from another broker, so it need not be this machine.
         if settings.sasl.is_some() && settings.security == Security::Plain && !address.is_loopback()
         {
-            let what = "the password would be sent in plain text: expected TLS".to_owned();
-            return Err(KafkaError::Sasl { address: address.clone(), what });
+            let reason = "the password would be sent in plain text: expected TLS".to_owned();
+            return Err(KafkaError::Sasl { address: address.clone(), reason });
         }
         let mut connection = Self {
             address: address.clone(),
@@ -138,10 +138,10 @@ impl BrokerConnection {
         let frame_max =
             if R::KEY == ApiKey::Fetch as i16 { FETCH_FRAME_BYTES_MAX } else { FRAME_BYTES_MAX };
         let frame = self.read_frame(api, frame_max)?;
-        let response = decode::<R>(frame, &pending).map_err(|what| KafkaError::Malformed {
+        let response = decode::<R>(frame, &pending).map_err(|reason| KafkaError::Malformed {
             address: self.address.clone(),
             api,
-            what,
+            reason,
         })?;
         self.stage = match R::KEY {
             key if key == ApiKey::ApiVersions as i16 => ConnectionStage::VersionsKnown,
@@ -164,7 +164,7 @@ impl BrokerConnection {
                 + request.compute_size(version).map_err(|cause| encode_error(api, &cause))?;
         let length = i32::try_from(size).map_err(|_| KafkaError::Request {
             api,
-            what: format!("{size} bytes are too many for one request"),
+            reason: format!("{size} bytes are too many for one request"),
         })?;
         let mut frame = BytesMut::with_capacity(4 + size);
         frame.put_i32(length);
@@ -180,12 +180,12 @@ impl BrokerConnection {
         }
         let size = usize::try_from(i32::from_be_bytes(length)).unwrap_or(usize::MAX);
         if size > frame_max {
-            let what = if length[..2] == [0x15, 0x03] {
+            let reason = if length[..2] == [0x15, 0x03] {
                 "a TLS alert: is it a TLS port?".to_owned()
             } else {
                 format!("a frame with a length of {} bytes", i32::from_be_bytes(length))
             };
-            return Err(KafkaError::Malformed { address: self.address.clone(), api, what });
+            return Err(KafkaError::Malformed { address: self.address.clone(), api, reason });
         }
         // The buffer grows with the bytes that arrive, so a length alone allocates little.
         let mut frame = Vec::with_capacity(size.min(64 * 1024));
@@ -247,7 +247,7 @@ fn decode<R: KafkaRequest>(frame: Bytes, pending: &PendingResponse) -> Result<R:
 }
 
 fn encode_error(api: &'static str, cause: &impl Display) -> KafkaError {
-    KafkaError::Request { api, what: decode_error(cause) }
+    KafkaError::Request { api, reason: decode_error(cause) }
 }
 
 fn decode_error(cause: &impl Display) -> String {

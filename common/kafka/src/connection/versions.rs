@@ -118,7 +118,7 @@ impl BrokerVersions {
         let Some(index) = SUPPORTED_VERSIONS.iter().position(|api| api.key == R::KEY) else {
             return Err(KafkaError::Request {
                 api: "request",
-                what: format!("API key {} has no supported version", R::KEY),
+                reason: format!("API key {} has no supported version", R::KEY),
             });
         };
         let supported = &SUPPORTED_VERSIONS[index];
@@ -131,7 +131,7 @@ impl BrokerVersions {
             return Err(KafkaError::Version {
                 address: address.clone(),
                 api: supported.name,
-                ours: (supported.min, supported.max),
+                client: (supported.min, supported.max),
                 broker,
             });
         }

@@ -41,11 +41,11 @@ pub enum KafkaError {
     Pem(Arc<PemError>),
     /// SASL authentication failed: the broker refused the client, or could not prove that it
     /// knows the password (SCRAM).
-    #[error("SASL to {address}: {what}")]
+    #[error("SASL to {address}: {reason}")]
     Sasl {
         address: BrokerAddress,
-        /// What failed. Never contains a password.
-        what: String,
+        /// The cause. Never contains a password.
+        reason: String,
     },
     /// The connection broke. A request in flight may or may not have been processed.
     #[error("connection to {address}: {cause}{}", Hint(*hint))]
@@ -60,18 +60,18 @@ pub enum KafkaError {
     #[error("{api} to {address}: no answer in time")]
     Timeout { address: BrokerAddress, api: &'static str },
     /// The response is not valid. The connection was closed.
-    #[error("{api} to {address}: not an answer of Kafka: {what}")]
-    Malformed { address: BrokerAddress, api: &'static str, what: String },
+    #[error("{api} to {address}: not an answer of Kafka: {reason}")]
+    Malformed { address: BrokerAddress, api: &'static str, reason: String },
     /// Client and broker have no version of a request in common.
     #[error(
         "{address} is too old or too new: the client supports {api} versions {} to {}, the broker {}",
-        ours.0, ours.1, VersionRange(*broker)
+        client.0, client.1, VersionRange(*broker)
     )]
     Version {
         address: BrokerAddress,
         api: &'static str,
         /// Lowest and highest version of the client.
-        ours: (i16, i16),
+        client: (i16, i16),
         /// Lowest and highest version of the broker. `None`: it does not support the request.
         broker: Option<(i16, i16)>,
     },
@@ -125,14 +125,14 @@ pub enum KafkaError {
         partition: i32,
         /// The first offset of the batch.
         base_offset: i64,
-        /// The offset after the batch, above the requested offset. `None`: it can't be known.
+        /// The offset after the batch, above the requested offset. `None`: the offset is unknown.
         next_offset: Option<i64>,
         #[source]
         failure: BatchFailure,
     },
     /// The request can't be encoded, for example a topic name of 40,000 characters.
-    #[error("{api}: {what}")]
-    Request { api: &'static str, what: String },
+    #[error("{api}: {reason}")]
+    Request { api: &'static str, reason: String },
 }
 
 impl KafkaError {
@@ -154,8 +154,8 @@ impl KafkaError {
         }
     }
 
-    /// The error of a response that leaves out the requested topic. Retryable, because the
-    /// response says nothing about the topic.
+    /// The error of a response that leaves out the requested topic. Retryable, because the response
+    /// does not contain an error of the topic.
     pub(crate) fn not_in_response(api: &'static str, topic: &str) -> Self {
         Self::Broker {
             api,
@@ -167,7 +167,7 @@ impl KafkaError {
 
     /// The error of settings without a broker.
     pub(crate) fn no_bootstrap() -> Self {
-        Self::Request { api: "bootstrap", what: "no broker given".to_owned() }
+        Self::Request { api: "bootstrap", reason: "no broker is set".to_owned() }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which errors are retryable and which are permanent. The one place that decides this.
+//! Which errors are retryable and which are permanent. Only this file decides it.
 
 use kafka_protocol::ResponseError;
 
@@ -18,7 +18,9 @@ impl KafkaError {
             | Self::Malformed { .. }
             | Self::UnknownTopic { .. }
             | Self::NoLeader { .. } => true,
-            Self::Broker { code, .. } => classify(*code) != ErrorClass::Permanent,
+            Self::Broker { code, .. } => {
+                !matches!(classify(*code), ErrorClass::Permanent | ErrorClass::NeedsOperator)
+            }
             Self::Batch { failure, .. } => failure.is_retryable(),
             Self::Tls { .. }
             | Self::Pem(_)
@@ -28,6 +30,31 @@ impl KafkaError {
             | Self::OffsetOutOfRange { .. }
             | Self::Request { .. } => false,
         }
+    }
+
+    /// Whether the broker refused the request because of a missing right (ACL).
+    pub fn is_authorization_error(&self) -> bool {
+        use ResponseError as E;
+        let Self::Broker { code, .. } = self else { return false };
+        matches!(
+            code,
+            E::TopicAuthorizationFailed
+                | E::GroupAuthorizationFailed
+                | E::ClusterAuthorizationFailed
+                | E::TransactionalIdAuthorizationFailed
+        )
+    }
+
+    /// The operation of Kafka's ACLs that the refused request needs. `None` for other errors.
+    pub fn missing_operation(&self) -> Option<&'static str> {
+        let Self::Broker { api, .. } = self else { return None };
+        self.is_authorization_error().then_some(match *api {
+            "Produce" => "Write",
+            "InitProducerId" => "IdempotentWrite",
+            "CreateTopics" => "Create",
+            "Fetch" | "OffsetCommit" => "Read",
+            _ => "Describe",
+        })
     }
 
     /// Whether the broker refused the records themselves (their time, size or content). Other
@@ -62,7 +89,7 @@ impl KafkaError {
     }
 }
 
-/// What a broker's error code says about the request.
+/// The meaning of a broker's error code for the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ErrorClass {
     /// The batch was appended by an earlier request whose response was lost.
@@ -75,6 +102,9 @@ pub(crate) enum ErrorClass {
     OutcomeUnknown,
     /// Not processed. The same request can succeed later.
     RetryLater,
+    /// Not processed. The same request can succeed after a person has changed a right, a policy
+    /// or the configuration of the topic.
+    NeedsOperator,
     /// Not appended. The batch is larger than the topic allows.
     BatchTooLarge,
     /// Not processed. The same request would fail again.
@@ -127,6 +157,14 @@ pub(crate) fn classify(code: ResponseError) -> ErrorClass {
         | E::InvalidFetchSessionEpoch
         | E::StaleBrokerEpoch
         | E::InvalidReplicationFactor => ErrorClass::RetryLater,
+        E::TopicAuthorizationFailed
+        | E::GroupAuthorizationFailed
+        | E::ClusterAuthorizationFailed
+        | E::TransactionalIdAuthorizationFailed
+        | E::PolicyViolation
+        | E::InvalidConfig
+        | E::InvalidRecord
+        | E::InvalidTimestamp => ErrorClass::NeedsOperator,
         E::MessageTooLarge | E::RecordListTooLarge => ErrorClass::BatchTooLarge,
         other if other.is_retriable() => ErrorClass::OutcomeUnknown,
         _ => ErrorClass::Permanent,

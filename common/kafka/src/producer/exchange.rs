@@ -1,6 +1,6 @@
 //! Sending the requests of a round and reading their responses.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::ProduceRequest;
@@ -23,7 +23,7 @@ const ACKS_ALL: i16 = -1;
 /// (`socket.request.max.bytes`), and small enough for a response well within the time-out.
 const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// How long one broker's response is waited for before the next broker's connection is checked.
+/// How long to wait for one broker's response before the next broker's connection is checked.
 const POLL_WAIT: Duration = Duration::from_millis(2);
 
 /// The shortest time to read a response that has begun to arrive.
@@ -112,7 +112,7 @@ impl KafkaProducer {
         }
     }
 
-    /// Returns the open connection to a leader, or a new one.
+    /// Returns the open connection to a leader, or a new connection.
     fn leader_connection(
         &mut self,
         leader: &BrokerAddress,
@@ -218,7 +218,7 @@ impl KafkaProducer {
     }
 
     /// Handles an error that leaves open whether the batches were appended. The leader is looked
-    /// up again, because another broker may lead by now.
+    /// up again, because another broker may have become the leader.
     fn handle_unknown_outcome(
         &mut self,
         topics: Vec<String>,
@@ -288,7 +288,7 @@ fn next_request(queue: &mut LeaderQueue, timeout_ms: i32) -> (ProduceRequest, Ve
 
 /// The indexes of the records that the broker names as the reason why it refused the batch
 /// (KIP-467).
-fn refused_indexes(answer: &PartitionProduceResponse) -> HashSet<usize> {
+fn refused_indexes(answer: &PartitionProduceResponse) -> BTreeSet<usize> {
     let indexes = answer.record_errors.iter().map(|error| usize::try_from(error.batch_index));
     indexes.filter_map(Result::ok).collect()
 }

@@ -40,7 +40,7 @@ impl MissingTopics {
 }
 
 impl KafkaProducer {
-    /// Looks up the topics whose leader is unknown or old, and creates those that do not exist.
+    /// Looks up the topics whose leader is unknown or old, and creates topics that do not exist.
     pub(super) fn find_leaders(&mut self, awaiting: &HashSet<String>, round: &mut ProduceRound) {
         let now = Instant::now();
         let (delayed, topics): (Vec<String>, Vec<String>) = self
@@ -129,7 +129,7 @@ impl KafkaProducer {
     /// Returns the topic if it exists now.
     ///
     /// A refusal keeps the batch pending: another program may be allowed to create the topic, or
-    /// the broker may be behind and the topic exists. Only an invalid topic name is permanent.
+    /// the broker's metadata may be stale. Only an invalid topic name is permanent.
     fn handle_created(
         &mut self,
         topic: String,

@@ -1,11 +1,10 @@
 //! The producer: appends each batch once.
 //!
 //! The caller owns the queues. It offers at most one batch per topic, calls
-//! [`KafkaProducer::send`] until the batch is settled, and then offers the next one.
+//! [`KafkaProducer::send`] until the batch is settled, and then offers the next batch.
 //!
 //! One round: `round` gets a producer id, `find_leaders` looks up and creates topics, `exchange`
-//! sends requests and reads responses, and `partition` decides what each response means for the
-//! batch.
+//! sends requests and reads responses, and `partition` applies each response to its batch.
 
 mod exchange;
 mod find_leaders;

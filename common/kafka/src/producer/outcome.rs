@@ -1,4 +1,6 @@
-//! What goes into a producer and what comes out of it.
+//! The input and the output of a producer.
+
+use std::collections::BTreeSet;
 
 use crate::batch::encode::ProduceRecord;
 use crate::client::TopicSpec;
@@ -31,7 +33,7 @@ pub struct TopicBatch {
     pub records: Vec<ProduceRecord>,
 }
 
-/// What happened to a topic's batch.
+/// The outcome of a topic's batch.
 #[derive(Debug)]
 pub enum ProduceOutcome {
     /// The batch is in the log, acknowledged by all in-sync replicas.
@@ -54,11 +56,20 @@ pub enum ProduceOutcome {
         /// The most bytes of this topic's batches from now on.
         bytes_max: usize,
     },
-    /// The batch, or some of its records, were refused permanently. Other records of the batch
-    /// are then still pending ([`KafkaProducer::is_pending`](crate::KafkaProducer::is_pending)).
+    /// The broker refused the records themselves, and no other records of the batch: their time,
+    /// or their lack of a key in a compacted topic. The batch is not in the log and returned to
+    /// the caller. A person can change the topic's configuration so that it is accepted.
+    Refused {
+        /// The records in their order.
+        records: Vec<ProduceRecord>,
+        /// The broker's error.
+        cause: KafkaError,
+    },
+    /// Records that the broker refused permanently. The other records of the batch are still
+    /// pending ([`KafkaProducer::is_pending`](crate::KafkaProducer::is_pending)).
     Lost {
-        /// The number of lost records.
-        records: usize,
+        /// The indexes of the lost records in the batch as it was pending.
+        indexes: BTreeSet<usize>,
         /// The broker's error.
         cause: KafkaError,
         /// Whether an earlier request with an unknown outcome may have delivered the batch.

@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use x509_cert::der::Decode;
 
+use common::counted::counted;
 use common::pem::{Pem, PemError};
 
 /// Plain text or TLS.
@@ -19,7 +20,7 @@ pub enum Security {
     Plain,
     /// TLS 1.2 or 1.3. The broker's host name is always verified.
     Tls {
-        /// The trusted CA certificates. `None`: those of the system.
+        /// The trusted CA certificates. `None`: the system's CA certificates.
         roots: Option<Pem>,
         /// The client's certificate chain and private key, for brokers that ask for them.
         identity: Option<(Pem, Pem)>,
@@ -100,13 +101,13 @@ fn build(roots: Option<&Pem>, identity: Option<&(Pem, Pem)>) -> Result<ClientTls
             let chain = certificate.certificates()?;
             validity = chain.first().and_then(certificate_validity);
             builder.with_client_auth_cert(chain, key.private_key()?).map_err(|cause| {
-                let what = match cause {
+                let reason = match cause {
                     rustls::Error::InconsistentKeys(_) => {
                         "the key does not belong to the certificate"
                     }
                     _ => "the key can't be used with the certificate",
                 };
-                invalid(&key.to_string(), what)
+                invalid(&key.to_string(), reason)
             })?
         }
     };
@@ -115,8 +116,8 @@ fn build(roots: Option<&Pem>, identity: Option<&(Pem, Pem)>) -> Result<ClientTls
     Ok(ClientTls { config: Arc::new(config), validity, has_identity: identity.is_some() })
 }
 
-fn invalid(origin: &str, what: &'static str) -> PemError {
-    PemError::Invalid { origin: origin.to_owned(), what }
+fn invalid(origin: &str, reason: &'static str) -> PemError {
+    PemError::Invalid { origin: origin.to_owned(), reason }
 }
 
 fn system_roots() -> Result<RootCertStore, PemError> {
@@ -130,6 +131,13 @@ fn system_roots() -> Result<RootCertStore, PemError> {
     Ok(roots)
 }
 
+/// The subject of the first certificate as an RFC 4514 string, such as `CN=client`.
+pub(crate) fn certificate_subject(pem: &Pem) -> Option<String> {
+    let certificates = pem.certificates().ok()?;
+    let parsed = x509_cert::Certificate::from_der(certificates.first()?).ok()?;
+    Some(parsed.tbs_certificate().subject().to_string())
+}
+
 fn certificate_validity(certificate: &CertificateDer<'_>) -> Option<(u64, u64)> {
     let parsed = x509_cert::Certificate::from_der(certificate).ok()?;
     let validity = parsed.tbs_certificate().validity();
@@ -141,21 +149,21 @@ fn certificate_validity(certificate: &CertificateDer<'_>) -> Option<(u64, u64)> 
 
 /// Which side refused the TLS handshake, and why.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{what}")]
+#[error("{reason}")]
 pub struct TlsFailure {
-    what: String,
+    reason: String,
     #[source]
     cause: Option<rustls::Error>,
 }
 
 impl TlsFailure {
-    pub(crate) fn from_text(what: impl Into<String>) -> Self {
-        Self { what: what.into(), cause: None }
+    pub(crate) fn from_text(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), cause: None }
     }
 
     /// Describes rustls' error in terms of the setting or certificate to repair.
     pub(crate) fn from_rustls(cause: rustls::Error, tls: &ClientTls) -> Self {
-        let what = match &cause {
+        let reason = match &cause {
             rustls::Error::InvalidCertificate(error) => describe_broker_certificate(error),
             rustls::Error::AlertReceived(alert) => describe_alert(*alert, tls),
             rustls::Error::InvalidMessage(_) => {
@@ -163,7 +171,7 @@ impl TlsFailure {
             }
             other => other.to_string(),
         };
-        Self { what, cause: Some(cause) }
+        Self { reason, cause: Some(cause) }
     }
 }
 
@@ -185,7 +193,7 @@ fn describe_broker_certificate(error: &CertificateError) -> String {
     }
 }
 
-/// Most alerts are about the client certificate. The exact alert says little (Java sends
+/// Most alerts are about the client certificate. The alert itself is not specific (Java sends
 /// "certificate unknown" for everything), so facts about the client's own certificate come first.
 fn describe_alert(alert: AlertDescription, tls: &ClientTls) -> String {
     use AlertDescription as A;
@@ -211,9 +219,8 @@ fn describe_alert(alert: AlertDescription, tls: &ClientTls) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     match tls.validity {
         Some((_, end)) if end < now => {
-            let days = (now - end) / 86_400;
-            let unit = if days == 1 { "day" } else { "days" };
-            format!("the client certificate expired {days} {unit} ago ({alert:?})")
+            let days = counted((now - end) / 86_400, "day");
+            format!("the client certificate expired {days} ago ({alert:?})")
         }
         Some((start, _)) if now < start => {
             format!("the client certificate is not valid yet ({alert:?})")

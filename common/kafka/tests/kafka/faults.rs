@@ -81,7 +81,7 @@ fn refused_partition_does_not_disturb_other_brokers() {
             let mut settings = bootstrap.settings();
             settings.bootstrap.splice(0..0, std::iter::repeat_n(closed_address(), gone));
             let mut client = KafkaClient::new(Arc::new(settings));
-            let positions = ["mine", "other"].map(|topic| FetchPosition {
+            let positions = ["of_bootstrap", "other"].map(|topic| FetchPosition {
                 topic,
                 topic_id: Uuid::from_u128(7),
                 partition: 0,
@@ -89,8 +89,12 @@ fn refused_partition_does_not_disturb_other_brokers() {
             });
             let start = Instant::now();
             let results = client.fetch_partitions(&positions, &FetchLimits::default());
-            let [mine, theirs] = <[_; 2]>::try_from(results).unwrap();
-            let (good, bad) = if refused_is_bootstrap { (theirs, mine) } else { (mine, theirs) };
+            let [of_bootstrap, of_other] = <[_; 2]>::try_from(results).unwrap();
+            let (good, bad) = if refused_is_bootstrap {
+                (of_other, of_bootstrap)
+            } else {
+                (of_bootstrap, of_other)
+            };
             assert!(good.is_ok(), "{good:?}");
             assert!(matches!(bad, Err(KafkaError::Broker { api: "Fetch", .. })), "{bad:?}");
             assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());

@@ -49,7 +49,7 @@ fn wait_until_forgotten(set: &OwnSet, client: &mut KafkaClient, topic: &str) {
 /// `producer/partition` describes: with equal bytes, so that a reader can recognise it.
 #[test]
 fn forgotten_producer_continues() {
-    // A broker of its own: the configuration would disturb other tests.
+    // This test has its own broker, because the configuration would disturb other tests.
     let set = &Services::start(1).unwrap();
     let expiration = AlterableConfig::default()
         .with_name(StrBytes::from_static_str("producer.id.expiration.ms"))

@@ -1,5 +1,5 @@
-//! Tests of the Kafka client on a real cluster, and on scripted brokers for faults that a real
-//! broker can't be made to show.
+//! Tests of the Kafka client on a real cluster, and on scripted brokers for faults that tests can't
+//! cause on a real broker.
 
 #[cfg(test)]
 mod connection_cuts;

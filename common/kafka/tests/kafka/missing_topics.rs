@@ -93,7 +93,7 @@ fn missing_topic_is_not_looked_up_in_every_round() {
             topic == "there" && matches!(outcome, ProduceOutcome::Delivered { .. })
         };
         assert!(outcomes.iter().any(is_delivered), "{outcomes:?}");
-        // Its reason is reported in every round.
+        // The reason of the missing topic is reported in every round.
         assert_eq!(outcomes.len(), 2, "{outcomes:?}");
         rounds += 1;
     }

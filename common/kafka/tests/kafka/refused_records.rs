@@ -1,79 +1,69 @@
 //! Records and topics that a broker refuses while it accepts others.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kafka_client::*;
-use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::produce_response::*;
-use kafka_protocol::messages::{ApiKey, CreateAclsRequest, CreateAclsResponse, TopicName};
+use kafka_protocol::messages::{ApiKey, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use testkit::raw_request::send_raw_request;
+use testkit::acls::{self, TopicOperation};
 use testkit::services::shared;
 
 use crate::scripted_broker::{ScriptedBroker, ScriptedReply, encoded, identity};
 use crate::support::*;
 
-/// Values of an ACL (AclCreation in Kafka's protocol).
-const TOPIC: i8 = 2;
-const LITERAL: i8 = 3;
-const DENY: i8 = 2;
-const READ: i8 = 3;
-const WRITE: i8 = 4;
-
-/// Denies the SASL user an operation on a topic.
-fn deny(topic: &str, operation: i8) {
-    let services = shared().unwrap();
-    let creation = AclCreation::default()
-        .with_resource_type(TOPIC)
-        .with_resource_name(StrBytes::from_string(topic.to_owned()))
-        .with_resource_pattern_type(LITERAL)
-        .with_principal(StrBytes::from_string(format!("User:{}", services.sasl_username)))
-        .with_host(StrBytes::from_static_str("*"))
-        .with_operation(operation)
-        .with_permission_type(DENY);
-    let request = CreateAclsRequest::default().with_creations(vec![creation]);
-    let answer: CreateAclsResponse =
-        send_raw_request(&services.kafka_plain, ApiKey::CreateAcls, &request, 3).unwrap();
-    assert_eq!(answer.results[0].error_code, 0, "{:?}", answer.results[0].error_message);
-}
-
-/// A missing right is permanent: the topic's batch is lost at once, and other topics continue.
+/// A missing right is an outage of the topic: its batch stays pending until the right is granted,
+/// and other topics continue.
 #[test]
-fn denied_topic_loses_its_batch_and_no_other() {
+fn batch_of_a_denied_topic_is_delivered_when_the_right_is_granted() {
+    let services = shared().unwrap();
     let [mine, other] = ["denied", "allowed"].map(topic);
     let settings = Arc::new(sasl(false, SaslMechanism::Plain, None));
     let mut producer = KafkaProducer::new(Arc::clone(&settings), ProducerOptions::default());
     deliver(&mut producer, vec![batch(&mine, &["0"]), batch(&other, &["0"])]);
-    deny(&mine, WRITE);
+    acls::deny(&services, &mine, TopicOperation::Write).unwrap();
     // The ACL takes effect a moment later.
     let mut written = vec!["0".to_owned()];
-    let cause = loop {
+    let reason = loop {
         let value = written.len().to_string();
-        let outcomes = deliver(&mut producer, vec![batch(&mine, &[&value])]);
-        match <[_; 1]>::try_from(outcomes).unwrap() {
-            [(_, ProduceOutcome::Delivered { .. })] => written.push(value),
-            [(_, ProduceOutcome::Lost { records: 1, cause, maybe_delivered: false })] => {
-                break cause;
-            }
+        written.push(value.clone());
+        let mut outcomes = producer.send(vec![batch(&mine, &[&value])], None);
+        match outcomes.pop() {
+            Some((_, ProduceOutcome::Delivered { .. })) => {}
+            Some((_, ProduceOutcome::Pending { reason })) => break reason,
             other => panic!("{other:?}"),
         }
         assert!(written.len() < 10_000);
     };
-    assert_eq!(cause.to_string(), format!("Produce topic {mine}: topic authorization failed"));
-    let outcomes = producer.send(vec![batch(&mine, &["no"]), batch(&other, &["1"])], None);
-    for (topic, outcome) in outcomes {
-        match outcome {
-            ProduceOutcome::Lost { maybe_delivered: false, .. } => assert_eq!(topic, mine),
-            ProduceOutcome::Delivered { .. } => assert_eq!(topic, other),
-            outcome => panic!("{topic}: {outcome:?}"),
+    assert_eq!(reason.to_string(), format!("Produce topic {mine}: topic authorization failed"));
+    assert_eq!(reason.missing_operation(), Some("Write"));
+    assert_eq!(settings.principal(), Some(format!("User:{}", services.sasl_username)));
+    // The other topic continues.
+    let mut is_delivered = false;
+    let mut batches = vec![batch(&other, &["1"])];
+    while !is_delivered {
+        for (topic, outcome) in producer.send(std::mem::take(&mut batches), None) {
+            match outcome {
+                ProduceOutcome::Pending { .. } => assert_eq!(topic, mine),
+                ProduceOutcome::Delivered { .. } => is_delivered = topic == other,
+                outcome => panic!("{topic}: {outcome:?}"),
+            }
         }
+    }
+    acls::remove_all(&services, &mine).unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while producer.is_pending(&mine) {
+        let outcomes = producer.send(vec![], None);
+        assert!(Instant::now() < end, "still refused: {outcomes:?}");
     }
     let mut client = KafkaClient::new(plain());
     assert_eq!(read_values(&mut client, &mine), written);
     assert_eq!(read_values(&mut client, &other), ["0", "1"]);
 
-    deny(&other, READ);
+    acls::deny(&services, &other, TopicOperation::Read).unwrap();
     let topic_id = wait_for_topic(&mut client, &other).id;
     let mut client = KafkaClient::new(settings);
     let position = FetchPosition { topic: &other, topic_id, partition: 0, offset: 0 };
@@ -112,10 +102,11 @@ fn refused_record_does_not_affect_other_records() {
     });
     let mut producer = KafkaProducer::new(Arc::new(broker.settings()), ProducerOptions::default());
     let outcomes = producer.send(vec![batch("t", &["a", "b", "c"])], None);
-    let [(_, ProduceOutcome::Lost { records: 1, cause, maybe_delivered: false })] = &outcomes[..]
+    let [(_, ProduceOutcome::Lost { indexes, cause, maybe_delivered: false })] = &outcomes[..]
     else {
         panic!("{outcomes:?}")
     };
+    assert_eq!(*indexes, BTreeSet::from([1]));
     assert!(cause.is_record_error());
     assert!(producer.is_pending("t"));
     let outcomes = producer.send(vec![], None);
@@ -136,10 +127,8 @@ fn record_with_a_future_time_is_refused_alone_by_a_real_broker() {
     let mut mixed = batch(&topic, &["a", "b", "c"]);
     mixed.records[1].timestamp_ms += 86_400_000;
     let outcomes = deliver(&mut producer, vec![mixed]);
-    let [
-        (_, ProduceOutcome::Lost { records: 1, .. }),
-        (_, ProduceOutcome::Delivered { records: 2, .. }),
-    ] = &outcomes[..]
+    let [(_, ProduceOutcome::Lost { .. }), (_, ProduceOutcome::Delivered { records: 2, .. })] =
+        &outcomes[..]
     else {
         panic!("{outcomes:?}")
     };

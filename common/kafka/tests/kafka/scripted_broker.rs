@@ -1,5 +1,5 @@
 //! A broker with scripted replies: lost responses, cut frames, hostile bytes and errors that a real
-//! broker can't be made to send.
+//! broker does not send on request.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use kafka_protocol::messages::produce_response::*;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
-/// What the broker does with one request.
+/// The reaction of the broker to one request.
 pub(crate) enum ScriptedReply {
     /// Send this response.
     Answer(Vec<u8>),

@@ -67,7 +67,8 @@ fn leader_is_looked_up_at_the_maximum_metadata_age() {
     let start = Instant::now();
     let mut sent = 0;
     let one_more = |producer: &mut KafkaProducer| {
-        // Not always in one round: on a loaded machine new metadata can be old at once.
+        // More than one round may look up the leader: on a loaded machine new metadata can be old
+        // at once.
         let outcomes = deliver(producer, vec![batch("t", &["a"])]);
         assert!(matches!(outcomes[..], [(_, ProduceOutcome::Delivered { .. })]), "{outcomes:?}");
     };

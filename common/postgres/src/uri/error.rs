@@ -7,11 +7,11 @@ pub enum UriError {
     /// Neither a URI nor a `key=value` string.
     #[error("not a postgresql uri: expected postgres://user:password@host:port/database?sslmode=…")]
     Syntax,
-    /// No host is given.
+    /// The URI has no host.
     #[error("postgresql uri: no host: expected a name, or host=/folder for a socket")]
     NoHost,
     /// A parameter of libpq that is not supported. It is refused rather than ignored.
-    #[error("postgresql uri: {0} is not supported: expected none")]
+    #[error("postgresql uri: {0} is not supported: remove it")]
     Unsupported(&'static str),
     /// The parameter with this number, from 1, is not a parameter of libpq.
     #[error("postgresql uri: parameter {0} is unknown: expected one of libpq's names")]
@@ -25,7 +25,7 @@ pub enum UriError {
         expected: &'static str,
     },
     /// A parameter has a value that the crate `postgres` refuses.
-    #[error("postgresql uri: {0}: value not understood")]
+    #[error("postgresql uri: {0}: the value is not valid")]
     InvalidValue(String),
     /// The file with the URI can't be read again.
     #[error("postgresql uri: its file: {0}")]

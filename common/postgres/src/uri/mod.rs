@@ -131,7 +131,7 @@ fn session_config(parsed: &postgres::Config) -> postgres::Config {
         .connect_timeout(parsed.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT))
         .tcp_user_timeout(TCP_USER_TIMEOUT)
         .keepalives(parsed.get_keepalives())
-        // The crate's default of two hours means "not given".
+        // The crate's default of two hours means that the URI has no value.
         .keepalives_idle(parsed.get_keepalives_idle().min(KEEPALIVE))
         .keepalives_interval(parsed.get_keepalives_interval().unwrap_or(KEEPALIVE))
         .keepalives_retries(parsed.get_keepalives_retries().unwrap_or(KEEPALIVE_RETRIES))

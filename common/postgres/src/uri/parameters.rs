@@ -5,8 +5,8 @@
 
 use super::error::UriError;
 
-/// Parameters that are parsed here, because the crate does not know them or gives them another
-/// meaning.
+/// Parameters that are parsed here, because the crate does not know them or interprets them
+/// differently.
 const OWN: [&str; 11] = [
     "sslmode",
     "sslrootcert",
@@ -21,8 +21,8 @@ const OWN: [&str; 11] = [
     "gssencmode",
 ];
 
-/// Parameters of libpq that are refused. Ignoring them would connect in another way than the URI
-/// asks for.
+/// Parameters of libpq that are refused. If they were ignored, the connection would not be as the
+/// URI requires.
 const REFUSED: [&str; 22] = [
     "passfile",
     "require_auth",
@@ -111,7 +111,7 @@ impl ConnectionString {
             let name = percent_decode(name)?;
             if split.belongs_to_rest(&name, percent_decode(value)?)? {
                 split.rest.push(separator);
-                // The crate takes text before an '@' as the user.
+                // The crate parses text before an '@' as the user.
                 let value = value.replace('@', "%40");
                 split.rest.push_str(&format!("{}={value}", percent_encode(&name)));
                 separator = '&';
@@ -153,7 +153,7 @@ impl ConnectionString {
     }
 }
 
-/// Whether the parameter asks for what is done anyway.
+/// Whether the parameter has the value that this crate uses anyway.
 fn is_default(name: &str, value: &str) -> bool {
     match name {
         "client_encoding" => {

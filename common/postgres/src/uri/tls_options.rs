@@ -14,7 +14,7 @@ pub enum SslMode {
     Allow,
     /// Use TLS unless the server has none or the handshake fails. libpq's default.
     Prefer,
-    /// Always use TLS. The server is verified only if a CA is given.
+    /// Always use TLS. The server is verified only if a CA is set.
     Require,
     /// Always use TLS. The server's certificate must be signed by a trusted CA.
     VerifyCa,
@@ -129,7 +129,7 @@ impl TlsOptions {
             return error("sslmode", "require or stronger with sslnegotiation=direct");
         }
         if self.certificate.is_some() != self.key.is_some() {
-            return error("sslcert", "both of sslcert and sslkey, or none");
+            return error("sslcert", "both sslcert and sslkey, or neither");
         }
         Ok(())
     }

@@ -25,7 +25,8 @@ pub struct Extra {
     pub name: Option<String>,
     /// Whether the site is healthy. A warning counts as healthy.
     pub healthy: Option<bool>,
-    /// The reason why it is not healthy, or the warning: one of the closed list in common/RESULTS.md.
+    /// The reason why it is not healthy, or the warning: one of the closed list in
+    /// common/RESULTS.md.
     pub reason: Option<String>,
     /// The phase of the probe in which the reason occurred.
     pub phase: Option<String>,
@@ -55,7 +56,7 @@ pub struct Extra {
     pub final_url: Option<String>,
     /// When the final host's certificate expires, in seconds since 1970.
     pub certificate_end: Option<i64>,
-    /// The number of attempts, including the last one.
+    /// The number of attempts, including the last attempt.
     pub attempts: Option<i64>,
     /// The reason of the first attempt, if there was more than one.
     pub first_reason: Option<String>,

@@ -1,4 +1,4 @@
-//! The command line as people write it, brought into the form that argh reads.
+//! Converts the command line as users write it into the form that argh reads.
 //!
 //! argh knows neither `--flag=value` nor `-lsydney`, exits with 1, and repeats
 //! values, passwords among them, in its errors. So arguments are checked against
@@ -17,7 +17,7 @@ const HELP_WIDTH: usize = 80;
 /// The column at which texts begin in the lists of `--help`.
 const HELP_INDENT: usize = 20;
 
-/// What a command line asks for: `M` is the program itself, `S` its subcommands.
+/// The request of a command line: `M` is the program itself, `S` its subcommands.
 #[derive(Debug)]
 pub enum Command<M, S = NoSubcommands> {
     /// Run the program with these flags.
@@ -54,8 +54,8 @@ impl Subcommands for NoSubcommands {
 
 /// Parses the arguments that follow the program's name.
 ///
-/// Flags may precede or follow a subcommand. A flag that is given twice counts as
-/// given last, as in 1.1.0.
+/// Flags may precede or follow a subcommand. If a flag occurs more than once, the last
+/// value counts, as in 1.1.0.
 ///
 /// # Errors
 /// A [`UsageError`] that names the flag and never its value.
@@ -91,7 +91,8 @@ pub fn parse<M: CommandFlags, S: Subcommands>(
     let arguments: Vec<&str> = normal
         .flags
         .iter()
-        // A switch has a value as well, so that groups of flags can tell flags from values.
+        // A switch has a value as well, so that groups of flags can distinguish flags from
+        // values.
         .flat_map(|(flag, value)| [*flag, value.as_deref().unwrap_or("true")])
         .collect();
     let parsed = match subcommand {
@@ -181,8 +182,7 @@ fn help(program: &str, command: &CommandSpec, subcommands: &[CommandSpec]) -> St
     help
 }
 
-/// Appends a name and its text, the text on a line of its own where the name is
-/// too long.
+/// Appends a name and its text. If the name is too long, the text starts on its own line.
 fn list_item(help: &mut String, name: &str, text: &str) {
     help.push_str(name);
     match HELP_INDENT.checked_sub(name.chars().count()) {
@@ -192,8 +192,8 @@ fn list_item(help: &mut String, name: &str, text: &str) {
     wrap(help, text, HELP_INDENT);
 }
 
-/// Appends a text in lines of at most [`HELP_WIDTH`] characters. The first line
-/// goes on at the column `indent`, where the following lines begin.
+/// Appends a text in lines of at most [`HELP_WIDTH`] characters. The first line continues
+/// at the column `indent`, where the following lines begin.
 fn wrap(help: &mut String, text: &str, indent: usize) {
     let mut column = indent;
     for word in text.split_whitespace() {
@@ -217,7 +217,7 @@ enum Request {
     Version,
 }
 
-/// What normalising needs to know of a flag.
+/// The properties of a flag that normalising needs.
 struct KnownFlag<'a> {
     long: &'a str,
     short: Option<char>,
@@ -342,15 +342,15 @@ fn next_value(
     arguments.next().unwrap_or_else(|| Err(UsageError::new(format!("{name}: expected a value"))))
 }
 
-/// The known word that was most likely meant: a word that differs by at most two
-/// letters, or that begins with the given word. `None` for a word of fewer than
-/// three letters, which is near to too many.
+/// The known word that was most likely meant: a word that differs by at most two letters,
+/// or that begins with `word`. `None` for a word of fewer than three letters, because too
+/// many words are similar.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let far = |known: &str| match distance(word, known) {
-        near @ 0..=2 => Some(near),
+    let distance_to = |known: &str| match distance(word, known) {
+        distance @ 0..=2 => Some(distance),
         _ => known.starts_with(word).then_some(usize::MAX),
     };
-    let known = known.into_iter().filter_map(|known| Some((far(known)?, known)));
+    let known = known.into_iter().filter_map(|known| Some((distance_to(known)?, known)));
     known.min().map(|(_, known)| known).filter(|_| word.len() > 2)
 }
 

@@ -20,10 +20,10 @@ crate::flags! {
         option postgres('p') [POSTGRES] secret;
         /// connections to the server
         option postgres_connections [POSTGRES_CONNECTIONS, CONNECTIONS]: u64 =
-            |given| values::whole_number(given, "connections", 1..=100), default "8";
+            |setting| values::whole_number(setting, "connections", 1..=100), default "8";
         /// seconds between two connections
         option pause []: Duration =
-            |given| values::seconds(given, Duration::ZERO..=Duration::from_secs(9));
+            |setting| values::seconds(setting, Duration::ZERO..=Duration::from_secs(9));
     }
 }
 
@@ -247,8 +247,8 @@ fn random_flags_parse_to_the_same_values_in_every_spelling() {
                 }
             }
         }
-        let given: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        assert_eq!(options(&given), Ok(expected), "seed {seed}: {arguments:?}");
+        let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        assert_eq!(options(&words), Ok(expected), "seed {seed}: {arguments:?}");
     }
 }
 
@@ -264,7 +264,7 @@ fn fuzzed_command_lines_are_parsed_or_refused_without_a_value() {
         use std::os::unix::ffi::OsStringExt;
         let words: Vec<_> = bytes.split(|byte| *byte == 0).collect();
         let arguments = words.iter().map(|word| OsString::from_vec(word.to_vec()));
-        // An error repeats the name of a long flag, whatever it is, and nothing else.
+        // An error repeats the name of an unknown long flag and nothing else.
         let is_name = words.iter().any(|word| {
             let name = word.split(|byte| *byte == b'=').next().unwrap_or_default();
             name.starts_with(b"--") && name.windows(6).any(|part| part == b"s3cret")

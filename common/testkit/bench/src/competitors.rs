@@ -52,7 +52,7 @@ impl Competitor {
     }
 
     /// Finds the program: the path in its variable, else the program in PATH. If there is none,
-    /// the report says that the comparison is left out.
+    /// reports that the comparison is left out.
     pub(crate) fn find(self, report: &mut Report) -> Option<PathBuf> {
         let named = std::env::var_os(self.variable()).filter(|path| !path.is_empty());
         let paths = std::env::var_os("PATH").unwrap_or_default();

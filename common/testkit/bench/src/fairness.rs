@@ -49,12 +49,12 @@ pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), Benc
     }
     recorder.stop(TIMEOUT)?;
     let [p50, max] = [0.5, 1.0].map(|share| percentile(&mut delays, share));
-    let what = format!(
+    let label = format!(
         "delay of a new record while another domain has a backlog of {backlog}, {} records",
         delays.len()
     );
-    report.add_figure(format!("{what}: p50"), format!("{p50:.0} ms"));
+    report.add_figure(format!("{label}: p50"), format!("{p50:.0} ms"));
     let target = format!("≤ {DELAY_MS_MAX:.0} ms");
-    report.add_target(format!("{what}: max"), format!("{max:.0} ms"), target, max <= DELAY_MS_MAX);
+    report.add_target(format!("{label}: max"), format!("{max:.0} ms"), target, max <= DELAY_MS_MAX);
     Ok(())
 }

@@ -15,7 +15,8 @@ use crate::testbed::{BenchDatabase, BenchTestbed, POSITION, TIMEOUT, domain_list
 use crate::{Bench, BenchError};
 
 const DOMAINS: usize = 20;
-/// Each is probed once a second, so this is also the number of probes per second.
+/// The number of targets. Each is probed once a second, so this is also the number of probes
+/// per second.
 const TARGETS: usize = 200;
 /// Warm-up time, and duration of the measurement.
 const WARM_UP: Duration = Duration::from_secs(8);
@@ -25,7 +26,7 @@ const P99_MS_MAX: f64 = 250.0;
 /// Tracker, Kafka, recorder and PostgreSQL as in production: TLS and fsync.
 pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), BenchError> {
     let testbed = bench.testbed(1)?;
-    for (spool, what) in [(false, "spool in memory"), (true, "spool on disk")] {
+    for (spool, label) in [(false, "spool in memory"), (true, "spool on disk")] {
         let folder = testbed.services.dir.join("spool").display().to_string();
         let spool = if spool { vec![("SPOOL", folder.as_str())] } else { Vec::new() };
         let seconds = bench.size(MEASURED_S).max(5);
@@ -33,17 +34,17 @@ pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), Benc
         let count = delays.len();
         let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| percentile(&mut delays, share));
         let rate = count / seconds;
-        let what =
-            format!("probe's end to committed row, {DOMAINS} domains, {rate} records/s, {what}");
-        report.add_figure(format!("{what}: p50"), format!("{p50:.0} ms"));
+        let label =
+            format!("probe's end to committed row, {DOMAINS} domains, {rate} records/s, {label}");
+        report.add_figure(format!("{label}: p50"), format!("{p50:.0} ms"));
         let target = format!("≤ {P99_MS_MAX:.0} ms");
         report.add_target(
-            format!("{what}: p99"),
+            format!("{label}: p99"),
             format!("{p99:.0} ms"),
             target,
             p99 <= P99_MS_MAX,
         );
-        report.add_figure(format!("{what}: max"), format!("{max:.0} ms"));
+        report.add_figure(format!("{label}: max"), format!("{max:.0} ms"));
     }
     Ok(())
 }
@@ -56,7 +57,7 @@ fn run(
 ) -> Result<Vec<f64>, BenchError> {
     let site = Site::http(|_| vec![Step::Send(page("<title>well</title>"))])?;
     let suffix = fresh_name("bench");
-    // Names that are loopback by RFC 6761, so that no resolver takes part.
+    // These names resolve to loopback without a resolver (RFC 6761).
     let names = (0..DOMAINS).map(|index| format!("d{index}.{suffix}.localhost"));
     let domains = names.map(|name| Domain::parse(&name)).collect::<Result<Vec<_>, _>>()?;
     let url =
@@ -128,7 +129,7 @@ fn probes_end_s(
 }
 
 impl BenchDatabase {
-    /// The time of PostgreSQL's clock, which is this machine's.
+    /// The time by the clock of PostgreSQL, which runs on this machine.
     fn now_s(&mut self) -> Result<f64, BenchError> {
         let sql = "select extract(epoch from clock_timestamp())::float8";
         Ok(self.client.query_one(sql, &[])?.get(0))

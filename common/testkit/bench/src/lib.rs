@@ -1,5 +1,5 @@
-//! The measurements of `scripts/bench`: release builds of both programs, with services of their
-//! own, next to what they are compared with, in the same run.
+//! The measurements of `scripts/bench`: release builds of both programs with their own
+//! services, compared with other programs in the same run.
 
 mod bare_insert;
 mod bare_rustls;
@@ -54,7 +54,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     MEASUREMENTS.iter().map(|(name, _)| *name)
 }
 
-/// What all measurements share.
+/// The state that all measurements share.
 struct Bench<'a> {
     programs: &'a Path,
     /// Divisor of all sizes and times.

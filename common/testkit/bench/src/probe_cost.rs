@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::domain::Domain;
-use testkit::certificates::{Authority, Validity};
+use testkit::certificates::{Authority, CertificateValidity};
 use testkit::program::Program;
 use testkit::sites::{Site, Step, page};
 
@@ -19,7 +19,8 @@ use crate::testbed::{BenchTestbed, TIMEOUT};
 use crate::topic_records::read_records;
 use crate::{BARE_PROBES_ARGUMENT, Bench, BenchError};
 
-/// Each is probed once a second, so this is also the number of probes per second.
+/// The number of targets. Each is probed once a second, so this is also the number of probes per
+/// second.
 const TARGETS: usize = 100;
 const PAGE_BYTES: usize = 20 * 1024;
 /// Matches at the end of the page, so that the whole page is searched.
@@ -41,7 +42,7 @@ pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), Benc
     let ca = testbed.services.dir.join("sites-ca.pem");
     fs::write(&ca, authority.pem())?;
     let page = page(&page_text());
-    let config = authority.server(&["127.0.0.1"], Validity::Now)?;
+    let config = authority.server(&["127.0.0.1"], CertificateValidity::Now)?;
     let site = Site::https(config, move |_| vec![Step::Send(page.clone())])?;
     let urls: Vec<String> =
         (0..TARGETS).map(|target| format!("https://{}/{target}", site.address())).collect();
@@ -54,39 +55,40 @@ pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), Benc
     };
     let blackbox = Competitor::BlackboxExporter.find(report);
     let cloudprober = Competitor::Cloudprober.find(report);
-    let (mut ours, mut bare, mut exporter, mut theirs) = (vec![], vec![], vec![], vec![]);
+    let (mut tracker_ms, mut bare_ms) = (vec![], vec![]);
+    let (mut blackbox_ms, mut cloudprober_ms) = (vec![], vec![]);
     for _ in 0..ROUNDS {
-        ours.push(rounds.tracker()?);
-        bare.push(rounds.bare()?);
+        tracker_ms.push(rounds.tracker()?);
+        bare_ms.push(rounds.bare()?);
         if let Some(program) = &blackbox {
-            exporter.push(rounds.blackbox(program)?);
+            blackbox_ms.push(rounds.blackbox(program)?);
         }
         if let Some(program) = &cloudprober {
-            theirs.push(rounds.cloudprober(program)?);
+            cloudprober_ms.push(rounds.cloudprober(program)?);
         }
     }
-    let ours = median(ours);
-    let what = format!("processor time of an HTTPS probe, {TARGETS} starts/s");
-    report.add_figure(what.clone(), format!("{ours:.2} ms"));
+    let tracker_ms = median(tracker_ms);
+    let label = format!("processor time of an HTTPS probe, {TARGETS} starts/s");
+    report.add_figure(label.clone(), format!("{tracker_ms:.2} ms"));
     for (competitor, measured, ratio_max) in [
-        ("bare rustls", bare, Some(BARE_RATIO_MAX)),
-        (Competitor::BlackboxExporter.name(), exporter, Some(BLACKBOX_RATIO_MAX)),
-        (Competitor::Cloudprober.name(), theirs, None),
+        ("bare rustls", bare_ms, Some(BARE_RATIO_MAX)),
+        (Competitor::BlackboxExporter.name(), blackbox_ms, Some(BLACKBOX_RATIO_MAX)),
+        (Competitor::Cloudprober.name(), cloudprober_ms, None),
     ] {
         if measured.is_empty() {
             continue;
         }
-        let theirs_ms = median(measured);
-        let ratio = ours / theirs_ms;
-        let (what, figure) = (
-            format!("{what}, relative to {competitor}"),
-            format!("{ratio:.2} times its {theirs_ms:.2} ms"),
+        let competitor_ms = median(measured);
+        let ratio = tracker_ms / competitor_ms;
+        let (label, figure) = (
+            format!("{label}, relative to {competitor}"),
+            format!("{ratio:.2} times its {competitor_ms:.2} ms"),
         );
         match ratio_max {
             Some(ratio_max) => {
-                report.add_target(what, figure, format!("≤ {ratio_max} times"), ratio <= ratio_max)
+                report.add_target(label, figure, format!("≤ {ratio_max} times"), ratio <= ratio_max)
             }
-            None => report.add_figure(what, figure),
+            None => report.add_figure(label, figure),
         }
     }
     Ok(())
@@ -130,7 +132,7 @@ fn page_text() -> String {
     text + end
 }
 
-/// What all programs of a round have in common.
+/// The parameters that all programs of a round share.
 struct ProbeRounds<'a> {
     testbed: &'a BenchTestbed<'a>,
     site: &'a Site,

@@ -8,31 +8,31 @@ pub(crate) struct Report(Vec<ReportLine>);
 
 #[derive(Debug)]
 struct ReportLine {
-    what: String,
+    name: String,
     figure: String,
     target: Option<(String, bool)>,
 }
 
 impl Report {
     /// Adds a figure without a target.
-    pub(crate) fn add_figure(&mut self, what: impl Into<String>, figure: impl Into<String>) {
-        self.add_line(what.into(), figure.into(), None);
+    pub(crate) fn add_figure(&mut self, name: impl Into<String>, figure: impl Into<String>) {
+        self.add_line(name.into(), figure.into(), None);
     }
 
     /// Adds a figure with its target, and whether the target is met.
     pub(crate) fn add_target(
         &mut self,
-        what: impl Into<String>,
+        name: impl Into<String>,
         figure: impl Into<String>,
         target: impl Into<String>,
         is_met: bool,
     ) {
-        self.add_line(what.into(), figure.into(), Some((target.into(), is_met)));
+        self.add_line(name.into(), figure.into(), Some((target.into(), is_met)));
     }
 
-    fn add_line(&mut self, what: String, figure: String, target: Option<(String, bool)>) {
-        log::info!("{what}: {figure}");
-        self.0.push(ReportLine { what, figure, target });
+    fn add_line(&mut self, name: String, figure: String, target: Option<(String, bool)>) {
+        log::info!("{name}: {figure}");
+        self.0.push(ReportLine { name, figure, target });
     }
 
     /// Whether every target is met.
@@ -44,13 +44,13 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "| figure | measured | target |\n|---|---|---|")?;
-        for ReportLine { what, figure, target } in &self.0 {
+        for ReportLine { name, figure, target } in &self.0 {
             let target = match target {
                 None => "",
                 Some((target, true)) => target,
                 Some((target, false)) => &format!("{target}: **missed**"),
             };
-            writeln!(f, "| {what} | {figure} | {target} |")?;
+            writeln!(f, "| {name} | {figure} | {target} |")?;
         }
         Ok(())
     }

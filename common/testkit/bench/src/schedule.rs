@@ -48,7 +48,7 @@ pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), Benc
     };
     let urls = load.urls(&sites);
     let folder = testbed.services.dir.as_path();
-    let what = format!(
+    let label = format!(
         "{} targets in {} s, 1 in {HANGS} hangs for {} s",
         urls.len(),
         load.period_s,
@@ -57,40 +57,40 @@ pub(crate) fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<(), Benc
 
     let domain = Domain::parse("127.0.0.1")?;
     let tracker = tracker(&testbed, &load, &urls)?;
-    let (tracker, ours) = load.measure(&sites, tracker)?;
+    let (tracker, of_tracker) = load.measure(&sites, tracker)?;
     let ended = tracker.stop(TIMEOUT)?;
-    ours.report_schedule(&what, report);
+    of_tracker.report_schedule(&label, report);
     let logged = ended.log.iter().filter_map(|line| line.split_once("late by ")).next_back();
     if let Some((_, late)) = logged {
-        report.add_figure(format!("{what}: lateness as the tracker logs it"), late);
+        report.add_figure(format!("{label}: lateness as the tracker logs it"), late);
     }
-    let memory_mib = ours.memory_peak_kib / 1_024;
+    let memory_mib = of_tracker.memory_peak_kib / 1_024;
     report.add_target(
-        format!("{what}: peak memory"),
+        format!("{label}: peak memory"),
         format!("{memory_mib} MiB"),
         format!("≤ {MEMORY_MIB_MAX} MiB"),
         memory_mib <= MEMORY_MIB_MAX,
     );
     let counts = SlotCounts::from_records(read_records(&testbed, &domain)?);
-    counts.report(&what, urls.len(), report);
+    counts.report(&label, urls.len(), report);
 
     if let Some(program) = Competitor::Cloudprober.find(report) {
         let (period_s, timeout_s) = (load.period_s, load.timeout_s);
         let work = ProbeWork { urls: &urls, period_s, timeout_s, check: None, ca: None };
         let (competitor, _) = Competitor::Cloudprober.start(&program, folder, work)?;
-        let (competitor, theirs) = load.measure(&sites, competitor)?;
+        let (competitor, of_competitor) = load.measure(&sites, competitor)?;
         competitor.stop(TIMEOUT)?;
-        theirs.report_figures(&format!("{what}: cloudprober's"), report);
-        let ratio = ours.processor_ms / theirs.processor_ms;
+        of_competitor.report_figures(&format!("{label}: cloudprober's"), report);
+        let ratio = of_tracker.processor_ms / of_competitor.processor_ms;
         report.add_target(
-            format!("{what}: processor time of a probe, relative to cloudprober's"),
-            format!("{:.2} ms, {ratio:.2} times", ours.processor_ms),
+            format!("{label}: processor time of a probe, relative to cloudprober's"),
+            format!("{:.2} ms, {ratio:.2} times", of_tracker.processor_ms),
             format!("≤ {PROCESSOR_RATIO_MAX} times"),
             ratio <= PROCESSOR_RATIO_MAX,
         );
     } else {
-        let used = format!("{:.2} ms", ours.processor_ms);
-        report.add_figure(format!("{what}: processor time of a probe"), used);
+        let used = format!("{:.2} ms", of_tracker.processor_ms);
+        report.add_figure(format!("{label}: processor time of a probe"), used);
     }
     Ok(())
 }
@@ -155,18 +155,18 @@ impl Measurement {
     }
 
     /// Reports the tracker's schedule with its targets.
-    fn report_schedule(&self, what: &str, report: &mut Report) {
+    fn report_schedule(&self, label: &str, report: &mut Report) {
         let [p50, p99, max] = self.late_ms();
         let slots = self.result.late_ms.len();
         report.add_figure(
-            format!("{what}: seen by the sites"),
+            format!("{label}: seen by the sites"),
             format!("{} requests, {slots} slots", self.probes),
         );
-        report.add_figure(format!("{what}: lateness, p50"), format!("{p50:.2} ms"));
+        report.add_figure(format!("{label}: lateness, p50"), format!("{p50:.2} ms"));
         for (name, late, most) in [("p99", p99, P99_MS_MAX), ("max", max, LATENESS_MS_MAX)] {
             let target = format!("≤ {most:.0} ms");
             report.add_target(
-                format!("{what}: lateness, {name}"),
+                format!("{label}: lateness, {name}"),
                 format!("{late:.2} ms"),
                 target,
                 late <= most,
@@ -174,7 +174,7 @@ impl Measurement {
         }
         let ScheduleResult { missed, doubled, .. } = self.result;
         report.add_target(
-            format!("{what}: slots without a probe, and extra probes"),
+            format!("{label}: slots without a probe, and extra probes"),
             format!("{missed}, {doubled}"),
             "none",
             missed + doubled == 0,
@@ -256,11 +256,11 @@ impl SlotCounts {
         (observed, explained, (due - observed - explained).abs() + duplicates)
     }
 
-    fn report(&self, what: &str, targets: usize, report: &mut Report) {
+    fn report(&self, label: &str, targets: usize, report: &mut Report) {
         let (observed, explained, unexplained) = self.sum();
         let without = targets.saturating_sub(self.targets.len()) + self.records - observed as usize;
         report.add_target(
-            format!("{what}: slots in the records: probed, reported as missed, unexplained"),
+            format!("{label}: slots in the records: probed, reported as missed, unexplained"),
             format!("{observed}, {explained}, {unexplained}; {without} without a slot"),
             "0 unexplained",
             unexplained == 0 && without == 0,

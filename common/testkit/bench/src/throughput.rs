@@ -38,18 +38,19 @@ pub(crate) fn measure_throughput(bench: &Bench<'_>, report: &mut Report) -> Resu
     }
     report.add_figure("baseline loop, one connection", rates(&bare));
     report.add_figure("baseline loop: PostgreSQL's processor time of a row", server(&bare));
-    for (what, runs, ratio_min) in
+    for (label, runs, ratio_min) in
         [("recorder", &normal, NORMAL_RATIO_MIN), ("recorder, smart mode", &smart, SMART_RATIO_MIN)]
     {
-        report.add_figure(format!("{what}, one domain"), rates(runs));
+        report.add_figure(format!("{label}, one domain"), rates(runs));
         let own = median_us(runs, |run| run.own_us);
-        report.add_figure(format!("{what}: processor time of a record"), own);
-        report.add_figure(format!("{what}: PostgreSQL's processor time of a record"), server(runs));
+        report.add_figure(format!("{label}: processor time of a record"), own);
+        report
+            .add_figure(format!("{label}: PostgreSQL's processor time of a record"), server(runs));
         let ratio =
             median(runs.iter().zip(&bare).map(|(run, bare)| run.rate / bare.rate).collect());
-        let what = format!("{what} ÷ baseline loop, median of {ROUNDS}");
+        let label = format!("{label} ÷ baseline loop, median of {ROUNDS}");
         report.add_target(
-            what,
+            label,
             format!("{ratio:.2}"),
             format!("≥ {ratio_min}"),
             ratio >= ratio_min,
@@ -125,9 +126,9 @@ pub(crate) fn measure_statement(bench: &Bench<'_>, report: &mut Report) -> Resul
             runs.push(insert(&testbed, &domain[0], &rows, method, true)?);
         }
     }
-    for (what, runs) in [("rows as arrays", &arrays), ("rows by binary copy", &copy)] {
-        report.add_figure(format!("{what}, with the position"), rates(runs));
-        report.add_figure(format!("{what}: PostgreSQL's processor time of a row"), server(runs));
+    for (label, runs) in [("rows as arrays", &arrays), ("rows by binary copy", &copy)] {
+        report.add_figure(format!("{label}, with the position"), rates(runs));
+        report.add_figure(format!("{label}: PostgreSQL's processor time of a row"), server(runs));
     }
     let ratio = median(copy.iter().zip(&arrays).map(|(copy, it)| copy.rate / it.rate).collect());
     report.add_figure(format!("copy ÷ arrays, median of {ROUNDS}"), format!("{ratio:.2}"));

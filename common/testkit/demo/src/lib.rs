@@ -36,8 +36,8 @@ const ONCE_DEADLINE: Duration = Duration::from_secs(90);
 const DATABASE: &str = "quickstart";
 
 /// Runs the demonstration until a signal, or with `once` until each local site has the expected
-/// verdict or the time-out is over. `programs` is the folder of the programs, `folder` the one of
-/// their logs. Returns true if each local site has the expected verdict.
+/// verdict or the time-out is over. `programs` is the folder of the programs, `folder` the folder
+/// of their logs. Returns true if each local site has the expected verdict.
 ///
 /// # Errors
 /// Fails if a program can't be started or ends unexpectedly.

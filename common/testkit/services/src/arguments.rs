@@ -13,7 +13,7 @@ pub(crate) struct Arguments {
     pub(crate) root: PathBuf,
     /// The folder with `kafka/` (jars) and `postgres/` (programs).
     pub(crate) jars: PathBuf,
-    /// The Java that runs Kafka, where there is one.
+    /// The Java program that runs Kafka. `None`: the script found none.
     pub(crate) java: Option<PathBuf>,
     /// The folder of the set.
     pub(crate) dir: PathBuf,
@@ -60,7 +60,7 @@ pub(crate) enum PostgresAction {
 }
 
 impl Arguments {
-    /// Options may stand before and after the command.
+    /// Options can precede or follow the command.
     pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, CommandError> {
         let usage = |text: String| Err(CommandError::Usage(text));
         let (mut root, mut jars, mut java, mut dir) = (None, None, None, None);
@@ -87,7 +87,7 @@ impl Arguments {
                     continue;
                 }
                 _ if argument.starts_with('-') => {
-                    return usage(format!("no such option: {argument}"));
+                    return usage(format!("unknown option: {argument}"));
                 }
                 _ => {
                     words.push(argument);
@@ -96,23 +96,23 @@ impl Arguments {
             };
             match attached.or_else(|| arguments.next()) {
                 Some(value) => *slot = Some(value),
-                None => return usage(format!("{name} needs a value")),
+                None => return usage(format!("{name}: expected a value")),
             }
         }
         let brokers = brokers.filter(|text: &String| !text.is_empty());
         let brokers = brokers.map(|text| parse_brokers(&text)).transpose()?;
         let mut words = words.into_iter();
         let Some(word) = words.next() else {
-            return usage("a command is needed: up, down, status or env".to_owned());
+            return usage("no command: expected up, down, status or env".to_owned());
         };
         let broker = if word.ends_with("-broker") { words.next() } else { None };
         if let Some(extra) = words.next() {
-            return usage(format!("one command too many: {extra}"));
+            return usage(format!("unexpected argument: {extra}"));
         }
         let command = parse_command(&word, broker.unwrap_or_default(), brokers, all, programs)?;
         let root = absolute(root.as_deref().unwrap_or(".services"))?;
         let dir = match dir.as_deref() {
-            Some("") => return usage("--dir needs a folder".to_owned()),
+            Some("") => return usage("--dir: expected a folder".to_owned()),
             Some(dir) => absolute(dir)?,
             None => root.join("default"),
         };
@@ -125,7 +125,9 @@ impl Arguments {
 fn parse_brokers(text: &str) -> Result<usize, CommandError> {
     match text.parse() {
         Ok(brokers) if (1..=BROKERS_MAX).contains(&brokers) => Ok(brokers),
-        _ => Err(CommandError::Usage(format!("--brokers takes 1 to {BROKERS_MAX}, not '{text}'"))),
+        _ => Err(CommandError::Usage(format!(
+            "--brokers: expected 1 to {BROKERS_MAX}, found '{text}'"
+        ))),
     }
 }
 
@@ -151,12 +153,12 @@ fn parse_command(
         "stop-postgres" => ServicesCommand::Postgres(PostgresAction::Stop),
         "start-postgres" => ServicesCommand::Postgres(PostgresAction::Start),
         "restart-postgres" => ServicesCommand::Postgres(PostgresAction::Restart),
-        _ => return Err(CommandError::Usage(format!("no such command: {word}"))),
+        _ => return Err(CommandError::Usage(format!("unknown command: {word}"))),
     })
 }
 
-/// The path from the root of the file system, without `.` and `..`, and with
-/// the links of what exists of it resolved, so that a set has one name.
+/// The absolute path, without `.` and `..`. Links in its existing part are
+/// resolved, so that each set has only one path.
 fn absolute(path: &str) -> Result<PathBuf, CommandError> {
     let mut resolved = PathBuf::new();
     let path = std::path::absolute(path).map_err(CommandError::at(Path::new(path)))?;
@@ -202,15 +204,15 @@ mod tests {
     #[test]
     fn a_wrong_command_line_is_refused_with_its_reason() {
         for (line, text) in [
-            ("", "a command is needed: up, down, status or env"),
-            ("up --brokers 10", "--brokers takes 1 to 9, not '10'"),
-            ("up --brokers", "--brokers needs a value"),
-            ("up --dir=", "--dir needs a folder"),
-            ("up down", "one command too many: down"),
-            ("hop", "no such command: hop"),
-            ("hop-broker 1", "no such command: hop-broker"),
-            ("up --fast", "no such option: --fast"),
-            ("up --all=yes", "no such option: --all=yes"),
+            ("", "no command: expected up, down, status or env"),
+            ("up --brokers 10", "--brokers: expected 1 to 9, found '10'"),
+            ("up --brokers", "--brokers: expected a value"),
+            ("up --dir=", "--dir: expected a folder"),
+            ("up down", "unexpected argument: down"),
+            ("hop", "unknown command: hop"),
+            ("hop-broker 1", "unknown command: hop-broker"),
+            ("up --fast", "unknown option: --fast"),
+            ("up --all=yes", "unknown option: --all=yes"),
         ] {
             let error = parse(line).unwrap_err();
             assert_eq!(error, format!("{text} (services --help describes the commands)"));

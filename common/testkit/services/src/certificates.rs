@@ -1,4 +1,4 @@
-//! Every certificate that the services, the tests and the demonstration need.
+//! All certificates that the services, the tests and the demonstration need.
 //!
 //! | name | signed by | for |
 //! | --- | --- | --- |
@@ -14,8 +14,8 @@
 //! | `site-wrong-host` | `sites-ca` | `wrong.host.invalid` |
 //! | `site-self-signed` | itself | `localhost`, 127.0.0.1, ::1 |
 //!
-//! Each is `NAME.crt` with `NAME.key` in PKCS#8 except as stated. Keys are
-//! readable by their owner alone. `broker.pem` holds key and certificate.
+//! Each certificate is `NAME.crt`, with `NAME.key` in PKCS#8 except as stated. Only the owner can
+//! read the keys. `broker.pem` holds key and certificate.
 
 use std::fs;
 use std::io::Write;
@@ -45,7 +45,7 @@ const VALID: DaysFromNow = (-1, 3650);
 const EXPIRED: DaysFromNow = (-30, -1);
 const NOT_YET_VALID: DaysFromNow = (30, 60);
 
-/// Makes all of them in `folder`, which must not exist.
+/// Creates all certificates in `folder`, which must not exist.
 pub(crate) fn make_certificates(folder: &Path) -> Result<(), CommandError> {
     fs::create_dir(folder).map_err(CommandError::at(folder))?;
     let ca = IssuingCa::make(folder, "ca", "Availability services CA")?;
@@ -71,7 +71,7 @@ pub(crate) fn make_certificates(folder: &Path) -> Result<(), CommandError> {
     make_self_signed(folder, "site-self-signed", &LOCALHOST)
 }
 
-/// A CA and the folder for what it signs.
+/// A CA, and the folder for its certificates.
 struct IssuingCa<'a> {
     folder: &'a Path,
     issuer: Issuer<'static, KeyPair>,
@@ -141,7 +141,7 @@ impl<'a> IssuingCa<'a> {
     }
 }
 
-/// As `openssl req -x509` makes one: a CA, too.
+/// Creates a certificate like `openssl req -x509`: it is a CA, too.
 fn make_self_signed(folder: &Path, name: &str, hosts: &[&str]) -> Result<(), CommandError> {
     let key = KeyPair::generate().map_err(CommandError::certificate(name))?;
     let mut params = params(name, hosts, VALID)?;
@@ -184,7 +184,7 @@ fn write_pair(folder: &Path, name: &str, certificate: &str, key: &str) -> Result
     write(&folder.join(format!("{name}.key")), key, PRIVATE)
 }
 
-/// Writes a file that has its mode before its content.
+/// Writes a file. The file has its mode before its content.
 pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<(), CommandError> {
     let file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(mode).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(CommandError::at(path))
@@ -208,7 +208,7 @@ mod tests {
         X509::from_pem(&fs::read(folder.join(format!("{name}.crt"))).unwrap()).unwrap()
     }
 
-    /// What OpenSSL says of the certificate under that CA.
+    /// The verdict of OpenSSL on the certificate under that CA.
     fn verdict(folder: &Path, ca: &str, name: &str) -> String {
         let mut store = X509StoreBuilder::new().unwrap();
         store.add_cert(load(folder, ca)).unwrap();

@@ -9,44 +9,44 @@ pub(crate) enum CommandError {
     /// The command line is wrong.
     #[error("{0} (services --help describes the commands)")]
     Usage(String),
-    /// A signal asked `up` to end; the number is the signal's.
+    /// A signal stopped `up`. The number is the number of the signal.
     #[error("stopped by signal {0}")]
     Interrupted(u8),
     /// A file, a folder or a program can't be used.
-    #[error("{what}: {cause}")]
-    Io { what: String, cause: io::Error },
-    /// A certificate or a key can't be made.
-    #[error("{what}: {cause}")]
-    Certificate { what: String, cause: Box<dyn std::error::Error + Send + Sync> },
+    #[error("{subject}: {cause}")]
+    Io { subject: String, cause: io::Error },
+    /// A certificate or a key can't be created.
+    #[error("{subject}: {cause}")]
+    Certificate { subject: String, cause: Box<dyn std::error::Error + Send + Sync> },
     /// PostgreSQL refused a connection or a statement.
     #[error("PostgreSQL: {0}")]
     Postgres(#[from] ::postgres::Error),
     /// A service did not start; the text holds the end of its log.
     #[error("{0}")]
     NotStarted(String),
-    /// The command can't be done to this set.
+    /// The command can't be applied to this set.
     #[error("{0}")]
     Refused(String),
 }
 
 impl CommandError {
-    pub(crate) fn io(what: impl Into<String>, cause: io::Error) -> Self {
-        Self::Io { what: what.into(), cause }
+    pub(crate) fn io(subject: impl Into<String>, cause: io::Error) -> Self {
+        Self::Io { subject: subject.into(), cause }
     }
 
     /// For `map_err`: names the file or folder that can't be used.
     pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let what = path.display().to_string();
-        move |cause| Self::Io { what, cause }
+        let subject = path.display().to_string();
+        move |cause| Self::Io { subject, cause }
     }
 
-    /// For `map_err`: names the certificate that can't be made.
+    /// For `map_err`: names the certificate that can't be created.
     pub(crate) fn certificate<E>(name: &str) -> impl FnOnce(E) -> Self
     where
         E: std::error::Error + Send + Sync + 'static,
     {
-        let what = format!("certificate {name}");
-        move |cause| Self::Certificate { what, cause: Box::new(cause) }
+        let subject = format!("certificate {name}");
+        move |cause| Self::Certificate { subject, cause: Box::new(cause) }
     }
 
     pub(crate) fn exit_code(&self) -> u8 {

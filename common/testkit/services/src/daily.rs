@@ -1,6 +1,7 @@
-//! What takes a set the longest to make: certificates, passwords, PostgreSQL's
-//! data and Kafka's log directory. The first set of a day makes them, the
-//! others copy them. A day, because some certificates expire.
+//! The parts of a set that take longest to create: certificates, passwords,
+//! PostgreSQL's data and Kafka's log directory. The first set of a day creates
+//! them, and the other sets copy them. The cache is valid for one day only,
+//! because some certificates expire.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,7 +21,7 @@ pub(crate) struct DailyCache {
 
 impl DailyCache {
     /// Opens today's cache for this build of the program, this user and these
-    /// jars, and removes those from before yesterday.
+    /// jars, and removes caches from before yesterday.
     pub(crate) fn open(
         cache: &Path,
         jars: &Path,
@@ -44,9 +45,9 @@ impl DailyCache {
         Ok(Self { folder })
     }
 
-    /// Fills `target` with a copy of what today's first set made under this
-    /// name, or by `make` if this is the first set. Sets that start side by
-    /// side wait for the one that makes it.
+    /// Fills `target` with a copy of the part `name` of today's first set. If
+    /// this is the first set, creates the part by `make`. Sets that start at
+    /// the same time wait for the set that creates it.
     pub(crate) fn copy_or_make(
         &self,
         name: &str,
@@ -56,7 +57,7 @@ impl DailyCache {
         let original = self.folder.join(name);
         let lock_path = self.folder.join(format!("{name}.lock"));
         let lock = File::create(&lock_path).map_err(CommandError::at(&lock_path))?;
-        // A copy needs no lock: an original is complete, and never changes.
+        // Copying needs no lock: an original is complete and never changes.
         if !original.exists() {
             lock.lock().map_err(CommandError::at(&lock_path))?;
         }
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_many_makes_it_and_the_others_copy_it() {
+    fn the_first_of_many_creates_a_part_and_the_others_copy_it() {
         let root = folder();
         let made = AtomicU32::new(0);
         std::thread::scope(|scope| {
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_is_made_again() {
+    fn a_part_that_failed_is_created_again() {
         let root = folder();
         let cache = DailyCache::open(&root, Path::new("/jars"), None).unwrap();
         let failed = |_: &Path| Err(CommandError::Refused("no".to_owned()));

@@ -1,4 +1,5 @@
-//! SIGINT and SIGTERM during `up`: what was started is stopped again.
+//! SIGINT and SIGTERM during `up`: `up` then stops the processes that it
+//! started.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ use crate::command_error::CommandError;
 pub(crate) struct Interrupt(Arc<AtomicUsize>);
 
 impl Interrupt {
-    /// From here on the two signals no longer end this program.
+    /// From now on the two signals no longer end this program.
     pub(crate) fn catch() -> Result<Self, CommandError> {
         let signal = Arc::new(AtomicUsize::new(0));
         for (number, value) in [(SIGINT, 2), (SIGTERM, 15)] {

@@ -5,8 +5,8 @@
 //! A set of services is one folder (`set`): brokers (`kafka`), one PostgreSQL
 //! (`postgres`), certificates (`certificates`) and the ports they listen on
 //! (`ports`). The processes outlive this program; pid files find them again
-//! (`process`). What takes long to make is made once a day and copied
-//! (`daily`).
+//! (`process`). The parts that take long to create are created once a day and
+//! copied (`daily`).
 
 mod arguments;
 mod certificates;
@@ -27,7 +27,7 @@ use arguments::{Arguments, ServicesCommand};
 use command_error::CommandError;
 use set::ServiceSet;
 
-/// Exit code of `status` when a part of the set does not answer.
+/// Exit code of `status` when a part of the set does not respond.
 const NOT_HEALTHY: u8 = 3;
 
 fn main() -> ExitCode {

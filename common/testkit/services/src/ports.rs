@@ -11,7 +11,8 @@ const LOWEST: u16 = 10_000;
 /// How many ports are tried.
 const CANDIDATES: usize = 500;
 
-/// The folder with a file for each reserved port; it holds the set's folder.
+/// The folder with a file for each reserved port. The file has the path of the
+/// set's folder.
 pub(crate) struct PortReservations {
     folder: PathBuf,
 }
@@ -21,8 +22,8 @@ impl PortReservations {
         Self { folder: root.join("ports") }
     }
 
-    /// Reserves `count` ports to which nobody listens. They are below the range
-    /// from which the kernel gives ports to outgoing connections, so that no
+    /// Reserves `count` ports without a listener. They are below the range from
+    /// which the kernel assigns ports to outgoing connections, so that no
     /// client gets the port of a stopped broker.
     pub(crate) fn reserve(&self, count: usize, set: &Path) -> Result<Vec<u16>, CommandError> {
         fs::create_dir_all(&self.folder).map_err(CommandError::at(&self.folder))?;
@@ -68,7 +69,7 @@ impl PortReservations {
         is_free
     }
 
-    /// Gives back every port of a set.
+    /// Releases every port of a set.
     pub(crate) fn release(&self, set: &Path) {
         let files = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         for file in files.map(|entry| entry.path()) {

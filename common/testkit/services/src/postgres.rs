@@ -1,10 +1,9 @@
-//! PostgreSQL with TLS. It refuses to run as root, so root starts it as
-//! `nobody`. Where that user can't reach the set's folder (a checkout below
-//! /root, for example), the data and a copy of the programs are in a folder
-//! below /tmp, and the set's folder holds a link to it.
+//! PostgreSQL with TLS. It refuses to run as root, so root starts it as `nobody`. If
+//! that user can't reach the set's folder (a checkout below /root, for example), the
+//! data and a copy of the programs are in a folder below /tmp, and the set's folder
+//! holds a link to it.
 //!
-//! It listens on 127.0.0.1, and on 127.0.0.2, which its certificate does not
-//! name.
+//! It listens on 127.0.0.1, and on 127.0.0.2, which is not in its certificate.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown, symlink};
@@ -23,30 +22,30 @@ use crate::command_error::CommandError;
 use crate::daily::DailyCache;
 use crate::interrupt::Interrupt;
 use crate::log_excerpt::log_excerpt;
-use crate::process::{POLL, PidFile, UnixUser, command_as, detached};
+use crate::process::{POLL_INTERVAL, PidFile, UnixUser, command_as, detached};
 use crate::report;
 
-const START_PATIENCE: Duration = Duration::from_secs(60);
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Begins the name of a folder for data that is not in the set's folder.
+/// Prefix of the folder for data that is not in the set's folder.
 const ELSEWHERE: &str = "/tmp/availability-postgres.";
 
-/// The role with a password that has to use TLS.
+/// The role with a password that must use TLS.
 pub(crate) const TLS_ONLY: &str = "tls_only";
 /// The role with a password that must not use TLS.
 pub(crate) const PLAIN_ONLY: &str = "plain_only";
 /// The role without a password: the name in `client.crt`.
 pub(crate) const CERTIFICATE: &str = "client";
 
-/// The one PostgreSQL of a set.
+/// The PostgreSQL of a set.
 pub(crate) struct Postgres<'a> {
     set: &'a Path,
     /// The folder with `bin/`, `lib/` and `share/`.
     distribution: PathBuf,
     pub(crate) port: u16,
     passwords: &'a Passwords,
-    /// The user that runs it. `None`: ours.
+    /// The user that runs PostgreSQL. `None`: the current user.
     user: Option<UnixUser>,
 }
 
@@ -88,7 +87,7 @@ impl<'a> Postgres<'a> {
         folder.join("bin").join(name)
     }
 
-    /// Makes the data folder, starts the server and creates its roles.
+    /// Creates the data folder, starts the server and creates its roles.
     pub(crate) fn set_up(
         &self,
         daily: &DailyCache,
@@ -119,7 +118,7 @@ impl<'a> Postgres<'a> {
         self.create_roles()
     }
 
-    /// Makes the folder in the set, or where the user can reach it.
+    /// Creates the folder in the set, or where the user can reach it.
     fn make_home(&self) -> Result<(), CommandError> {
         let folder = self.set.join("postgres");
         let mut builder = fs::DirBuilder::new();
@@ -162,7 +161,7 @@ impl<'a> Postgres<'a> {
         }
     }
 
-    /// Makes a data folder with the superuser alone.
+    /// Creates a data folder that has only the superuser.
     fn init(&self, data: &Path) -> Result<(), CommandError> {
         fs::DirBuilder::new().mode(0o700).create(data).map_err(CommandError::at(data))?;
         let password = self.home().join("password");
@@ -194,17 +193,17 @@ impl<'a> Postgres<'a> {
     }
 
     pub(crate) fn wait_for_answer(&self, interrupt: &Interrupt) -> Result<(), CommandError> {
-        let deadline = Instant::now() + START_PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         while !self.answers() {
             interrupt.check()?;
-            // It continues when only one of its two addresses is taken.
+            // PostgreSQL continues if only one of its two addresses is in use.
             let text = fs::read(self.log()).unwrap_or_default();
             let has_all_addresses = !String::from_utf8_lossy(&text).contains("could not bind");
             let runs = self.pid_file().running().is_some();
             if !has_all_addresses || !runs || Instant::now() >= deadline {
                 return Err(self.not_started());
             }
-            std::thread::sleep(POLL);
+            std::thread::sleep(POLL_INTERVAL);
         }
         Ok(())
     }
@@ -213,8 +212,8 @@ impl<'a> Postgres<'a> {
         CommandError::NotStarted(format!("PostgreSQL did not start:{}", log_excerpt(&self.log())))
     }
 
-    /// Whether it opens a session. While it starts, recovers or stops it
-    /// answers with an error.
+    /// Whether PostgreSQL opens a session. While it starts, recovers or stops, it
+    /// responds with an error.
     pub(crate) fn answers(&self) -> bool {
         self.superuser().ssl_mode(SslMode::Disable).connect(NoTls).is_ok()
     }
@@ -259,7 +258,7 @@ impl<'a> Postgres<'a> {
 
     /// Ends sessions and writes a checkpoint.
     pub(crate) fn stop(&self) -> Result<(), CommandError> {
-        self.pid_file().stop(&[Signal::INT, Signal::QUIT], STOP_PATIENCE)
+        self.pid_file().stop(&[Signal::INT, Signal::QUIT], STOP_TIMEOUT)
     }
 }
 
@@ -285,7 +284,7 @@ pub(crate) fn pid_file(set: &Path) -> PidFile {
 
 /// Ends PostgreSQL at once; the next start recovers as after a crash.
 pub(crate) fn kill(set: &Path) -> Result<(), CommandError> {
-    pid_file(set).stop(&[Signal::QUIT], STOP_PATIENCE)
+    pid_file(set).stop(&[Signal::QUIT], STOP_TIMEOUT)
 }
 
 /// Removes the data if it is not in the set's folder.
@@ -316,8 +315,8 @@ log_line_prefix = '%m [%p] %u@%d '
     )
 }
 
-/// Three roles that get in by one way only: with TLS, without, and by the
-/// certificate of `client.crt`.
+/// Three roles with one way to log in each: with TLS, without TLS, and by the
+/// certificate `client.crt`.
 const ACCESS_RULES: &str = "\
 # TYPE     DATABASE  USER        ADDRESS      METHOD
 hostssl    all       tls_only    127.0.0.0/8  scram-sha-256

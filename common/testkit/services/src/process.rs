@@ -1,8 +1,8 @@
 //! Processes that outlive this program, found again by pid files.
 //!
-//! A pid file holds `PID START`. The kernel gives a pid to another process
-//! later, but with another start time, so a signal never reaches a process
-//! that was not started here.
+//! A pid file holds `PID START`. The kernel may assign the pid to another process
+//! later, but with another start time, so a signal never reaches a process that this
+//! program did not start.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,10 +16,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::command_error::CommandError;
 
-/// How often a condition is looked at while waiting for it.
-pub(crate) const POLL: Duration = Duration::from_millis(20);
+/// Interval between two checks of a condition.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The uid and gid of another user, as which root starts PostgreSQL.
+/// The uid and gid of another user, for PostgreSQL when it is started by root.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct UnixUser {
     pub(crate) uid: u32,
@@ -47,8 +47,8 @@ impl PidFile {
     }
 
     /// Starts `command`, whose program is `setsid`, with its output appended
-    /// to `log`. False: it ended at once. It has a session of its own, so that
-    /// Ctrl-C here does not reach it.
+    /// to `log`. False: it ended at once. It has its own session, so that Ctrl-C does
+    /// not reach it.
     pub(crate) fn launch(&self, mut command: Command, log: &Path) -> Result<bool, CommandError> {
         let output = fs::OpenOptions::new().create(true).append(true).open(log);
         let output = output.map_err(CommandError::at(log))?;
@@ -87,23 +87,21 @@ impl PidFile {
         pid.is_some_and(|pid| kill_process(pid, signal).is_ok())
     }
 
-    /// Sends one signal after the other, each with `patience` to end the
-    /// process, and KILL at last. Returns when the process is gone.
-    pub(crate) fn stop(&self, signals: &[Signal], patience: Duration) -> Result<(), CommandError> {
+    /// Sends one signal after the other, each with `timeout` to end the process, and
+    /// finally KILL. Returns when the process has ended.
+    pub(crate) fn stop(&self, signals: &[Signal], timeout: Duration) -> Result<(), CommandError> {
         for signal in signals.iter().copied().chain([Signal::KILL]) {
             if !self.signal(signal) {
                 break;
             }
-            // A stopped process handles no signal but KILL until it continues.
+            // A stopped process handles no signal except KILL until it continues.
             self.signal(Signal::CONT);
-            if wait_until(patience, || self.running().is_none()) {
+            if wait_until(timeout, || self.running().is_none()) {
                 break;
             }
         }
         if let Some(pid) = self.running() {
-            return Err(CommandError::Refused(format!(
-                "process {pid} does not end, not even by KILL"
-            )));
+            return Err(CommandError::Refused(format!("process {pid} did not end after SIGKILL")));
         }
         match fs::remove_file(&self.0) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
@@ -114,16 +112,17 @@ impl PidFile {
     }
 }
 
-/// A command that gets a session of its own. `setsid` becomes the program, so
-/// the pid stays.
+/// A command that gets its own session. `setsid` executes the program, so the pid
+/// stays the same.
 pub(crate) fn detached(user: Option<UnixUser>, program: &Path) -> Command {
     let mut command = command_as(user, "setsid");
     command.arg(program);
     command
 }
 
-/// The start of a process in ticks since boot. `None`: it is gone, or a zombie.
-/// A process of which only the first thread has ended still has its sockets.
+/// The start of a process in ticks since boot. `None`: it has ended, or it is a
+/// zombie. A process of which only the first thread has ended still has its
+/// sockets.
 fn start_time(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses, which may hold spaces.
@@ -136,14 +135,14 @@ fn start_time(pid: u32) -> Option<u64> {
     started.parse().ok()
 }
 
-/// False: `patience` has passed before the condition held.
-pub(crate) fn wait_until(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + patience;
+/// False: `timeout` has passed before the condition held.
+pub(crate) fn wait_until(timeout: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + timeout;
     while !condition() {
         if Instant::now() >= deadline {
             return false;
         }
-        std::thread::sleep(POLL);
+        std::thread::sleep(POLL_INTERVAL);
     }
     true
 }
@@ -189,7 +188,7 @@ mod tests {
         file.stop(&[Signal::TERM], Duration::from_secs(10)).unwrap();
         assert_eq!(file.running(), None);
         assert!(!fixture.0.join("pid").exists());
-        // There is nothing left to stop, which is no error.
+        // No process is left to stop, which is no error.
         file.stop(&[], Duration::ZERO).unwrap();
     }
 

@@ -16,12 +16,12 @@ pub enum QueryType {
     Aaaa,
 }
 
-/// What the server does for one query.
+/// The reaction of the server to one query.
 #[derive(Debug, Clone)]
 pub enum Behaviour {
     /// Responds with these addresses, of either family.
     Addresses(Vec<IpAddr>),
-    /// Responds with a chain of aliases and the addresses of the last one.
+    /// Responds with a chain of aliases and the addresses of the last alias.
     Aliases(Vec<&'static str>, Vec<IpAddr>),
     /// Responds with two aliases that point at each other.
     AliasLoop,

@@ -34,7 +34,7 @@ pub struct ReceivedQuery {
     pub port: u16,
 }
 
-type Rules = HashMap<(String, QueryType), Behaviour>;
+type DnsRules = HashMap<(String, QueryType), Behaviour>;
 
 /// A running server. Dropping it stops the server. Names without a rule get NXDOMAIN.
 pub struct DnsServer {
@@ -44,7 +44,7 @@ pub struct DnsServer {
 }
 
 struct DnsServerState {
-    rules: Rules,
+    rules: DnsRules,
     queries: Mutex<Vec<ReceivedQuery>>,
     stopping: AtomicBool,
 }

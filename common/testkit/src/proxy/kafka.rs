@@ -10,7 +10,9 @@ use kafka_protocol::messages::{ApiKey, FindCoordinatorResponse, MetadataResponse
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 
 use super::listener::{ConnectionPair, ProxyListener};
-use super::{Action, Direction, MESSAGE_BYTES_MAX, ProxyFault, RuleHandle, Rules, forward};
+use super::{
+    Direction, MESSAGE_BYTES_MAX, ProxyAction, ProxyFault, ProxyRules, RuleHandle, forward,
+};
 
 /// Maximum number of requests in flight on a connection. The project's own client sends one at a
 /// time.
@@ -20,7 +22,7 @@ const PENDING_MAX: usize = 1000;
 /// addresses are rewritten to the proxy's addresses, so that a client reaches all brokers through
 /// the proxy.
 pub struct KafkaProxy {
-    rules: Arc<Rules<ApiKey>>,
+    rules: Arc<ProxyRules<ApiKey>>,
     fronts: Vec<ProxyListener>,
 }
 
@@ -51,7 +53,7 @@ impl KafkaProxy {
                 .insert((server.ip().to_string(), server.port().into()), listener.local_addr()?);
             listeners.push((listener, server));
         }
-        let (rules, addresses) = (Arc::new(Rules::new()), Arc::new(addresses));
+        let (rules, addresses) = (Arc::new(ProxyRules::new()), Arc::new(addresses));
         let mut fronts = Vec::new();
         for (listener, server) in listeners {
             let (rules, addresses) = (Arc::clone(&rules), Arc::clone(&addresses));
@@ -89,22 +91,22 @@ impl Drop for KafkaProxy {
 }
 
 /// A request without a response so far.
-struct PendingRequest {
+struct ForwardedRequest {
     kind: i16,
     version: i16,
-    action: Option<Action>,
+    action: Option<ProxyAction>,
 }
 
 #[derive(Default)]
-struct Pending(Mutex<HashMap<i32, PendingRequest>>);
+struct Pending(Mutex<HashMap<i32, ForwardedRequest>>);
 
 impl Pending {
-    fn lock(&self) -> MutexGuard<'_, HashMap<i32, PendingRequest>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<i32, ForwardedRequest>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn serve(pair: &ConnectionPair, rules: &Rules<ApiKey>, addresses: &ProxyAddresses) {
+fn serve(pair: &ConnectionPair, rules: &ProxyRules<ApiKey>, addresses: &ProxyAddresses) {
     let pending = Pending::default();
     pair.run(
         // An I/O error ends the connection like an end of file.
@@ -115,7 +117,7 @@ fn serve(pair: &ConnectionPair, rules: &Rules<ApiKey>, addresses: &ProxyAddresse
 
 fn forward_requests(
     pair: &ConnectionPair,
-    rules: &Rules<ApiKey>,
+    rules: &ProxyRules<ApiKey>,
     pending: &Pending,
 ) -> io::Result<()> {
     loop {
@@ -124,7 +126,7 @@ fn forward_requests(
         let version = i16_at(&frame, 6)?;
         let id = i32::from(i16_at(&frame, 8)?) << 16 | i32::from(i16_at(&frame, 10)?) & 0xffff;
         let action = rules.match_request(|wanted| *wanted as i16 == kind);
-        let (on_request, on_response): (Option<Action>, Option<Action>) = match action {
+        let (on_request, on_response): (Option<ProxyAction>, Option<ProxyAction>) = match action {
             Some(action) if action.direction == Direction::Request => (Some(action), None),
             other => (None, other),
         };
@@ -133,7 +135,7 @@ fn forward_requests(
             if requests.len() >= PENDING_MAX {
                 return Ok(());
             }
-            requests.insert(id, PendingRequest { kind, version, action: on_response });
+            requests.insert(id, ForwardedRequest { kind, version, action: on_response });
         }
         if !forward(&pair.server, &frame, on_request.as_ref())? {
             return Ok(());
@@ -150,7 +152,7 @@ fn forward_responses(
         let mut frame = read_frame(&pair.server)?;
         let id = i32::from(i16_at(&frame, 4)?) << 16 | i32::from(i16_at(&frame, 6)?) & 0xffff;
         let request = pending.lock().remove(&id);
-        if let Some(PendingRequest { kind, version, .. }) = &request {
+        if let Some(ForwardedRequest { kind, version, .. }) = &request {
             if *kind == ApiKey::Metadata as i16 {
                 frame = rewrite_response::<MetadataResponse>(&frame, *version, |response| {
                     for broker in &mut response.brokers {

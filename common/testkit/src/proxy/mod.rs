@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 pub use kafka::KafkaProxy;
 pub use postgres::PostgresProxy;
 
-/// Maximum number of rules that wait for their request. A new rule replaces the oldest one.
+/// Maximum number of rules that wait for their request. A new rule replaces the oldest rule.
 const RULES_MAX: usize = 64;
-/// Maximum size of a frame or message. A larger one closes the connection.
+/// Maximum size of a frame or message. A larger message closes the connection.
 const MESSAGE_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// The direction that a rule acts on.
@@ -34,7 +34,7 @@ pub enum Direction {
     Response,
 }
 
-/// What a rule does.
+/// The effect of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyFault {
     /// Forwards this many bytes, then closes both connections. 0 forwards nothing. If fewer bytes
@@ -129,25 +129,25 @@ impl RuleHandle {
     }
 }
 
-/// What to do once the request of a rule has arrived.
+/// The effect once the request of a rule has arrived.
 #[derive(Debug, Clone)]
-struct Action {
+struct ProxyAction {
     direction: Direction,
     fault: ProxyFault,
     handle: RuleHandle,
 }
 
 /// The rules of one proxy, oldest first.
-struct Rules<R>(Mutex<PendingRules<R>>);
+struct ProxyRules<R>(Mutex<PendingRules<R>>);
 
 struct PendingRules<R> {
-    rules: Vec<(R, usize, Action)>,
+    rules: Vec<(R, usize, ProxyAction)>,
     /// Handles of rules that hold messages now or may do so later.
     holding: Vec<RuleHandle>,
     ended: bool,
 }
 
-impl<R> Rules<R> {
+impl<R> ProxyRules<R> {
     fn new() -> Self {
         Self(Mutex::new(PendingRules { rules: Vec::new(), holding: Vec::new(), ended: false }))
     }
@@ -166,13 +166,17 @@ impl<R> Rules<R> {
         if fault == ProxyFault::Hold {
             pending.holding.push(handle.clone());
         }
-        pending.rules.push((request, nth, Action { direction, fault, handle: handle.clone() }));
+        pending.rules.push((
+            request,
+            nth,
+            ProxyAction { direction, fault, handle: handle.clone() },
+        ));
         handle
     }
 
-    /// Returns the action for a request: that of the first rule that matches and has no more
-    /// requests to skip. All other matching rules count this request.
-    fn match_request(&self, is_named: impl Fn(&R) -> bool) -> Option<Action> {
+    /// Returns the action for a request: the action of the first rule that matches and has no
+    /// more requests to skip. All other matching rules count this request.
+    fn match_request(&self, is_named: impl Fn(&R) -> bool) -> Option<ProxyAction> {
         let mut pending = self.lock();
         if pending.ended {
             return None;
@@ -203,8 +207,8 @@ impl<R> Rules<R> {
 }
 
 /// Forwards one message as the action allows. Returns false if the connection must be closed.
-fn forward(mut to: &TcpStream, message: &[u8], action: Option<&Action>) -> io::Result<bool> {
-    let Some(Action { fault, handle, .. }) = action else {
+fn forward(mut to: &TcpStream, message: &[u8], action: Option<&ProxyAction>) -> io::Result<bool> {
+    let Some(ProxyAction { fault, handle, .. }) = action else {
         to.write_all(message)?;
         return Ok(true);
     };

@@ -5,7 +5,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::listener::{ConnectionPair, ProxyListener};
-use super::{Action, Direction, MESSAGE_BYTES_MAX, ProxyFault, RuleHandle, Rules, forward};
+use super::{
+    Direction, MESSAGE_BYTES_MAX, ProxyAction, ProxyFault, ProxyRules, RuleHandle, forward,
+};
 
 /// Codes of the SSLRequest and GSSENCRequest messages, sent in place of a protocol version
 /// ("Message Formats" in PostgreSQL's manual).
@@ -14,7 +16,7 @@ const ENCRYPTION_REQUESTS: [i32; 2] = [80_877_103, 80_877_104];
 /// Listens in front of a PostgreSQL server. Refuses requests for TLS, so that it can read the
 /// messages.
 pub struct PostgresProxy {
-    rules: Arc<Rules<MessageMatcher>>,
+    rules: Arc<ProxyRules<MessageMatcher>>,
     front: ProxyListener,
 }
 
@@ -30,7 +32,7 @@ impl PostgresProxy {
     /// # Errors
     /// Fails if no port or thread is available.
     pub fn start(server: SocketAddr) -> io::Result<Self> {
-        let rules = Arc::new(Rules::new());
+        let rules = Arc::new(ProxyRules::new());
         let of_links = Arc::clone(&rules);
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let front = ProxyListener::start(listener, server, move |pair| serve(pair, &of_links))?;
@@ -72,23 +74,23 @@ impl Drop for PostgresProxy {
 /// The action for one direction of a connection. A cut stays active until it happens, the other
 /// faults act on one message.
 #[derive(Default)]
-struct ActiveAction(Mutex<Option<Action>>);
+struct ActiveAction(Mutex<Option<ProxyAction>>);
 
 impl ActiveAction {
-    fn action(&self) -> MutexGuard<'_, Option<Action>> {
+    fn action(&self) -> MutexGuard<'_, Option<ProxyAction>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn for_next(&self) -> Option<Action> {
+    fn for_next(&self) -> Option<ProxyAction> {
         let mut action = self.action();
         match &*action {
-            Some(Action { fault: ProxyFault::Cut(_), .. }) => action.clone(),
+            Some(ProxyAction { fault: ProxyFault::Cut(_), .. }) => action.clone(),
             _ => action.take(),
         }
     }
 }
 
-fn serve(pair: &ConnectionPair, rules: &Rules<MessageMatcher>) {
+fn serve(pair: &ConnectionPair, rules: &ProxyRules<MessageMatcher>) {
     let response = ActiveAction::default();
     // An I/O error ends the connection like an end of file.
     pair.run(
@@ -99,7 +101,7 @@ fn serve(pair: &ConnectionPair, rules: &Rules<MessageMatcher>) {
 
 fn forward_requests(
     pair: &ConnectionPair,
-    rules: &Rules<MessageMatcher>,
+    rules: &ProxyRules<MessageMatcher>,
     response: &ActiveAction,
 ) -> io::Result<()> {
     loop {

@@ -188,7 +188,7 @@ pub struct OwnSet {
 }
 
 /// The commands of `scripts/services` that stop and start processes. Each
-/// returns when the process is gone, or when it answers again. Brokers are
+/// returns when the process has ended, or when it responds again. Brokers are
 /// numbered from 1.
 ///
 /// # Errors

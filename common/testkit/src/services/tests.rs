@@ -23,14 +23,14 @@ fn one_row(services: &Services, uri: &str) -> Result<(String, bool), String> {
 }
 
 #[test]
-fn a_missing_variable_says_how_to_start_the_services() {
+fn a_missing_variable_is_reported_with_the_way_to_start_the_services() {
     let error = Services::from_variables(|_| None).err().unwrap().to_string();
     assert!(error.starts_with("AVAILABILITY_SERVICES_DIR is not set"), "{error}");
     assert!(error.contains("run scripts/test"), "{error}");
 }
 
 #[test]
-fn a_number_that_is_none_is_named() {
+fn an_invalid_number_is_named() {
     let error = number::<u16>("POSTGRES_PORT", "70000".to_owned()).unwrap_err().to_string();
     assert_eq!(error, "AVAILABILITY_POSTGRES_PORT: expected a number, found \"70000\"");
 }
@@ -58,7 +58,7 @@ fn no_two_names_are_the_same() {
 }
 
 #[test]
-fn the_shared_set_is_there_with_keys_that_only_the_owner_reads() {
+fn the_shared_set_exists_and_only_its_owner_can_read_its_keys() {
     let services = shared().expect("services");
     for broker in 1..=services.brokers {
         assert!(accepts(&services.kafka_plain, broker));
@@ -74,7 +74,7 @@ fn the_shared_set_is_there_with_keys_that_only_the_owner_reads() {
 }
 
 #[test]
-fn each_role_is_let_in_by_its_way_alone() {
+fn each_role_can_log_in_by_one_way_only() {
     let services = shared().expect("services");
     let try_role = |role: &Role, mode: &str| one_row(&services, &services.role_uri(role, mode));
     let refused = Err("Some(\"28000\")".to_owned());
@@ -109,7 +109,7 @@ fn the_certificate_does_not_name_the_other_host() {
 }
 
 #[test]
-fn fresh_databases_are_empty_and_apart() {
+fn fresh_databases_are_empty_and_separate() {
     let services = shared().expect("services");
     for _ in 0..2 {
         let uri = fresh_database(&services).expect("database");
@@ -121,7 +121,7 @@ fn fresh_databases_are_empty_and_apart() {
 }
 
 #[test]
-fn a_set_of_its_own_is_broken_mended_and_removed() {
+fn an_own_set_is_broken_repaired_and_removed() {
     let set = Services::start(1).expect("services");
     assert_eq!(set.brokers, 1);
     assert_ne!(set.kafka_plain, shared().expect("services").kafka_plain);
@@ -131,7 +131,7 @@ fn a_set_of_its_own_is_broken_mended_and_removed() {
     set.start_broker(1).expect("start-broker");
     assert!(accepts(&set.kafka_plain, 1));
     let error = set.start_broker(1).unwrap_err().to_string();
-    assert!(error.ends_with("broker 1 runs already"), "{error}");
+    assert!(error.ends_with("broker 1 is already running"), "{error}");
 
     let uri = set.postgres_uri.clone();
     let mut client = connect(&set, &uri).expect("connection");

@@ -7,7 +7,7 @@ use common::phrase;
 use common::record::Status;
 
 use super::{BlackHole, RefusingPort, Site, Step, page, redirect, status_response};
-use crate::certificates::{Authority, Validity, self_signed};
+use crate::certificates::{Authority, CertificateValidity, self_signed};
 
 /// The host of all sites but one. It is loopback by RFC 6761, so that no name server is needed
 /// and all results go to one topic and one table.
@@ -48,15 +48,16 @@ pub struct DemoSites {
 /// Fails if no port is available or a certificate can't be made.
 pub fn start_demo_sites() -> io::Result<DemoSites> {
     let authority = Authority::new("demonstration")?;
-    let good = authority.server(&[HOST], Validity::Now)?;
+    let good = authority.server(&[HOST], CertificateValidity::Now)?;
     let plain = Site::http(by_path)?;
     let secure = Site::https(good, by_path)?;
-    let expired = Site::https(authority.server(&[HOST], Validity::Expired)?, by_path)?;
-    let early = Site::https(authority.server(&[HOST], Validity::NotYetValid)?, by_path)?;
-    let other = authority.server(&["other.localhost"], Validity::Now)?;
+    let expired = Site::https(authority.server(&[HOST], CertificateValidity::Expired)?, by_path)?;
+    let early = Site::https(authority.server(&[HOST], CertificateValidity::NotYetValid)?, by_path)?;
+    let other = authority.server(&["other.localhost"], CertificateValidity::Now)?;
     let wrong_host = Site::https(other, by_path)?;
     let self_signed_site = Site::https(self_signed(&[HOST])?, by_path)?;
-    let unknown_authority_site = Authority::new("stranger")?.server(&[HOST], Validity::Now)?;
+    let unknown_authority_site =
+        Authority::new("stranger")?.server(&[HOST], CertificateValidity::Now)?;
     let unknown_issuer = Site::https(unknown_authority_site, by_path)?;
     let refusing = RefusingPort::new()?;
     let black_hole = BlackHole::new()?;

@@ -21,7 +21,7 @@ const REQUEST_BYTES_MAX: usize = 128 * 1024;
 pub(super) struct SiteState {
     stopping: AtomicBool,
     /// Guards no data. Threads that wait for the stop hold it with the condition variable.
-    gate: Mutex<()>,
+    stop_lock: Mutex<()>,
     stopped: Condvar,
     open: Mutex<HashMap<u64, TcpStream>>,
     accepted: AtomicU64,
@@ -35,7 +35,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl SiteState {
     pub(super) fn stop(&self) {
         {
-            let _gate = lock(&self.gate);
+            let _stop_lock = lock(&self.stop_lock);
             self.stopping.store(true, Ordering::SeqCst);
         }
         self.stopped.notify_all();
@@ -55,14 +55,14 @@ impl SiteState {
     /// Waits for `time`, or until the site stops.
     fn wait(&self, time: Duration) {
         let until = Instant::now() + time;
-        let mut gate = lock(&self.gate);
+        let mut stop_lock = lock(&self.stop_lock);
         while !self.is_stopping() {
             let remaining = until.saturating_duration_since(Instant::now());
             if remaining.is_zero() {
                 return;
             }
-            gate = match self.stopped.wait_timeout(gate, remaining) {
-                Ok((gate, _)) => gate,
+            stop_lock = match self.stopped.wait_timeout(stop_lock, remaining) {
+                Ok((stop_lock, _)) => stop_lock,
                 Err(poisoned) => poisoned.into_inner().0,
             };
         }

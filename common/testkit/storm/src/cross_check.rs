@@ -50,7 +50,7 @@ struct LoggedInstance {
 }
 
 /// Compares logs, requests and records. Topics that were deleted are left out of the comparison
-/// of losses, because no tracker can count what was lost with them.
+/// of losses, because no tracker can count the results that were deleted with them.
 ///
 /// # Errors
 /// Fails if a log can't be read.
@@ -111,8 +111,8 @@ fn check_spooled(
     let spooled = log.spooled();
     cross_check.spooled = spooled.len();
     for (topic, Identity { run, sequence }) in &spooled {
-        let a_later_one_arrived = last.get(&(topic.as_str(), *run)).is_some_and(|it| it > sequence);
-        if !arrived.contains(&(topic.as_str(), *run, *sequence)) && !a_later_one_arrived {
+        let has_later_result = last.get(&(topic.as_str(), *run)).is_some_and(|it| it > sequence);
+        if !arrived.contains(&(topic.as_str(), *run, *sequence)) && !has_later_result {
             cross_check.errors.push(format!(
                 "{topic}: run {run} sequence {sequence}: was in the spool when its tracker was killed, \
                  but never arrived in Kafka"
@@ -168,8 +168,8 @@ fn run_starts_s(
     runs
 }
 
-/// Checks that missing sequence numbers are those that the tracker counted as lost, or results
-/// that were only in memory when it was killed.
+/// Checks that each missing sequence number was counted as lost by the tracker, or was only in
+/// memory when the tracker was killed.
 fn check_missing_sequences(
     errors: &mut Vec<String>,
     instances: &[LoggedInstance],
@@ -213,11 +213,11 @@ fn check_requests(
 ) {
     let location = ProgramId::Tracker(tracker).name();
     let mut requests = testbed.sites.requests();
-    let mut results: BTreeMap<String, Vec<ProbeResult>> = BTreeMap::new();
+    let mut results: BTreeMap<String, Vec<MatchedResult>> = BTreeMap::new();
     for (_, record) in records(topics).filter(|(_, record)| record.from == location) {
         let attempts = usize::try_from(record.extra.attempts.unwrap_or(1)).unwrap_or(1);
         let answered = record.response_ms.is_some();
-        let result = ProbeResult { started_s: record.timestamp, answered, attempts, requests: 0 };
+        let result = MatchedResult { started_s: record.timestamp, answered, attempts, requests: 0 };
         results.entry(record.url).or_default().push(result);
     }
     let missing = topics.iter().flat_map(|(_, report)| report.missing.values());
@@ -252,7 +252,7 @@ fn check_requests(
                 )),
             }
         }
-        for ProbeResult { started_s, .. } in
+        for MatchedResult { started_s, .. } in
             results.iter().filter(|it| it.answered && it.requests == 0)
         {
             cross_check.errors.push(format!(
@@ -263,14 +263,14 @@ fn check_requests(
 }
 
 /// A result and the requests that were matched to it.
-struct ProbeResult {
+struct MatchedResult {
     started_s: f64,
     answered: bool,
     attempts: usize,
     requests: usize,
 }
 
-impl ProbeResult {
+impl MatchedResult {
     /// Whether a request at this time can be one of its unmatched attempts.
     fn may_include_request_at(&self, at_s: f64) -> bool {
         self.requests < self.attempts

@@ -4,7 +4,7 @@
 //! The plan of faults is a pure function of the seed. The behaviour of the processes is not
 //! deterministic. Meanwhile the topic reader reads all topics with its own connection. At the end
 //! every fault is repaired and all records are read. Then the oracle compares the database with
-//! what the topic reader has read.
+//! the records that the topic reader has read.
 //!
 //! Two deliberate defects were each found by a storm of one minute: rows of duplicates if the
 //! recorder does not drop copies, and duplicate rows and gaps if the statement that moves the
@@ -37,7 +37,7 @@ use crate::oracle::{OracleReport, ResultCounts};
 use crate::testbed::managed_program::ProgramId;
 use crate::testbed::{BROKERS, StormTestbed};
 
-/// Time-out for the recorders to read what is left.
+/// Time-out for the recorders to read the remaining records.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(180);
 /// Interval of polling.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -142,10 +142,10 @@ fn finish(
         let unrecorded = unrecorded_topic(&mut database, &mut client, topic_reader, &topics);
         match unrecorded {
             Ok(None) => break,
-            Ok(Some(what)) | Err(what) if Instant::now() >= deadline => {
-                // The oracle reports what is missing.
+            Ok(Some(reason)) | Err(reason) if Instant::now() >= deadline => {
+                // The oracle reports the missing results.
                 log::error!(
-                    "the recorders did not read all records within {CATCH_UP_TIMEOUT:?}: {what}"
+                    "the recorders did not read all records within {CATCH_UP_TIMEOUT:?}: {reason}"
                 );
                 break;
             }
@@ -233,8 +233,8 @@ fn report(
     errors.extend(cross_check.errors.iter().cloned());
     print_line(&report::fault_summary(log, settings.seed, settings.seconds));
     print_line(&report::result_summary(counts, &cross_check, injected, caught_up));
-    for what in errors.iter().take(ERRORS_PRINTED_MAX) {
-        print_line(&format!("ERROR: {what}"));
+    for error in errors.iter().take(ERRORS_PRINTED_MAX) {
+        print_line(&format!("ERROR: {error}"));
     }
     if errors.len() > ERRORS_PRINTED_MAX {
         print_line(&format!(

@@ -13,13 +13,13 @@ use crate::oracle::ResultCounts;
 /// Lists the injected faults by kind.
 pub(crate) fn fault_summary(log: &FaultLog, seed: u64, seconds: u64) -> String {
     let mut text = format!("seed {seed}: {} kills in {seconds} s. All faults:", log.kills());
-    for (what, count) in log.counts() {
-        let _ = write!(text, "\n{count:9} {what}");
+    for (label, count) in log.counts() {
+        let _ = write!(text, "\n{count:9} {label}");
     }
     text
 }
 
-/// Lists what happened to the results.
+/// Lists the outcomes of the results.
 pub(crate) fn result_summary(
     counts: ResultCounts,
     cross_check: &CrossCheck,
@@ -28,8 +28,8 @@ pub(crate) fn result_summary(
 ) -> String {
     let ResultCounts { issued, rows, merged, quarantined, missing, unread, dropped } = counts;
     let mut text = format!("{issued} results:");
-    let mut line = |count: u64, what: &str| {
-        let _ = write!(text, "\n{count:9} {what}");
+    let mut line = |count: u64, label: &str| {
+        let _ = write!(text, "\n{count:9} {label}");
     };
     line(rows, "rows");
     line(merged, "merged into one of these rows");
@@ -67,8 +67,8 @@ pub(crate) fn topic_dump(observed: &TopicObservations) -> String {
         for record in &incarnation.records {
             let identity = record.identity.map(|it| format!("{} {}", it.run, it.sequence));
             let decoded = Record::decode(&record.value);
-            let what = decoded.map(|it| format!("{} {} {}", it.from, it.timestamp, it.url));
-            let _ = writeln!(text, "  {} {identity:?} {what:?} {:?}", record.offset, record.ended);
+            let label = decoded.map(|it| format!("{} {} {}", it.from, it.timestamp, it.url));
+            let _ = writeln!(text, "  {} {identity:?} {label:?} {:?}", record.offset, record.ended);
         }
     }
     for (run, next_sequence) in &observed.next_sequences {

@@ -1,11 +1,12 @@
-//! The producer: the one thread that sends results to Kafka. It takes results that
-//! the saver has saved, and retries for as long as Kafka does not accept them.
+//! The producer: the thread that sends results to Kafka. It dequeues results that the
+//! saver has saved, and retries until Kafka accepts them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::backoff::Backoff;
+use common::counted::counted;
 use common::domain;
 use common::identity::{ENDED_HEADER, EndedRun, Run};
 use common::log_throttle::LogThrottle;
@@ -16,12 +17,12 @@ use kafka_client::{
 use crate::delivery::RunTotals;
 use crate::delivery::shared_spool::{SharedSpool, SpoolState};
 
-/// Records in one batch. A broker checks and appends this many in milliseconds, and
+/// Most records in one batch. A broker checks and appends this many in milliseconds, and
 /// the backlog of an outage of hours still needs few batches.
 const BATCH_RECORDS_MAX: usize = 5_000;
-/// Topics in one round, so that the requests of a round stay bounded.
+/// Most topics in one round, so that the number of its requests is bounded.
 const ROUND_TOPICS_MAX: usize = 500;
-/// Bytes in one round, below the 100 MiB that brokers accept as a request.
+/// Most bytes in one round, below the 100 MiB that brokers accept as a request.
 const ROUND_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Upper bound for the size of one `ended` header.
@@ -41,9 +42,11 @@ const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct ResultProducer {
     kafka: kafka_client::KafkaProducer,
+    /// The principal of Kafka's ACLs, for the log.
+    principal: Option<String>,
     topic_prefix: String,
     other_prefix: Option<&'static str>,
-    /// Topics for which the producer has looked for a topic with the other prefix.
+    /// Topics that were already checked for a topic with the other prefix.
     prefix_checked: HashSet<Arc<str>>,
     shared_spool: Arc<SharedSpool>,
     /// This run of the tracker.
@@ -69,6 +72,7 @@ impl ResultProducer {
     ) -> Self {
         let options = ProducerOptions { topic_spec, ..ProducerOptions::default() };
         Self {
+            principal: settings.principal(),
             kafka: kafka_client::KafkaProducer::new(settings, options),
             other_prefix: domain::other_prefix(&topic_prefix),
             topic_prefix,
@@ -126,7 +130,7 @@ impl ResultProducer {
         self.retry_at = None;
         let shared_spool = Arc::clone(&self.shared_spool);
         shared_spool.lock().spool.load_from_disk();
-        self.warn_about_other_prefix();
+        self.warn_about_other_prefix(deadline);
         let batches = {
             let mut state = shared_spool.lock();
             let batches = self.build_batches(&mut state);
@@ -151,7 +155,7 @@ impl ResultProducer {
         let waiting = state.spool.len();
         drop(state);
         match unsettled {
-            // No batch failed and none was delivered: the answers are still to come.
+            // No batch failed and none was delivered: the brokers have not responded yet.
             None if delivered == 0 && self.kafka.pending_count() > 0 => {}
             // A failed batch is in flight again. The outage lasts until that batch is
             // accepted, even if other topics are delivered.
@@ -178,20 +182,24 @@ impl ResultProducer {
         let carried_ended = self.ended_in_flight.remove(&topic);
         match outcome {
             ProduceOutcome::Delivered { records, .. } => {
-                state.spool.settle(&topic, records);
+                state.spool.settle_all(&topic);
                 if carried_ended {
                     state.ended_runs.remove_delivered(&topic);
                 }
                 return Ok(records);
             }
             ProduceOutcome::TooLarge { mut records, .. } | ProduceOutcome::Busy { mut records } => {
-                for record in &mut records {
-                    record.headers.retain(|(key, _)| key != ENDED_HEADER);
-                }
+                remove_ended_headers(&mut records);
                 state.spool.return_unsent(&Arc::from(topic), records);
             }
-            ProduceOutcome::Lost { records, cause, maybe_delivered } => {
-                record_refusal(state, &topic, records, &cause, maybe_delivered);
+            ProduceOutcome::Refused { mut records, cause } => {
+                remove_ended_headers(&mut records);
+                state.spool.return_unsent(&Arc::from(topic.as_str()), records);
+                self.retrying.insert(topic);
+                return Err(cause);
+            }
+            ProduceOutcome::Lost { indexes, cause, maybe_delivered } => {
+                record_loss(state, &topic, &indexes, &cause, maybe_delivered);
             }
             ProduceOutcome::Pending { .. } => {}
         }
@@ -200,7 +208,7 @@ impl ResultProducer {
 
     /// Before a topic is created: warns once if it does not exist but a topic with
     /// the other prefix does, which is easily mistaken for the configured one.
-    fn warn_about_other_prefix(&mut self) {
+    fn warn_about_other_prefix(&mut self, deadline: Option<Instant>) {
         let Some(other_prefix) = self.other_prefix else { return };
         let topics = self.shared_spool.lock().spool.topics();
         let new: Vec<_> =
@@ -212,13 +220,18 @@ impl ResultProducer {
             return;
         }
         // An error is reported by the round that follows; the next round asks again.
-        let Ok(found) = self.kafka.client().topics(&names) else { return };
-        let is_there =
+        let client = self.kafka.client();
+        let found = match deadline {
+            Some(deadline) => client.topics_by(&names, deadline),
+            None => client.topics(&names),
+        };
+        let Ok(found) = found else { return };
+        let exists =
             |name: &str| found.iter().any(|topic| topic.name == name && topic.error.is_none());
         for topic in new {
             let domain = topic.strip_prefix(&self.topic_prefix).unwrap_or(&topic);
             let other = format!("{other_prefix}{domain}");
-            if !is_there(&topic) && is_there(&other) {
+            if !exists(&topic) && exists(&other) {
                 log::warn!(
                     "topic {topic} does not exist and will be created, but {other} exists: set TOPIC_PREFIX={other_prefix} to write to {other}"
                 );
@@ -246,8 +259,8 @@ impl ResultProducer {
             let ended = ended_runs.pending(&topic);
             let bytes_max = bytes_max.saturating_sub(ended.len() * ENDED_BYTES_MAX);
             let mut records = spool.take_batch(&topic, BATCH_RECORDS_MAX, bytes_max);
-            // The headers go on the first record of this run: all records that are left of
-            // the earlier runs come before it.
+            // The first record of this run carries the headers, because all remaining
+            // records of the earlier runs precede it.
             if ended.len() > 0
                 && let Some(first) =
                     records.iter_mut().find(|it| self.run.created_headers(&it.headers))
@@ -282,10 +295,15 @@ impl ResultProducer {
         self.retry_at = Some(Instant::now() + self.backoff.next_delay());
         if let Some(length) = self.outage.record_failure() {
             let in_flight: usize = self.kafka.pending_records().map(|(_, records)| records).sum();
+            let right = reason.missing_operation().map(|operation| {
+                let principal = self.principal.as_deref().unwrap_or("the tracker's user");
+                format!(" ({principal} needs the right {operation})")
+            });
             log::warn!(
-                "kafka: no delivery for {} s, {} results wait: {topic}: {reason}",
+                "kafka: no delivery for {} s, {} results wait: {topic}: {reason}{}",
                 length.as_secs(),
                 waiting + in_flight,
+                right.unwrap_or_default(),
             );
         }
     }
@@ -298,7 +316,7 @@ impl ResultProducer {
         totals.lost += spool.take_unreadable_count();
         let (kept, dropped) = spool.close();
         if kept > 0 {
-            log::info!("{kept} results wait on disk for the next start");
+            log::info!("{} left on disk for the next start", counted(kept, "result"));
         }
         for (topic, records) in dropped {
             totals.lost += records;
@@ -308,18 +326,24 @@ impl ResultProducer {
     }
 }
 
-/// Counts a batch that Kafka refused for good. Kafka would refuse the topic's other
+fn remove_ended_headers(records: &mut [ProduceRecord]) {
+    for record in records {
+        record.headers.retain(|(key, _)| key != ENDED_HEADER);
+    }
+}
+
+/// Counts results that Kafka refused for good. Kafka would refuse the topic's other
 /// results too, unless the cause lies in single records.
-fn record_refusal(
+fn record_loss(
     state: &mut SpoolState,
     topic: &str,
-    records: usize,
+    indexes: &BTreeSet<usize>,
     cause: &KafkaError,
     maybe_delivered: bool,
 ) {
-    state.spool.settle(topic, records);
+    state.spool.settle_positions(topic, indexes);
     let others = if cause.is_record_error() { 0 } else { state.spool.discard_topic(topic) };
-    let records = records + others;
+    let records = indexes.len() + others;
     state.totals.lost += records;
     let note = if maybe_delivered { " (may have been delivered earlier)" } else { "" };
     state.losses.add(topic, &format!("{cause}{note}"), records);

@@ -87,3 +87,36 @@ fn a_backlog_of_any_size_becomes_batches_within_the_limits() {
         );
     }
 }
+
+/// A partly refused batch loses exactly the refused results; records that Kafka refuses without
+/// accepted ones return to the spool and wait.
+#[test]
+fn refused_results_are_lost_alone_or_wait() {
+    let run = Run::new().unwrap();
+    let shared_spool = Arc::new(SharedSpool::new(usize::MAX));
+    let mut producer = producer(&shared_spool, &run);
+    let mut state = shared_spool.lock();
+    let topic: Arc<str> = Arc::from("t");
+    for sequence in 0..3 {
+        let (value, headers) = (vec![sequence as u8].into(), run.headers(sequence));
+        state.spool.push(&topic, ProduceRecord { timestamp_ms: 0, value, headers }, |_| panic!());
+    }
+    let refusal = || KafkaError::Broker {
+        api: "Produce",
+        subject: "topic t".to_owned(),
+        code: kafka_client::ResponseError::InvalidTimestamp,
+        message: None,
+    };
+    let TopicBatch { topic: name, mut records } = producer.build_batches(&mut state).remove(0);
+    let lost =
+        ProduceOutcome::Lost { indexes: [1].into(), cause: refusal(), maybe_delivered: false };
+    assert_eq!(producer.settle(&mut state, name.clone(), lost).unwrap(), 0);
+    assert_eq!((state.totals.lost, state.spool.len()), (1, 0));
+    records.remove(1);
+    let refused = ProduceOutcome::Refused { records, cause: refusal() };
+    producer.settle(&mut state, name, refused).unwrap_err();
+    assert_eq!((state.totals.lost, state.spool.len()), (1, 2));
+    let again = state.spool.take_batch("t", 9, usize::MAX);
+    let values: Vec<u8> = again.iter().map(|record| record.value[0]).collect();
+    assert_eq!(values, [0, 2]);
+}

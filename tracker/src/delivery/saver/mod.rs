@@ -60,16 +60,16 @@ impl Saver {
         }
     }
 
-    /// Keeps waiting results in a folder, in at most `bytes_max` bytes.
+    /// Stores waiting results in a folder, in at most `bytes_max` bytes.
     pub(crate) fn use_folder(&mut self, folder: SpoolFolder, bytes_max: u64) {
         self.folder = Some((folder, bytes_max));
     }
 
-    /// Saves results until `results` closes, or until `end` brings the deadline of the
-    /// drain. Then flushes all results that have arrived and passes the deadline to
-    /// the producer.
+    /// Saves results until `results` closes, or until `end` delivers the deadline of the
+    /// drain. Then flushes all results that have arrived and passes the deadline to the
+    /// producer.
     pub(crate) fn run(mut self, results: &Receiver<TargetRecord>, end: &Receiver<Instant>) {
-        // The producer must learn of the end even if this thread panics.
+        // The producer must receive a deadline even if this thread panics.
         let _guard = EndGuard(Arc::clone(&self.shared_spool));
         if let Some((folder, bytes_max)) = self.folder.take() {
             let (issued, ended_runs) = open_issued_numbers(&folder, &self.run);
@@ -92,9 +92,9 @@ impl Saver {
         self.flush(Some(deadline));
     }
 
-    /// Waits for a result and numbers all that arrive until the next flush is due, or
-    /// returns when the disk is to be retried. Returns the deadline of the drain once
-    /// no more results will come.
+    /// Waits for a result, and numbers the results that arrive until the next flush is
+    /// due. Returns early when it is time to retry the disk. Returns the deadline of the
+    /// drain once no more results will come.
     fn collect_results(
         &mut self,
         results: &Receiver<TargetRecord>,
@@ -177,7 +177,8 @@ impl Saver {
     }
 }
 
-/// Tells the producer at the end of the saver that no more results will come.
+/// Sets the deadline of the drain when the saver ends, even by a panic. The producer
+/// then expects no more results.
 struct EndGuard(Arc<SharedSpool>);
 
 impl Drop for EndGuard {

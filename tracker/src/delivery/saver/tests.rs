@@ -63,7 +63,7 @@ fn results_are_flushed_while_no_producer_takes_them() {
     let shared_spool = Arc::new(SharedSpool::new(usize::MAX));
     let saver = Saver::new(Arc::clone(&shared_spool), Run::new().unwrap());
     let (results_in, results) = bounded(10);
-    let (say_end, end) = bounded(1);
+    let (end_sender, end) = bounded(1);
     let thread = std::thread::spawn(move || saver.run(&results, &end));
     let target = target();
     for count in 1..=25 {
@@ -81,7 +81,7 @@ fn results_are_flushed_while_no_producer_takes_them() {
     }
     results_in.send(probed(&target)).unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
-    say_end.send(deadline).unwrap();
+    end_sender.send(deadline).unwrap();
     thread.join().unwrap();
     // All results are in the spool, and the drain deadline is set.
     assert_eq!(shared_spool.wait_for_work(false, None), Some(deadline));
@@ -94,7 +94,7 @@ fn results_are_flushed_while_no_producer_takes_them() {
 fn results_wait_for_the_next_flush() {
     let mut saver = Saver::new(Arc::new(SharedSpool::new(usize::MAX)), Run::new().unwrap());
     let (results_in, results) = bounded(10);
-    let (_say_end, end) = bounded(1);
+    let (_end_sender, end) = bounded(1);
     let target = target();
     // The very first result is flushed at once.
     results_in.send(probed(&target)).unwrap();
@@ -116,26 +116,26 @@ fn the_end_does_not_wait_for_the_next_flush() {
     let shared_spool = Arc::new(SharedSpool::new(usize::MAX));
     let mut saver = Saver::new(Arc::clone(&shared_spool), Run::new().unwrap());
     let (results_in, results) = bounded(10);
-    let (say_end, end) = bounded(1);
+    let (end_sender, end) = bounded(1);
     let deadline = Instant::now() + Duration::from_secs(600);
     saver.next_flush_at = Some(deadline);
     results_in.send(probed(&target())).unwrap();
     let thread = std::thread::spawn(move || saver.run(&results, &end));
-    say_end.send(deadline).unwrap();
+    end_sender.send(deadline).unwrap();
     thread.join().unwrap();
     assert!(Instant::now() < deadline);
     let state = shared_spool.lock();
     assert_eq!((state.spool.len(), state.drain_deadline), (1, Some(deadline)));
 }
 
-/// The producer learns of the end even if the saver panics.
+/// The deadline of the drain is set even if the saver panics.
 #[test]
 fn the_drain_deadline_is_set_however_the_saver_ends() {
     let shared_spool = Arc::new(SharedSpool::new(usize::MAX));
     let saver = Saver::new(Arc::clone(&shared_spool), Run::new().unwrap());
     let (results_in, results) = bounded(1);
-    let (say_end, end) = bounded(1);
-    drop((results_in, say_end));
+    let (end_sender, end) = bounded(1);
+    drop((results_in, end_sender));
     saver.run(&results, &end);
     assert!(shared_spool.lock().drain_deadline.is_some());
     shared_spool.lock().drain_deadline = None;
@@ -151,7 +151,7 @@ fn a_failed_disk_is_retried_although_no_result_arrives() {
     let mut saver = Saver::new(Arc::clone(&shared_spool), Run::new().unwrap());
     saver.use_folder(SpoolFolder::open(path.to_str().unwrap()).unwrap(), 64 << 20);
     let (results_in, results) = bounded(10);
-    let (say_end, end) = bounded(1);
+    let (end_sender, end) = bounded(1);
     let thread = std::thread::spawn(move || saver.run(&results, &end));
     let wait_until = |done: &dyn Fn() -> bool| {
         let end = Instant::now() + Duration::from_secs(60);
@@ -168,7 +168,7 @@ fn a_failed_disk_is_retried_although_no_result_arrives() {
     wait_until(&|| shared_spool.lock().spool.disk_retry_at().is_some());
     std::fs::remove_dir(&segment).unwrap();
     wait_until(&|| segment.is_file() && shared_spool.lock().spool.disk_retry_at().is_none());
-    say_end.send(Instant::now()).unwrap();
+    end_sender.send(Instant::now()).unwrap();
     thread.join().unwrap();
     assert_eq!(shared_spool.lock().spool.close(), (1, vec![]));
     std::fs::remove_dir_all(&path).unwrap();

@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use common::counted::counted;
+
 use super::delivered::DeliveredMarks;
 use super::folder::SpoolFolder;
 use super::segment::{FILE_HEAD, FrameStep, SegmentReader, StoredResult};
@@ -123,10 +125,10 @@ impl Disk {
         }
         if lost > 0 {
             self.lost += lost;
-            let plural = if lost == 1 { "" } else { "s" };
             log::error!(
-                "spool: {}: lost at least {lost} result{plural}: bad checksum",
-                path.display()
+                "spool: {}: lost at least {}: bad checksum",
+                path.display(),
+                counted(lost, "result")
             );
         }
         if cut > 0 {
@@ -158,8 +160,8 @@ impl Disk {
         let segment = self.segments.entry(key).or_default();
         let written = file.write_all(frames).and_then(|()| file.sync_data());
         if let Err(cause) = written {
-            // If truncating fails too, the name of the next segment tells which numbers
-            // of this segment are valid.
+            // If truncating fails too, the name of the next segment determines which
+            // numbers of this segment are valid.
             let _ = file.set_len(segment.bytes);
             return Err(cause);
         }
@@ -245,28 +247,27 @@ impl Disk {
         Some(segment.topics.entry(Arc::clone(topic)).or_default())
     }
 
-    /// Records that a result was taken to be sent.
-    pub(super) fn record_taken(&mut self, number: u64) {
+    /// Records that a result was dequeued to be sent.
+    pub(super) fn record_dequeued(&mut self, number: u64) {
         if let Some((_, segment)) = self.segment_with(number) {
             segment.in_flight += 1;
         }
     }
 
-    /// Records that a taken result was returned.
+    /// Records that a dequeued result was returned.
     pub(super) fn record_returned(&mut self, number: u64) {
         if let Some((_, segment)) = self.segment_with(number) {
             segment.in_flight -= 1;
         }
     }
 
-    /// Records that a taken result was delivered or lost.
+    /// Records that a dequeued result was delivered or lost.
     pub(super) fn settle(&mut self, topic: &Arc<str>, number: u64) {
         let Some((first, segment)) = self.segment_with(number) else { return };
         segment.in_flight -= 1;
         if let Some(held) = segment.topics.get_mut(topic) {
             held.waiting -= 1;
         }
-        self.mark_delivered(topic, number);
         self.remove_or_log(first);
     }
 
@@ -283,14 +284,20 @@ impl Disk {
     /// Removes a segment without waiting results. An error is logged.
     pub(super) fn remove_or_log(&mut self, first: u64) {
         if let Err(cause) = self.remove_if_done(first) {
-            // Tried again with the segment's next result, and at the next start.
+            // The removal is retried with the segment's next result, and at the next
+            // start.
             log::warn!("spool: {}: can't remove the file: {cause}", self.path(first).display());
         }
     }
 
+    /// Moves the topic's mark up to `number`. No result up to it may be outstanding, because
+    /// the next start skips all of them.
     pub(super) fn mark_delivered(&mut self, topic: &Arc<str>, number: u64) {
-        self.marks.delivered.insert(Arc::clone(topic), number);
-        self.marks_changed = true;
+        let mark = self.marks.delivered.entry(Arc::clone(topic)).or_default();
+        if number > *mark {
+            *mark = number;
+            self.marks_changed = true;
+        }
     }
 
     /// Writes the delivered marks, if they changed since the last call.

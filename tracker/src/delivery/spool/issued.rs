@@ -5,7 +5,7 @@
 //! that writing works on a full disk too:
 //!
 //! ```text
-//! head    "wa-given", version (u32), the file's inode (u64), CRC-32C of those (u32)
+//! head    "wa-given", version (u32), the file's inode (u64), CRC-32C of the fields before it (u32)
 //! entry   at 0    run (16 bytes), length of the topic's name (u32), name (256 bytes)
 //!         at 320 and at 384, in turn: count (u64), time in seconds since 1970 (u64),
 //!                 CRC-32C of the 276 bytes and of these two (u32)
@@ -48,7 +48,7 @@ pub(super) struct IssuedEntry {
     pub(super) topic: String,
     /// The number of sequence numbers issued.
     pub(super) count: u64,
-    /// When the last one was issued, in seconds since 1970.
+    /// When the last number was issued, in seconds since 1970.
     pub(super) time_s: u64,
 }
 

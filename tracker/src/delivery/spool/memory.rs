@@ -1,7 +1,7 @@
 //! The part of the spool in memory: the oldest results of each topic, and all results
 //! that are not on disk.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ impl QueuedResult {
     }
 }
 
-/// A result that was taken to be sent and is not settled.
+/// A result that was dequeued to be sent and is not settled.
 #[derive(Debug)]
 struct InFlightResult {
     number: u64,
@@ -44,14 +44,39 @@ pub(super) struct TopicQueue {
     /// The number of results that are only on disk. They are newer than `above`.
     pub(super) unloaded: usize,
     above: u64,
-    /// Results that arrived after those on disk, and are not on disk yet.
+    /// Results that arrived after the results on disk, and are not on disk yet.
     tail: VecDeque<QueuedResult>,
     in_flight: VecDeque<InFlightResult>,
+    /// The highest number that was settled.
+    settled_max: u64,
+    /// Settled numbers behind an older result that is not settled. A segment still holds
+    /// these results, and they must not be read back. Bounded by the size of a batch.
+    settled_ahead: BTreeSet<u64>,
     bytes: usize,
     bytes_on_disk: usize,
 }
 
+/// Results in flight that were settled.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) topic: Arc<str>,
+    /// The numbers of the settled results that are on disk.
+    pub(super) on_disk: Vec<u64>,
+    /// Every result of the topic up to this number is settled.
+    pub(super) mark: u64,
+}
+
 impl TopicQueue {
+    /// The highest number up to which no result of the topic is outstanding.
+    fn settled_up_to(&self) -> u64 {
+        let queued = |queue: &VecDeque<QueuedResult>| queue.front().map(|it| it.number);
+        let in_flight = self.in_flight.front().map(|sent| sent.number);
+        let unloaded = (self.unloaded > 0).then_some(self.above + 1);
+        // In flight, queue, disk and tail follow each other in the order of numbers.
+        let oldest = in_flight.or(queued(&self.queue)).or(unloaded).or(queued(&self.tail));
+        oldest.map_or(self.settled_max, |oldest| self.settled_max.min(oldest - 1))
+    }
+
     /// The number of waiting results.
     pub(super) fn len(&self) -> usize {
         self.queue.len() + self.unloaded + self.tail.len()
@@ -85,7 +110,7 @@ impl TopicQueue {
     }
 }
 
-/// Where a result that was just written to disk is kept besides.
+/// Where else a result is that was just written to disk.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum SaveOutcome {
     /// In memory.
@@ -211,18 +236,18 @@ impl Memory {
             topic.tail.push_front(waiting);
         }
         let keep = topic.bytes_on_disk / 2;
-        let mut taken = 0;
-        let mut gone = Vec::new();
-        while taken < topic.bytes_on_disk - keep
+        let mut removed_bytes = 0;
+        let mut removed = Vec::new();
+        while removed_bytes < topic.bytes_on_disk - keep
             && let Some(waiting) = topic.queue.pop_back_if(|waiting| waiting.on_disk)
         {
-            taken += waiting.bytes();
+            removed_bytes += waiting.bytes();
             topic.unloaded += 1;
             topic.above = waiting.number - 1;
             unloaded(&name, waiting.number);
-            gone.push(waiting);
+            removed.push(waiting);
         }
-        gone.iter().for_each(|waiting| self.remove_from_counts(&name, waiting));
+        removed.iter().for_each(|waiting| self.remove_from_counts(&name, waiting));
     }
 
     /// Drops the oldest result in memory, which must not be on disk. Returns its topic.
@@ -230,8 +255,9 @@ impl Memory {
         let (number, name) = self.arrivals.first_key_value()?;
         let (number, name) = (*number, Arc::clone(name));
         let topic = self.topics.get_mut(&name)?;
-        let is_it = |waiting: &mut QueuedResult| waiting.number == number;
-        let waiting = topic.queue.pop_front_if(is_it).or_else(|| topic.tail.pop_front_if(is_it))?;
+        let is_oldest = |waiting: &mut QueuedResult| waiting.number == number;
+        let waiting =
+            topic.queue.pop_front_if(is_oldest).or_else(|| topic.tail.pop_front_if(is_oldest))?;
         self.remove_from_counts(&name, &waiting);
         Some(name)
     }
@@ -248,7 +274,7 @@ impl Memory {
         entries.get(index).map(|waiting| &waiting.record)
     }
 
-    /// Records that a result is on disk. Returns where it is kept besides.
+    /// Records that a result is on disk. Returns where else the result is.
     pub(super) fn mark_saved(&mut self, name: &Arc<str>, number: u64) -> SaveOutcome {
         self.saved_to = number;
         self.unsaved.remove(&number);
@@ -279,12 +305,14 @@ impl Memory {
     pub(super) fn drop_saved(&mut self, name: &Arc<str>, numbers: Range<u64>, unloaded: usize) {
         let topic = self.topic(name);
         topic.unloaded -= unloaded;
-        let is_gone = |waiting: &QueuedResult| waiting.on_disk && numbers.contains(&waiting.number);
-        let (gone, kept) = std::mem::take(&mut topic.queue).into_iter().partition(is_gone);
-        topic.queue = kept;
+        let is_dropped =
+            |waiting: &QueuedResult| waiting.on_disk && numbers.contains(&waiting.number);
+        let (dropped, remaining) =
+            std::mem::take(&mut topic.queue).into_iter().partition(is_dropped);
+        topic.queue = remaining;
         topic.merge_tail();
-        let gone: VecDeque<QueuedResult> = gone;
-        gone.iter().for_each(|waiting| self.remove_from_counts(name, waiting));
+        let dropped: VecDeque<QueuedResult> = dropped;
+        dropped.iter().for_each(|waiting| self.remove_from_counts(name, waiting));
     }
 
     /// Adds a result that was read from disk, unless it is known or its topic already has
@@ -296,7 +324,7 @@ impl Memory {
         share: usize,
     ) -> LoadOutcome {
         let topic = self.topic(name);
-        if stored.number <= topic.above {
+        if stored.number <= topic.above || topic.settled_ahead.contains(&stored.number) {
             return LoadOutcome::Known;
         }
         if topic.bytes >= share && !topic.queue.is_empty() {
@@ -326,8 +354,8 @@ impl Memory {
         topic.above = above;
     }
 
-    /// Returns a topic's results in flight to its queue. Returns the numbers of the results
-    /// that are on disk.
+    /// Puts a topic's results in flight back into its queue. Returns the numbers of the
+    /// results that are on disk.
     pub(super) fn return_unsent(
         &mut self,
         name: &Arc<str>,
@@ -355,8 +383,8 @@ impl Memory {
         topics.into_iter().map(|(_, topic)| topic).collect()
     }
 
-    /// Takes the oldest results of a topic. Returns them, and the numbers of the results
-    /// that are on disk.
+    /// Dequeues the oldest results of a topic. Returns these results, and the numbers of
+    /// the results that are on disk.
     pub(super) fn take_batch(
         &mut self,
         name: &str,
@@ -369,10 +397,10 @@ impl Memory {
         let name = Arc::clone(name);
         let records = topic.queue.iter().map(|waiting| &waiting.record);
         let count = batch_len(records, bytes_max, count_max);
-        let taken: Vec<QueuedResult> = self.topic(&name).queue.drain(..count).collect();
+        let dequeued: Vec<QueuedResult> = self.topic(&name).queue.drain(..count).collect();
         let mut numbers = Vec::new();
         let mut records = Vec::with_capacity(count);
-        for waiting in taken {
+        for waiting in dequeued {
             self.remove_from_counts(&name, &waiting);
             let must_go_to_disk = self.must_go_to_disk(&waiting);
             let QueuedResult { number, on_disk, record } = waiting;
@@ -389,18 +417,33 @@ impl Memory {
         (records, numbers)
     }
 
-    /// Removes the oldest results in flight. Returns the topic and the numbers of the
-    /// results that are on disk.
-    pub(super) fn settle(&mut self, name: &str, count: usize) -> Option<(Arc<str>, Vec<u64>)> {
+    /// Removes results in flight, by their positions in the batch.
+    pub(super) fn settle(
+        &mut self,
+        name: &str,
+        is_settled: impl Fn(usize) -> bool,
+    ) -> Option<Settled> {
         let name = Arc::clone(self.topics.get_key_value(name)?.0);
-        let in_flight = &mut self.topic(&name).in_flight;
-        let settled: Vec<_> = in_flight.drain(..count.min(in_flight.len())).collect();
-        let mut numbers = Vec::new();
-        for InFlightResult { number, on_disk, .. } in settled {
-            self.unsaved.remove(&number);
-            numbers.extend(on_disk.then_some(number));
+        let topic = self.topic(&name);
+        let (mut kept, mut settled) = (VecDeque::new(), Vec::new());
+        for (position, sent) in std::mem::take(&mut topic.in_flight).into_iter().enumerate() {
+            if is_settled(position) {
+                topic.settled_max = topic.settled_max.max(sent.number);
+                topic.settled_ahead.insert(sent.number);
+                settled.push(sent);
+            } else {
+                kept.push_back(sent);
+            }
         }
-        Some((name, numbers))
+        topic.in_flight = kept;
+        let mark = topic.settled_up_to();
+        topic.settled_ahead = topic.settled_ahead.split_off(&(mark + 1));
+        let mut on_disk = Vec::new();
+        for InFlightResult { number, on_disk: is_on_disk, .. } in settled {
+            self.unsaved.remove(&number);
+            on_disk.extend(is_on_disk.then_some(number));
+        }
+        Some(Settled { topic: name, on_disk, mark })
     }
 
     /// Drops all waiting results of a topic. Returns their number.
@@ -409,9 +452,9 @@ impl Memory {
         let topic = self.topic(&name);
         let count = topic.len();
         topic.unloaded = 0;
-        let mut gone = std::mem::take(&mut topic.queue);
-        gone.append(&mut topic.tail);
-        gone.iter().for_each(|waiting| self.remove_from_counts(&name, waiting));
+        let mut discarded = std::mem::take(&mut topic.queue);
+        discarded.append(&mut topic.tail);
+        discarded.iter().for_each(|waiting| self.remove_from_counts(&name, waiting));
         Some((name, count))
     }
 }

@@ -15,11 +15,12 @@ mod issued;
 mod memory;
 mod segment;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::counted::counted;
 use kafka_client::ProduceRecord;
 
 use disk::Disk;
@@ -36,8 +37,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(250);
 /// Bytes that are written and synced in one piece.
 const CHUNK_BYTES_MAX: usize = 1024 * 1024;
 /// When results are read back, the topics with a backlog on disk share one
-/// `LOAD_FRACTION`th of the memory bound, whatever is in memory already. So a topic
-/// that Kafka does not accept takes no room from the others.
+/// `LOAD_FRACTION`th of the memory bound, no matter how much of it is already used. So a
+/// topic that Kafka does not accept occupies no memory of the others.
 const LOAD_FRACTION: usize = 2;
 /// Segments read by one call, some 10 ms each.
 const LOAD_SEGMENTS_MAX: usize = 8;
@@ -63,7 +64,7 @@ impl Spool {
         Self { memory, disk: None, disk_retry_at: None, disk_retry, read_failed: false }
     }
 
-    /// Adds the results that an earlier run left in a folder, and keeps waiting results
+    /// Adds the results that an earlier run left in a folder, and stores waiting results
     /// there from now on, in at most `disk_bytes_max` bytes. The spool must be empty. An
     /// error is logged, and the spool stays in memory.
     pub(crate) fn attach_folder(&mut self, folder: SpoolFolder, disk_bytes_max: u64) {
@@ -85,7 +86,8 @@ impl Spool {
         self.memory.track_unsaved = true;
         self.disk = Some(disk);
         if !self.is_empty() {
-            log::info!("spool: {name}: sending {} results of the last run first", self.len());
+            let results = counted(self.len(), "result");
+            log::info!("spool: {name}: sending {results} of the last run first");
         }
     }
 
@@ -211,7 +213,7 @@ impl Spool {
                     held.unloaded += usize::from(saved == SaveOutcome::OnlyOnDisk);
                 }
                 if saved == SaveOutcome::InFlight {
-                    disk.record_taken(number);
+                    disk.record_dequeued(number);
                 }
             }
         }
@@ -253,8 +255,8 @@ impl Spool {
         Ok(())
     }
 
-    /// Returns results that were taken and not sent to the front of their topic. The
-    /// next [`Spool::push`] enforces the bound.
+    /// Puts dequeued results back at the front of their topic, because they were not
+    /// sent. The next [`Spool::push`] enforces the bound.
     pub(crate) fn return_unsent(&mut self, topic: &Arc<str>, records: Vec<ProduceRecord>) {
         for number in self.memory.return_unsent(topic, records) {
             if let Some(disk) = &mut self.disk {
@@ -268,9 +270,9 @@ impl Spool {
         self.memory.topics()
     }
 
-    /// Takes the oldest results of a topic: at most `count_max`, and at most `bytes_max`
-    /// bytes in a batch, but at least one result. They are in flight until they are
-    /// settled or returned.
+    /// Dequeues the oldest results of a topic: at most `count_max`, and at most
+    /// `bytes_max` bytes in a batch, but at least one result. They are in flight until
+    /// they are settled or returned.
     pub(crate) fn take_batch(
         &mut self,
         topic: &str,
@@ -279,17 +281,29 @@ impl Spool {
     ) -> Vec<ProduceRecord> {
         let (records, on_disk) = self.memory.take_batch(topic, count_max, bytes_max);
         if let Some(disk) = &mut self.disk {
-            on_disk.into_iter().for_each(|number| disk.record_taken(number));
+            on_disk.into_iter().for_each(|number| disk.record_dequeued(number));
         }
         records
     }
 
-    /// Removes the oldest `count` results in flight of a topic: they are delivered, or
-    /// lost.
-    pub(crate) fn settle(&mut self, topic: &str, count: usize) {
-        let Some((topic, on_disk)) = self.memory.settle(topic, count) else { return };
+    /// Removes all results in flight of a topic: they are delivered, or lost.
+    pub(crate) fn settle_all(&mut self, topic: &str) {
+        self.settle(topic, |_| true);
+    }
+
+    /// Removes the results in flight at these positions of the topic's batch, which Kafka
+    /// refused. The others stay in flight.
+    pub(crate) fn settle_positions(&mut self, topic: &str, positions: &BTreeSet<usize>) {
+        self.settle(topic, |position| positions.contains(&position));
+    }
+
+    fn settle(&mut self, topic: &str, is_settled: impl Fn(usize) -> bool) {
+        let Some(settled) = self.memory.settle(topic, is_settled) else { return };
         if let Some(disk) = &mut self.disk {
-            on_disk.into_iter().for_each(|number| disk.settle(&topic, number));
+            for number in settled.on_disk {
+                disk.settle(&settled.topic, number);
+            }
+            disk.mark_delivered(&settled.topic, settled.mark);
         }
     }
 
@@ -369,7 +383,7 @@ fn load_segment(memory: &mut Memory, disk: &mut Disk, first: u64, share: usize) 
     for (topic, held) in &mut segment.topics {
         if held.unloaded > 0 && !done.contains(topic) {
             let lost = std::mem::take(&mut held.unloaded);
-            log::error!("spool: lost {lost} results for {topic}: bad checksum");
+            log::error!("spool: lost {} for {topic}: bad checksum", counted(lost, "result"));
             held.waiting -= lost;
             memory.reduce_unloaded(topic, lost);
             disk.lost += lost;

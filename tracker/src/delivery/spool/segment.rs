@@ -3,7 +3,7 @@
 //! ```text
 //! file    "wa-spool", version (u32), then frames
 //! frame   length of the payload (u32), CRC-32C of the payload (u32),
-//!         CRC-32C of those eight bytes (u32), payload
+//!         CRC-32C of the eight bytes before it (u32), payload
 //! payload number (u64), timestamp_ms (i64), topic, headers' count (u32),
 //!         each header's key and value, value; a text is its length (u32) and bytes
 //! ```

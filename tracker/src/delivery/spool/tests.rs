@@ -56,15 +56,19 @@ fn drain(spool: &mut Spool, topic: &str) -> Vec<u64> {
             spool.write_delivered_marks();
             return all;
         }
-        spool.settle(topic, records.len());
+        spool.settle_all(topic);
         all.extend(values(&records));
     }
 }
 
-/// A temporary folder.
-struct Scratch(PathBuf);
+fn settle_oldest(spool: &mut Spool, topic: &str, count: usize) {
+    spool.settle_positions(topic, &(0..count).collect());
+}
 
-impl Scratch {
+/// A temporary folder.
+struct SpoolTestFolder(PathBuf);
+
+impl SpoolTestFolder {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("spool-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -87,7 +91,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for SpoolTestFolder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -150,14 +154,14 @@ fn a_returned_result_takes_its_old_position() {
 /// After a kill the next run sends exactly the results that were synced and not settled.
 #[test]
 fn a_restart_goes_on_after_what_was_delivered() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let mut spool = scratch.open(usize::MAX, 64 * MIB);
     for value in 0..10 {
         push(&mut spool, if value < 6 { "a" } else { "b" }, value);
     }
     save(&mut spool);
     assert_eq!(values(&spool.take_batch("a", 4, usize::MAX)), [0, 1, 2, 3]);
-    spool.settle("a", 2);
+    settle_oldest(&mut spool, "a", 2);
     spool.write_delivered_marks();
     push(&mut spool, "a", 99);
     // The kill: of four results in flight two are settled, and one was not written.
@@ -172,7 +176,7 @@ fn a_restart_goes_on_after_what_was_delivered() {
     spool.load_from_disk();
     let records = spool.take_batch("b", 9, usize::MAX);
     assert_eq!(records, (6..10).map(record).collect::<Vec<_>>(), "headers and all");
-    spool.settle("b", 4);
+    settle_oldest(&mut spool, "b", 4);
     assert!(spool.is_empty());
     assert_eq!(spool.close(), (0, vec![]));
     assert_eq!(scratch.segments(), [] as [PathBuf; 0]);
@@ -185,7 +189,7 @@ fn a_restart_goes_on_after_what_was_delivered() {
 /// A topic with a backlog leaves room for the other topics.
 #[test]
 fn no_topic_waits_for_the_backlog_of_another() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let bytes_max = 400 * entry_bytes();
     let mut spool = scratch.open(bytes_max, 4 * MIB);
     for value in 0..20_000 {
@@ -201,11 +205,11 @@ fn no_topic_waits_for_the_backlog_of_another() {
     assert!(scratch.segments().len() > 1);
     assert!(spool.memory.bytes <= bytes_max);
     assert_eq!(spool.len(), 20_400);
-    // A result of a new topic can be taken at once.
+    // A result of a new topic can be dequeued at once.
     push(&mut spool, "new", 1);
     save(&mut spool);
     assert_eq!(drain(&mut spool, "new"), [1]);
-    // A topic with a backlog continues while the other one is not accepted.
+    // A topic with a backlog continues while the other topic is not accepted.
     assert_eq!(values(&spool.take_batch("stuck", 3, usize::MAX)), [0, 1, 2]);
     let late: Vec<u64> = (0..400).map(|value| value * 50).collect();
     assert_eq!(drain(&mut spool, "late"), late);
@@ -220,7 +224,7 @@ fn no_topic_waits_for_the_backlog_of_another() {
 /// The results of a topic come back in order when another topic loads a newer segment.
 #[test]
 fn a_topic_reads_its_segments_in_order_whichever_topic_loads_them() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let mut spool = scratch.open(400 * entry_bytes(), 4 * MIB);
     for value in 0..10_000 {
         push(&mut spool, "long", value);
@@ -239,7 +243,7 @@ fn a_topic_reads_its_segments_in_order_whichever_topic_loads_them() {
         // One result of the long topic stays in memory, so that it loads no segment.
         let count = window - usize::from(topic == "long");
         start.push(values(&spool.take_batch(topic, count, usize::MAX)));
-        spool.settle(topic, count);
+        settle_oldest(&mut spool, topic, count);
     }
     for (topic, mut all) in ["late", "long"].into_iter().zip(start.into_iter().rev()) {
         all.extend(drain(&mut spool, topic));
@@ -250,7 +254,7 @@ fn a_topic_reads_its_segments_in_order_whichever_topic_loads_them() {
 
 #[test]
 fn a_full_folder_drops_the_oldest_results_that_are_not_in_flight() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let mut spool = scratch.open(200 * entry_bytes(), MIB);
     for value in 0..3 {
         push(&mut spool, "a", value);
@@ -267,20 +271,20 @@ fn a_full_folder_drops_the_oldest_results_that_are_not_in_flight() {
     let bytes: u64 = scratch.segments().iter().map(|path| path.metadata().unwrap().len()).sum();
     assert!(bytes <= MIB && dropped > 0, "{bytes} {dropped}");
     assert_eq!(spool.len() + dropped + 2, 20_000);
-    spool.settle("a", 2);
+    settle_oldest(&mut spool, "a", 2);
     let left = drain(&mut spool, "a");
     assert_eq!(left.len() + dropped + 2, 20_000);
     assert_eq!((left[0], *left.last().unwrap()), (2, 19_999));
     assert!(left.is_sorted());
 }
 
-/// After the disk recovers, all results are written, those in flight too.
+/// After the disk recovers, all results are written, including results in flight.
 #[test]
 fn results_stay_in_memory_while_the_disk_fails() {
-    let scratch = Scratch::new();
-    let away = scratch.0.with_extension("away");
+    let scratch = SpoolTestFolder::new();
+    let moved = scratch.0.with_extension("moved");
     let mut spool = scratch.open(100 * entry_bytes(), 64 * MIB);
-    fs::rename(&scratch.0, &away).unwrap();
+    fs::rename(&scratch.0, &moved).unwrap();
     for value in 0..200 {
         let dropped = push(&mut spool, "a", value);
         assert_eq!(dropped.len(), usize::from(value >= 100), "memory has its bound");
@@ -288,14 +292,14 @@ fn results_stay_in_memory_while_the_disk_fails() {
     }
     assert!(spool.disk_retry_at.is_some());
     assert_eq!(values(&spool.take_batch("a", 10, usize::MAX)), (100..110).collect::<Vec<_>>());
-    fs::rename(&away, &scratch.0).unwrap();
+    fs::rename(&moved, &scratch.0).unwrap();
     push(&mut spool, "a", 200);
     save(&mut spool);
     assert!(spool.disk_retry_at.is_none());
     // Results in flight were written too, in order; one is returned, the others settled.
     assert_eq!(spool.len(), 91);
     spool.return_unsent(&Arc::from("a"), (105..110).map(record).collect());
-    spool.settle("a", 2);
+    settle_oldest(&mut spool, "a", 2);
     assert_eq!(spool.close(), (99, vec![]));
     drop(spool);
     let mut spool = scratch.open(usize::MAX, 64 * MIB);
@@ -305,19 +309,19 @@ fn results_stay_in_memory_while_the_disk_fails() {
 /// A last write at the end saves waiting results and results in flight.
 #[test]
 fn closing_writes_all_results_to_a_disk_that_has_recovered() {
-    let scratch = Scratch::new();
-    let away = scratch.0.with_extension("away");
+    let scratch = SpoolTestFolder::new();
+    let moved = scratch.0.with_extension("moved");
     let mut spool = scratch.open(usize::MAX, 64 * MIB);
     spool.disk_retry = Duration::from_secs(60);
-    fs::rename(&scratch.0, &away).unwrap();
+    fs::rename(&scratch.0, &moved).unwrap();
     for value in 0..10 {
         push(&mut spool, if value % 2 == 0 { "a" } else { "b" }, value);
     }
     save(&mut spool);
     assert_eq!(values(&spool.take_batch("a", 3, usize::MAX)), [0, 2, 4]);
-    spool.settle("a", 1);
+    settle_oldest(&mut spool, "a", 1);
     assert_eq!(spool.memory.unsaved.len(), 9);
-    fs::rename(&away, &scratch.0).unwrap();
+    fs::rename(&moved, &scratch.0).unwrap();
     save(&mut spool);
     assert_eq!(scratch.segments(), [] as [PathBuf; 0], "it is left alone for a while");
     assert_eq!(spool.close(), (9, vec![]));
@@ -330,7 +334,7 @@ fn closing_writes_all_results_to_a_disk_that_has_recovered() {
 /// A torn frame is no loss; each damaged frame is counted as one.
 #[test]
 fn a_torn_frame_is_truncated_and_a_damaged_one_is_counted() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let mut spool = scratch.open(usize::MAX, 64 * MIB);
     for value in 0..100 {
         push(&mut spool, "a", value);
@@ -360,7 +364,7 @@ fn a_torn_frame_is_truncated_and_a_damaged_one_is_counted() {
 
 #[test]
 fn discarded_results_do_not_come_back_after_a_restart() {
-    let scratch = Scratch::new();
+    let scratch = SpoolTestFolder::new();
     let mut spool = scratch.open(5 * entry_bytes(), 64 * MIB);
     for value in 0..50 {
         push(&mut spool, "refused", value);
@@ -368,11 +372,66 @@ fn discarded_results_do_not_come_back_after_a_restart() {
         save(&mut spool);
     }
     assert_eq!(spool.take_batch("refused", 1, usize::MAX).len(), 1);
-    spool.settle("refused", 1);
+    settle_oldest(&mut spool, "refused", 1);
     assert_eq!(spool.discard_topic("refused"), 49);
     spool.write_delivered_marks();
     drop(spool);
     let mut spool = scratch.open(5 * entry_bytes(), 64 * MIB);
     assert_eq!(spool.len(), 50);
     assert_eq!(drain(&mut spool, "taken"), (0..50).collect::<Vec<_>>());
+}
+
+/// A refused result in the middle of a batch leaves the spool, and only that one: after a
+/// kill, a stop or a return to the queue the others are still sent.
+#[test]
+fn exactly_the_refused_results_leave_the_spool() {
+    for refused in 0..3_u64 {
+        for end in ["kill", "stop", "return"] {
+            let scratch = SpoolTestFolder::new();
+            let mut spool = scratch.open(4 * entry_bytes(), 64 * MIB);
+            (0..3).for_each(|value| drop(push(&mut spool, "t", value)));
+            save(&mut spool);
+            let mut taken = spool.take_batch("t", 9, usize::MAX);
+            assert_eq!(values(&taken), [0, 1, 2]);
+            spool.settle_positions("t", &[refused as usize].into());
+            spool.write_delivered_marks();
+            let others: Vec<_> = (0..3).filter(|value| *value != refused).collect();
+            match end {
+                "kill" => drop(spool),
+                "stop" => {
+                    assert_eq!(spool.close(), (2, Vec::new()));
+                    drop(spool);
+                }
+                _ => {
+                    taken.remove(refused as usize);
+                    spool.return_unsent(&Arc::from("t"), taken);
+                    // The memory is needed for another topic.
+                    (100..104).for_each(|value| drop(push(&mut spool, "other", value)));
+                    save(&mut spool);
+                    assert_eq!(drain(&mut spool, "t"), others, "{refused}");
+                    continue;
+                }
+            }
+            let mut next = scratch.open(usize::MAX, 64 * MIB);
+            let found = drain(&mut next, "t");
+            assert!(others.iter().all(|value| found.contains(value)), "{refused} {end}: {found:?}");
+            // Only a refused result behind an unsettled one is sent again.
+            assert_eq!(found.contains(&refused), refused > 0, "{refused} {end}: {found:?}");
+        }
+    }
+}
+
+/// The mark passes a refused result as soon as the results before it are delivered.
+#[test]
+fn the_mark_passes_a_refused_result_when_the_results_before_it_are_settled() {
+    let scratch = SpoolTestFolder::new();
+    let mut spool = scratch.open(usize::MAX, 64 * MIB);
+    (0..3).for_each(|value| drop(push(&mut spool, "t", value)));
+    save(&mut spool);
+    spool.take_batch("t", 9, usize::MAX);
+    spool.settle_positions("t", &[2].into());
+    spool.settle_all("t");
+    spool.write_delivered_marks();
+    drop(spool);
+    assert_eq!(drain(&mut scratch.open(usize::MAX, 64 * MIB), "t"), [] as [u64; 0]);
 }

@@ -34,8 +34,8 @@ impl BodyReader {
         Self { reader, log, failure: None }
     }
 
-    /// The failure of the last read. `None` if it did not fail: then an error comes from a
-    /// decoder.
+    /// The failure of the last read. `None`: the last read did not fail, so an error comes
+    /// from a decoder.
     fn take_failure(&mut self) -> Option<Failure> {
         self.failure.take()
     }
@@ -65,7 +65,7 @@ pub(crate) fn read(
     let mut bytes = Vec::new();
     let encodings = match parse_content_encoding(content_encoding.unwrap_or_default()) {
         Ok(encodings) => encodings,
-        // The encoding of an empty body, as with 204 and 304, does not matter.
+        // The encoding of an empty body, as with 204 and 304, is ignored.
         Err(_) if matches!(reader.read(&mut [0]), Ok(0)) => return Ok(bytes),
         Err(error) => {
             return Err(reader.take_failure().unwrap_or_else(|| malformed(error.to_string())));
@@ -90,7 +90,7 @@ fn malformed(detail: String) -> Failure {
     Failure::with_detail(Reason::MalformedResponse, Phase::Body, detail)
 }
 
-/// Counts the decoded bytes, and keeps them if they are needed.
+/// Counts the decoded bytes, and stores them if they are needed.
 struct BodySink<'a> {
     bytes: Option<&'a mut Vec<u8>>,
     bytes_read: u64,
@@ -119,7 +119,7 @@ fn read_into(
     let bytes_max = sink.limits.bytes_max;
     let mut encoded = reader.take(bytes_max);
     match decode_into(sink, &mut encoded, encodings) {
-        // Bytes behind the encoded data are ignored, as browsers do, but they must arrive.
+        // Bytes after the encoded data are ignored, as browsers do, but they must arrive.
         Ok(count) if count < bytes_max => io::copy(&mut encoded, &mut io::sink()).map(drop),
         Ok(_) => Ok(()),
         // The limit cut the encoded data, so the decoder's error is expected.

@@ -22,8 +22,8 @@ pub(crate) struct IoBuffers {
 }
 
 impl IoBuffers {
-    /// `url_bytes` is the length of the URL and the credentials, `header_bytes` that of
-    /// the target's headers.
+    /// `url_bytes` is the length of the URL and the credentials, `header_bytes` the
+    /// length of the target's headers.
     pub(crate) fn new(url_bytes: usize, header_bytes: usize, input_bytes_max: usize) -> Self {
         Self {
             // The request line has the URL, the Host header its host once more.

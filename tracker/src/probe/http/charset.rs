@@ -9,9 +9,9 @@ const META_BYTES: usize = 1024;
 
 /// Decodes a body to text.
 ///
-/// The character set is that of the byte order mark, else of the Content-Type header, else
-/// of the page's `meta` element. Without any of them it is UTF-8 if the body is valid
-/// UTF-8, else windows-1252. Invalid bytes become U+FFFD.
+/// The byte order mark determines the character set, else the Content-Type header, else
+/// the page's `meta` element. Without any of them the body is UTF-8 if it is valid UTF-8,
+/// else windows-1252. Invalid bytes become U+FFFD.
 pub(super) fn decode_text<'a>(bytes: &'a [u8], content_type: Option<&str>) -> Cow<'a, str> {
     let declared = content_type
         .and_then(|value| find_charset(value.as_bytes()))

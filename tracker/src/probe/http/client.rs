@@ -1,8 +1,8 @@
 //! Sends one request on an established connection and reads the head of the response.
 //!
-//! ureq formats the request and parses the response. It gets the connection ready to use,
-//! and no resolver, pool, proxy, time-out, redirect or decoder of its own: the probe
-//! does these itself, to measure each step and to name each failure.
+//! ureq formats the request and parses the response. It gets an established connection.
+//! Its own resolver, pool, proxy, time-outs, redirects and decoders are not used: the
+//! probe does these steps itself, to measure each step and to name each failure.
 
 use std::sync::Arc;
 use std::time::Instant;

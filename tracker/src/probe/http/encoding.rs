@@ -1,6 +1,6 @@
 //! The content encodings that the probe supports.
 //!
-//! To support another one, add it to `SUPPORTED`: the `accept-encoding` header, the check
+//! To support another encoding, add it to `SUPPORTED`: the `accept-encoding` header, the check
 //! of a target's own `accept-encoding` header, and the decoders all use that list.
 
 use std::io::{self, BufRead, BufReader, Read};
@@ -20,7 +20,7 @@ pub(super) struct ContentEncoding {
     decode: for<'a> fn(EncodedReader<'a>) -> io::Result<Box<dyn Read + 'a>>,
 }
 
-/// The supported encodings, the preferred one first.
+/// The supported encodings, the preferred encoding first.
 static SUPPORTED: [ContentEncoding; 2] = [
     ContentEncoding { name: "gzip", alias: Some("x-gzip"), decode: decode_gzip },
     ContentEncoding { name: "deflate", alias: None, decode: decode_deflate },
@@ -31,7 +31,7 @@ static SUPPORTED: [ContentEncoding; 2] = [
 const UNSUPPORTED: [&str; 8] =
     ["aes128gcm", "br", "compress", "dcb", "dcz", "exi", "pack200-gzip", "zstd"];
 
-/// The most encodings of one body. More than one is rare, and each one multiplies the work
+/// The most encodings of one body. More than one is rare, and each encoding multiplies the work
 /// of decoding.
 const ENCODINGS_MAX: usize = 3;
 
@@ -120,8 +120,8 @@ impl ContentEncoding {
     /// Wraps `encoded` in a decoder. An empty body stays empty, because some servers
     /// declare an encoding and send nothing.
     ///
-    /// Not inlined: a decoder is built on the stack, and its 40 KiB would become a part of
-    /// the stack that each worker touches and keeps.
+    /// Not inlined, because a decoder is built on the stack: inlined, its 40 KiB would
+    /// enlarge the stack of every worker.
     #[inline(never)]
     pub(super) fn decode<'a>(&self, encoded: Box<dyn Read + 'a>) -> io::Result<Box<dyn Read + 'a>> {
         let mut encoded = BufReader::new(encoded);
@@ -146,7 +146,7 @@ fn decode_deflate<'a>(mut encoded: EncodedReader<'a>) -> io::Result<Box<dyn Read
 /// Whether a body starts with the two bytes of zlib (RFC 1950).
 ///
 /// "deflate" means zlib (RFC 9110, section 8.4.1.2), but some servers send the compressed
-/// data without zlib's header. One byte is not enough to decide: then zlib is assumed.
+/// data without zlib's header. With only one byte, zlib is assumed.
 fn is_zlib(start: &[u8]) -> bool {
     match start {
         [method, flags, ..] => {
@@ -156,8 +156,8 @@ fn is_zlib(start: &[u8]) -> bool {
     }
 }
 
-/// Decodes all members of a gzip file (RFC 1952, section 2.2). Bytes behind the last
-/// member are ignored, as browsers do; the multi-member decoder of flate2 fails on them.
+/// Decodes all members of a gzip file (RFC 1952, section 2.2). Bytes after the last member
+/// are ignored, as browsers do; the multi-member decoder of flate2 fails on them.
 struct MultiMemberGzip<R>(Option<GzDecoder<R>>);
 
 /// The first byte of a gzip member. The second byte may not be received yet.

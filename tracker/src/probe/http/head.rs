@@ -25,11 +25,11 @@ impl ResponseHead {
         }
     }
 
-    /// The Location header of a redirect; `None` for a final response. The redirect
-    /// statuses are those of the Fetch standard.
+    /// The Location header of a redirect; `None` for a final response. The Fetch
+    /// standard defines the redirect statuses.
     ///
-    /// Some proxies send the header twice: the first one counts. Commas do not separate
-    /// values, because a URL can contain them.
+    /// Some proxies send the header twice: the first header counts. Commas do not
+    /// separate values, because a URL can contain them.
     pub(crate) fn location(&self) -> Option<String> {
         let value = match self.status {
             301 | 302 | 303 | 307 | 308 => self.headers.get(header::LOCATION)?,

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use serde_json::{Error, Number, Value};
 
 /// Returns the text of the value at a JSON pointer (RFC 6901). `None` if there is none. If
-/// an object has a name twice, the last one counts.
+/// an object has a name twice, the last value counts.
 ///
 /// # Errors
 /// When the text is not JSON.

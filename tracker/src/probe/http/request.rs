@@ -1,4 +1,4 @@
-//! The request of a target, and what of it is sent again after a redirect.
+//! The request of a target, and the parts of it that are sent again after a redirect.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -33,7 +33,7 @@ const RESERVED_HEADERS: [&str; 10] = [
     "upgrade",
 ];
 
-/// Headers that a redirect to another site keeps: they hold no credentials.
+/// Headers that are sent after a redirect to another site: they hold no credentials.
 const CROSS_SITE_HEADERS: [&str; 4] =
     ["accept", "accept-encoding", "accept-language", "user-agent"];
 
@@ -74,7 +74,7 @@ impl HttpRequest {
 
     /// The request to send after a redirect with this status, by the rules of browsers
     /// (Fetch standard, "HTTP-redirect fetch", step 12): a GET after 303, and after 301
-    /// and 302 in response to a POST. A redirect to another site keeps neither
+    /// and 302 in response to a POST. After a redirect to another site, it has neither
     /// credentials nor headers that can hold credentials.
     ///
     /// `None` if a body would be sent to another site: a form can hold a password, which
@@ -98,8 +98,8 @@ impl HttpRequest {
         Some(next).filter(|next| to_same_site || next.body.is_none())
     }
 
-    /// The value of the Authorization header: the target's, else from user and password
-    /// in the URL. `None` if the target sets the header itself.
+    /// The value of the Authorization header: from the target, else from user and
+    /// password in the URL. `None` if the target sets the header itself.
     pub(crate) fn authorization(&self, url: &Url) -> Option<Secret> {
         if self.headers.iter().any(|(name, _)| name == "authorization") {
             return None;
@@ -160,7 +160,7 @@ pub(crate) struct HeaderValueError;
 pub(crate) fn parse_header_name(text: &str) -> Result<String, HeaderNameError> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if text.is_empty() || !text.bytes().all(is_token) {
-        // The text behind a colon can be a secret value.
+        // The text after a colon can be a secret value.
         let name = text.split(':').next().unwrap_or_default();
         return Err(HeaderNameError::Invalid(name.to_owned()));
     }

@@ -1,4 +1,4 @@
-//! Gives ureq an established connection, and records what happens on it.
+//! Passes an established connection to ureq, and records the events on it.
 
 use std::fmt;
 use std::io;
@@ -15,7 +15,7 @@ use super::head::HEAD_BYTES_MAX;
 use crate::probe::net::stream::{Stream, StreamError};
 use crate::probe::reason::{Failure, Phase, Reason};
 
-/// What happened on a connection. The errors of ureq do not tell enough.
+/// The events on a connection. The errors of ureq do not contain enough details.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionLog(Mutex<ConnectionEvents>);
 
@@ -42,8 +42,8 @@ impl ConnectionLog {
         self.events().is_sending
     }
 
-    /// Turns an error of ureq into a failure. An error of the connection is the cause, if
-    /// there was one.
+    /// Turns an error of ureq into a failure. If the connection had an error, that error
+    /// is the cause.
     pub(super) fn take_failure(&self, error: &Error, phase: Phase) -> Failure {
         let mut events = self.events();
         if let Some(error) = events.error.take() {
@@ -118,7 +118,7 @@ pub(super) struct UreqTransport {
 }
 
 impl UreqTransport {
-    /// Logs the cause. The error for ureq only makes it stop.
+    /// Records the cause in the log. The returned error only makes ureq stop.
     fn record_error(&self, error: StreamError) -> Error {
         self.log.events().error = Some(error);
         Error::Io(io::Error::other("the connection failed"))

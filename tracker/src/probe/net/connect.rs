@@ -11,7 +11,7 @@ use super::deadline::Deadline;
 use super::socket;
 use crate::probe::reason::{Failure, Phase, Reason};
 
-/// How long to wait for an address before the next one is tried as well (RFC 8305,
+/// How long to wait for an address before the next address is tried as well (RFC 8305,
 /// section 8).
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
@@ -24,8 +24,8 @@ pub(crate) const ADDRESSES_MAX: usize = 16;
 /// that does not answer does not fail the probe.
 ///
 /// # Errors
-/// The failure of the addresses. If they differ: the one that says most about the site
-/// (no answer, then refused, then no route).
+/// The failure of the addresses. If the failures differ, the most informative failure is
+/// returned: no answer, then refused, then no route.
 pub(crate) fn connect(
     addresses: &[SocketAddr],
     deadline: Deadline,
@@ -161,7 +161,7 @@ fn reason_of(cause: &io::Error) -> Reason {
     }
 }
 
-/// A higher rank says more about the site.
+/// A higher rank is more informative about the site.
 fn rank(reason: Reason) -> u8 {
     match reason {
         Reason::ConnectUnreachable => 0,

@@ -112,10 +112,11 @@ mod tests {
     #[test]
     fn a_socket_that_is_always_ready_times_out() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let mut far = listener.accept().unwrap().0;
-        far.write_all(b"ready").unwrap();
-        let mut socket = TimedSocket::new(near, Deadline::after(Duration::from_secs(10))).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut server = listener.accept().unwrap().0;
+        server.write_all(b"ready").unwrap();
+        let mut socket =
+            TimedSocket::new(client, Deadline::after(Duration::from_secs(10))).unwrap();
         let mut buffer = [0; 1];
         assert_eq!(socket.read(&mut buffer).unwrap(), 1);
         socket.deadline = Deadline::after(Duration::ZERO);
@@ -126,14 +127,15 @@ mod tests {
     #[test]
     fn several_slices_are_written_at_once() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let mut far = listener.accept().unwrap().0;
-        let mut socket = TimedSocket::new(near, Deadline::after(Duration::from_secs(10))).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut server = listener.accept().unwrap().0;
+        let mut socket =
+            TimedSocket::new(client, Deadline::after(Duration::from_secs(10))).unwrap();
         let slices = ["one ", "two ", "three"].map(|text| IoSlice::new(text.as_bytes()));
         assert_eq!(socket.write_vectored(&slices).unwrap(), 13);
         drop(socket);
         let mut text = String::new();
-        far.read_to_string(&mut text).unwrap();
+        server.read_to_string(&mut text).unwrap();
         assert_eq!(text, "one two three");
     }
 }

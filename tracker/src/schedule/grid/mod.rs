@@ -55,7 +55,7 @@ struct GridTarget {
 #[derive(Debug)]
 pub(crate) struct DueTarget {
     pub(crate) target: Arc<ScheduledTarget>,
-    /// Slots that passed unnoticed: those before `slot`, or up to now if `slot` is `None`.
+    /// Slots that passed unnoticed: all slots before `slot`, or up to now if `slot` is `None`.
     pub(crate) missed: u64,
     /// The slot to probe for. `None` in the first round.
     pub(crate) slot: Option<Slot>,
@@ -101,8 +101,8 @@ impl Schedule {
 
     /// Replaces the list of targets.
     ///
-    /// A target that stays on the list keeps its grid and its account, whatever else of it
-    /// changes. With another period it moves to the grid of that period and continues its slot
+    /// A target that stays on the list keeps its grid and its account, even if its other options
+    /// change. With another period it moves to the grid of that period and continues its slot
     /// numbers. A target that comes back also continues them: the slots in between were not due.
     pub(crate) fn apply(&mut self, targets: &[Arc<Target>], now: Duration) -> ScheduleChanges {
         let mut changes = ScheduleChanges::default();
@@ -172,7 +172,7 @@ impl Schedule {
     }
 
     /// Removes and returns the next target that is due by `now`, with all its slots until then:
-    /// the last one is to be probed unless it is too late, the others are missed.
+    /// the last slot is to be probed unless it is too late, the other slots are missed.
     pub(crate) fn pop_due(&mut self, now: Duration) -> Option<DueTarget> {
         if self.first_round.peek().is_some_and(|first| first.0.0 <= now) {
             let Reverse((_, index)) = self.first_round.pop()?;

@@ -35,7 +35,7 @@ fn the_grid_of_a_target_never_moves() {
             let target = due.target.target();
             let count = &mut counts[usize::from(target.recorded_url.ends_with("b.io"))];
             let slot = due.slot.unwrap();
-            // A late slot does not move the next one.
+            // A late slot does not move the next slot.
             assert_eq!(slot.due_at, START + phase(&target) + target.period * *count);
             assert_eq!((due.missed, slot.number), (0, u64::from(*count)));
             *count += 1;

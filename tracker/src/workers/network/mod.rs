@@ -25,8 +25,8 @@ const SENTINEL_RESULT_TTL: Duration = Duration::from_secs(1);
 /// Shortest time between two log lines about a missing network.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Root name servers, one per address family. The kernel is asked for a route to them; nothing is
-/// sent.
+/// Root name servers, one per address family. The check asks the kernel for a route to them and
+/// sends nothing.
 const REMOTE_ADDRESSES: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(198, 41, 0, 4)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0x503, 0xba3e, 0, 0, 0, 2, 0x30)),

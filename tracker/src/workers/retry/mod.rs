@@ -14,7 +14,7 @@ pub(crate) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// The outcome of a probe after all its attempts.
 #[derive(Debug)]
 pub(crate) struct RetriedProbe {
-    /// ProbeOutcome of the last attempt.
+    /// Outcome of the last attempt.
     pub(crate) outcome: ProbeOutcome,
     /// Number of attempts, from 1.
     pub(crate) attempts: u32,

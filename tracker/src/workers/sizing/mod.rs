@@ -1,11 +1,12 @@
-//! [`WorstCase`]: what the tracker needs if every site hangs in all its attempts: how many workers
-//! and how much memory, and what to do if there is less.
+//! [`WorstCase`]: the workers and the memory that the tracker needs if every site hangs in all its
+//! attempts, and advice if there is less.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::plural::plural;
+use common::counted::counted;
+
 use crate::probe::Family;
 use crate::targets::Target;
 
@@ -29,7 +30,7 @@ const PROGRAM_BYTES: u64 = 24 * 1024 * 1024;
 /// Memory for results that wait for Kafka: about 120,000 of them.
 pub(crate) const SPOOL_MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// What the targets need in the worst case.
+/// The needs of the targets in the worst case.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct WorstCase {
     /// Workers that are busy at a time, on average over a period.
@@ -43,7 +44,7 @@ pub(crate) struct WorstCase {
 }
 
 impl WorstCase {
-    /// Calculates the worst case. Without `workers`, the number of workers is what the load needs,
+    /// Calculates the worst case. Without `workers`, the number of workers follows from the load:
     /// at least 64, at most 2,048. It is never more than the number of targets.
     pub(crate) fn calculate(
         targets: &[Arc<Target>],
@@ -79,7 +80,7 @@ impl WorstCase {
         let (needed, mib) = (needed(busy_workers), mib(memory_bytes));
         let mut warnings = Vec::new();
         if overlong_targets > 0 {
-            let targets = plural(overlong_targets, "target");
+            let targets = counted(overlong_targets, "target");
             warnings.push(format!(
                 "{targets} may take longer than the period if the site hangs, and slots would be skipped: use a longer period, a shorter time-out or fewer retries"
             ));
@@ -93,7 +94,7 @@ impl WorstCase {
         if let Some(limit) = memory_bytes_max.filter(|limit| memory_bytes > *limit) {
             warnings.push(format!(
                 "{} with the largest pages, and results that wait for Kafka, may need {mib} MiB, and the memory limit is {} MiB: raise the limit, or lower --workers or --body-max",
-                plural(workers, "worker"),
+                counted(workers, "worker"),
                 limit / (1024 * 1024)
             ));
         }

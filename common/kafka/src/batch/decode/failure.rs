@@ -5,8 +5,8 @@ use crate::batch::compression::{Codec, UNPACKED_BYTES_MAX};
 /// Why a batch in the log can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BatchFailure {
-    /// The checksum does not match. If `found` is the same at each fetch, the log is damaged; if
-    /// it differs, the network is.
+    /// The checksum does not match. If `found` is the same at each fetch, the log is damaged. If
+    /// `found` differs, the network damages the data.
     #[error("the checksum is wrong: {found:08x} instead of {written:08x}")]
     Checksum {
         /// The checksum in the batch.
@@ -22,7 +22,7 @@ pub enum BatchFailure {
     #[error("message format {0} is not supported (only 2, of Kafka 0.11 and newer)")]
     UnsupportedFormat(i8),
     /// The decompressed records exceed the limit.
-    #[error("more than {UNPACKED_BYTES_MAX} bytes when decompressed from {0}")]
+    #[error("more than {UNPACKED_BYTES_MAX} bytes when unpacked from {0}")]
     TooLarge(Codec),
     /// The checksum matches, but the content is not a valid batch.
     #[error("{0}")]
@@ -39,7 +39,7 @@ impl BatchFailure {
         matches!(self, Self::Checksum { .. } | Self::Cut)
     }
 
-    pub(super) fn invalid(what: &str) -> Self {
-        Self::Invalid(what.to_owned())
+    pub(super) fn invalid(reason: &str) -> Self {
+        Self::Invalid(reason.to_owned())
     }
 }

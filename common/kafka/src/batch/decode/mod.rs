@@ -188,7 +188,7 @@ fn decode_batch(
             match failure {
                 UnpackError::TooLarge => BatchFailure::TooLarge(codec),
                 UnpackError::Unsupported => BatchFailure::UnsupportedCodec(codec),
-                UnpackError::Invalid(what) => BatchFailure::Invalid(format!("{codec}: {what}")),
+                UnpackError::Invalid(reason) => BatchFailure::Invalid(format!("{codec}: {reason}")),
             }
         })?;
     for _ in 0..count {

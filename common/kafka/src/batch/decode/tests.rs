@@ -139,7 +139,8 @@ fn old_message(offset: i64) -> Vec<u8> {
     message
 }
 
-/// The offset after old messages is known, that after a future format is not.
+/// The offset after old messages is known. The offset after a batch of a future format is
+/// unknown.
 #[test]
 fn old_formats_and_unknown_codecs_are_named_and_can_be_skipped() {
     let old: Vec<u8> = (7..10).flat_map(old_message).collect();

@@ -12,8 +12,8 @@ fn records() -> Vec<ProduceRecord> {
         .collect()
 }
 
-/// Compares with the encoder of kafka-protocol. That one takes the smallest timestamp as base
-/// timestamp, so the first record has the smallest timestamp here.
+/// Compares with the encoder of kafka-protocol. Its base timestamp is the smallest timestamp,
+/// so the first record has the smallest timestamp here.
 #[test]
 fn bytes_equal_those_of_kafka_protocol() {
     let records = records();

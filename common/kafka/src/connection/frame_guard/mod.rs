@@ -28,8 +28,8 @@ pub(crate) struct FrameGuard {
     /// The first bytes of the varint that is being read.
     varint: [u8; 4],
     varint_len: usize,
-    /// Whether the varint is the length of the records of a fetch: it follows
-    /// `preferred_read_replica`, an i32 after the end of a compact array. No other count does.
+    /// Whether the varint is the length of the records of a fetch. Only this length follows an i32
+    /// after the end of a compact array (`preferred_read_replica`).
     is_records_len: bool,
 }
 
@@ -40,9 +40,9 @@ impl FrameGuard {
 
     /// Checks the count that ends with this byte, if the byte ends a varint.
     ///
-    /// A hostile boolean (a byte above 127 directly before a varint) must not hide the varint. It
-    /// is taken as the varint's first byte. The result is larger than the varint alone, so the
-    /// check is at least as strict.
+    /// A hostile boolean (a byte above 127 directly before a varint) must not hide the varint. The
+    /// guard reads it as the first byte of the varint. The resulting count is larger than the
+    /// count in the varint, so the check is at least as strict.
     fn check_varint(&mut self, byte: u8) -> Result<(), TryGetError> {
         if self.last != LastRead::Byte || self.varint_len == 0 {
             self.is_records_len = self.last == LastRead::IntAfterByte;

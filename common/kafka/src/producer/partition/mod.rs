@@ -1,4 +1,4 @@
-//! The batch in flight of one topic, and what each response means for it.
+//! The batch in flight of one topic, and the effect of each response on it.
 //!
 //! The rules rest on one batch in flight per partition:
 //!
@@ -8,7 +8,7 @@
 //!    append the batch again.
 //! 2. A batch gets its sequence when it is first encoded. The partition's sequence moves on only
 //!    when the batch is in the log. A permanently refused batch leaves its sequence numbers to
-//!    the next one.
+//!    the next batch.
 //! 3. A permanent refusal after a request with an unknown outcome leaves the broker's next
 //!    sequence unknown. The topic then continues with a new producer id, for which the broker
 //!    accepts any first sequence.
@@ -22,7 +22,7 @@
 //! batch's size, which is checked before the sequence. The producer can't distinguish this from a
 //! batch that was never appended. The recorder can, by the identity in each record's headers.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
@@ -41,7 +41,7 @@ pub(super) struct ProducerPartition {
     /// Producer id and epoch of this partition. `None`: use the producer's current one for the
     /// next batch.
     identity: Option<ProducerIdentity>,
-    /// The producer id that this partition gave up, until it is returned to the producer, which
+    /// The producer id that this partition abandoned, until it is returned to the producer, which
     /// must not use it for further partitions.
     abandoned_id: Option<ProducerIdentity>,
     /// The sequence of the next record.
@@ -70,7 +70,7 @@ impl InFlightBatch {
 }
 
 /// The outcome of the batch (`None`: it stays pending), and the producer id that the partition
-/// gave up, if any.
+/// abandoned, if any.
 type AfterError = (Option<ProduceOutcome>, Option<ProducerIdentity>);
 
 impl ProducerPartition {
@@ -148,6 +148,9 @@ impl ProducerPartition {
                 None
             }
             ErrorClass::RetryLater => None,
+            // The next batch can hold other records, and then only the refused ones are lost.
+            ErrorClass::NeedsOperator if error.is_record_error() => self.return_refused(error),
+            ErrorClass::NeedsOperator => None,
             ErrorClass::BatchTooLarge => self.return_batch(error),
             ErrorClass::Permanent => self.lose_batch(error),
         };
@@ -166,19 +169,19 @@ impl ProducerPartition {
     /// nothing if the batch may be in the log, or if all or none of its records were refused.
     pub(super) fn remove_refused(
         &mut self,
-        indexes: &HashSet<usize>,
+        indexes: &BTreeSet<usize>,
         error: &KafkaError,
     ) -> Option<ProduceOutcome> {
         let in_flight = self.in_flight.as_mut().filter(|batch| !batch.maybe_appended)?;
         let count = in_flight.records.len();
-        let lost = indexes.iter().filter(|index| **index < count).count();
-        if lost == 0 || lost == count {
+        let lost: BTreeSet<usize> = indexes.range(..count).copied().collect();
+        if lost.is_empty() || lost.len() == count {
             return None;
         }
         let mut index = 0..count;
-        in_flight.records.retain(|_| index.next().is_some_and(|index| !indexes.contains(&index)));
+        in_flight.records.retain(|_| index.next().is_some_and(|index| !lost.contains(&index)));
         in_flight.encoded = None;
-        Some(ProduceOutcome::Lost { records: lost, cause: error.clone(), maybe_delivered: false })
+        Some(ProduceOutcome::Lost { indexes: lost, cause: error.clone(), maybe_delivered: false })
     }
 
     fn mark_maybe_appended(&mut self) {
@@ -205,17 +208,22 @@ impl ProducerPartition {
         Some(ProduceOutcome::TooLarge { records: in_flight.records, bytes_max: self.bytes_max })
     }
 
+    fn return_refused(&mut self, error: &KafkaError) -> Option<ProduceOutcome> {
+        let records = self.take_batch()?.records;
+        Some(ProduceOutcome::Refused { records, cause: error.clone() })
+    }
+
     fn lose_batch(&mut self, error: &KafkaError) -> Option<ProduceOutcome> {
         let in_flight = self.take_batch()?;
         Some(ProduceOutcome::Lost {
-            records: in_flight.records.len(),
+            indexes: (0..in_flight.records.len()).collect(),
             cause: error.clone(),
             maybe_delivered: in_flight.maybe_appended,
         })
     }
 
-    /// Takes the batch out. If it may be in the log, the next sequence is unknown, so the
-    /// partition gives up its producer id.
+    /// Removes the batch from the partition. If the batch may be in the log, the next sequence is
+    /// unknown, so the partition abandons its producer id.
     fn take_batch(&mut self) -> Option<InFlightBatch> {
         let in_flight = self.in_flight.take()?;
         if in_flight.maybe_appended {

@@ -42,7 +42,7 @@ fn batch_with_unknown_outcome_is_sent_again_byte_for_byte() {
         let (mut partition, bytes) = in_flight(3);
         let (outcome, identity) = partition.handle_error(&error(code));
         assert!(outcome.is_none() && identity.is_none(), "{code:?}");
-        // Also if the producer has another id by then.
+        // The bytes stay the same even if the producer has another id.
         assert_eq!(partition.encode(Some(SECOND)).unwrap(), bytes, "{code:?}");
         assert!(matches!(
             partition.handle_delivered(Some(7)),
@@ -79,20 +79,20 @@ fn lost_producer_state_needs_a_new_producer_id() {
 #[test]
 fn refused_batch_leaves_its_sequence_to_the_next_unless_it_may_be_appended() {
     let (mut partition, _) = in_flight(2);
-    let (outcome, abandoned_id) = partition.handle_error(&error(E::TopicAuthorizationFailed));
+    let (outcome, abandoned_id) = partition.handle_error(&error(E::InvalidTopicException));
     assert!(matches!(
         outcome,
-        Some(ProduceOutcome::Lost { records: 2, maybe_delivered: false, .. })
+        Some(ProduceOutcome::Lost { indexes, maybe_delivered: false, .. }) if indexes.len() == 2
     ));
     assert_eq!(abandoned_id, None);
     partition.accept(records(1));
     assert_eq!(id_and_sequence(&partition.encode(Some(SECOND)).unwrap()), (1, 0));
 
     partition.mark_maybe_appended();
-    let (outcome, abandoned_id) = partition.handle_error(&error(E::TopicAuthorizationFailed));
+    let (outcome, abandoned_id) = partition.handle_error(&error(E::InvalidTopicException));
     assert!(matches!(
         outcome,
-        Some(ProduceOutcome::Lost { records: 1, maybe_delivered: true, .. })
+        Some(ProduceOutcome::Lost { indexes, maybe_delivered: true, .. }) if indexes.len() == 1
     ));
     assert_eq!(abandoned_id, Some(FIRST));
     partition.accept(records(1));
@@ -108,7 +108,7 @@ fn too_large_batch_is_returned_until_it_has_one_record() {
     partition.accept(records[..1].to_vec());
     partition.encode(Some(FIRST)).unwrap();
     let (outcome, _) = partition.handle_error(&error(E::MessageTooLarge));
-    assert!(matches!(outcome, Some(ProduceOutcome::Lost { records: 1, .. })));
+    assert!(matches!(outcome, Some(ProduceOutcome::Lost { indexes, .. }) if indexes.len() == 1));
 }
 
 #[test]
@@ -121,4 +121,42 @@ fn sequence_wraps_from_the_highest_to_zero() {
     partition.handle_delivered(None);
     partition.accept(records(1));
     assert_eq!(id_and_sequence(&partition.encode(None).unwrap()), (1, 2));
+}
+
+/// A missing right is an outage: the batch stays pending, byte for byte.
+#[test]
+fn missing_right_leaves_the_batch_pending() {
+    for code in [E::TopicAuthorizationFailed, E::ClusterAuthorizationFailed, E::PolicyViolation] {
+        let (mut partition, bytes) = in_flight(2);
+        for (outcome, abandoned) in
+            [partition.handle_unsent(&error(code)), partition.handle_error(&error(code))]
+        {
+            assert!(outcome.is_none() && abandoned.is_none(), "{code:?}");
+        }
+        assert_eq!(partition.encode(None).unwrap(), bytes, "{code:?}");
+    }
+}
+
+/// Records that the broker refuses without accepting others come back with the next sequence
+/// unused.
+#[test]
+fn refused_records_are_returned() {
+    let (mut partition, _) = in_flight(2);
+    let (outcome, abandoned) = partition.handle_error(&error(E::InvalidTimestamp));
+    let Some(ProduceOutcome::Refused { records: refused, .. }) = outcome else { panic!() };
+    assert_eq!((refused, abandoned), (records(2), None));
+    partition.accept(records(1));
+    assert_eq!(id_and_sequence(&partition.encode(None).unwrap()), (1, 0));
+}
+
+#[test]
+fn exactly_the_refused_records_of_a_batch_are_lost() {
+    for refused in 0..3 {
+        let (mut partition, _) = in_flight(3);
+        let indexes = BTreeSet::from([refused, 7]);
+        let lost = partition.remove_refused(&indexes, &error(E::InvalidTimestamp)).unwrap();
+        let ProduceOutcome::Lost { indexes, maybe_delivered: false, .. } = lost else { panic!() };
+        assert_eq!(indexes, BTreeSet::from([refused]));
+        assert_eq!(partition.in_flight.as_ref().unwrap().record_count(), 2);
+    }
 }

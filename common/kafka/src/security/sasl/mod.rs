@@ -2,7 +2,7 @@
 //!
 //! User and password are sent as UTF-8 without SASLprep. RFC 5802 asks for SASLprep, but Kafka's
 //! brokers and tools do not apply it (`ScramFormatter.normalize`), so a prepared password would
-//! differ from the stored one.
+//! differ from the stored password.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -124,7 +124,7 @@ const SHA_512: ScramHash = ScramHash {
 };
 
 /// Allowed numbers of PBKDF2 iterations. RFC 7677 asks for at least 4,096; fewer would help an
-/// eavesdropper. The upper bound keeps a hostile broker from making the client compute for long.
+/// eavesdropper. The upper bound limits the work that a hostile broker can cause.
 const ITERATIONS: std::ops::RangeInclusive<u32> = 4_096..=1_000_000;
 
 /// One SCRAM exchange: send [`Scram::first_message`], answer the broker's first message by

@@ -48,7 +48,7 @@ fn hostile_broker_is_refused() {
     ] {
         assert_eq!(scram.prove(message.as_bytes()).unwrap_err(), expected);
     }
-    // A last message before the first one proves nothing.
+    // A last message before the first message proves nothing.
     assert!(scram.verify(b"v=").is_err());
 }
 

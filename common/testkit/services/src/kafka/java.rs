@@ -8,13 +8,14 @@ use std::process::Command;
 
 use crate::command_error::CommandError;
 
-/// Half a gigabyte of heap; options for a quick start instead of speed later.
-/// With the young generation that Java would choose, a start collects garbage
-/// a dozen times.
+/// Half a gigabyte of heap, and options for a quick start rather than speed
+/// later. With Java's default for the young generation, a start collects
+/// garbage a dozen times.
 const OPTIONS: &str = "-Xms128m -Xmn80m -Xmx512m -XX:MetaspaceSize=96m -XX:+UseSerialGC \
                        -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError";
-/// Replaces [`OPTIONS`] for measurements: without the second compiler, which
-/// uses the processor's AES, a measurement is of the broker's TLS.
+/// Replaces [`OPTIONS`] for measurements. Without the second compiler, which
+/// uses the AES instructions of the processor, a measurement would mostly
+/// measure the broker's TLS.
 const OPTIONS_VARIABLE: &str = "AVAILABILITY_KAFKA_JVM";
 
 /// Java with the options for Kafka's classes.
@@ -22,8 +23,8 @@ pub(crate) struct Java {
     program: Option<PathBuf>,
     options: String,
     classpath: String,
-    /// Where the archive of classes is. `None` for a distribution of the
-    /// user's, into whose folders nothing is written.
+    /// The path of the archive of classes. `None` for the user's own
+    /// distribution: nothing is written into its folders.
     archive: Option<PathBuf>,
     logging: Vec<String>,
 }
@@ -41,7 +42,8 @@ impl Java {
             Some(home) => home.join("libs/*"),
             None => jars.join("kafka/*"),
         };
-        // The jars from Maven log to standard error, a distribution by Log4j.
+        // The jars from Maven log to standard error, the user's own
+        // distribution logs by Log4j.
         let mut logging = vec![
             "-Dorg.slf4j.simpleLogger.showDateTime=true".to_owned(),
             "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS".to_owned(),
@@ -85,7 +87,7 @@ impl Java {
         command
     }
 
-    /// Where the archive of classes has to be written, if it is not there yet.
+    /// Where to write the archive of classes, if it does not exist yet.
     pub(super) fn missing_archive(&self) -> Result<Option<PathBuf>, CommandError> {
         self.program()?;
         Ok(self.archive.clone().filter(|archive| !archive.is_file()))

@@ -1,4 +1,4 @@
-//! Apache Kafka in KRaft mode, every node broker and controller in one JVM.
+//! Apache Kafka in KRaft mode. Every node is broker and controller in one JVM.
 
 mod java;
 mod properties;
@@ -26,14 +26,16 @@ use java::Java;
 pub(crate) use properties::{BrokerPorts, SASL_USER};
 use properties::{meta_properties, random_id, server_properties};
 
-/// How long a broker may take to start.
-const START_PATIENCE: Duration = Duration::from_secs(120);
-/// How often a broker that starts is asked.
-const ASK_INTERVAL: Duration = Duration::from_millis(100);
-/// How long a broker that runs may take to answer.
+/// Time-out for the start of a broker.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// Interval between two requests to a broker that starts.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Time-out for a response of a running broker.
 const ANSWER_TIMEOUT_MS: u64 = 1_000;
-const KILL_PATIENCE: Duration = Duration::from_secs(10);
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(60);
+/// The first handshake of a broker on a busy machine: it loads and compiles the classes of TLS.
+const TLS_TIMEOUT_MS: u64 = 60_000;
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The brokers of a set.
 pub(crate) struct Kafka<'a> {
@@ -91,7 +93,7 @@ impl<'a> Kafka<'a> {
         let cluster = random_id();
         for id in self.ids() {
             let data = self.broker_home(id).join("data");
-            // Only the first broker's can be missing.
+            // Only the log directory of the first broker can be missing.
             daily.copy_or_make("kafka", &data, |data| self.format(data))?;
             let file = data.join("meta.properties");
             let original = fs::read_to_string(&file).map_err(CommandError::at(&file))?;
@@ -124,7 +126,7 @@ impl<'a> Kafka<'a> {
         )))
     }
 
-    /// Runs broker 1, the only one, once to archive the classes that a broker
+    /// Runs broker 1, the only broker, once to archive the classes that a broker
     /// loads. The archive halves the time and the work of a start. Java writes
     /// it when the broker shuts down. A broker that fails here fails again, and
     /// is reported, at the real start.
@@ -140,19 +142,19 @@ impl<'a> Kafka<'a> {
             return Ok(());
         }
         let pid_file = self.pid_file(1);
-        let deadline = Instant::now() + START_PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         while pid_file.running().is_some() && !self.knows_brokers(1, 1) && Instant::now() < deadline
         {
             interrupt.check()?;
-            std::thread::sleep(ASK_INTERVAL);
+            std::thread::sleep(POLL_INTERVAL);
         }
         pid_file.signal(Signal::TERM);
         // A broker that has to be killed may leave an incomplete archive.
-        if wait_until(SHUTDOWN_PATIENCE, || pid_file.running().is_none()) && part.is_file() {
+        if wait_until(SHUTDOWN_TIMEOUT, || pid_file.running().is_none()) && part.is_file() {
             fs::rename(&part, &archive).map_err(CommandError::at(&archive))?;
         }
         let _ = fs::remove_file(&part);
-        pid_file.stop(&[], KILL_PATIENCE)
+        pid_file.stop(&[], KILL_TIMEOUT)
     }
 
     /// Starts a broker without waiting for it.
@@ -169,7 +171,8 @@ impl<'a> Kafka<'a> {
         self.pid_file(id).launch(command, &log)
     }
 
-    /// Starts every broker that does not run. Returns when each knows all.
+    /// Starts every broker that is not running. Returns when each broker knows
+    /// all brokers.
     pub(crate) fn start(&self, interrupt: &Interrupt) -> Result<(), CommandError> {
         for id in self.ids().filter(|id| self.pid_file(*id).running().is_none()) {
             self.launch(id)?;
@@ -177,21 +180,22 @@ impl<'a> Kafka<'a> {
         self.ids().try_for_each(|id| self.wait_for(id, self.ports.len(), interrupt))
     }
 
-    /// Waits until the broker names itself and `count` brokers in all. That it
-    /// listens is not enough: it listens before it is part of the cluster.
+    /// Waits until the broker reports itself and `count` brokers in total.
+    /// Listening is not enough: a broker listens before it is part of the
+    /// cluster.
     pub(crate) fn wait_for(
         &self,
         id: usize,
         count: usize,
         interrupt: &Interrupt,
     ) -> Result<(), CommandError> {
-        let deadline = Instant::now() + START_PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         while !self.knows_brokers(id, count) {
             interrupt.check()?;
             if self.pid_file(id).running().is_none() || Instant::now() >= deadline {
                 return Err(self.not_started(id));
             }
-            std::thread::sleep(ASK_INTERVAL);
+            std::thread::sleep(POLL_INTERVAL);
         }
         Ok(())
     }
@@ -201,10 +205,11 @@ impl<'a> Kafka<'a> {
         CommandError::NotStarted(format!("broker {id} did not start:{excerpt}"))
     }
 
-    /// Whether the broker answers that itself and `count` brokers are there.
+    /// Whether the broker reports itself and `count` brokers in total.
     pub(crate) fn knows_brokers(&self, id: usize, count: usize) -> bool {
         let address = address("127.0.0.1", self.ports[id - 1].plain);
-        let known = broker_ids(KafkaSettings::new(vec![address], Security::Plain));
+        let known =
+            broker_ids(KafkaSettings::new(vec![address], Security::Plain), ANSWER_TIMEOUT_MS);
         let is_itself = |known: &i32| usize::try_from(*known) == Ok(id);
         known.is_ok_and(|known| known.len() >= count && known.iter().any(is_itself))
     }
@@ -220,7 +225,7 @@ impl<'a> Kafka<'a> {
         for (id, ports) in self.ids().zip(self.ports) {
             let settings =
                 KafkaSettings::new(vec![address("localhost", ports.tls)], security.clone());
-            if let Err(cause) = broker_ids(settings) {
+            if let Err(cause) = broker_ids(settings, TLS_TIMEOUT_MS) {
                 let port = ports.tls;
                 return Err(CommandError::NotStarted(format!(
                     "broker {id} does not accept the client's certificate on port {port}: {cause}"
@@ -235,9 +240,12 @@ fn address(host: &str, port: u16) -> BrokerAddress {
     BrokerAddress { host: host.to_owned(), port }
 }
 
-fn broker_ids(mut settings: KafkaSettings) -> Result<Vec<i32>, kafka_client::KafkaError> {
-    settings.connect_timeout_ms = ANSWER_TIMEOUT_MS;
-    settings.request_timeout_ms = ANSWER_TIMEOUT_MS;
+fn broker_ids(
+    mut settings: KafkaSettings,
+    timeout_ms: u64,
+) -> Result<Vec<i32>, kafka_client::KafkaError> {
+    settings.connect_timeout_ms = timeout_ms;
+    settings.request_timeout_ms = timeout_ms;
     KafkaClient::new(Arc::new(settings)).broker_ids()
 }
 

@@ -6,8 +6,8 @@ use std::path::Path;
 /// The user of SASL PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512.
 pub(crate) const SASL_USER: &str = "availability";
 
-/// The ports of one broker, each a listener on 127.0.0.1. Those with TLS are
-/// advertised as `localhost`, the name in the broker's certificate.
+/// The ports of one broker, each a listener on 127.0.0.1. The TLS listeners are advertised as
+/// `localhost`, the name in the broker's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BrokerPorts {
     pub(crate) plain: u16,
@@ -76,7 +76,7 @@ share.coordinator.state.topic.replication.factor={replicas}
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=4
 
-# Seconds for what takes minutes in production.
+# Seconds instead of minutes as in production.
 broker.session.timeout.ms=6000
 broker.heartbeat.interval.ms=1000
 # By default an idle broker spends half of its time on writing two empty records a second.
@@ -109,8 +109,8 @@ sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
     text
 }
 
-/// The id of a cluster or of a log directory: 16 bytes as base64 for URLs. It
-/// begins with a letter, because a tool of Kafka takes a hyphen for an option.
+/// The id of a cluster or of a log directory: 16 bytes as base64 for URLs. It begins with a
+/// letter, because a tool of Kafka parses a hyphen as an option.
 pub(super) fn random_id() -> String {
     let middle: String = (0..20).map(|_| fastrand::alphanumeric()).collect();
     format!("A{middle}A")

@@ -1,5 +1,5 @@
-//! What a set consists of: written to `services.set` before anything starts,
-//! which marks the folder as one that may be removed.
+//! The composition of a set. It is written to `services.set` before anything
+//! starts, which marks the folder as one that may be removed.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -8,16 +8,16 @@ use crate::command_error::CommandError;
 use crate::kafka::BrokerPorts;
 use crate::postgres::Passwords;
 
-/// PortReservations of a broker.
+/// Number of ports of a broker.
 pub(super) const PORTS_PER_BROKER: usize = 5;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Composition {
-    /// A distribution of the user's, in place of the jars.
+    /// The user's own Kafka distribution, instead of the jars.
     pub(super) kafka_home: Option<PathBuf>,
-    /// The address of the user's Kafka; empty: brokers are started.
+    /// The address of the user's own Kafka. Empty: brokers are started.
     pub(super) own_kafka: String,
-    /// The URI of the user's PostgreSQL; empty: one is started.
+    /// The URI of the user's own PostgreSQL. Empty: PostgreSQL is started.
     pub(super) own_postgres: String,
     pub(super) brokers: Vec<BrokerPorts>,
     pub(super) postgres_port: u16,
@@ -25,7 +25,7 @@ pub(super) struct Composition {
 }
 
 impl Composition {
-    /// Assigns ports; there are five for each broker, and one.
+    /// Assigns the ports: five to each broker, and one to PostgreSQL.
     pub(super) fn assign_ports(&mut self, ports: &[u16]) {
         let chunks = ports.chunks_exact(PORTS_PER_BROKER);
         self.postgres_port = chunks.remainder().first().copied().unwrap_or_default();
@@ -42,7 +42,7 @@ impl Composition {
         self.own_postgres.is_empty()
     }
 
-    /// VariableLines of `NAME=value`. A value holds no line break: values come from
+    /// Returns lines of `NAME=value`. A value holds no line break: values come from
     /// environment variables, which the caller has checked.
     pub(super) fn to_text(&self) -> String {
         let home = self.kafka_home.as_deref().unwrap_or(Path::new(""));
@@ -110,7 +110,7 @@ pub(super) fn parse_passwords(words: &[&str]) -> Option<Passwords> {
     })
 }
 
-/// From five ports.
+/// Assigns five ports to the listeners of a broker.
 fn broker_ports(ports: &[u16]) -> BrokerPorts {
     BrokerPorts {
         plain: ports[0],

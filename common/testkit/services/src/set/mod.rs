@@ -2,8 +2,8 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `services.set` | the composition: ports, passwords, servers of the user's |
-//! | `env` | the output of `env`; written when everything answers |
+//! | `services.set` | the composition: ports, passwords, the user's own servers |
+//! | `env` | the output of `env`; written when all services respond |
 //! | `certs/` | the certificates |
 //! | `kafka/N/` | a broker: settings, data, log, pid file |
 //! | `postgres/` | data, log, pid file; or a link to them |
@@ -31,8 +31,8 @@ use crate::report;
 
 use composition::Composition;
 
-const KILL_PATIENCE: Duration = Duration::from_secs(10);
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A set, which may not exist yet.
 pub(crate) struct ServiceSet {
@@ -56,8 +56,9 @@ impl ServiceSet {
         self.dir.join("env")
     }
 
-    /// Locks the set. The lock is the folder, so nothing is left of it. A
-    /// folder that was removed while we waited for its lock locks nothing.
+    /// Locks the set. The folder itself is locked, so no lock file remains. If
+    /// the folder was removed while this process waited for the lock, locks the
+    /// new folder.
     fn lock(&self) -> Result<File, CommandError> {
         loop {
             fs::create_dir_all(&self.dir).map_err(CommandError::at(&self.dir))?;
@@ -75,7 +76,7 @@ impl ServiceSet {
     fn load(&self) -> Result<Composition, CommandError> {
         let Ok(text) = fs::read_to_string(self.composition_file()) else {
             return Err(CommandError::Refused(format!(
-                "there is no set of services in {}: scripts/services up makes one",
+                "no set of services in {}: run scripts/services up",
                 self.dir.display()
             )));
         };
@@ -102,7 +103,7 @@ impl ServiceSet {
         self.load()?;
         fs::read_to_string(self.variables_file()).map_err(|_| {
             CommandError::Refused(format!(
-                "the services in {} did not come up: scripts/services up tries again",
+                "the services in {} did not start: run scripts/services up again",
                 self.dir.display()
             ))
         })
@@ -114,7 +115,7 @@ impl ServiceSet {
         Ok(variables::program_variables(&self.load()?, &variables))
     }
 
-    /// Stops everything without regard for the data, and gives the ports back.
+    /// Stops all processes without regard for the data, and releases the ports.
     fn stop(&self) -> Result<(), CommandError> {
         let brokers = kafka::pid_files(&self.dir);
         // A broker that shuts down in order would wait for the others. The first
@@ -123,7 +124,7 @@ impl ServiceSet {
             broker.signal(Signal::KILL);
         }
         for broker in &brokers {
-            broker.stop(&[], KILL_PATIENCE)?;
+            broker.stop(&[], KILL_TIMEOUT)?;
         }
         postgres::kill(&self.dir)?;
         PortReservations::new(&self.root).release(&self.dir);
@@ -161,7 +162,7 @@ impl ServiceSet {
     /// Stops the set and removes its folder.
     pub(crate) fn down(&self) -> Result<(), CommandError> {
         if !self.dir.is_dir() {
-            report(&format!("nothing is up in {}", self.dir.display()));
+            report(&format!("no services in {}", self.dir.display()));
             return Ok(());
         }
         let _lock = self.lock()?;
@@ -193,10 +194,10 @@ impl ServiceSet {
         Ok(())
     }
 
-    /// The lines of `status`, and whether everything answers.
+    /// The lines of `status`, and whether all services respond.
     pub(crate) fn status(&self) -> Result<(String, bool), CommandError> {
         if !self.composition_file().is_file() {
-            return Ok((format!("nothing is up in {}\n", self.dir.display()), false));
+            return Ok((format!("no services in {}\n", self.dir.display()), false));
         }
         let composition = self.load()?;
         let mut text = format!("{}\n", self.dir.display());
@@ -215,10 +216,10 @@ impl ServiceSet {
             text += &format!("  PostgreSQL  port {}    {state}\n", composition.postgres_port);
         }
         if !composition.has_kafka() {
-            text += &format!("  Kafka       yours, {}\n", composition.own_kafka);
+            text += &format!("  Kafka       your own, {}\n", composition.own_kafka);
         }
         if !composition.has_postgres() {
-            text += "  PostgreSQL  yours\n";
+            text += "  PostgreSQL  your own\n";
         }
         Ok((text, healthy))
     }
@@ -232,30 +233,30 @@ impl ServiceSet {
         let _lock = self.lock()?;
         if !composition.has_kafka() {
             return Err(CommandError::Refused(
-                "this Kafka is yours: it is neither stopped nor started here".to_owned(),
+                "Kafka is your own server: stop and start it yourself".to_owned(),
             ));
         }
         let brokers = composition.brokers.len();
         let id = broker.parse().ok().filter(|id| (1..=brokers).contains(id)).ok_or_else(|| {
             let verb = action.name();
             CommandError::Usage(format!(
-                "{verb}-broker takes a broker from 1 to {brokers}, not '{broker}'"
+                "{verb}-broker: expected a broker from 1 to {brokers}, found '{broker}'"
             ))
         })?;
         let kafka = self.kafka(&composition);
         let pid_file = kafka.pid_file(id);
         let signal = |signal| {
             let sent = pid_file.signal(signal);
-            let stopped = || CommandError::Refused(format!("broker {id} does not run"));
+            let stopped = || CommandError::Refused(format!("broker {id} is not running"));
             if sent { Ok(()) } else { Err(stopped()) }
         };
         match action {
-            BrokerAction::Kill => pid_file.stop(&[], KILL_PATIENCE),
-            BrokerAction::Stop => pid_file.stop(&[Signal::TERM], STOP_PATIENCE),
+            BrokerAction::Kill => pid_file.stop(&[], KILL_TIMEOUT),
+            BrokerAction::Stop => pid_file.stop(&[Signal::TERM], STOP_TIMEOUT),
             BrokerAction::Pause => signal(Signal::STOP),
             BrokerAction::Resume => signal(Signal::CONT),
             BrokerAction::Start if pid_file.running().is_some() => {
-                Err(CommandError::Refused(format!("broker {id} runs already")))
+                Err(CommandError::Refused(format!("broker {id} is already running")))
             }
             BrokerAction::Start => {
                 kafka.launch(id)?;
@@ -269,7 +270,7 @@ impl ServiceSet {
         let _lock = self.lock()?;
         if !composition.has_postgres() {
             return Err(CommandError::Refused(
-                "this PostgreSQL is yours: it is neither stopped nor started here".to_owned(),
+                "PostgreSQL is your own server: stop and start it yourself".to_owned(),
             ));
         }
         let server = self.postgres(&composition);
@@ -280,7 +281,7 @@ impl ServiceSet {
             PostgresAction::Start => {}
         }
         if server.pid_file().running().is_some() {
-            return Err(CommandError::Refused("PostgreSQL runs already".to_owned()));
+            return Err(CommandError::Refused("PostgreSQL is already running".to_owned()));
         }
         server.launch()?;
         server.wait_for_answer(&Interrupt::uncaught())
@@ -293,12 +294,12 @@ fn state(pid_file: &PidFile, answers: impl FnOnce() -> bool, healthy: &mut bool)
     *healthy &= is_healthy;
     match pid {
         None => "stopped".to_owned(),
-        Some(pid) if is_healthy => format!("answers, pid {pid}"),
-        Some(pid) => format!("does not answer, pid {pid}"),
+        Some(pid) if is_healthy => format!("responds, pid {pid}"),
+        Some(pid) => format!("does not respond, pid {pid}"),
     }
 }
 
-/// An environment variable of this program; empty where it is not set.
+/// An environment variable of this program. Empty: the variable is not set.
 fn variable(name: &str) -> String {
     env::var(name).unwrap_or_default()
 }

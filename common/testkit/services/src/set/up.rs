@@ -1,9 +1,11 @@
-//! `up`: makes a set, or starts what of it does not run.
+//! `up`: creates a set, or starts the parts of it that are not running.
 
 use std::fmt::Display;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+
+use common::counted::counted;
 
 use crate::certificates::{make_certificates, write};
 use crate::command_error::CommandError;
@@ -16,14 +18,14 @@ use crate::report;
 use super::composition::{Composition, PORTS_PER_BROKER, parse_passwords};
 use super::{ServiceSet, variable, variables};
 
-/// How often other ports are tried, when another program takes one of ours
-/// between the choice and the start.
+/// Number of attempts with other ports, if another program uses one of the
+/// chosen ports before the start.
 const ATTEMPTS: usize = 3;
 const PASSWORD_BYTES: usize = 12;
 
 impl ServiceSet {
-    /// Returns when everything answers. What was started is stopped when
-    /// something fails, or when a signal arrives.
+    /// Returns when all services respond. After an error or a signal, the
+    /// started processes are stopped.
     pub(crate) fn up(&self, brokers: Option<usize>) -> Result<(), CommandError> {
         let _lock = self.lock()?;
         let (own_kafka, own_postgres) = (variable("KAFKA"), variable("POSTGRES"));
@@ -33,7 +35,9 @@ impl ServiceSet {
             return self.start_stopped(&composition);
         }
         if own_kafka.contains('\n') || own_postgres.contains('\n') {
-            return Err(CommandError::Refused("KAFKA and POSTGRES hold no line break".to_owned()));
+            return Err(CommandError::Refused(
+                "KAFKA and POSTGRES: expected values without line breaks".to_owned(),
+            ));
         }
         let composition = Composition {
             kafka_home: kafka_home()?,
@@ -44,7 +48,7 @@ impl ServiceSet {
         let interrupt = Interrupt::catch()?;
         let mut attempt = 1;
         loop {
-            // Removes what an earlier attempt has left.
+            // Removes the files of an earlier attempt.
             self.clear()?;
             let Err(error) = self.make(composition.clone(), brokers.unwrap_or(1), &interrupt)
             else {
@@ -53,7 +57,7 @@ impl ServiceSet {
             };
             self.stop()?;
             let can_retry = attempt < ATTEMPTS && self.is_port_taken();
-            // A signal may have ended a program for which this one waited.
+            // A signal may have ended a program that this program waited for.
             let interrupted = interrupt.check();
             if interrupted.is_err() || !can_retry {
                 report(&format!(
@@ -81,20 +85,20 @@ impl ServiceSet {
         if let Some(brokers) = brokers.filter(|n| composition.has_kafka() && *n != running) {
             return refused(format!(
                 "the set in {dir} has {}, not {brokers}",
-                broker_count(running)
+                counted(running, "broker")
             ));
         }
         if composition.own_kafka != own_kafka || composition.own_postgres != own_postgres {
-            return refused(format!("the set in {dir} was made for another KAFKA or POSTGRES"));
+            return refused(format!("the set in {dir} was created with another KAFKA or POSTGRES"));
         }
         let data = self.postgres(composition).data();
         if composition.has_postgres() && !data.is_dir() {
-            return refused(format!("PostgreSQL's data is gone from {}", data.display()));
+            return refused(format!("PostgreSQL's data is missing in {}", data.display()));
         }
         Ok(())
     }
 
-    /// Starts what of a complete set does not run.
+    /// Starts the parts of a complete set that are not running.
     fn start_stopped(&self, composition: &Composition) -> Result<(), CommandError> {
         let interrupt = Interrupt::uncaught();
         let postgres = self.postgres(composition);
@@ -114,7 +118,7 @@ impl ServiceSet {
         interrupt: &Interrupt,
     ) -> Result<(), CommandError> {
         let brokers = if composition.has_kafka() { brokers } else { 0 };
-        // The folder is a set's from here on.
+        // From now on the folder is marked as a set.
         self.save(&composition)?;
         let cache = self.root.join("cache");
         let daily = DailyCache::open(&cache, &self.jars, composition.kafka_home.as_deref())?;
@@ -142,7 +146,7 @@ impl ServiceSet {
                 let ports = kafka.ports;
                 report(&format!(
                     "starting Apache Kafka with {}, plain on {}, TLS on {}",
-                    broker_count(brokers),
+                    counted(brokers, "broker"),
                     list(ports.iter().map(|ports| ports.plain)),
                     list(ports.iter().map(|ports| ports.tls)),
                 ));
@@ -191,7 +195,7 @@ fn kafka_home() -> Result<Option<PathBuf>, CommandError> {
         return Ok(Some(home));
     }
     Err(CommandError::Refused(format!(
-        "KAFKA_HOME is no unpacked Kafka distribution: there is no kafka-server jar in {}",
+        "KAFKA_HOME is not an unpacked Kafka distribution: no kafka-server jar in {}",
         libs.display()
     )))
 }
@@ -205,10 +209,6 @@ fn make_passwords(file: &Path) -> Result<(), CommandError> {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let lines: Vec<String> = bytes.chunks(PASSWORD_BYTES).map(hex).collect();
     write(file, &format!("{}\n", lines.join("\n")), 0o600)
-}
-
-fn broker_count(brokers: usize) -> String {
-    if brokers == 1 { "1 broker".to_owned() } else { format!("{brokers} brokers") }
 }
 
 fn list(items: impl Iterator<Item = impl Display>) -> String {

@@ -8,16 +8,16 @@ use crate::postgres::{CERTIFICATE, PLAIN_ONLY, Passwords, TLS_ONLY};
 
 use super::composition::Composition;
 
-/// What the name of each variable begins with.
+/// The prefix of the name of each variable.
 const PREFIX: &str = "AVAILABILITY_";
 
-/// VariableLines of `NAME=value`, quoted for a shell where they have to be.
+/// Lines of `NAME=value`, quoted for a shell if necessary.
 #[derive(Default)]
 struct VariableLines(String);
 
 impl VariableLines {
-    /// Adds a line; without a value there is none. Values are quoted only where
-    /// it is needed, so that other readers of such lines understand them too.
+    /// Adds a line, unless the value is empty. Values are quoted only if
+    /// necessary, so that other readers of such lines understand them too.
     fn add(&mut self, name: &str, value: &str) {
         if !value.is_empty() {
             // Writing to a String can't fail.
@@ -26,7 +26,7 @@ impl VariableLines {
     }
 }
 
-/// The value as a shell reads it.
+/// The value in the syntax of a shell.
 fn quoted(value: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./?-".contains(c);
     if value.chars().all(is_plain) {
@@ -37,7 +37,8 @@ fn quoted(value: &str) -> String {
 }
 
 /// The variables of a set. `environment` returns the value of a variable of
-/// this program: what a server of the user's leaves open is passed on.
+/// this program. Variables about the user's own servers are passed on from
+/// there.
 pub(super) fn variables(
     dir: &Path,
     set: &Composition,
@@ -126,14 +127,15 @@ fn pass_on(lines: &mut VariableLines, names: &str, environment: &impl Fn(&str) -
     }
 }
 
-/// The variables that the tracker and the recorder read, from those of a set.
-/// A Kafka of the user's that is reached without TLS has no CA here.
+/// The variables that the tracker and the recorder read, derived from the
+/// variables of a set. If the user's own Kafka has no TLS address, there is no
+/// CA.
 pub(super) fn program_variables(set: &Composition, variables: &str) -> String {
     let value = |name: &str| {
         let line = variables
             .lines()
             .find_map(|line| line.strip_prefix(PREFIX)?.strip_prefix(name)?.strip_prefix('='));
-        // The value keeps the quotes that it has.
+        // Quotes of the value stay.
         line.unwrap_or_default().to_owned()
     };
     let has_tls = set.has_kafka() || quoted(&set.own_kafka) == value("KAFKA_TLS");

@@ -1,5 +1,5 @@
-//! Makes the picture of the first page: runs both programs on local sites and
-//! real services, and renders what a terminal shows as an SVG file.
+//! Creates the picture of the first page: runs both programs on local sites and
+//! real services, and renders the terminal output as an SVG file.
 //!
 //! ```text
 //! usage: picture PROGRAMS_DIR WORK_DIR SVG_FILE
@@ -99,7 +99,8 @@ fn websites(sites: &[DemoSite], names: &[&str]) -> String {
     entries.join(",")
 }
 
-/// What `tracker --once` prints on a terminal; `script` provides the terminal.
+/// The output of `tracker --once` on a terminal; `script` provides the
+/// terminal.
 fn tracker_once(tracker: &Path, websites: &str, roots: &Path) -> Result<String, Box<dyn Error>> {
     let output = Command::new("script")
         .args(["-q", "-e", "-c", &format!("'{}' --once", tracker.display()), "/dev/null"])
@@ -116,8 +117,8 @@ fn tracker_once(tracker: &Path, websites: &str, roots: &Path) -> Result<String, 
     Ok(String::from_utf8(output.stdout)?.replace('\r', ""))
 }
 
-/// Runs both programs until every chosen site has a row, and returns what psql
-/// prints of the first row of each.
+/// Runs both programs until every chosen site has a row, and returns the output
+/// of psql for the first row of each.
 fn rows(
     programs: &Path,
     services: &Services,

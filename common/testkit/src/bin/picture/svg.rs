@@ -18,14 +18,15 @@ const BLOCK: char = '█';
 
 /// One character of the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cell {
+struct TerminalCell {
     character: char,
     colour: &'static str,
 }
 
 /// Renders the text; longer lines are cut and end with an ellipsis.
 pub(crate) fn render(text: &str, columns: usize) -> String {
-    let lines: Vec<Vec<Cell>> = parse(text).into_iter().map(|line| cut(line, columns)).collect();
+    let lines: Vec<Vec<TerminalCell>> =
+        parse(text).into_iter().map(|line| cut(line, columns)).collect();
     let width = columns as f64 * CHARACTER_WIDTH + 2.0 * MARGIN;
     let height = lines.len() as f64 * LINE_HEIGHT + 2.0 * MARGIN;
     let mut svg = format!(
@@ -45,7 +46,7 @@ pub(crate) fn render(text: &str, columns: usize) -> String {
     svg
 }
 
-fn draw(svg: &mut String, top: f64, column: usize, word: &[Cell]) {
+fn draw(svg: &mut String, top: f64, column: usize, word: &[TerminalCell]) {
     let Some(first) = word.first() else { return };
     let x = MARGIN + column as f64 * CHARACTER_WIDTH;
     let (width, colour) = (word.len() as f64 * CHARACTER_WIDTH, first.colour);
@@ -69,7 +70,7 @@ fn draw(svg: &mut String, top: f64, column: usize, word: &[Cell]) {
 }
 
 /// Lines of cells, without escape sequences.
-fn parse(text: &str) -> Vec<Vec<Cell>> {
+fn parse(text: &str) -> Vec<Vec<TerminalCell>> {
     let mut colour = FOREGROUND;
     let mut lines = Vec::new();
     for line in text.lines() {
@@ -77,7 +78,7 @@ fn parse(text: &str) -> Vec<Vec<Cell>> {
         let mut rest = line.chars();
         while let Some(character) = rest.next() {
             if character != '\x1b' {
-                cells.push(Cell { character, colour });
+                cells.push(TerminalCell { character, colour });
                 continue;
             }
             let sequence: String = rest.by_ref().take_while(|next| *next != 'm').collect();
@@ -91,18 +92,18 @@ fn parse(text: &str) -> Vec<Vec<Cell>> {
     lines
 }
 
-fn cut(mut line: Vec<Cell>, columns: usize) -> Vec<Cell> {
+fn cut(mut line: Vec<TerminalCell>, columns: usize) -> Vec<TerminalCell> {
     if line.len() > columns {
         line.truncate(columns.saturating_sub(1));
-        line.push(Cell { character: '…', colour: FOREGROUND });
+        line.push(TerminalCell { character: '…', colour: FOREGROUND });
     }
     line
 }
 
 /// The words of a line with their columns: each of one colour, and of blocks or
 /// of letters alone. Each word has its own place, so that columns stay aligned.
-fn words(line: &[Cell]) -> Vec<(usize, &[Cell])> {
-    let belong = |first: &Cell, second: &Cell| {
+fn words(line: &[TerminalCell]) -> Vec<(usize, &[TerminalCell])> {
+    let belong = |first: &TerminalCell, second: &TerminalCell| {
         first.colour == second.colour
             && (first.character == ' ') == (second.character == ' ')
             && (first.character == BLOCK) == (second.character == BLOCK)

@@ -14,7 +14,7 @@ use crate::testbed::StormTestbed;
 /// Time-out for the request that a proxy rule waits for.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The injected faults and what they revealed.
+/// The injected faults and the errors that they revealed.
 #[derive(Debug, Default)]
 pub(crate) struct FaultLog {
     counts: Mutex<BTreeMap<&'static str, u64>>,
@@ -28,8 +28,8 @@ pub(crate) struct FaultLog {
 }
 
 impl FaultLog {
-    pub(super) fn count(&self, what: &'static str) {
-        *self.counts.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default() += 1;
+    pub(super) fn count(&self, kind: &'static str) {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner).entry(kind).or_default() += 1;
     }
 
     /// The number of faults of each kind.
@@ -39,8 +39,8 @@ impl FaultLog {
 
     /// The number of kills.
     pub(crate) fn kills(&self) -> u64 {
-        let is_kill = |what: &&'static str| what.starts_with("kill ");
-        self.counts().iter().filter(|(what, _)| is_kill(what)).map(|(_, count)| count).sum()
+        let is_kill = |kind: &&'static str| kind.starts_with("kill ");
+        self.counts().iter().filter(|(kind, _)| is_kill(kind)).map(|(_, count)| count).sum()
     }
 
     /// Intervals in which the first tracker's disk was full, in seconds since 1970.
@@ -96,11 +96,11 @@ impl FaultLog {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn count_if_fired(&self, rule: &RuleHandle, what: &'static str) {
+    pub(super) fn count_if_fired(&self, rule: &RuleHandle, kind: &'static str) {
         // A request after the time-out still triggers the rule, except that a stall is released
         // earlier.
         if rule.wait_until_fired(REQUEST_TIMEOUT) {
-            self.count(what);
+            self.count(kind);
         }
     }
 

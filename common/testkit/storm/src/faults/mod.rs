@@ -1,4 +1,4 @@
-//! Faults: their plan, their injection, and the log of what was injected.
+//! Faults: their plan, their injection, and the log of injected faults.
 
 pub(crate) mod log;
 pub(crate) mod plan;
@@ -19,7 +19,7 @@ type StormError = Box<dyn Error>;
 
 /// A kind of Kafka request that the proxy can act on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum KafkaRequest {
+pub(crate) enum RequestKind {
     Produce,
     Fetch,
     Metadata,
@@ -40,11 +40,11 @@ pub(crate) enum Fault {
     /// Immediate shutdown of PostgreSQL, and a restart.
     CrashPostgres(u64),
     /// Cuts a connection to a broker after this many bytes of a frame.
-    CutKafka(KafkaRequest, Direction, usize),
+    CutKafka(RequestKind, Direction, usize),
     /// Holds a frame for this many milliseconds.
-    StallKafka(KafkaRequest, Direction, u64),
+    StallKafka(RequestKind, Direction, u64),
     /// Discards a frame.
-    DiscardKafka(KafkaRequest, Direction),
+    DiscardKafka(RequestKind, Direction),
     /// Cuts a connection to PostgreSQL after this many bytes, counted from the start of a
     /// transaction or from its COMMIT.
     CutPostgres {

@@ -7,7 +7,7 @@
 
 use testkit::proxy::Direction;
 
-use super::{Fault, KafkaRequest};
+use super::{Fault, RequestKind};
 use crate::testbed::managed_program::ProgramId;
 use crate::testbed::storm_site::DOMAINS;
 use crate::testbed::{BROKERS, RecorderMode};
@@ -142,7 +142,7 @@ fn generators(lane: Lane) -> Vec<FaultGenerator> {
                 Fault::CutKafka(kafka_request(random), direction(random), random.usize(0..60))
             }),
             generator(|random| {
-                Fault::CutKafka(KafkaRequest::Produce, direction(random), random.usize(0..400))
+                Fault::CutKafka(RequestKind::Produce, direction(random), random.usize(0..400))
             }),
             generator(|random| {
                 Fault::StallKafka(kafka_request(random), direction(random), random.u64(100..3_000))
@@ -191,8 +191,8 @@ fn direction(random: &mut fastrand::Rng) -> Direction {
     if random.bool() { Direction::Request } else { Direction::Response }
 }
 
-fn kafka_request(random: &mut fastrand::Rng) -> KafkaRequest {
-    use KafkaRequest::{Fetch, ListOffsets, Metadata, Produce};
+fn kafka_request(random: &mut fastrand::Rng) -> RequestKind {
+    use RequestKind::{Fetch, ListOffsets, Metadata, Produce};
     // Requests that carry records occur more often.
     let all = [Produce, Produce, Produce, Fetch, Fetch, Metadata, ListOffsets];
     all[random.usize(0..all.len())]

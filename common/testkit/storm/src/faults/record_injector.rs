@@ -1,5 +1,5 @@
-//! Writes records between those of the trackers: invalid ones, duplicates, gaps in the sequence,
-//! and records without a sequence number as version 1.1.0 writes them.
+//! Writes records between the records of the trackers: invalid ones, duplicates, gaps in the
+//! sequence, and records without a sequence number as version 1.1.0 writes them.
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,7 +58,7 @@ pub(crate) fn run(
                         batches.push(TopicBatch { topic, records });
                         is_pending = true;
                     }
-                    ProduceOutcome::Lost { cause, .. } => {
+                    ProduceOutcome::Lost { cause, .. } | ProduceOutcome::Refused { cause, .. } => {
                         return Err(format!("{topic}: {cause}").into());
                     }
                 }

@@ -10,7 +10,7 @@ use testkit::proxy::ProxyFault;
 use super::log::FaultLog;
 use super::plan::FaultPlan;
 use super::recreate_topic::recreate_topic;
-use super::{Fault, KafkaRequest, StormError, wait_ms};
+use super::{Fault, RequestKind, StormError, wait_ms};
 use crate::observations::spool_reader;
 use crate::observations::topic_reader::TopicReader;
 use crate::testbed::StormTestbed;
@@ -169,12 +169,12 @@ fn keep_disk_full(testbed: &StormTestbed, ms: u64) -> std::io::Result<()> {
     Ok(())
 }
 
-fn api_key(request: KafkaRequest) -> ApiKey {
+fn api_key(request: RequestKind) -> ApiKey {
     match request {
-        KafkaRequest::Produce => ApiKey::Produce,
-        KafkaRequest::Fetch => ApiKey::Fetch,
-        KafkaRequest::Metadata => ApiKey::Metadata,
-        KafkaRequest::ListOffsets => ApiKey::ListOffsets,
+        RequestKind::Produce => ApiKey::Produce,
+        RequestKind::Fetch => ApiKey::Fetch,
+        RequestKind::Metadata => ApiKey::Metadata,
+        RequestKind::ListOffsets => ApiKey::ListOffsets,
     }
 }
 

@@ -1,5 +1,5 @@
-//! Everything observed of one topic at the end of a storm: what was in Kafka, as the topic reader
-//! saw it, and what is in PostgreSQL. Plain data, so that tests can construct it.
+//! Everything observed of one topic at the end of a storm: the records in Kafka, as the topic
+//! reader read them, and the rows in PostgreSQL. Plain data, so that tests can construct it.
 
 pub(crate) mod postgres_reader;
 pub(crate) mod spool_reader;
@@ -17,7 +17,7 @@ pub(crate) struct KafkaRecord {
     pub(crate) offset: i64,
     /// Run and sequence number, from its headers.
     pub(crate) identity: Option<Identity>,
-    /// What its header `ended` says about earlier runs.
+    /// The ended runs in its headers `ended`.
     pub(crate) ended: Vec<EndedRun>,
     pub(crate) value: Vec<u8>,
 }
@@ -63,7 +63,7 @@ pub(crate) struct StoredRow {
 
 /// A row of `availability_quarantine`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct QuarantinedRecord {
+pub(crate) struct QuarantineRow {
     pub(crate) topic_id: Uuid,
     pub(crate) offset: i64,
     pub(crate) bytes: Vec<u8>,
@@ -76,14 +76,14 @@ pub(crate) enum StoredGap {
     Offsets {
         topic_id: Uuid,
         from: i64,
-        /// The offset after the last one. `None`: up to the end of the incarnation.
+        /// The offset after the last record. `None`: up to the end of the incarnation.
         to: Option<i64>,
     },
     /// Sequence numbers that never arrived.
     Sequence {
         run: Uuid,
         from: i64,
-        /// The sequence number after the last one.
+        /// The sequence number after the last missing one.
         to: i64,
     },
 }
@@ -101,7 +101,7 @@ pub(crate) struct TopicObservations {
     pub(crate) log_end: i64,
     /// The rows of its domain, by `id`.
     pub(crate) rows: Vec<StoredRow>,
-    pub(crate) quarantine: Vec<QuarantinedRecord>,
+    pub(crate) quarantine: Vec<QuarantineRow>,
     pub(crate) gaps: Vec<StoredGap>,
     /// For each run, the sequence number after the highest recorded one.
     pub(crate) next_sequences: HashMap<Uuid, i64>,

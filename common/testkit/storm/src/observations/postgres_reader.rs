@@ -4,9 +4,9 @@
 use common::record::Extra;
 use postgres::{Client, Row};
 
-use crate::observations::{QuarantinedRecord, RowColumns, StoredGap, StoredRow, TopicObservations};
+use crate::observations::{QuarantineRow, RowColumns, StoredGap, StoredRow, TopicObservations};
 
-/// Adds what the database has on a topic and on the table of its domain.
+/// Adds the rows of a topic: its own in the shared tables, and the table of its domain.
 ///
 /// # Errors
 /// Returns the database's error.
@@ -29,11 +29,7 @@ pub(crate) fn read(
     let rows = database.query(quarantine, &[topic])?;
     observed.quarantine = rows
         .iter()
-        .map(|row| QuarantinedRecord {
-            topic_id: row.get(0),
-            offset: row.get(1),
-            bytes: row.get(2),
-        })
+        .map(|row| QuarantineRow { topic_id: row.get(0), offset: row.get(1), bytes: row.get(2) })
         .collect();
     let gaps = "select topic_id, from_offset, to_offset, run, from_sequence, to_sequence \
         from availability_gap where topic = $1 order by id";

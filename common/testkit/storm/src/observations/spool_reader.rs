@@ -39,7 +39,7 @@ fn read_segment(bytes: &[u8], results: &mut Vec<(String, Identity)>) {
         _ => return,
     };
     while let Some((head, after)) = rest.split_at_checked(FRAME_HEAD_BYTES) {
-        let Some(length) = FieldReader(head).number() else { return };
+        let Some(length) = SpoolFieldReader(head).number() else { return };
         let Some((payload, behind)) = after.split_at_checked(length) else { return };
         results.extend(decode_result(payload));
         rest = behind;
@@ -49,7 +49,7 @@ fn read_segment(bytes: &[u8], results: &mut Vec<(String, Identity)>) {
 /// `None` if the payload is damaged or has no identity.
 fn decode_result(payload: &[u8]) -> Option<(String, Identity)> {
     // Frame number and timestamp, 8 bytes each.
-    let mut fields = FieldReader(payload.get(16..)?);
+    let mut fields = SpoolFieldReader(payload.get(16..)?);
     let topic = String::from_utf8(fields.text()?.to_vec()).ok()?;
     let mut headers = Vec::new();
     for _ in 0..fields.number()? {
@@ -60,9 +60,9 @@ fn decode_result(payload: &[u8]) -> Option<(String, Identity)> {
 }
 
 /// Reads length-prefixed fields, little endian.
-struct FieldReader<'a>(&'a [u8]);
+struct SpoolFieldReader<'a>(&'a [u8]);
 
-impl<'a> FieldReader<'a> {
+impl<'a> SpoolFieldReader<'a> {
     fn number(&mut self) -> Option<usize> {
         let (number, rest) = self.0.split_first_chunk()?;
         self.0 = rest;

@@ -1,9 +1,9 @@
 //! Checks one topic: every result is one row, or part of one merged row, or in quarantine, or in
 //! a gap, exactly once and in order. Pure functions.
 //!
-//! What the recorder must have written follows from what was in Kafka. It reads every record
-//! outside the gaps of offsets. Of each run it records every sequence number above the highest
-//! recorded one. The sequence numbers in between are gaps.
+//! The records in Kafka determine the correct content of the database. The recorder reads every
+//! record outside the gaps of offsets. Of each run it records every sequence number above the
+//! highest recorded one. The sequence numbers in between are gaps.
 
 mod rows;
 
@@ -74,7 +74,7 @@ pub(crate) struct OracleReport {
 pub(crate) struct MissingSequences {
     /// The location of the run's tracker.
     pub(crate) location: String,
-    /// Number of missing sequence numbers below a recorded one.
+    /// Number of missing sequence numbers below a recorded number.
     pub(crate) followed: u64,
     /// Number of missing sequence numbers at the end of the run.
     pub(crate) at_end: u64,
@@ -94,7 +94,7 @@ pub(crate) fn check_topic(observed: &TopicObservations, smart: bool) -> OracleRe
     report
 }
 
-/// What a correct recorder reads and records, given what was in Kafka.
+/// The records in Kafka that a correct recorder reads and records.
 #[derive(Debug, Default)]
 struct ExpectedReads<'a> {
     recorded: Vec<RecordedResult<'a>>,
@@ -269,7 +269,7 @@ fn end_report_may_be_deleted(
 }
 
 /// The highest sequence number that each run issued: from the tracker's spool if it is there,
-/// else the highest one seen in Kafka or in a gap.
+/// else the highest number seen in Kafka or in a gap.
 fn highest_issued(observed: &TopicObservations) -> BTreeMap<Uuid, i64> {
     let records = observed.incarnations.iter().flat_map(|incarnation| &incarnation.records);
     let seen = records.filter_map(|record| record.identity).map(|it| (it.run, it.sequence));

@@ -1,4 +1,4 @@
-//! Compares the rows and the quarantine of a topic with what must have been recorded.
+//! Compares the rows and the quarantine of a topic with the expected ones.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -65,7 +65,7 @@ fn fits_columns(extra: &Extra) -> bool {
         && extra.missed.keys().all(|cause| cause.chars().count() <= WORD_CHARS_MAX)
 }
 
-/// Checks that rows and quarantine hold what must have been recorded, no more and no less.
+/// Checks that rows and quarantine hold exactly the expected records.
 pub(crate) fn check_rows(
     observed: &TopicObservations,
     reads: &ExpectedReads<'_>,
@@ -152,8 +152,8 @@ impl ExpectedRow {
 
 /// Smart mode: consecutive results of a target that may share a row become one row.
 fn merge_results(expected: Vec<(usize, RowColumns)>) -> Vec<ExpectedRow> {
-    type Target = (String, String, Option<String>);
-    let mut targets: BTreeMap<Target, Vec<ReadResult>> = BTreeMap::new();
+    type TargetKey = (String, String, Option<String>);
+    let mut targets: BTreeMap<TargetKey, Vec<ReadResult>> = BTreeMap::new();
     for (arrival, (incarnation, columns)) in expected.into_iter().enumerate() {
         let target = (columns.from.clone(), columns.url.clone(), columns.extra.name.clone());
         targets.entry(target).or_default().push((arrival, incarnation, columns));
@@ -184,7 +184,7 @@ fn merge_results(expected: Vec<(usize, RowColumns)>) -> Vec<ExpectedRow> {
     rows
 }
 
-/// Merges two results into a row. The one that was read first created the row. The position
+/// Merges two results into a row. The result that was read first created the row. The position
 /// columns are the maximum of both.
 fn merge_pair(one: ReadResult, other: ReadResult) -> ReadResult {
     let (first, second) = if other.0 < one.0 { (other, one) } else { (one, other) };
@@ -242,11 +242,11 @@ fn compare_rows(
         *last = row.id.max(*last);
     }
     for (incarnation, columns) in absent {
-        let near: Vec<_> =
+        let same_offset: Vec<_> =
             observed.rows.iter().filter(|row| row.columns.offset == columns.offset).collect();
         errors.push(format!(
             "{topic}: no row for offset {} of {} ({:?}): expected {columns:?}, rows of that offset: \
-             {near:?}",
+             {same_offset:?}",
             columns.offset,
             observed.incarnations[incarnation].id,
             identity_at(incarnation, columns.offset)
@@ -254,8 +254,9 @@ fn compare_rows(
     }
     for row in unmatched.into_values().flatten() {
         let twice = observed.rows.iter().any(|it| it.id != row.id && it.columns == row.columns);
-        let what = if twice { "a duplicate row" } else { "an extra row" };
-        errors.push(format!("{topic}: {what}: {row:?}; {}", describe_origin(observed, row, reads)));
+        let fault = if twice { "a duplicate row" } else { "an extra row" };
+        errors
+            .push(format!("{topic}: {fault}: {row:?}; {}", describe_origin(observed, row, reads)));
     }
 }
 

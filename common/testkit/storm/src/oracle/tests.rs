@@ -3,7 +3,7 @@ use common::record::{Extra, Status};
 
 use super::rows::required_columns;
 use super::*;
-use crate::observations::{QuarantinedRecord, StoredRow, TopicIncarnation};
+use crate::observations::{QuarantineRow, StoredRow, TopicIncarnation};
 
 const INCARNATION: Uuid = Uuid::from_u128(1);
 const NEXT_INCARNATION: Uuid = Uuid::from_u128(2);
@@ -50,7 +50,7 @@ fn good() -> TopicObservations {
         issued_counts: HashMap::new(),
         log_end: 5,
         rows: vec![stored(1, &records[0]), stored(2, &records[1]), stored(3, &records[4])],
-        quarantine: vec![QuarantinedRecord { topic_id: INCARNATION, offset: 3, bytes: vec![0xc1] }],
+        quarantine: vec![QuarantineRow { topic_id: INCARNATION, offset: 3, bytes: vec![0xc1] }],
         gaps: Vec::new(),
         next_sequences: HashMap::from([(RUN, 4)]),
         position: Some((INCARNATION, 5)),
@@ -179,7 +179,7 @@ fn wrong_columns_are_reported() {
     let mut observed = good();
     observed.rows[0].columns.extra.total_us = Some(1);
     expect_error(&observed, false, "no row for offset 0");
-    // The row stands for more results than its column says.
+    // The row stands for more results than its column `results` has.
     let mut observed = smart();
     observed.rows[0].columns.results = 1;
     expect_error(&observed, true, "no row for offset 1");

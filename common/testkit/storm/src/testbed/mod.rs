@@ -112,7 +112,7 @@ impl StormTestbed {
         Ok(())
     }
 
-    /// KafkaSettings to reach Kafka without the proxy.
+    /// Settings to reach Kafka without the proxy.
     ///
     /// # Errors
     /// Fails if an address does not parse.

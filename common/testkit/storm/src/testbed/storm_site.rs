@@ -11,7 +11,7 @@ use crate::testbed::managed_program::now_s;
 
 /// Number of domains.
 pub(crate) const DOMAINS: usize = 20;
-/// Kinds of behaviour. Each domain has one of these, some a second one.
+/// Kinds of behaviour. Each domain has one of these, some have a second kind.
 const KINDS: [&str; 5] = ["ok", "ok", "flaps", "down", "closes"];
 
 /// Request times by path, in seconds since 1970.

@@ -1,8 +1,8 @@
-//! The ends of earlier runs, read from the file `given` at the start, until Kafka has
-//! them.
+//! The ends of earlier runs that Kafka does not have yet. They are read from the file
+//! `given` at the start.
 //!
 //! The end of a run is sent with records until such a record is delivered, by this run or
-//! a later one. Sending it twice does no harm. An end that is never sent, because no
+//! a later run. Sending it twice does no harm. An end that is never sent, because no
 //! record follows in its topic, expires.
 
 use std::collections::HashMap;
@@ -51,7 +51,7 @@ fn erase(file: &File, index: usize) {
     if let Err(cause) =
         file.write_all_at(&[0; ISSUED_ENTRY_BYTES], (index * ISSUED_ENTRY_BYTES) as u64)
     {
-        // The next start sends the end again and frees the entry then.
+        // The next start sends the end again and then frees the entry.
         log::debug!("spool: given: can't free an entry: {cause}");
     }
 }
@@ -68,7 +68,7 @@ pub(crate) fn open(folder: &SpoolFolder, run: &Run) -> (IssuedNumbers, EndedRuns
         (&file).take((ISSUED_ENTRIES_MAX * ISSUED_ENTRY_BYTES) as u64).read_to_end(&mut bytes)?;
         Ok((file.try_clone()?, file, inode, bytes))
     });
-    let (file, for_untold, inode, bytes) = match read {
+    let (file, for_ended_runs, inode, bytes) = match read {
         Ok(read) => read,
         Err(cause) => {
             issued.log_failure(&cause);
@@ -101,22 +101,22 @@ pub(crate) fn open(folder: &SpoolFolder, run: &Run) -> (IssuedNumbers, EndedRuns
     expired.iter().for_each(|index| erase(&file, *index));
     free.extend(expired);
     issued.use_file(file, inode, entries, free);
-    (issued, EndedRuns { file: Some(for_untold), topics })
+    (issued, EndedRuns { file: Some(for_ended_runs), topics })
 }
 
 /// Checks that the bytes are of this file and of this version. An empty file is valid.
 fn check(bytes: &[u8], inode: u64) -> io::Result<()> {
     // The magic is the same in all versions.
-    let ours = bytes.starts_with(&HEAD[..8]);
+    let has_magic = bytes.starts_with(&HEAD[..8]);
     if bytes.is_empty() || bytes.starts_with(&head(inode)) {
         Ok(())
-    } else if ours && !bytes.starts_with(&HEAD) {
+    } else if has_magic && !bytes.starts_with(&HEAD) {
         Err(io::Error::other("written by another version"))
     } else if bytes.get(12..20).is_some_and(|it| {
         let inode = <[u8; 8]>::try_from(it).map(u64::from_le_bytes);
         inode.is_ok_and(|inode| bytes.starts_with(&head(inode)))
     }) {
-        // The run that wrote the original may still be at work.
+        // The run that wrote the original may still be running.
         Err(io::Error::other("a copy of another file"))
     } else {
         Err(io::Error::other("damaged"))
@@ -135,7 +135,7 @@ struct EntryScan {
 fn scan(bytes: &[u8], now: Duration) -> EntryScan {
     let mut scan = EntryScan::default();
     let mut found: HashMap<Arc<str>, Vec<(IssuedEntry, usize)>> = HashMap::new();
-    // The first one is the head.
+    // The first entry is the head.
     for (index, bytes) in bytes.chunks_exact(ISSUED_ENTRY_BYTES).enumerate().skip(1) {
         match decode(bytes) {
             Some(entry) => {

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 
-struct Scratch(PathBuf);
+struct IssuedFolder(PathBuf);
 
-impl Scratch {
+impl IssuedFolder {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name =
@@ -26,13 +26,13 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for IssuedFolder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-fn note(issued: &mut IssuedNumbers, topic: &str, counts: std::ops::RangeInclusive<i64>) {
+fn record_counts(issued: &mut IssuedNumbers, topic: &str, counts: std::ops::RangeInclusive<i64>) {
     let topic = Arc::from(topic);
     counts.for_each(|count| issued.record(&topic, count));
 }
@@ -44,18 +44,18 @@ fn pending(ended_runs: &EndedRuns, topic: &str) -> Vec<(kafka_client::Uuid, i64)
 /// Each end is pending until it is delivered, and no entry in use is overwritten.
 #[test]
 fn an_end_is_pending_until_it_is_delivered() {
-    let scratch = Scratch::new();
+    let scratch = IssuedFolder::new();
     let runs: Vec<Run> = (0..20).map(|_| Run::new().unwrap()).collect();
     let (mut issued, ended_runs) = scratch.start(&runs[0]);
     assert_eq!(pending(&ended_runs, "a"), []);
-    note(&mut issued, "a", 1..=7);
-    note(&mut issued, "b", 1..=1);
-    note(&mut issued, "a", 8..=8);
+    record_counts(&mut issued, "a", 1..=7);
+    record_counts(&mut issued, "b", 1..=1);
+    record_counts(&mut issued, "a", 8..=8);
     // A kill. The next run is killed too, after it delivered only the end in `b`.
     let (mut issued, mut ended_runs) = scratch.start(&runs[1]);
     assert_eq!(pending(&ended_runs, "a"), [(runs[0].id(), 8)]);
     assert_eq!(pending(&ended_runs, "b"), [(runs[0].id(), 1)]);
-    note(&mut issued, "a", 1..=2);
+    record_counts(&mut issued, "a", 1..=2);
     ended_runs.remove_delivered("b");
     assert_eq!(pending(&ended_runs, "b"), []);
     let (_, mut ended_runs) = scratch.start(&runs[2]);
@@ -64,12 +64,12 @@ fn an_end_is_pending_until_it_is_delivered() {
     assert_eq!(both, [(runs[1].id(), 2), (runs[0].id(), 8)]);
     assert_eq!(pending(&ended_runs, "b"), []);
     ended_runs.remove_delivered("a");
-    // Not more ends than one record can carry.
+    // At most as many ends as one record can carry.
     let entries = fs::metadata(scratch.file()).unwrap().len();
     for run in &runs {
         let (mut issued, ended_runs) = scratch.start(run);
         assert!(ended_runs.pending("a").len() <= ENDED_MAX);
-        note(&mut issued, "a", 1..=3);
+        record_counts(&mut issued, "a", 1..=3);
     }
     assert_eq!(pending(&scratch.start(&runs[0]).1, "a").len(), ENDED_MAX);
     assert_eq!(fs::metadata(scratch.file()).unwrap().len(), entries, "entries are used again");
@@ -77,7 +77,7 @@ fn an_end_is_pending_until_it_is_delivered() {
 
 #[test]
 fn the_file_grows_with_the_number_of_topics() {
-    let scratch = Scratch::new();
+    let scratch = IssuedFolder::new();
     let run = Run::new().unwrap();
     let (mut issued, _) = scratch.start(&run);
     let length = || fs::metadata(scratch.file()).unwrap().len();
@@ -94,9 +94,9 @@ fn the_file_grows_with_the_number_of_topics() {
 
 #[test]
 fn an_old_end_and_a_copied_file_are_ignored() {
-    let scratch = Scratch::new();
+    let scratch = IssuedFolder::new();
     let run = Run::new().unwrap();
-    note(&mut scratch.start(&run).0, "a", 1..=7);
+    record_counts(&mut scratch.start(&run).0, "a", 1..=7);
     let bytes = fs::read(scratch.file()).unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let at = |now| {
@@ -110,13 +110,13 @@ fn an_old_end_and_a_copied_file_are_ignored() {
     assert_eq!(at(now + REPORT_AGE_MAX + minute), (0, 1));
     assert_eq!(at(now - minute), (1, 0), "a clock that was set back");
 
-    let copy = Scratch::new();
+    let copy = IssuedFolder::new();
     fs::create_dir_all(&copy.0).unwrap();
     fs::write(copy.file(), &bytes).unwrap();
     let (mut issued, ended_runs) = copy.start(&Run::new().unwrap());
     assert_eq!(pending(&ended_runs, "a"), []);
     // From now on the file belongs to this tracker.
-    note(&mut issued, "b", 1..=2);
+    record_counts(&mut issued, "b", 1..=2);
     assert_eq!(pending(&copy.start(&run).1, "b").len(), 1);
     assert_eq!(pending(&copy.start(&run).1, "a"), []);
 }
@@ -133,9 +133,9 @@ fn count(bytes: &[u8], inode: u64, now: Duration, run: &Run) -> Option<i64> {
 /// A torn or damaged entry yields the previous count or none, never a wrong one.
 #[test]
 fn a_torn_or_damaged_entry_yields_the_previous_count_or_none() {
-    let scratch = Scratch::new();
+    let scratch = IssuedFolder::new();
     let run = Run::new().unwrap();
-    note(&mut scratch.start(&run).0, "a", 1..=7);
+    record_counts(&mut scratch.start(&run).0, "a", 1..=7);
     let inode = fs::metadata(scratch.file()).unwrap().ino();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let whole = fs::read(scratch.file()).unwrap();
@@ -158,10 +158,10 @@ fn a_torn_or_damaged_entry_yields_the_previous_count_or_none() {
 
 #[test]
 fn fuzzed_files_yield_ends_that_fit_a_header() {
-    let scratch = Scratch::new();
+    let scratch = IssuedFolder::new();
     let mut issued = scratch.start(&Run::new().unwrap()).0;
-    note(&mut issued, "a", 1..=7);
-    note(&mut issued, "b", 1..=1);
+    record_counts(&mut issued, "a", 1..=7);
+    record_counts(&mut issued, "b", 1..=1);
     let inode = fs::metadata(scratch.file()).unwrap().ino();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let whole = fs::read(scratch.file()).unwrap();

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
+use common::counted::counted;
 use regex::Regex;
 use serde_json::Value;
 
@@ -22,19 +23,19 @@ const SHOWN_CHARS: usize = 40;
 pub struct Checks {
     /// The expected statuses. Empty: 200 to 399.
     pub status: Vec<RangeInclusive<u16>>,
-    /// Each must match the body.
+    /// Regexps that must all match the body.
     pub body_match: Vec<Regex>,
-    /// None may match the body.
+    /// Regexps of which none may match the body.
     pub body_not_match: Vec<Regex>,
-    /// Header names; each regexp must match the value of its header.
+    /// Header names and regexps. Each regexp must match the value of its header.
     pub header_match: Vec<(String, Regex)>,
-    /// Header names; no regexp may match the value of its header.
+    /// Header names and regexps. No regexp may match the value of its header.
     pub header_not_match: Vec<(String, Regex)>,
     /// JSON pointers (RFC 6901) into the body, and the expected values.
     pub json: Vec<(String, Value)>,
-    /// The longest time for the attempt.
+    /// The longest time for the attempt. A longer time is reported as too slow.
     pub latency_max: Option<Duration>,
-    /// The severity of a longer time.
+    /// The severity of an attempt that is too slow.
     pub too_slow: Severity,
     /// The number of days for which the certificate must still be valid.
     pub certificate_days_min: Option<u32>,
@@ -110,7 +111,7 @@ impl Checks {
 
     /// Checks a response. Returns the first warning, if any.
     ///
-    /// Without statuses of its own, a target's body is checked before the status: 1.1.0
+    /// If the target sets no statuses, the body is checked before the status: 1.1.0
     /// searches the body at any status, and reports a body without the text as not
     /// expected.
     ///
@@ -139,7 +140,7 @@ impl Checks {
         }
     }
 
-    /// Checks the status if the target has statuses of its own.
+    /// Checks the status if the target sets statuses.
     fn check_status(&self, status: u16) -> Result<(), Failure> {
         if self.status.is_empty() || self.status.iter().any(|range| range.contains(&status)) {
             return Ok(());
@@ -149,7 +150,7 @@ impl Checks {
         Err(Failure::with_detail(Reason::StatusNotExpected, Phase::Check, detail))
     }
 
-    /// Checks the status if the target has no statuses of its own.
+    /// Checks the status if the target sets no statuses.
     fn check_default_status(&self, status: u16) -> Result<(), Failure> {
         if !self.status.is_empty() || DEFAULT_STATUSES.contains(&status) {
             return Ok(());
@@ -213,8 +214,8 @@ impl Checks {
         if remaining_s >= i64::from(days_min) * DAY_S {
             return None;
         }
-        let days = remaining_s / DAY_S;
-        let detail = format!("ends in {days} days: expected {days_min} at least");
+        let days = counted(remaining_s / DAY_S, "day");
+        let detail = format!("ends in {days}: expected {days_min} at least");
         let failure = Failure::with_detail(Reason::CertificateExpiresSoon, Phase::Check, detail);
         Some(Failure { severity: self.certificate_expires_soon, ..failure })
     }
@@ -243,7 +244,7 @@ fn format_range(range: &RangeInclusive<u16>) -> String {
     }
 }
 
-/// Cuts a received value, so that the expected value behind it fits into the detail.
+/// Cuts a received value, so that the detail has room for the expected value after it.
 fn shorten(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{}...", &text[..end]),

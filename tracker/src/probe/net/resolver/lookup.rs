@@ -1,4 +1,4 @@
-//! Asks the servers for the A and AAAA records of a name, both at the same time.
+//! Queries the servers for the A and AAAA records of a name, both at the same time.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::tcp;
 use crate::probe::net::deadline::Deadline;
 use crate::probe::net::socket;
 
-/// The record types, by the index that stands for a family.
+/// The record types, by the index of the family.
 pub(super) const RECORD_TYPES: [RecordType; 2] = [RecordType::AAAA, RecordType::A];
 
 /// How long to wait for AAAA once A has addresses (RFC 8305, section 3): broken servers do
@@ -29,7 +29,7 @@ const A_WAIT: Duration = Duration::from_secs(2);
 /// 8020), but broken servers send it for AAAA only (RFC 4074, section 4.2).
 const AFTER_NXDOMAIN_WAIT: Duration = Duration::from_secs(1);
 
-/// How long to wait for a server in the first round before the next server is asked as
+/// How long to wait for a server in the first round before the next server is queried as
 /// well. Doubled in each round, up to the time-out of resolv.conf.
 const FIRST_ROUND_WAIT: Duration = Duration::from_secs(1);
 
@@ -37,8 +37,8 @@ const FIRST_ROUND_WAIT: Duration = Duration::from_secs(1);
 /// connection that hangs must not delay that answer.
 const TCP_DELAY: Duration = Duration::from_millis(50);
 
-/// The time that TCP has at least, once the other family has decided. It is longer than
-/// [`AAAA_WAIT`], because a truncated answer shows that there is an answer.
+/// The shortest time for TCP once the other family has an answer. It is longer than
+/// [`AAAA_WAIT`], because a truncated answer proves that records exist.
 const TCP_WAIT: Duration = Duration::from_millis(250);
 
 /// Larger than any UDP answer that the question allows.
@@ -56,22 +56,22 @@ pub(super) enum FamilyResult {
     NoAnswer,
 }
 
-/// Which servers to ask, and how long to wait for them.
+/// The servers to query, and how long to wait for them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct QueryPlan<'a> {
     pub(super) servers: &'a NameServers,
-    /// The index of the first server to ask.
+    /// The index of the first server to query.
     pub(super) first: usize,
     /// The longest wait for one server.
     pub(super) timeout: Duration,
-    /// How often each server is asked.
+    /// How often each server is queried.
     pub(super) rounds: usize,
 }
 
-/// Asks the servers one after the other, round by round, until both families have a result.
-/// A server that has not answered can still answer while the next one is asked.
+/// Queries the servers one after the other, round by round, until both families have a
+/// result. A server that has not answered can still answer while the next server is queried.
 ///
-/// A family whose reply is `known` is not asked for.
+/// A family whose reply is `known` is not queried.
 pub(super) fn query(
     plan: QueryPlan<'_>,
     name: &Name,
@@ -85,7 +85,7 @@ pub(super) fn query(
     let mut lookup = Lookup {
         name,
         results: [FamilyResult::NoAnswer, FamilyResult::NoAnswer],
-        has_asked: false,
+        has_queried: false,
         grace_until: None,
         deadline,
     };
@@ -100,7 +100,7 @@ pub(super) fn query(
             break;
         }
         let index = attempt % count;
-        lookup.ask(&mut servers[index]);
+        lookup.send_questions(&mut servers[index]);
         let until = deadline.within(plan.wait_for(attempt, deadline));
         lookup.receive_until(&mut servers, index, until);
     }
@@ -109,7 +109,7 @@ pub(super) fn query(
 
 impl QueryPlan<'_> {
     /// How long to wait after this attempt. Each attempt gets an equal share of the
-    /// remaining time, so a server that does not answer leaves time for the next one. The
+    /// remaining time, so a server that does not answer leaves time for the next server. The
     /// last attempt may use the whole time-out.
     fn wait_for(&self, attempt: usize, deadline: Deadline) -> Duration {
         let count = self.servers.as_slice().len();
@@ -128,26 +128,26 @@ impl QueryPlan<'_> {
 struct Lookup<'a> {
     name: &'a Name,
     results: [FamilyResult; 2],
-    /// Whether a server was asked. False while all replies are known.
-    has_asked: bool,
-    /// The end of the wait for the second family, once the first one has decided.
+    /// Whether a server was queried. False while all replies are known.
+    has_queried: bool,
+    /// The end of the wait for the second family, once the first family has an answer.
     grace_until: Option<Deadline>,
     deadline: Deadline,
 }
 
 impl Lookup<'_> {
     /// Sends the questions for all families without an answer.
-    fn ask(&mut self, server: &mut ServerQueries) {
-        self.has_asked = true;
+    fn send_questions(&mut self, server: &mut ServerQueries) {
+        self.has_queried = true;
         for family in 0..RECORD_TYPES.len() {
             if !self.is_answered(family) {
-                self.ask_family(server, family);
+                self.send_question(server, family);
             }
         }
     }
 
-    fn ask_family(&mut self, server: &mut ServerQueries, family: usize) {
-        // A repeated question keeps its id, so that a late answer to the first one counts.
+    fn send_question(&mut self, server: &mut ServerQueries, family: usize) {
+        // A repeated question keeps its id, so that a late answer to the first question counts.
         let question = server.pending[family]
             .take_if(|pending| pending.uses_edns() == server.use_edns)
             .unwrap_or_else(|| DnsQuestion::new(self.name, RECORD_TYPES[family], server.use_edns));
@@ -186,25 +186,30 @@ impl Lookup<'_> {
         }
     }
 
-    /// Whether both families are answered; or one has decided, and either no server will
-    /// answer the other or the wait for it is over.
+    /// Whether the look-up is done: both families have an answer, or only one has, and
+    /// either no server will answer for the other or the wait for it is over.
     fn is_done(&self, servers: &[ServerQueries]) -> bool {
         let all_answered = (0..RECORD_TYPES.len()).all(|family| self.is_answered(family));
         all_answered
             || self.grace_until.is_some_and(Deadline::has_passed)
             || (self.grace_until.is_some()
-                && self.has_asked
+                && self.has_queried
                 && !servers.iter().any(ServerQueries::has_pending))
     }
 
     /// Receives answers until the look-up is done, the time is over, or the server asked
     /// last has answered everything.
-    fn receive_until(&mut self, servers: &mut [ServerQueries], last_asked: usize, until: Deadline) {
+    fn receive_until(
+        &mut self,
+        servers: &mut [ServerQueries],
+        last_queried: usize,
+        until: Deadline,
+    ) {
         for _ in 0..PACKETS_MAX {
-            if self.is_done(servers) || !servers[last_asked].has_pending() {
+            if self.is_done(servers) || !servers[last_queried].has_pending() {
                 return;
             }
-            if self.ask_by_tcp(servers, until) {
+            if self.repeat_by_tcp(servers, until) {
                 continue;
             }
             let mut polled = Vec::with_capacity(servers.len());
@@ -233,7 +238,7 @@ impl Lookup<'_> {
     }
 
     /// Repeats one due question by TCP. Returns false if none is due.
-    fn ask_by_tcp(&mut self, servers: &mut [ServerQueries], until: Deadline) -> bool {
+    fn repeat_by_tcp(&mut self, servers: &mut [ServerQueries], until: Deadline) -> bool {
         let due = servers.iter_mut().find_map(|server| {
             server.take_due_for_tcp().map(|(family, question)| (server, family, question))
         });
@@ -273,7 +278,7 @@ impl Lookup<'_> {
         match &answer.reply {
             DnsReply::EdnsNotSupported => {
                 server.use_edns = false;
-                self.ask_family(server, family);
+                self.send_question(server, family);
             }
             DnsReply::Failed(text) => self.set_failed(server, family, text),
             DnsReply::Truncated => {

@@ -1,9 +1,9 @@
 //! Resolves host names, within a deadline.
 //!
-//! The resolver of the C library can't distinguish "no such name" from "no address" and
-//! has no deadline, and that of musl fails a good A answer when AAAA fails. This resolver
-//! does not support NSS modules, mDNS and DNSSEC. It caches only on request, because a
-//! probe measures the look-up.
+//! The resolver of the C library can't distinguish "no such name" from "no address" and has
+//! no deadline. The resolver of musl also rejects a good A answer when AAAA fails. This
+//! resolver does not support NSS modules, mDNS and DNSSEC. It caches only on request,
+//! because a probe measures the look-up.
 
 mod cache;
 mod hosts;
@@ -33,7 +33,7 @@ pub use name_servers::{NameServers, NameServersError, SERVERS_MAX};
 use resolv_conf::ResolvConf;
 use watched_file::WatchedFile;
 
-/// How many aliases are resolved whose addresses a server left out.
+/// Most aliases to look up because a server left out their addresses.
 const ALIAS_LOOKUPS_MAX: usize = 8;
 
 /// The files and settings of the resolver.
@@ -44,8 +44,8 @@ pub struct ResolverConfig {
     /// The path of hosts(5). The file is read again when it changes. It takes precedence
     /// over the servers.
     pub hosts: PathBuf,
-    /// Servers instead of those in resolv.conf. The suffixes and options of resolv.conf
-    /// still apply.
+    /// Servers to use instead of the servers in resolv.conf. The suffixes and options of
+    /// resolv.conf still apply.
     pub servers: Option<NameServers>,
     /// Whether answers are cached until their TTL has passed.
     pub cache: bool,
@@ -106,8 +106,8 @@ impl Resolver {
         self.resolve_family(Family::Any, host, servers, deadline)
     }
 
-    /// As [`Resolver::resolve`], but asks the servers only for the addresses of one family,
-    /// so that the other one can't fail. The hosts file can still return both.
+    /// Like [`Resolver::resolve`], but queries the servers only for the addresses of one
+    /// family, so that the other family can't fail. The hosts file can still return both.
     pub(crate) fn resolve_family(
         &self,
         family: Family,
@@ -134,7 +134,7 @@ impl Resolver {
         for name in candidate_names(host, &conf) {
             match self.look_up(plan, family, &name, deadline) {
                 Ok(addresses) => return Ok(interleave(addresses)),
-                // Only a definite "no" leads to the next candidate.
+                // Only a definite "no" continues with the next candidate.
                 Err(error) if error.reason == Reason::DnsNoSuchDomain => {}
                 Err(error) if error.reason == Reason::DnsNoAddress => failure = error,
                 Err(error) => return Err(error),
@@ -165,7 +165,7 @@ impl Resolver {
         Err(Failure::with_detail(Reason::DnsServerFailure, Phase::Resolve, "a loop of aliases"))
     }
 
-    /// Asks the servers for the answers that the cache does not have.
+    /// Queries the servers for the answers that the cache does not have.
     fn query(
         &self,
         plan: QueryPlan<'_>,

@@ -25,7 +25,7 @@ pub enum NameServersError {
     TooMany(usize),
 }
 
-/// One to three name servers, in the order in which they are asked. A clone is cheap.
+/// One to three name servers, in the order in which they are queried. A clone is cheap.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NameServers(Arc<[SocketAddr]>);
 

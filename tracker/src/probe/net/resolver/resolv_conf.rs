@@ -21,7 +21,7 @@ pub(super) struct ResolvConf {
     pub(super) ndots: usize,
     /// The longest wait for one server.
     pub(super) timeout: Duration,
-    /// How often each server is asked.
+    /// How often each server is queried.
     pub(super) attempts: usize,
     /// Whether each look-up starts with the next server.
     pub(super) rotate: bool,

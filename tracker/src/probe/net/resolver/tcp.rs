@@ -1,4 +1,4 @@
-//! Asks a server by TCP, for an answer that is too large for UDP.
+//! Queries a server by TCP, for an answer that is too large for UDP.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -42,15 +42,15 @@ impl<T> WatchedFile<T> {
     }
 
     /// Returns the current content. While the file can't be read, for example because it is
-    /// being replaced, the last content stays valid. Before the first read that is the
-    /// content of an empty file.
+    /// being replaced, the last content stays valid. Before the first successful read, it
+    /// is the content of an empty file.
     pub(super) fn get(&self) -> Arc<T> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         // The stamp is read before the content: a change in between is found by the next
         // call.
         let stamp = FileStamp::read(&self.path);
         if stamp.is_some() && stamp != current.0 {
-            // The files need not be UTF-8: all that matters in them is ASCII.
+            // The files need not be UTF-8: the parts that are parsed are ASCII.
             if let Ok(bytes) = read_file(&self.path) {
                 *current = (stamp, Arc::new((self.parse)(&String::from_utf8_lossy(&bytes))));
             }

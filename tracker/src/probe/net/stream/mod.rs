@@ -59,7 +59,7 @@ impl StreamError {
         }
     }
 
-    /// When the certificate expires that was rejected, in seconds since 1970.
+    /// When the rejected certificate expires, in seconds since 1970.
     pub(crate) fn certificate_end(&self) -> Option<i64> {
         match self {
             Self::Tls(cause) => tls::rejected_certificate_end(cause),
@@ -111,8 +111,8 @@ impl Stream {
                 return Err(StreamError::Closed);
             }
             if let Err(cause) = tls.process_new_packets() {
-                // Sends the alert that tells the site why. If that fails, the first error
-                // still counts.
+                // Sends the alert with the reason to the site. If that fails, the first
+                // error still counts.
                 let _ = tls.write_tls(&mut socket);
                 return Err(StreamError::Tls(cause));
             }
@@ -165,8 +165,8 @@ impl Stream {
 
     /// Receives the input that [`Stream::wait_readable`] waited for. Returns 0 at the end.
     ///
-    /// A connection that is closed without TLS's `close_notify` is an end, too: many servers
-    /// close it so, and the length of the body shows whether it is complete.
+    /// A connection that is closed without TLS's `close_notify` counts as the end too: many
+    /// servers omit it, and the length of the body shows whether the body is complete.
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, StreamError> {
         let Some(tls) = &mut self.tls else {
             return Ok(self.socket.read(buffer)?);

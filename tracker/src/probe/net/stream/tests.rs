@@ -2,13 +2,13 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use rustls::{AlertDescription, RootCertStore, ServerConnection, StreamOwned};
-use testkit::certificates::{Authority, Validity};
+use testkit::certificates::{Authority, CertificateValidity};
 
 use super::*;
 use crate::probe::net::deadline::Deadline;
 
 /// Runs a handshake between a site with a certificate of `authority` and a client that
-/// trusts `trusted`. Returns what the site reads, or its error.
+/// trusts `trusted`. Returns the bytes that the site reads, or its error.
 fn handshake(
     authority: &Authority,
     trusted: &Authority,
@@ -16,7 +16,7 @@ fn handshake(
 ) -> io::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let config = authority.server(&["a.example"], Validity::Now).unwrap();
+    let config = authority.server(&["a.example"], CertificateValidity::Now).unwrap();
     let site = std::thread::spawn(move || {
         let tls = ServerConnection::new(config).unwrap();
         let mut text = String::new();

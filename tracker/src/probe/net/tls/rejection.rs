@@ -1,4 +1,4 @@
-//! Turns TLS errors into failures, and names what is wrong with a certificate.
+//! Turns TLS errors into failures, and names the fault of a certificate.
 
 use std::fmt;
 use std::sync::Arc;
@@ -99,7 +99,7 @@ pub(crate) fn failure(error: &Error, phase: Phase) -> Failure {
     Failure::with_detail(reason, phase, detail)
 }
 
-/// When the certificate expires that was rejected with this error, in seconds since 1970.
+/// When the certificate that was rejected with this error expires, in seconds since 1970.
 pub(crate) fn rejected_certificate_end(error: &Error) -> Option<i64> {
     Rejection::from_error(error).and_then(|rejection| rejection.certificate_end)
 }

@@ -68,7 +68,7 @@ impl TargetTls {
         self.insecure
     }
 
-    /// Adds root certificates to those of the tracker.
+    /// Adds root certificates to the tracker's own.
     ///
     /// # Errors
     /// See [`Pem::roots`].
@@ -115,7 +115,7 @@ impl TargetTls {
         roots.add_parsable_certificates(self.roots.iter().cloned());
         let client_certificate = self.client_certificate.clone().filter(|_| is_own_site);
         let config = super::client_config(roots, self.insecure, client_certificate)?;
-        // Another thread may have been first; its settings are the same.
+        // Another thread may have been faster. Its settings are the same.
         Ok(Arc::clone(cell.get_or_init(|| config)))
     }
 }

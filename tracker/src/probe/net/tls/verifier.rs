@@ -10,8 +10,8 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 
 use super::rejection::Rejection;
 
-/// The verifier of rustls, which makes the decision. Added are the details of a rejection
-/// that rustls does not report.
+/// Verifies a certificate with the verifier of rustls, and adds the details of a
+/// rejection that rustls does not report.
 #[derive(Debug)]
 pub(super) struct CertificateVerifier {
     /// `None` without root certificates: then every certificate has an unknown issuer.

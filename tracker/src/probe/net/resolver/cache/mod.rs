@@ -13,11 +13,11 @@ use super::message::DnsReply;
 use super::name_servers::NameServers;
 use crate::probe::net::connect::ADDRESSES_MAX;
 
-/// The most replies: both families of 10,000 names. A new reply then replaces expired
-/// replies, or any other one.
+/// Most replies in the cache: both families of 10,000 names. A full cache removes its
+/// expired replies, or any one reply.
 const REPLIES_MAX: usize = 20_000;
 
-/// How often expired replies are removed at most, because that visits all replies.
+/// Shortest time between two removals of expired replies. A removal visits all replies.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The key has the servers, because other servers can have another answer.

@@ -1,10 +1,10 @@
-//! Verifies the signatures of certificates, each one only once.
+//! Verifies the signatures of certificates, each signature only once.
 //!
-//! A site sends the same chain at every probe, and most of the time of a handshake is for
-//! the signatures in that chain. Whether a signature is valid depends only on key, message
-//! and signature, so a valid one stays valid. Only that is cached: names, validity periods
-//! and key usages are checked each time, and so is the signature of the handshake, which
-//! is different each time.
+//! A site sends the same chain at every probe, and most of the time of a handshake is for the
+//! signatures in that chain. Whether a signature is valid depends only on key, message and
+//! signature, so a valid signature stays valid. Only this result is cached: names, validity
+//! periods and key usages are checked each time, and so is the signature of the handshake,
+//! which is different each time.
 
 use std::collections::HashSet;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use ring::digest::{Context, SHA256};
 use rustls::crypto::{CryptoProvider, ring as provider};
 use rustls::pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm};
 
-/// The most signatures cached for each algorithm, about 3 MiB. At that, the cache is cleared.
+/// Most signatures cached for each algorithm, about 3 MiB. A full cache is cleared.
 const CACHED_MAX: usize = 65_536;
 
 static ALGORITHMS: LazyLock<Vec<CachingAlgorithm>> = LazyLock::new(|| {
@@ -65,7 +65,7 @@ impl SignatureVerificationAlgorithm for CachingAlgorithm {
         if cache().contains(&hash) {
             return Ok(());
         }
-        // Without the lock, because it takes long.
+        // Verifies without the lock, because verifying takes long.
         self.inner.verify_signature(public_key, message, signature)?;
         let mut cache = cache();
         if cache.len() >= CACHED_MAX {
