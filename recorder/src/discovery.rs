@@ -1,62 +1,210 @@
 //! The thread that asks the brokers for topics, if DOMAIN has a pattern, and that
-//! records whether Kafka is reachable.
+//! records which leaders of topics this recorder reaches.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::stop::Stop;
-use crossbeam_channel::{Sender, TrySendError};
-use kafka_client::KafkaClient;
+use crossbeam_channel::{Receiver, Sender, TrySendError, select};
+use kafka_client::{BrokerAddress, KafkaClient, KafkaError, TopicMetadata, probe_broker};
 
 use crate::domain::shared::SharedState;
+use crate::domain::worker::STACK_BYTES;
+use crate::lease::reach::Leaders;
 
-/// The name of this thread in log lines about outages of Kafka.
+/// The names of this thread in log lines about outages of Kafka: one for the list of all
+/// topics, which only new topics need, and one for the topics that are recorded.
+const OUTAGE_USER_LIST: &str = "discovery of topics";
 const OUTAGE_USER: &str = "discovery";
+/// The most topics in one request.
+const TOPICS_MAX: usize = 1_000;
+/// The most brokers that are connected to at the same time.
+const PROBES_MAX: usize = 16;
 
-/// Asks the brokers until a stop is requested. With `lists_topics` it sends the names of
-/// all topics that have the prefix. Without, it sends an empty list when Kafka becomes
-/// reachable, which wakes the supervisor.
+/// Asks the brokers until a stop is requested.
 ///
 /// It runs in a thread of its own, because a broker that does not answer must not delay
 /// the renewal of leases.
-pub(crate) fn run(
-    shared: &Arc<SharedState>,
-    stop: &Stop,
+pub(crate) struct Discovery {
+    shared: Arc<SharedState>,
+    stop: Stop,
+    client: KafkaClient,
     lists_topics: bool,
-    discovered: &Sender<Vec<String>>,
-) {
-    let timings = &shared.timings;
-    let mut client = KafkaClient::new(Arc::clone(&shared.kafka));
-    while !stop.is_requested() {
-        let requested_at = Instant::now();
-        let response = if lists_topics {
-            client.topics_with_prefix(&shared.topic_prefix)
-        } else {
-            // The metadata of no topic: the smallest request.
-            client.topics(&[]).map(|_| Vec::new())
-        };
-        let delay = match response {
-            Ok(topics) => {
-                shared.kafka_outage.record_success(OUTAGE_USER);
-                let was_unreachable = shared.kafka_health.record_success();
-                let sent = if lists_topics || was_unreachable {
-                    discovered.try_send(topics)
-                } else {
-                    Ok(())
-                };
-                match sent {
-                    Ok(()) => timings.discovery_interval,
-                    // The supervisor has not received the previous list yet.
-                    Err(TrySendError::Full(_)) => timings.discovery_retry_delay,
-                    Err(TrySendError::Disconnected(_)) => return,
+    /// The topics that this recorder records, from the supervisor.
+    selected: Receiver<Vec<String>>,
+    topics: Vec<String>,
+    /// The leaders of the topics, by the last answer.
+    leaders: BTreeMap<String, Leaders>,
+    /// The addresses of the leaders.
+    addresses: BTreeMap<i32, BrokerAddress>,
+    /// All topics that have the prefix. An empty list only wakes the supervisor.
+    discovered: Sender<Vec<String>>,
+}
+
+impl Discovery {
+    /// With `lists_topics`, the names of all topics that have the prefix are sent to
+    /// `discovered`. Without, an empty list is sent when Kafka, or the leader of a topic,
+    /// becomes reachable or unreachable, which wakes the supervisor.
+    pub(crate) fn new(
+        shared: Arc<SharedState>,
+        stop: Stop,
+        lists_topics: bool,
+        selected: Receiver<Vec<String>>,
+        discovered: Sender<Vec<String>>,
+    ) -> Self {
+        Self {
+            client: KafkaClient::new(Arc::clone(&shared.kafka)),
+            shared,
+            stop,
+            lists_topics,
+            selected,
+            topics: Vec::new(),
+            leaders: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            discovered,
+        }
+    }
+
+    pub(crate) fn run(mut self) {
+        while !self.stop.is_requested() {
+            if let Ok(topics) = self.selected.try_recv() {
+                self.topics = topics;
+            }
+            let Some(delay) = self.ask() else { return };
+            select! {
+                recv(self.selected) -> topics => match topics {
+                    Ok(topics) => self.topics = topics,
+                    // The supervisor has ended.
+                    Err(_) => return,
+                },
+                recv(self.stop.channel()) -> _ => {}
+                default(delay) => {}
+            }
+        }
+    }
+
+    /// Asks the brokers once. Returns the delay before they are asked again. `None`: the
+    /// supervisor has ended.
+    fn ask(&mut self) -> Option<Duration> {
+        let shared = Arc::clone(&self.shared);
+        let timings = &shared.timings;
+        let (mut listed, mut is_list_missing) = (None, false);
+        if self.lists_topics {
+            match self.client.topics_with_prefix(&shared.topic_prefix) {
+                Ok(topics) => {
+                    shared.kafka_outage.record_success(OUTAGE_USER_LIST);
+                    listed = Some(topics);
                 }
+                // That costs new topics alone.
+                Err(error) => {
+                    shared.kafka_outage.record_failure(OUTAGE_USER_LIST, &error);
+                    is_list_missing = true;
+                }
+            }
+        }
+        let requested_at = Instant::now();
+        let result = self.find_leaders();
+        let is_changed = self.probe_leaders();
+        let is_answered = result.is_ok();
+        let is_woken = match result {
+            Ok(()) => {
+                shared.kafka_outage.record_success(OUTAGE_USER);
+                shared.kafka_health.record_success()
             }
             Err(error) => {
                 shared.kafka_outage.record_failure(OUTAGE_USER, &error);
                 shared.kafka_health.record_failure(requested_at);
-                timings.discovery_retry_delay
+                false
             }
         };
-        stop.wait(delay);
+        let sent = if listed.is_some() || is_woken || is_changed {
+            self.discovered.try_send(listed.unwrap_or_default())
+        } else {
+            Ok(())
+        };
+        match sent {
+            Err(TrySendError::Disconnected(_)) => None,
+            Ok(()) if is_answered && !is_list_missing => Some(timings.discovery_interval),
+            // The supervisor has not received the previous list yet, or there was no answer.
+            _ => Some(timings.discovery_retry_delay),
+        }
+    }
+
+    /// Looks up the leaders of all topics. After an error the last known ones stay.
+    fn find_leaders(&mut self) -> Result<(), KafkaError> {
+        if self.topics.is_empty() {
+            // The metadata of no topic: the smallest request.
+            return self.client.topics(&[]).map(drop);
+        }
+        let mut found = Vec::new();
+        for names in self.topics.chunks(TOPICS_MAX) {
+            found.extend(self.client.topics(names)?);
+        }
+        self.addresses.clear();
+        for topic in found {
+            let leaders = self.leaders_of(&topic);
+            self.leaders.insert(topic.name, leaders);
+        }
+        Ok(())
+    }
+
+    /// The leaders of a topic, and with them their addresses. A leader without an address
+    /// is none: that is an outage for all recorders.
+    fn leaders_of(&mut self, topic: &TopicMetadata) -> Leaders {
+        let mut leaders = Leaders::new();
+        for leader in topic.partitions.iter().filter_map(|partition| partition.leader) {
+            if let Some(address) = self.client.broker_address(leader) {
+                self.addresses.insert(leader, address.clone());
+                leaders.insert(leader);
+            }
+        }
+        leaders
+    }
+
+    /// Connects to each leader and records which of them answer. Returns whether that
+    /// changed for a topic.
+    fn probe_leaders(&self) -> bool {
+        let brokers: Vec<_> = self.addresses.iter().collect();
+        let mut unreached = BTreeMap::new();
+        for brokers in brokers.chunks(PROBES_MAX) {
+            for (id, address) in self.unanswered(brokers) {
+                unreached.insert(*id, address.to_string());
+            }
+        }
+        self.shared.reach.update(&self.leaders, unreached, Instant::now())
+    }
+
+    /// Connects to these brokers at the same time. Returns those that do not answer.
+    fn unanswered<'a>(
+        &self,
+        brokers: &[(&'a i32, &'a BrokerAddress)],
+    ) -> Vec<(&'a i32, &'a BrokerAddress)> {
+        let (shared, stop) = (&self.shared, &self.stop);
+        let is_answered = |address| {
+            let result = probe_broker(&shared.kafka, address, shared.timings.probe_timeout);
+            if let Err(error) = &result {
+                log::debug!("discovery: {error}");
+            }
+            result.is_ok() || stop.is_requested()
+        };
+        let is_answered = &is_answered;
+        let failed: BTreeSet<i32> = thread::scope(|scope| {
+            let probe = |(id, address): &(&'a i32, &'a BrokerAddress)| {
+                let (id, address) = (**id, *address);
+                let probe = move || (!is_answered(address)).then_some(id);
+                let thread = thread::Builder::new().stack_size(STACK_BYTES);
+                // If no thread can be started, the brokers are asked one after the other.
+                thread.spawn_scoped(scope, probe).map_err(|_| probe())
+            };
+            let probes: Vec<_> = brokers.iter().map(probe).collect();
+            let failed = probes.into_iter().filter_map(|probe| match probe {
+                Ok(thread) => thread.join().ok().flatten(),
+                Err(failed) => failed,
+            });
+            failed.collect()
+        });
+        brokers.iter().filter(|(id, _)| failed.contains(*id)).copied().collect()
     }
 }

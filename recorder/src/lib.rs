@@ -10,7 +10,7 @@
 //!                     PostgreSQL (leases)             Kafka       PostgreSQL (rows, position)
 //! ```
 //!
-//! - `discovery` asks the brokers for topics and records whether Kafka is reachable.
+//! - `discovery` asks the brokers for topics and records which leaders are reachable.
 //! - `supervisor` renews the leases in PostgreSQL (`lease`), by which several
 //!   recorders share the domains. It starts a worker for each lease that it acquires and
 //!   stops the worker of each lease that it hands over.
@@ -25,6 +25,7 @@ pub mod decode;
 mod discovery;
 mod domain;
 mod lease;
+mod open_files;
 pub mod postgres;
 pub mod replay;
 pub mod report;
@@ -46,10 +47,12 @@ use common::stop::{SignalThread, Stop};
 use crossbeam_channel::{Receiver, bounded};
 use kafka_client::flags::plain_text_warning;
 
+use crate::discovery::Discovery;
 use crate::domain::group_offset::DashboardOffset;
 use crate::domain::prefetch::Semaphore;
 use crate::domain::shared::SharedState;
 use crate::lease::kafka_health::KafkaHealth;
+use crate::lease::reach::LeaderReach;
 use crate::lease::store::LeaseStore;
 use crate::lease::validity::LeaseValidity;
 use crate::postgres::pool::Database;
@@ -102,6 +105,7 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
         kafka: settings.kafka,
         kafka_outage: SharedOutage::new("kafka"),
         kafka_health: KafkaHealth::new(timings.kafka_unreachable_after),
+        reach: LeaderReach::default(),
         lease: LeaseValidity::default(),
         fetch_wait_ms: AtomicU32::new(0),
         fetch_bytes: AtomicU32::new(0),
@@ -117,15 +121,22 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
     });
 
     let (discovered_sender, discovered) = bounded(1);
-    let discover = {
-        let (shared, stop) = (Arc::clone(&shared), stop.clone());
-        move || discovery::run(&shared, &stop, lists_topics, &discovered_sender)
-    };
-    let discovery = thread::Builder::new().name("discovery".to_owned()).spawn(discover)?;
+    let (selected_sender, selected) = bounded(1);
+    let discovery = Discovery::new(
+        Arc::clone(&shared),
+        stop.clone(),
+        lists_topics,
+        selected,
+        discovered_sender,
+    );
+    let selection = settings.selection;
+    let supervisor =
+        Supervisor::new(store, Arc::clone(&shared), selection, discovered, selected_sender);
+    let discovery =
+        thread::Builder::new().name("discovery".to_owned()).spawn(move || discovery.run())?;
 
     // Nothing is sent: the channel is disconnected when the supervisor ends.
     let (running_sender, running) = bounded::<()>(0);
-    let supervisor = Supervisor::new(store, Arc::clone(&shared), settings.selection, discovered);
     let supervise = {
         let stop = stop.clone();
         move || {

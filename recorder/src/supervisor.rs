@@ -4,17 +4,23 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::log_throttle::LogThrottle;
 use common::stop::{self, Stop, Stopper};
-use crossbeam_channel::{Receiver, bounded, select};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use crossbeam_utils::sync::WaitGroup;
 
 use crate::domain::shared::SharedState;
 use crate::domain::worker::{DomainWorker, STACK_BYTES};
-use crate::lease::plan::{LeaseSnapshot, plan_changes};
+use crate::lease::offers::{OfferCause, Offers};
+use crate::lease::plan::{
+    Access, LeasePlan, LeaseSnapshot, OFFERED_REQUESTS_MAX, OwnState, plan_changes,
+};
+use crate::lease::progress::WorkerProgress;
+use crate::lease::reach::TopicReach;
 use crate::lease::store::LeaseStore;
+use crate::open_files::OpenFiles;
 use crate::postgres::error::TransactionError;
 use crate::report::outage_log::GRACE;
 use crate::schema::SCHEMA_HINT;
@@ -33,6 +39,10 @@ const FETCH_WAIT_MS_PER_DOMAIN: u32 = 5;
 /// wait as long.
 const FETCH_WAIT_MS_MIN: u32 = 3_000;
 const FETCH_WAIT_MS_MAX: u32 = 5_000;
+/// The most topics that a log line names.
+const NAMED_TOPICS_MAX: usize = 5;
+/// The time in which at most [`OFFERED_REQUESTS_MAX`] offered leases are requested.
+const OFFERED_REQUESTS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Renews leases, and starts and stops workers.
 #[derive(Debug)]
@@ -44,18 +54,33 @@ pub(crate) struct Supervisor {
     discovered: Receiver<Vec<String>>,
     /// The last list of existing topics, until it is added to the selection.
     new_topics: Option<Vec<String>>,
+    /// The topics of the selection, for the discovery thread.
+    selected: Sender<Vec<String>>,
+    /// How many of them were sent.
+    selected_sent: usize,
+    open_files: OpenFiles,
     workers: BTreeMap<String, RunningWorker>,
     /// Cloned by each worker, so that the end of all workers can be awaited.
     running: WaitGroup,
     /// The topics that the last plan deferred.
     deferred: HashSet<String>,
+    offers: Offers,
+    /// The topics whose workers could not be started by the last update.
+    unstarted: BTreeSet<String>,
+    /// When offered leases were last requested, and how many within a second.
+    offered_requests: (Instant, usize),
     outage: LogThrottle,
+    /// Leases are looked up so slowly that they expire meanwhile.
+    slowness: LogThrottle,
+    /// Leaders that no recorder reaches.
+    unreached: LogThrottle,
     last_logged: Option<LeaseCounts>,
 }
 
 #[derive(Debug)]
 struct RunningWorker {
     thread: JoinHandle<()>,
+    progress: Arc<WorkerProgress>,
     /// `None`: the worker was asked to stop.
     stopper: Option<Stopper>,
 }
@@ -69,24 +94,49 @@ struct LeaseCounts {
 }
 
 impl Supervisor {
-    /// Supervises these domains, and the domains of `discovered` topics.
+    /// Supervises these domains, and the domains of `discovered` topics. The topics of all
+    /// of them are sent to `selected`.
     pub(crate) fn new(
         store: LeaseStore,
         shared: Arc<SharedState>,
         selection: DomainSelection,
         discovered: Receiver<Vec<String>>,
+        selected: Sender<Vec<String>>,
     ) -> Self {
-        Self {
+        let offers = Offers::new(shared.timings.offer_pause);
+        let grace = shared.timings.lease_grace;
+        let mut supervisor = Self {
             store,
             shared,
             selection,
             discovered,
             new_topics: None,
+            selected,
+            selected_sent: 0,
+            open_files: OpenFiles::raise_limit(),
             workers: BTreeMap::new(),
             running: WaitGroup::new(),
             deferred: HashSet::new(),
+            offers,
+            unstarted: BTreeSet::new(),
+            offered_requests: (Instant::now(), 0),
             outage: LogThrottle::new(GRACE),
+            slowness: LogThrottle::new(grace),
+            unreached: LogThrottle::new(grace),
             last_logged: None,
+        };
+        supervisor.send_selection();
+        supervisor
+    }
+
+    /// Sends the topics of the selection to the discovery thread, if there are new ones.
+    fn send_selection(&mut self) {
+        let domains = self.selection.domains();
+        self.open_files.check(domains.len());
+        if domains.len() > self.selected_sent
+            && self.selected.try_send(domains.keys().cloned().collect()).is_ok()
+        {
+            self.selected_sent = domains.len();
         }
     }
 
@@ -115,72 +165,115 @@ impl Supervisor {
     /// match.
     fn update(&mut self, started: Instant) -> Result<(), TransactionError> {
         self.join_finished_workers();
-        let kafka_is_unreachable = self.shared.kafka_health.is_unreachable();
-        let snapshot = self.store.renew_and_read(!kafka_is_unreachable)?;
+        let snapshot = self.store.renew_and_read(!self.is_kafka_unreachable(started))?;
         if let Some(topics) = self.new_topics.take() {
             let leases = snapshot.leases.iter().map(|lease| lease.topic.as_str());
             let leased: HashSet<&str> = leases.collect();
             self.selection.add_topics(topics, |topic| leased.contains(topic));
         }
+        self.send_selection();
+        if !self.store.is_registered() {
+            self.wait_for_kafka(&snapshot);
+            return Ok(());
+        }
         let holder = self.store.holder();
-        if kafka_is_unreachable {
-            let has_others = snapshot.recorders.iter().any(|other| *other != holder.id);
-            if has_others || !self.store.is_registered() {
-                return self.yield_leases(&snapshot);
-            }
+        let own = snapshot.leases.iter().filter(|lease| lease.holder == Some(holder.id));
+        let own: BTreeSet<&str> = own.map(|lease| lease.topic.as_str()).collect();
+        if self.store.has_offers() {
+            let failing = self.failing_topics(started);
+            self.offers.update(&own, &failing, started);
         }
-        let topics = self.selection.domains().keys().map(String::as_str).collect();
-        let mut plan = plan_changes(&snapshot, holder, &topics, &self.deferred);
-        if kafka_is_unreachable {
-            // The only recorder keeps its leases, so that an outage moves none.
-            plan.insert.clear();
-            plan.acquire.clear();
-            plan.request.clear();
-        }
-        let requested: Vec<String> =
+        let mut plan = self.plan(&snapshot, started);
+        let requested: HashSet<String> =
             plan.hand_over.iter().map(|(topic, _)| topic.clone()).collect();
-        // A lease is handed over by a later update, when its worker has ended.
-        plan.hand_over.retain(|(topic, _)| !self.workers.contains_key(topic));
+        let offers = &self.offers;
+        // A lease is handed over by a later update, when its worker has ended. A worker that
+        // does not get on is not waited for: should it write after all, it is fenced.
+        plan.hand_over
+            .retain(|(topic, _)| !self.workers.contains_key(topic) || offers.contains(topic));
+        self.log_hand_over(&plan);
         self.deferred = std::mem::take(&mut plan.deferred);
         let acquired = self.store.apply(&plan)?;
-        let own = snapshot.leases.iter().filter(|lease| lease.holder == Some(holder.id));
-        let mut held: BTreeSet<String> = own.map(|lease| lease.topic.clone()).collect();
+        let mut held: BTreeSet<String> = own.into_iter().map(str::to_owned).collect();
         held.extend(acquired);
-        for topic in &requested {
-            held.remove(topic);
-        }
+        held.retain(|topic| !requested.contains(topic));
         self.stop_workers_except(|topic| held.contains(topic));
         // Last, because a worker that was fenced waits for this.
         let timings = &self.shared.timings;
         let expires_at = started + timings.lease_duration - timings.lease_margin;
-        self.shared.lease.extend(started, expires_at);
+        let is_lapsed = self.shared.lease.extend(started, expires_at);
         self.log_counts(held.len(), &snapshot);
+        self.log_slowness(is_lapsed, started, held.len());
+        self.log_unreached(&held, &snapshot);
         self.share_fetch_limits(held.len());
+        self.unstarted.clear();
         for topic in held {
             self.start_worker(topic);
         }
         Ok(())
     }
 
-    /// Releases all leases, because Kafka cannot be reached from here, but perhaps by
-    /// other recorders. Workers wait for their lease, and stop once another recorder has
-    /// acquired it.
-    fn yield_leases(&mut self, snapshot: &LeaseSnapshot) -> Result<(), TransactionError> {
+    /// Plans the changes of leases.
+    fn plan(&mut self, snapshot: &LeaseSnapshot, now: Instant) -> LeasePlan {
+        let topics = self.selection.domains().keys().map(String::as_str);
+        let reach = self.shared.reach.of(topics, now).into_iter();
+        let access = |(topic, reach)| (topic, self.offers.access(topic, reach, now));
+        let topics: BTreeMap<&str, Access> = reach.map(access).collect();
+        let (since, count) = &mut self.offered_requests;
+        if now.saturating_duration_since(*since) >= OFFERED_REQUESTS_INTERVAL {
+            (*since, *count) = (now, 0);
+        }
+        let plan = plan_changes(
+            snapshot,
+            &OwnState {
+                holder: self.store.holder(),
+                topics: &topics,
+                deferred: &self.deferred,
+                offers: &self.offers.topics(),
+                offered_requests_max: OFFERED_REQUESTS_MAX - *count,
+            },
+        );
+        *count += plan.request.iter().filter(|lease| lease.is_offered()).count();
+        plan
+    }
+
+    /// Whether Kafka counts as unreachable: by the workers if there are any, else by the
+    /// discovery thread.
+    fn is_kafka_unreachable(&self, now: Instant) -> bool {
+        let after = self.shared.timings.kafka_unreachable_after;
+        let mut workers =
+            self.workers.values().filter(|worker| worker.stopper.is_some()).peekable();
+        if workers.peek().is_none() || !self.store.is_registered() {
+            return self.shared.kafka_health.is_unreachable();
+        }
+        workers.all(|worker| worker.progress.offer_cause(now, after) == Some(OfferCause::NoAnswer))
+    }
+
+    /// The topics that this recorder cannot record although it holds their leases.
+    fn failing_topics(&self, now: Instant) -> BTreeMap<String, OfferCause> {
+        let after = self.shared.timings.kafka_unreachable_after;
+        let reach = self.shared.reach.of(self.workers.keys().map(String::as_str), now);
+        let cause = |(topic, worker): (&String, &RunningWorker)| {
+            let cause = worker.progress.offer_cause(now, after)?;
+            // Without a leader it is the same for all recorders.
+            let has_leader =
+                reach.get(topic.as_str()).is_none_or(|(reach, _)| *reach != TopicReach::NoLeader);
+            (has_leader || cause != OfferCause::NoAnswer).then(|| (topic.clone(), cause))
+        };
+        let unstarted = self.unstarted.iter().map(|topic| (topic.clone(), OfferCause::NoThread));
+        self.workers.iter().filter_map(cause).chain(unstarted).collect()
+    }
+
+    /// Waits for Kafka before this recorder registers. Workers wait for their lease, and
+    /// stop once another recorder has acquired it.
+    fn wait_for_kafka(&mut self, snapshot: &LeaseSnapshot) {
         self.shared.lease.revoke();
         self.deferred.clear();
-        let mut released = Ok(());
-        if self.store.is_registered() {
-            log::warn!(
-                "leases: kafka is not reachable from this host: releasing all leases to other recorders"
-            );
-            released = self.store.release();
-        }
         let previous_id = Some(self.store.holder().previous_id);
         let unclaimed = snapshot.leases.iter().filter(|lease| lease.holder == previous_id);
         let unclaimed: HashSet<&str> = unclaimed.map(|lease| lease.topic.as_str()).collect();
         self.stop_workers_except(|topic| unclaimed.contains(topic));
         self.log_counts(0, snapshot);
-        released
     }
 
     /// Divides the bytes and the requests for Kafka among the domains that are held.
@@ -203,6 +296,7 @@ impl Supervisor {
         let name = domain.to_string();
         let worker =
             DomainWorker::new(domain.clone(), topic.clone(), Arc::clone(&self.shared), stop);
+        let progress = worker.progress();
         let running = self.running.clone();
         let run = move || {
             // Dropped when the worker ends, also by a panic.
@@ -211,13 +305,15 @@ impl Supervisor {
         };
         match thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(run) {
             Ok(thread) => {
-                self.workers.insert(topic, RunningWorker { thread, stopper: Some(stopper) });
+                let worker = RunningWorker { thread, progress, stopper: Some(stopper) };
+                self.workers.insert(topic, worker);
             }
             // The next update retries.
             Err(error) => {
                 if self.outage.record_failure().is_some() {
                     log::error!("{topic}: cannot start a thread: {error}");
                 }
+                self.unstarted.insert(topic);
             }
         }
     }
@@ -266,7 +362,7 @@ impl Supervisor {
                  continue from the stored position at the next start",
                 unfinished.len(),
                 timeout.as_secs(),
-                unfinished.iter().take(5).copied().collect::<Vec<_>>().join(", ")
+                named(unfinished.iter().copied())
             );
         }
     }
@@ -281,6 +377,76 @@ impl Supervisor {
         if self.last_logged.replace(counts) != Some(counts) {
             let LeaseCounts { held, domains, recorders } = counts;
             log::info!("leases: holding {held} of {domains}; active recorders: {recorders}");
+        }
+    }
+
+    /// Logs leases that leave this recorder because it cannot record their domains.
+    fn log_hand_over(&self, plan: &LeasePlan) {
+        let topics = plan.hand_over.iter().map(|(topic, _)| topic.as_str());
+        let offered: Vec<&str> = topics.filter(|topic| self.offers.contains(topic)).collect();
+        if !offered.is_empty() {
+            log::warn!(
+                "leases: handing over {} of the domains, which this recorder cannot record (such \
+                 as {}): another recorder asked for them",
+                offered.len(),
+                named(offered.iter().copied())
+            );
+        }
+    }
+
+    /// Logs for long that leases expire while they are looked up: domains are then held and
+    /// not recorded.
+    fn log_slowness(&mut self, is_lapsed: bool, started: Instant, held: usize) {
+        if !is_lapsed || held == 0 {
+            if let Some(length) = self.slowness.record_success() {
+                log::info!("leases: looked up in time again after {:.1} s", length.as_secs_f64());
+            }
+        } else if let Some(length) = self.slowness.record_failure() {
+            log::warn!(
+                "leases: not recording all the time, for {} s: the last look-up took {:.1} s, but a \
+                 lease is valid for {:.1} s only: {held} domains wait meanwhile; check the load of \
+                 postgresql and the way to it",
+                length.as_secs(),
+                started.elapsed().as_secs_f64(),
+                (self.shared.timings.lease_duration - self.shared.timings.lease_margin)
+                    .as_secs_f64()
+            );
+        }
+    }
+
+    /// Logs the domains that nobody records because their leader is not reached: those that
+    /// this recorder holds and that no other recorder asks for, and those that are free.
+    fn log_unreached(&mut self, held: &BTreeSet<String>, snapshot: &LeaseSnapshot) {
+        let is_free = |topic: &str| {
+            let lease = snapshot.leases.iter().find(|lease| lease.topic == topic);
+            lease.is_none_or(|lease| {
+                !lease.holder.is_some_and(|id| snapshot.recorders.contains(&id))
+            })
+        };
+        let brokers = self
+            .shared
+            .reach
+            .unreached_brokers(self.selection.domains().keys().map(String::as_str));
+        let mut parts = Vec::new();
+        for (broker, mut topics) in brokers {
+            topics.retain(|topic| {
+                if held.contains(*topic) { self.offers.contains(topic) } else { is_free(topic) }
+            });
+            if !topics.is_empty() {
+                let (count, topics) = (topics.len(), named(topics.iter().copied()));
+                parts.push(format!(
+                    "broker {broker}, which leads {count} of the topics (such as {topics})"
+                ));
+            }
+        }
+        if parts.is_empty() {
+            self.unreached.record_success();
+        } else if let Some(length) = self.unreached.record_failure() {
+            log::warn!(
+                "leases: not recorded for {} s, because no recorder reaches {}",
+                length.as_secs(),
+                parts.join("; ")
+            );
         }
     }
 
@@ -305,6 +471,11 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// A few of these topics, for a log line.
+fn named<'a>(topics: impl Iterator<Item = &'a str>) -> String {
+    topics.take(NAMED_TOPICS_MAX).collect::<Vec<_>>().join(", ")
 }
 
 /// Waits until all clones of the wait group are dropped. Returns `false` if that takes

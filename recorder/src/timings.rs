@@ -21,14 +21,22 @@ pub struct Timings {
     pub release_timeout: Duration,
     /// How often a worker checks whether its lease is valid again.
     pub lease_poll_interval: Duration,
-    /// How long Kafka may be unreachable before other recorders may have the
-    /// leases: longer than the restart of a broker takes.
+    /// How long a leader, or Kafka, may be without an answer before other recorders may
+    /// have the leases: longer than the restart of a broker takes.
     pub kafka_unreachable_after: Duration,
+    /// How long a lease that was offered to others is not wanted back, unless its leader
+    /// is reached again earlier.
+    pub offer_pause: Duration,
+    /// How long leases may be looked up too slowly, or no recorder may reach a leader,
+    /// before that is logged.
+    pub lease_grace: Duration,
     /// The longest that threads may take to end after a stop.
     pub shutdown_timeout: Duration,
 
-    /// How often brokers are asked for topics.
+    /// How often brokers are asked for topics, and leaders are connected to.
     pub discovery_interval: Duration,
+    /// The longest that a leader may take to answer on a new connection.
+    pub probe_timeout: Duration,
     /// How soon brokers are asked again after a failure.
     pub discovery_retry_delay: Duration,
     /// How often a topic is checked for new partitions.
@@ -86,9 +94,12 @@ impl Default for Timings {
             release_timeout: Duration::from_secs(1),
             lease_poll_interval: Duration::from_millis(200),
             kafka_unreachable_after: Duration::from_secs(30),
+            offer_pause: Duration::from_secs(300),
+            lease_grace: Duration::from_secs(5),
             shutdown_timeout: Duration::from_secs(7),
 
             discovery_interval: Duration::from_secs(15),
+            probe_timeout: Duration::from_secs(5),
             discovery_retry_delay: Duration::from_secs(2),
             topic_refresh_interval: Duration::from_secs(30),
 

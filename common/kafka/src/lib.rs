@@ -64,7 +64,7 @@ pub use batch::decode::{BatchFailure, FetchedRecord};
 pub use batch::encode::{BATCH_HEADER_LEN, ProduceRecord, batch_len};
 pub use client::{
     CreateResult, FetchLimits, FetchPosition, FetchedRecords, KafkaClient, LogEnd,
-    PartitionMetadata, TopicMetadata, TopicSpec,
+    PartitionMetadata, TopicMetadata, TopicSpec, probe_broker,
 };
 pub use error::KafkaError;
 pub use producer::{BATCH_BYTES_MAX, KafkaProducer, ProduceOutcome, ProducerOptions, TopicBatch};

@@ -54,6 +54,11 @@ impl PostgresSettings {
         })
     }
 
+    /// The name of the sessions in `pg_stat_activity`.
+    pub fn application_name(&self) -> &str {
+        self.uri.session.get_application_name().unwrap_or(&self.application_name)
+    }
+
     /// Reads certificates and key without connecting, so that a program can refuse wrong settings
     /// at start.
     ///

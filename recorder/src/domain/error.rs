@@ -3,6 +3,7 @@
 use kafka_client::{KafkaError, ResponseError};
 use postgres_client::PostgresError;
 
+use crate::lease::progress::WorkerFailure;
 use crate::postgres::error::TransactionError;
 
 /// Why a session ends. All errors are retried without an end: somebody may fix
@@ -48,6 +49,22 @@ impl SessionError {
     pub(crate) fn is_of_partition(&self) -> bool {
         let Self::Kafka(error) = self else { return false };
         !matches!(error, KafkaError::UnknownTopicId { .. })
+    }
+
+    /// What the failure says about this recorder: whether another one may be able to record
+    /// the domain.
+    pub(crate) fn worker_failure(&self) -> WorkerFailure {
+        use ResponseError::{ClusterAuthorizationFailed, TopicAuthorizationFailed};
+        match self {
+            Self::Kafka(error) if error.is_connection_error() => WorkerFailure::NoAnswer,
+            Self::Kafka(KafkaError::Broker { code, .. }) | Self::Topic { code, .. }
+                if matches!(code, TopicAuthorizationFailed | ClusterAuthorizationFailed) =>
+            {
+                WorkerFailure::Refused
+            }
+            Self::Transaction(error) if error.is_denied() => WorkerFailure::Refused,
+            _ => WorkerFailure::Other,
+        }
     }
 }
 

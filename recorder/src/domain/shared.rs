@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 use super::group_offset::DashboardOffset;
 use super::prefetch::Semaphore;
 use crate::lease::kafka_health::KafkaHealth;
+use crate::lease::reach::LeaderReach;
 use crate::lease::validity::LeaseValidity;
 use crate::postgres::pool::Database;
 use crate::report::metrics::Metrics;
@@ -25,8 +26,10 @@ pub(crate) struct SharedState {
     pub(crate) kafka: Arc<kafka_client::KafkaSettings>,
     /// The outage of Kafka, if there is one.
     pub(crate) kafka_outage: SharedOutage,
-    /// Whether Kafka is reachable for long enough to hold leases.
+    /// Whether Kafka answers the discovery thread.
     pub(crate) kafka_health: KafkaHealth,
+    /// Which leaders this recorder reaches.
+    pub(crate) reach: LeaderReach,
     /// Until when the leases of this recorder are valid.
     pub(crate) lease: LeaseValidity,
     /// How long a fetch waits at the broker for a record, in milliseconds.

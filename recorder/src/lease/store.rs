@@ -6,12 +6,12 @@
 
 use common::stop::Stop;
 use kafka_client::Uuid;
-use postgres::types::ToSql;
 
 use crate::lease::plan::{Holder, Lease, LeasePlan, LeaseSnapshot};
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::{Database, Transaction};
-use crate::postgres::tables::{self, Table, column};
+use crate::postgres::tables::{self, Column, Table, column};
+use crate::postgres::value::SqlValue;
 use crate::timings::Timings;
 
 /// The tables of leases and recorders.
@@ -24,7 +24,7 @@ pub(crate) const TABLES: [Table<'static>; 2] = [
             column("wanted_by", "uuid"),
             column("since", "timestamp with time zone not null default current_timestamp"),
         ],
-        added: &[],
+        added: &OFFER_COLUMNS,
         constraints: &[],
     },
     Table {
@@ -40,6 +40,9 @@ pub(crate) const TABLES: [Table<'static>; 2] = [
     },
 ];
 
+/// The recorder that offers a lease.
+const OFFER_COLUMNS: [Column; 1] = [column("offered_by", "uuid")];
+
 /// The name of the supervisor in log lines about outages.
 const OUTAGE_USER: &str = "leases";
 
@@ -54,6 +57,8 @@ pub(crate) struct LeaseStore {
     holder: Holder,
     is_registered: bool,
     has_tables: bool,
+    /// Whether the column for offers exists.
+    has_offers: bool,
 }
 
 impl LeaseStore {
@@ -67,6 +72,7 @@ impl LeaseStore {
             holder: Holder { id: new_id(), previous_id: new_id() },
             is_registered: false,
             has_tables: false,
+            has_offers: false,
         }
     }
 
@@ -78,6 +84,11 @@ impl LeaseStore {
     /// Whether this recorder may hold leases: it has a row that has not expired.
     pub(crate) fn is_registered(&self) -> bool {
         self.is_registered
+    }
+
+    /// Whether leases can be offered: the table has the column.
+    pub(crate) fn has_offers(&self) -> bool {
+        self.has_offers
     }
 
     /// Renews all leases of this recorder with one statement, and reads the leases of
@@ -110,8 +121,13 @@ impl LeaseStore {
                 &[],
             )?;
             let leases = transaction.query(
-                r#"select "topic", "holder", "wanted_by" from "availability_lease"
-                order by "topic""#,
+                if self.has_offers {
+                    r#"select "topic", "holder", "wanted_by", "offered_by"
+                    from "availability_lease" order by "since" desc, "topic""#
+                } else {
+                    r#"select "topic", "holder", "wanted_by", null::uuid
+                    from "availability_lease" order by "since" desc, "topic""#
+                },
                 &[],
             )?;
             let lease = |row: &postgres::Row| {
@@ -119,6 +135,7 @@ impl LeaseStore {
                     topic: row.try_get(0)?,
                     holder: row.try_get(1)?,
                     wanted_by: row.try_get(2)?,
+                    offered_by: row.try_get(3)?,
                 })
             };
             Ok(LeaseSnapshot {
@@ -129,15 +146,35 @@ impl LeaseStore {
     }
 
     /// Creates the tables that are missing. If none is, only the catalog is read.
-    fn ensure_tables(&self) -> Result<(), TransactionError> {
+    ///
+    /// The column for offers is wanted, not needed: only the owner of the table can add it.
+    fn ensure_tables(&mut self) -> Result<(), TransactionError> {
         let missing =
             |transaction: &mut Transaction<'_>| tables::missing(transaction, &TABLES, &[]);
         let timeout = self.timings.schema_read_timeout;
-        if !self.database.transaction(&self.stop, timeout, missing)?.is_empty() {
-            let timeout = self.timings.schema_change_timeout;
-            tables::complete(&self.database, &self.stop, timeout, missing)?;
+        self.has_offers = true;
+        let parts = self.database.transaction(&self.stop, timeout, missing)?;
+        if parts.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let timeout = self.timings.schema_change_timeout;
+        match tables::complete(&self.database, &self.stop, timeout, missing) {
+            Err(error)
+                if error.is_denied()
+                    && parts
+                        .iter()
+                        .all(|part| TABLES[0].add_columns().as_ref() == Some(&part.statement)) =>
+            {
+                self.has_offers = false;
+                log::warn!(
+                    "leases: table availability_lease has no column offered_by, and it cannot be \
+                     added: {error}: domains that this recorder cannot record are not offered to \
+                     other recorders (`recorder schema` prints the statement for the owner)"
+                );
+                Ok(())
+            }
+            result => result.map(drop),
+        }
     }
 
     /// Extends the row of this recorder. `false`: it has expired, and it stays expired,
@@ -161,7 +198,7 @@ impl LeaseStore {
         let Holder { id, previous_id } = self.holder;
         let seconds = self.timings.lease_duration.as_secs_f64();
         let registered = self.transaction(|transaction| {
-            let values: [&(dyn ToSql + Sync); 4] = [&id, &self.host, &seconds, &previous_id];
+            let values: [&dyn SqlValue; 4] = [&id, &self.host, &seconds, &previous_id];
             let reused = transaction.execute(
                 r#"update "availability_recorder"
                 set "holder" = $1, "host" = $2, "started_at" = pg_catalog.clock_timestamp(),
@@ -195,7 +232,7 @@ impl LeaseStore {
     /// # Errors
     /// See [`TransactionError`].
     pub(crate) fn apply(&self, plan: &LeasePlan) -> Result<Vec<String>, TransactionError> {
-        if plan.acquire.is_empty() && plan.request.is_empty() && plan.hand_over.is_empty() {
+        if plan.is_empty() {
             return Ok(Vec::new());
         }
         let id = self.holder.id;
@@ -211,26 +248,23 @@ impl LeaseStore {
             if !plan.request.is_empty() {
                 request(transaction, id, &plan.request)?;
             }
+            if self.has_offers {
+                offer(transaction, id, &plan.offer, Some(id))?;
+                offer(transaction, id, &plan.withdraw, None)?;
+            }
             if !plan.hand_over.is_empty() {
                 hand_over(transaction, id, &plan.hand_over)?;
             }
-            if plan.acquire.is_empty() {
-                return Ok(Vec::new());
+            let acquired = if plan.acquire.is_empty() {
+                Vec::new()
+            } else {
+                acquire(transaction, id, &plan.acquire)?
+            };
+            if self.has_offers {
+                end_own_offers(transaction, id, &plan.hand_over, &acquired)?;
             }
-            acquire(transaction, id, &plan.acquire)
+            Ok(acquired)
         })
-    }
-
-    /// Releases all leases and expires, until the next [`LeaseStore::renew_and_read`]
-    /// that registers. That acquires the leases that are still free first.
-    ///
-    /// # Errors
-    /// See [`TransactionError`]; the leases then expire.
-    pub(crate) fn release(&mut self) -> Result<(), TransactionError> {
-        let id = self.holder.id;
-        self.is_registered = false;
-        self.holder = Holder { id: new_id(), previous_id: id };
-        self.transaction(|transaction| expire(transaction, id))
     }
 
     /// Releases all leases after a stop was requested, if PostgreSQL answers at once.
@@ -286,6 +320,48 @@ fn request(
         from requested where l."topic" = requested."topic""#,
         &[&id, &topics, &holders, &wanted_by],
     )?;
+    Ok(())
+}
+
+/// Offers own leases, or withdraws their offers if `offered_by` is `None`.
+fn offer(
+    transaction: &mut Transaction<'_>,
+    id: Uuid,
+    topics: &[String],
+    offered_by: Option<Uuid>,
+) -> Result<(), TransactionError> {
+    if topics.is_empty() {
+        return Ok(());
+    }
+    transaction.execute(
+        r#"with own as (
+            select l."topic" from "availability_lease" l
+            where l."holder" = $1 and l."topic" = any($2::text[]) for update of l skip locked)
+        update "availability_lease" l set "offered_by" = $3::uuid
+        from own where l."topic" = own."topic""#,
+        &[&id, &topics, &offered_by],
+    )?;
+    Ok(())
+}
+
+/// A lease that comes back to the recorder that offered it is not offered any more.
+fn end_own_offers(
+    transaction: &mut Transaction<'_>,
+    id: Uuid,
+    handed_over: &[(String, Uuid)],
+    acquired: &[String],
+) -> Result<(), TransactionError> {
+    let moved = handed_over.iter().map(|(topic, to)| (topic.as_str(), *to));
+    let moved = moved.chain(acquired.iter().map(|topic| (topic.as_str(), id)));
+    let (topics, holders): (Vec<&str>, Vec<Uuid>) = moved.unzip();
+    if !topics.is_empty() {
+        transaction.execute(
+            r#"update "availability_lease" l set "offered_by" = null
+            from unnest($1::text[], $2::uuid[]) as moved(t, h)
+            where l."topic" = moved.t and l."holder" = moved.h and l."offered_by" = moved.h"#,
+            &[&topics, &holders],
+        )?;
+    }
     Ok(())
 }
 

@@ -19,10 +19,14 @@ struct Validity {
 
 impl LeaseValidity {
     /// Extends all leases until `expires_at`. A read of the leases that began at
-    /// `confirmed_at` showed that this recorder holds them.
-    pub(crate) fn extend(&self, confirmed_at: Instant, expires_at: Instant) {
-        *self.validity() =
-            Validity { expires_at: Some(expires_at), confirmed_at: Some(confirmed_at) };
+    /// `confirmed_at` showed that this recorder holds them. Returns whether they had expired
+    /// before, or are expired even now, because the read took so long.
+    pub(crate) fn extend(&self, confirmed_at: Instant, expires_at: Instant) -> bool {
+        let mut validity = self.validity();
+        let before = validity.expires_at;
+        *validity = Validity { expires_at: Some(expires_at), confirmed_at: Some(confirmed_at) };
+        let now = Instant::now();
+        now >= expires_at || before.is_some_and(|before| now >= before)
     }
 
     /// Makes all leases invalid until they are extended again.
@@ -55,10 +59,11 @@ mod tests {
         let (lease, start) = (LeaseValidity::default(), Instant::now());
         let later = start + Duration::from_secs(60);
         assert!(!lease.is_valid_since(None), "never extended");
-        lease.extend(start, start);
+        assert!(lease.extend(start, start), "expired even now");
         assert!(!lease.is_valid_since(None), "expired");
-        lease.extend(start, later);
+        assert!(lease.extend(start, later), "had expired");
         assert!(lease.is_valid_since(None));
+        assert!(!lease.extend(start, later));
         let fenced_at = Instant::now();
         assert!(!lease.is_valid_since(Some(fenced_at)), "confirmed before");
         lease.extend(fenced_at + Duration::from_nanos(1), later);

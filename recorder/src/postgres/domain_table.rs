@@ -21,9 +21,8 @@ const COLUMNS: &[Column] = &[
     column("detail", "varchar(128)"),
 ];
 
-/// The columns that 1.1.0 lacks, in their order: the extra keys of a record by
-/// their names, the identity of the result, and how many results the row stands
-/// for.
+/// The columns that 1.1.0 lacks, in their order: [`RESULT_COLUMNS`], then
+/// [`MERGED_COLUMNS`].
 pub const EXTRA_COLUMNS: &[Column] = &[
     column("name", "varchar(256)"),
     column("healthy", "boolean"),
@@ -52,7 +51,23 @@ pub const EXTRA_COLUMNS: &[Column] = &[
     column("run", "uuid"),
     column("sequence", "bigint"),
     column("results", "integer"),
+    column("first_event_time", "bigint"),
+    column("first_offset", "bigint"),
+    column("total_us_sum", "bigint"),
+    column("total_us_min", "bigint"),
+    column("total_us_max", "bigint"),
 ];
+
+const MERGED_COLUMNS_COUNT: usize = 5;
+const SPLIT: (&[Column], &[Column]) =
+    EXTRA_COLUMNS.split_at(EXTRA_COLUMNS.len() - MERGED_COLUMNS_COUNT);
+
+/// The columns that every row has: the extra keys of a record by their names, the
+/// identity of the result, and how many results the row stands for.
+pub const RESULT_COLUMNS: &[Column] = SPLIT.0;
+
+/// The columns that only smart mode writes, and only in rows of several results.
+pub const MERGED_COLUMNS: &[Column] = SPLIT.1;
 
 /// The name of a domain's table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,11 +125,12 @@ mod tests {
 
     /// Each extra key of a record has a column, in the same order.
     #[test]
-    fn the_extra_columns_are_the_extra_keys_and_three_more() {
+    fn the_result_columns_are_the_extra_keys_and_three_more() {
         let extra = Extra::default();
         let mut names: Vec<_> = extra.values().iter().map(|(key, _)| *key).collect();
         names.extend(["run", "sequence", "results"]);
-        let columns: Vec<_> = EXTRA_COLUMNS.iter().map(|column| column.name).collect();
+        let columns: Vec<_> = RESULT_COLUMNS.iter().map(|column| column.name).collect();
         assert_eq!(columns, names);
+        assert_eq!(MERGED_COLUMNS.first().map(|column| column.name), Some("first_event_time"));
     }
 }

@@ -6,3 +6,4 @@ pub mod error;
 pub mod pool;
 pub(crate) mod quote;
 pub mod tables;
+pub mod value;

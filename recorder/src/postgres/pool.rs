@@ -1,6 +1,5 @@
 //! A bounded pool of connections to PostgreSQL, and the transactions on them.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,11 +8,13 @@ use common::backoff::Backoff;
 use common::domain::stable_hash;
 use common::stop::Stop;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
-use postgres::types::ToSql;
-use postgres::{Row, Statement};
+use postgres::Row;
+use postgres::types::{ToSql, Type};
 use postgres_client::{PostgresConnection, PostgresError, PostgresSettings};
 
 use super::error::TransactionError;
+use super::quote::literal;
+use super::value::SqlValue;
 use crate::report::outage_log::SharedOutage;
 
 /// The shortest and the longest delay before connecting is retried.
@@ -23,24 +24,34 @@ const LEASE_RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
 /// A connection that was idle for longer is tested before it is used: the
 /// server may have restarted.
 const TEST_AFTER_IDLE: Duration = Duration::from_secs(5);
-/// The longest that the first statement on a connection, or its test, may take.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(5);
-/// The most prepared statements that one connection caches.
-const STATEMENTS_MAX: usize = 256;
+/// The longest that the test of an idle connection may take.
+const TEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Run on each new connection. It bounds statements, waits for locks, and a
-/// transaction whose recorder was stopped while it holds locks. (The bound of the
-/// connection itself is longer.)
-const SESSION_SETTINGS: &str = "set statement_timeout = '20s'; \
-    set lock_timeout = '10s'; \
-    set idle_in_transaction_session_timeout = '10s'; \
-    set client_min_messages = 'warning'";
+/// Starts a transaction and sets everything that its statements depend on, whatever the defaults of
+/// role and database are. Settings of a session would not do: behind a pooler in transaction mode
+/// each transaction can be in another session, and a setting would stay there for other programs.
+///
+/// The settings bound statements, waits for locks, and a transaction whose recorder was stopped
+/// while it holds locks. (The bound of the connection itself is longer.) All are one request.
+pub fn start_sql(application_name: &str) -> String {
+    format!(
+        "START TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+         set local statement_timeout = '20s'; \
+         set local lock_timeout = '10s'; \
+         set local idle_in_transaction_session_timeout = '10s'; \
+         set local client_min_messages = 'warning'; \
+         set local application_name = {}",
+        literal(application_name)
+    )
+}
 
 /// A bounded pool of connections.
 pub struct Database {
     settings: PostgresSettings,
     free_sender: Sender<PoolSlot>,
     free: Receiver<PoolSlot>,
+    /// The first request of each transaction.
+    start: String,
     retry: Mutex<ConnectRetry>,
     outage: Arc<SharedOutage>,
     /// The name of this pool in log lines about outages.
@@ -58,8 +69,9 @@ type PoolSlot = Option<PooledConnection>;
 
 struct PooledConnection {
     connection: PostgresConnection,
-    statements: HashMap<String, Statement>,
     last_used: Instant,
+    /// Whether a transaction may be open. The connection can't be used again then.
+    is_in_transaction: bool,
 }
 
 impl fmt::Debug for Database {
@@ -94,7 +106,8 @@ impl Database {
         }
         let backoff = Backoff::new(RETRY_DELAY_MIN, retry_delay_max);
         let retry = Mutex::new(ConnectRetry { backoff, not_before: Instant::now() });
-        Self { settings, free_sender, free, retry, outage, name }
+        let start = start_sql(settings.application_name());
+        Self { settings, free_sender, free, start, retry, outage, name }
     }
 
     /// Runs `work` in a transaction. The transaction is committed if `work`
@@ -112,9 +125,8 @@ impl Database {
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T, TransactionError>,
     ) -> Result<T, TransactionError> {
         let mut connection = self.checkout(stop)?;
-        let result = connection.transaction(timeout, work);
-        // After an error the state of the connection is unknown.
-        let slot = result.is_ok().then_some(connection);
+        let result = connection.transaction(&self.start, timeout, work);
+        let slot = (!connection.is_in_transaction).then_some(connection);
         self.put_back(slot);
         result
     }
@@ -131,7 +143,7 @@ impl Database {
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T, TransactionError>,
     ) -> Result<T, TransactionError> {
         let slot = self.free.try_recv().ok().flatten();
-        slot.ok_or(TransactionError::Stopped)?.transaction(timeout, work)
+        slot.ok_or(TransactionError::Stopped)?.transaction(&self.start, timeout, work)
     }
 
     /// Records that a transaction of `user` lost its connection.
@@ -177,17 +189,12 @@ impl Database {
         if stop.wait(wait) {
             return Err(TransactionError::Stopped);
         }
-        let connected = self.settings.connect().map_err(|error| error.to_string());
-        let ready = connected.and_then(|mut connection| {
-            let setup = connection.within(SETUP_TIMEOUT).batch_execute(SESSION_SETTINGS);
-            setup.map_err(|cause| PostgresError::from(cause).to_string()).map(|()| connection)
-        });
-        match ready {
+        match self.settings.connect().map_err(|error| error.to_string()) {
             Ok(connection) => {
                 self.retry().backoff.reset();
                 self.outage.record_success(self.name);
-                let statements = HashMap::new();
-                Ok(Some(PooledConnection { connection, statements, last_used: Instant::now() }))
+                let last_used = Instant::now();
+                Ok(Some(PooledConnection { connection, last_used, is_in_transaction: false }))
             }
             Err(error) => {
                 self.outage.record_failure(self.name, &error.trim_start_matches("postgresql "));
@@ -214,33 +221,42 @@ impl Database {
 impl PooledConnection {
     fn is_alive(&mut self) -> bool {
         self.last_used.elapsed() < TEST_AFTER_IDLE
-            || self.connection.within(SETUP_TIMEOUT).batch_execute("").is_ok()
+            || self.connection.within(TEST_TIMEOUT).batch_execute("").is_ok()
     }
 
     fn transaction<T>(
         &mut self,
+        start: &str,
         timeout: Duration,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T, TransactionError>,
     ) -> Result<T, TransactionError> {
-        if self.statements.len() > STATEMENTS_MAX {
-            self.statements.clear();
+        let client = self.connection.within(timeout);
+        self.is_in_transaction = true;
+        client.batch_execute(start)?;
+        let mut result = work(&mut Transaction { client });
+        if result.is_ok()
+            && let Err(error) = client.batch_execute("COMMIT")
+        {
+            result = Err(error.into());
         }
-        let inner = self.connection.within(timeout).transaction()?;
-        let mut transaction = Transaction { inner, statements: &mut self.statements };
-        let result = work(&mut transaction)?;
-        transaction.inner.commit()?;
+        let is_ended = match &result {
+            Ok(_) => true,
+            Err(TransactionError::Postgres(error)) if error.is_connection_lost() => false,
+            // A pooler closes the session of a client that leaves within a transaction.
+            Err(_) => client.batch_execute("ROLLBACK").is_ok(),
+        };
+        self.is_in_transaction = !is_ended;
         self.last_used = Instant::now();
-        Ok(result)
+        result
     }
 }
 
 /// An open transaction.
 pub struct Transaction<'a> {
-    inner: postgres::Transaction<'a>,
-    statements: &'a mut HashMap<String, Statement>,
+    client: &'a mut postgres::Client,
 }
 
-type SqlParameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+type SqlValues<'a> = &'a [&'a dyn SqlValue];
 
 impl Transaction<'_> {
     /// Runs statements without parameters.
@@ -248,31 +264,24 @@ impl Transaction<'_> {
     /// # Errors
     /// See [`PostgresError`].
     pub fn batch(&mut self, sql: &str) -> Result<(), PostgresError> {
-        Ok(self.inner.batch_execute(sql)?)
+        Ok(self.client.batch_execute(sql)?)
     }
 
-    /// Runs a statement and returns the number of affected rows. The statement is
-    /// prepared once for each connection.
+    /// Runs a statement and returns the number of affected rows.
     ///
     /// # Errors
     /// See [`PostgresError`].
-    pub fn execute(&mut self, sql: &str, values: SqlParameters<'_>) -> Result<u64, PostgresError> {
-        let statement = self.prepared(sql)?;
-        Ok(self.inner.execute(&statement, values)?)
+    pub fn execute(&mut self, sql: &str, values: SqlValues<'_>) -> Result<u64, PostgresError> {
+        Ok(self.client.execute_typed(sql, &typed(values))?)
     }
 
-    /// Runs a query and returns its rows. The statement is prepared once for each
-    /// connection.
+    /// Runs a query and returns its rows. Their columns have built-in types: the types of others
+    /// would be looked up by a prepared statement.
     ///
     /// # Errors
     /// See [`PostgresError`].
-    pub fn query(
-        &mut self,
-        sql: &str,
-        values: SqlParameters<'_>,
-    ) -> Result<Vec<Row>, PostgresError> {
-        let statement = self.prepared(sql)?;
-        Ok(self.inner.query(&statement, values)?)
+    pub fn query(&mut self, sql: &str, values: SqlValues<'_>) -> Result<Vec<Row>, PostgresError> {
+        Ok(self.client.query_typed(sql, &typed(values))?)
     }
 
     /// Runs `work` within a savepoint and rolls back to it if `work` fails.
@@ -283,13 +292,12 @@ impl Transaction<'_> {
         &mut self,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T, PostgresError>,
     ) -> Result<Result<T, PostgresError>, PostgresError> {
-        let inner = self.inner.transaction()?;
-        let mut nested = Transaction { inner, statements: &mut *self.statements };
-        let result = work(&mut nested);
-        match &result {
-            Ok(_) => nested.inner.commit()?,
-            Err(_) => nested.inner.rollback()?,
-        }
+        self.batch("savepoint nested")?;
+        let result = work(self);
+        self.batch(match &result {
+            Ok(_) => "release savepoint nested",
+            Err(_) => "rollback to savepoint nested; release savepoint nested",
+        })?;
         Ok(result)
     }
 
@@ -301,15 +309,11 @@ impl Transaction<'_> {
         self.execute("select pg_catalog.pg_advisory_xact_lock($1::bigint)", &[&lock_key(purpose)])?;
         Ok(())
     }
+}
 
-    fn prepared(&mut self, sql: &str) -> Result<Statement, PostgresError> {
-        if let Some(statement) = self.statements.get(sql) {
-            return Ok(statement.clone());
-        }
-        let statement = self.inner.prepare(sql)?;
-        self.statements.insert(sql.to_owned(), statement.clone());
-        Ok(statement)
-    }
+/// The values with their types, as the crate `postgres` takes them.
+fn typed<'a>(values: &[&'a dyn SqlValue]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    values.iter().map(|value| (*value as &(dyn ToSql + Sync), value.sql_type())).collect()
 }
 
 /// The key of the advisory lock for a purpose, a hash, so that it differs from

@@ -6,16 +6,16 @@ use std::fmt::Write;
 
 use common::record::ExtraValue;
 use kafka_client::Uuid;
-use postgres::types::ToSql;
 use postgres_client::PostgresError;
 
 use super::{PendingWrite, Step};
 use crate::decode::row::DomainRow;
-use crate::postgres::domain_table::{DomainTable, EXTRA_COLUMNS};
+use crate::postgres::domain_table::{DomainTable, EXTRA_COLUMNS, MERGED_COLUMNS, RESULT_COLUMNS};
 use crate::postgres::enums::EnumType;
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::Transaction;
 use crate::postgres::tables::{Column, MissingColumns};
+use crate::postgres::value::SqlValue;
 
 /// Inserts every row of a batch. This is the last step of normal mode, and it
 /// remembers nothing.
@@ -64,20 +64,21 @@ impl InsertStatement {
 
     /// For a table that lacks some columns. Their values are left out.
     pub(crate) fn without(table: &DomainTable, missing: &MissingColumns) -> Self {
-        let has = |column: &Column| missing.has(table.name(), column.name);
-        let has_extra: Vec<bool> = EXTRA_COLUMNS.iter().map(has).collect();
-        let sql = insert_sql(&table.quoted(), &has_extra);
-        let sql_returning = format!(r#"{sql} returning "id"::bigint, "topic_offset""#);
+        let has = |column: &&Column| missing.has(table.name(), column.name);
+        let sql = insert_sql(&table.quoted(), RESULT_COLUMNS.iter().filter(has));
+        let with_merged = insert_sql(&table.quoted(), EXTRA_COLUMNS.iter().filter(has));
+        let sql_returning = format!(r#"{with_merged} returning "id"::bigint, "topic_offset""#);
+        let has_extra = EXTRA_COLUMNS.iter().map(|column| has(&column)).collect();
         Self { sql_returning, sql, has_extra }
     }
 
-    fn parameters<'a>(&self, columns: &'a RowArrays<'_>) -> Vec<&'a (dyn ToSql + Sync)> {
-        let mut parameters = columns.parameters();
-        let mut has_extra = self.has_extra.iter();
+    /// Leaves out the parameters of columns that the table lacks.
+    fn present<'a>(&self, mut parameters: Vec<&'a dyn SqlValue>) -> Vec<&'a dyn SqlValue> {
         let mut index = 0;
         parameters.retain(|_| {
             index += 1;
-            index < FIRST_EXTRA || *has_extra.next().unwrap_or(&true)
+            // The parameters before are those of the columns of 1.1.0.
+            index < FIRST_EXTRA || *self.has_extra.get(index - FIRST_EXTRA).unwrap_or(&true)
         });
         parameters
     }
@@ -87,8 +88,8 @@ impl InsertStatement {
         &self.sql
     }
 
-    /// Inserts rows. Without the ids of the rows in the answer, this takes a tenth
-    /// less time than [`InsertStatement::execute_returning`].
+    /// Inserts rows of one result each. Without the ids of the rows in the answer, this
+    /// takes a tenth less time than [`InsertStatement::execute_returning`].
     ///
     /// # Errors
     /// See [`PostgresError`].
@@ -98,12 +99,12 @@ impl InsertStatement {
         rows: &[DomainRow],
     ) -> Result<(), PostgresError> {
         if !rows.is_empty() {
-            transaction.execute(&self.sql, &self.parameters(&RowArrays::new(rows)))?;
+            transaction.execute(&self.sql, &self.present(RowArrays::new(rows).parameters()))?;
         }
         Ok(())
     }
 
-    /// Inserts rows and returns the offset and the `id` of each.
+    /// Inserts rows, also merged ones, and returns the offset and the `id` of each.
     ///
     /// # Errors
     /// See [`PostgresError`].
@@ -116,7 +117,10 @@ impl InsertStatement {
             return Ok(Vec::new());
         }
         let columns = RowArrays::new(rows);
-        let inserted = transaction.query(&self.sql_returning, &self.parameters(&columns))?;
+        let merged = MergedArrays::new(rows);
+        let mut parameters = columns.parameters();
+        parameters.extend(merged.parameters());
+        let inserted = transaction.query(&self.sql_returning, &self.present(parameters))?;
         let ids = inserted.iter().map(|row| Ok((row.try_get(1)?, row.try_get(0)?)));
         Ok(ids.collect::<Result<_, postgres::Error>>()?)
     }
@@ -125,14 +129,14 @@ impl InsertStatement {
 /// The number of the parameter of the first extra column.
 const FIRST_EXTRA: usize = 10;
 
-/// The statement, with the arrays that [`RowArrays::parameters`] returns. An extra
-/// column is passed as an array of the widest type of its kind, which PostgreSQL
-/// then assigns to the type of the column.
-fn insert_sql(table: &str, has_extra: &[bool]) -> String {
+/// The statement, with the arrays that [`RowArrays::parameters`] returns and, if these
+/// extra columns include them, those of [`MergedArrays::parameters`]. An extra column
+/// is passed as an array of the widest type of its kind, which PostgreSQL then assigns
+/// to the type of the column.
+fn insert_sql<'a>(table: &str, extra: impl Iterator<Item = &'a Column>) -> String {
     let (mut names, mut arrays, mut aliases, mut values) =
         (String::new(), String::new(), String::new(), String::new());
-    let extra = EXTRA_COLUMNS.iter().zip(has_extra).filter(|(_, has)| **has);
-    for (index, (column, _)) in extra.enumerate() {
+    for (index, column) in extra.enumerate() {
         let (array, cast) = match column.definition {
             "integer" | "bigint" => ("bigint", ""),
             "boolean" => ("boolean", ""),
@@ -206,8 +210,8 @@ impl<'a> RowArrays<'a> {
     }
 
     /// The parameters of [`InsertStatement`].
-    pub fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
-        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
+    pub fn parameters(&self) -> Vec<&dyn SqlValue> {
+        let mut parameters: Vec<&dyn SqlValue> = vec![
             &self.offsets,   // $1
             &self.froms,     // $2
             &self.urls,      // $3
@@ -218,16 +222,45 @@ impl<'a> RowArrays<'a> {
             &self.responses, // $8
             &self.details,   // $9
         ];
-        // From $10 on, in the order of `EXTRA_COLUMNS`.
+        // From $10 on, in the order of `RESULT_COLUMNS`.
         parameters.extend(self.extra.iter().map(|column| match column {
-            ExtraColumn::Texts(texts) => texts as &(dyn ToSql + Sync),
+            ExtraColumn::Texts(texts) => texts as &dyn SqlValue,
             ExtraColumn::Numbers(numbers) => numbers,
             ExtraColumn::Flags(flags) => flags,
             ExtraColumn::Counts(counts) => counts,
         }));
-        let last: [&(dyn ToSql + Sync); 3] = [&self.runs, &self.sequences, &self.results];
+        let last: [&dyn SqlValue; 3] = [&self.runs, &self.sequences, &self.results];
         parameters.extend(last);
         parameters
+    }
+}
+
+/// The values of [`MERGED_COLUMNS`] as one array for each column.
+#[derive(Debug)]
+struct MergedArrays {
+    first_times: Vec<Option<i64>>,
+    first_offsets: Vec<Option<i64>>,
+    sums: Vec<Option<i64>>,
+    minima: Vec<Option<i64>>,
+    maxima: Vec<Option<i64>>,
+}
+
+impl MergedArrays {
+    fn new(rows: &[DomainRow]) -> Self {
+        let merged = || rows.iter().map(|row| row.merged);
+        let totals = || merged().map(|merged| merged.and_then(|merged| merged.total_us));
+        Self {
+            first_times: merged().map(|merged| Some(merged?.first_event_time)).collect(),
+            first_offsets: merged().map(|merged| Some(merged?.first_offset)).collect(),
+            sums: totals().map(|total| Some(total?.sum)).collect(),
+            minima: totals().map(|total| Some(total?.min)).collect(),
+            maxima: totals().map(|total| Some(total?.max)).collect(),
+        }
+    }
+
+    /// The parameters after those of [`RowArrays::parameters`].
+    fn parameters(&self) -> [&dyn SqlValue; MERGED_COLUMNS.len()] {
+        [&self.first_times, &self.first_offsets, &self.sums, &self.minima, &self.maxima]
     }
 }
 

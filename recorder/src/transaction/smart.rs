@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::insert::InsertStatement;
-use super::merge::{MergeDecision, RowPlace, RowRef, Timeline, TimelineRow};
+use super::merge::{MergeDecision, RowPlace, RowRef, RowSpan, Timeline, TimelineRow};
 use super::{PendingWrite, Step};
-use crate::decode::row::{DomainRow, RowKind};
+use crate::decode::row::{DomainRow, MERGED_TOTAL_US_MAX, MergedColumns, RowKind, TotalTimes};
 use crate::postgres::domain_table::DomainTable;
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::Transaction;
@@ -24,8 +24,10 @@ const TARGETS_MAX: usize = 10_000;
 const ROWS_BEFORE_MAX: u32 = 10_000;
 
 /// A stored row that a record may be merged into: healthy and without a mark, as
-/// [`common::record::Extra::is_marked`] defines it for records.
-const IS_MERGEABLE: &str = r#"coalesce("healthy",
+/// [`common::record::Extra::is_marked`] defines it for records. When its first result
+/// was must be known. It is not for rows that an earlier version merged.
+const IS_MERGEABLE: &str = r#"("first_event_time" is not null or coalesce("results" = 1, false))
+    and coalesce("healthy",
         lower("status"::text) = 'responsive' and lower("phrase"::text) = 'ok')
     and "reason" is null and coalesce("attempts", 1) <= 1 and "first_reason" is null
     and not coalesce("no_network", false) and not coalesce("others_failing", false)
@@ -91,14 +93,16 @@ struct MergePlan {
 /// What merged records change in a stored row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RowUpdate {
-    /// The new place of the row.
-    place: RowPlace,
+    /// The results of the row with those that are added.
+    span: RowSpan,
     /// How many results are added.
     results: i64,
     /// The highest slot of the records.
     slot: Option<i64>,
     /// The highest sequence number of the records.
     sequence: Option<i64>,
+    /// Of `total_us` of the records.
+    total_us: Option<TotalTimes>,
 }
 
 impl SmartStep {
@@ -132,7 +136,7 @@ impl SmartStep {
         let mut timelines = Vec::with_capacity(oldest_places.len());
         for (target, oldest) in &oldest_places {
             let newest = remembered.and_then(|newest| newest.get(target));
-            timelines.push(match newest.filter(|newest| newest.place < *oldest) {
+            timelines.push(match newest.filter(|newest| newest.span.last < *oldest) {
                 Some(newest) => Timeline::new(vec![newest.clone()], false),
                 None => self.look_up(transaction, target, *oldest)?,
             });
@@ -166,13 +170,21 @@ impl SmartStep {
         )?;
         let is_complete = (rows.len() as i64) < NEWEST_ROWS_MAX;
         let timeline_row = |row: &postgres::Row| {
-            let phrase: &str = row.try_get(3)?;
-            let (run, period_ms) = (row.try_get(4)?, row.try_get(5)?);
-            let kind = RowKind { phrase: phrase.into(), run, period_ms };
+            let phrase: &str = row.try_get(5)?;
+            let (run, period_ms, has_total_us) =
+                (row.try_get(6)?, row.try_get(7)?, row.try_get(8)?);
+            let kind = RowKind { phrase: phrase.into(), run, period_ms, has_total_us };
+            let (slot, results): (Option<i64>, i64) = (row.try_get(9)?, row.try_get(10)?);
+            let place = |time, offset| {
+                let (event_time, topic_offset) = (row.try_get(time)?, row.try_get(offset)?);
+                Ok::<_, postgres::Error>(RowPlace { event_time, topic_offset })
+            };
+            // The slots of a merged row have no holes.
+            let slots = slot.map(|slot| (slot.saturating_sub(results.saturating_sub(1)), slot));
             Ok(TimelineRow {
                 row: RowRef::Stored(row.try_get(0)?),
-                place: RowPlace { event_time: row.try_get(1)?, topic_offset: row.try_get(2)? },
-                kind: row.try_get::<_, bool>(6)?.then_some(kind),
+                span: RowSpan { first: place(3, 4)?, last: place(1, 2)?, slots },
+                kind: row.try_get::<_, bool>(11)?.then_some(kind),
             })
         };
         let rows = rows.iter().map(timeline_row).collect::<Result<Vec<_>, postgres::Error>>()?;
@@ -190,13 +202,34 @@ impl SmartStep {
         }
         let ids: Vec<i64> = updates.keys().copied().collect();
         let values = || updates.values();
-        let times: Vec<i64> = values().map(|update| update.place.event_time).collect();
-        let offsets: Vec<i64> = values().map(|update| update.place.topic_offset).collect();
+        let times: Vec<i64> = values().map(|update| update.span.last.event_time).collect();
+        let offsets: Vec<i64> = values().map(|update| update.span.last.topic_offset).collect();
         let results: Vec<i64> = values().map(|update| update.results).collect();
         let slots: Vec<Option<i64>> = values().map(|update| update.slot).collect();
         let sequences: Vec<Option<i64>> = values().map(|update| update.sequence).collect();
-        let updated = transaction
-            .execute(&self.merge_sql, &[&ids, &times, &offsets, &results, &slots, &sequences])?;
+        let first_times: Vec<i64> = values().map(|update| update.span.first.event_time).collect();
+        let first_offsets: Vec<i64> =
+            values().map(|update| update.span.first.topic_offset).collect();
+        let totals = || values().map(|update| update.total_us);
+        let sums: Vec<Option<i64>> = totals().map(|total| Some(total?.sum)).collect();
+        let minima: Vec<Option<i64>> = totals().map(|total| Some(total?.min)).collect();
+        let maxima: Vec<Option<i64>> = totals().map(|total| Some(total?.max)).collect();
+        let updated = transaction.execute(
+            &self.merge_sql,
+            &[
+                &ids,
+                &times,
+                &offsets,
+                &results,
+                &slots,
+                &sequences,
+                &first_times,
+                &first_offsets,
+                &sums,
+                &minima,
+                &maxima,
+            ],
+        )?;
         if updated == ids.len() as u64 { Ok(()) } else { Err(TransactionError::MergeTargetMissing) }
     }
 }
@@ -233,22 +266,34 @@ impl Step for SmartStep {
 
 impl MergePlan {
     fn add(&mut self, timeline: &mut Timeline, row: DomainRow) {
-        match timeline.add(place_of(&row), row.kind(), RowRef::New(self.inserts.len())) {
+        let new = RowRef::New(self.inserts.len());
+        match timeline.add(place_of(&row), row.extra.slot, row.kind(), new) {
             MergeDecision::Insert => self.inserts.push(row),
-            MergeDecision::Merge(RowRef::Stored(id), place) => {
+            MergeDecision::Merge(RowRef::Stored(id), span) => {
                 self.merged += 1;
-                let none = RowUpdate { place, results: 0, slot: None, sequence: None };
+                let none =
+                    RowUpdate { span, results: 0, slot: None, sequence: None, total_us: None };
                 let update = self.updates.entry(id).or_insert(none);
-                update.place = place;
+                update.span = span;
                 update.results += row.results;
                 update.slot = update.slot.max(row.extra.slot);
                 update.sequence = update.sequence.max(row.identity.map(|it| it.sequence));
+                update.total_us = add_total(update.total_us, row.extra.total_us);
             }
-            MergeDecision::Merge(RowRef::New(index), place) => {
+            MergeDecision::Merge(RowRef::New(index), span) => {
                 self.merged += 1;
                 if let Some(new) = self.inserts.get_mut(index) {
-                    new.event_time = place.event_time;
-                    new.topic_offset = place.topic_offset;
+                    let total_us = match new.merged {
+                        Some(merged) => merged.total_us,
+                        None => new.extra.total_us.map(TotalTimes::of_one),
+                    };
+                    new.merged = Some(MergedColumns {
+                        first_event_time: span.first.event_time,
+                        first_offset: span.first.topic_offset,
+                        total_us: add_total(total_us, row.extra.total_us),
+                    });
+                    new.event_time = span.last.event_time;
+                    new.topic_offset = span.last.topic_offset;
                     new.results += row.results;
                     new.extra.slot = new.extra.slot.max(row.extra.slot);
                     if let (Some(new), Some(merged)) = (&mut new.identity, row.identity) {
@@ -260,13 +305,22 @@ impl MergePlan {
     }
 }
 
+/// Results with one more of this `total_us`. Results that have none stay without.
+fn add_total(results: Option<TotalTimes>, total_us: Option<i64>) -> Option<TotalTimes> {
+    let one = total_us.map(TotalTimes::of_one);
+    results.zip(one).map(|(results, one)| results.and(one)).or(results).or(one)
+}
+
 /// The newest rows of a target, newest first, back to the one before a time if it is
 /// among the last [`ROWS_BEFORE_MAX`] of its URL: $1 from, $2 URL, $3 name, $4 time,
 /// $5 the most rows.
 fn newest_rows_sql(table: &str) -> String {
     format!(
-        r#"select "id"::bigint, "event_time", "topic_offset", "phrase"::text, "run",
-            "period_ms"::bigint, {IS_MERGEABLE} as mergeable
+        r#"select "id"::bigint, "event_time", "topic_offset",
+            coalesce("first_event_time", "event_time"), coalesce("first_offset", "topic_offset"),
+            "phrase"::text, "run", "period_ms"::bigint, "total_us" is not null,
+            "slot", coalesce("results", 1)::bigint,
+            {IS_MERGEABLE} and coalesce("total_us", 0) between 0 and {MERGED_TOTAL_US_MAX} as mergeable
         from {table}
         where "test_from" = $1 and "url" = $2 and {HAS_NAME}
             and "topic_offset" is not null
@@ -282,7 +336,8 @@ fn newest_rows_sql(table: &str) -> String {
 }
 
 /// Changes rows, as arrays: $1 id, $2 time, $3 offset, $4 added results, $5 slot,
-/// $6 sequence number.
+/// $6 sequence number, $7 first time, $8 its offset, $9 to $11 sum, least and greatest
+/// `total_us` of the added results.
 fn merge_sql(table: &str) -> String {
     format!(
         r#"update {table} as old set "created_at" = pg_catalog.now(),
@@ -290,9 +345,17 @@ fn merge_sql(table: &str) -> String {
             "topic_offset" = greatest(old."topic_offset", new.o),
             "results" = coalesce(old."results", 1) + new.n,
             "slot" = greatest(old."slot", new.s),
-            "sequence" = greatest(old."sequence", new.q)
+            "sequence" = greatest(old."sequence", new.q),
+            "first_event_time" = least(old."first_event_time", new.fe),
+            "first_offset" = case when old."first_event_time" < new.fe
+                then old."first_offset" else new.fo end,
+            "total_us_sum" = coalesce(old."total_us_sum", old."total_us") + new.tsum,
+            "total_us_min" = least(old."total_us_min", old."total_us", new.tmin),
+            "total_us_max" = greatest(old."total_us_max", old."total_us", new.tmax)
         from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[],
-            $5::bigint[], $6::bigint[]) as new(i, e, o, n, s, q)
+            $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
+            $9::bigint[], $10::bigint[], $11::bigint[])
+            as new(i, e, o, n, s, q, fe, fo, tsum, tmin, tmax)
         where old."id" = new.i"#
     )
 }

@@ -5,6 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use common::identity::Run;
+use recorder::postgres::pool::start_sql;
+use recorder::transaction::position::POSITION_MOVE;
 use testkit::proxy::{Direction, PostgresProxy, ProxyFault, RuleHandle};
 use testkit::services::shared;
 
@@ -13,9 +15,9 @@ use crate::support::{Recorder, World, ok};
 /// The last request of a transaction, and the response.
 const COMMIT: &[u8] = b"Q....COMMIT\0";
 const COMMITTED: &[u8] = b"C....COMMIT\0Z....I";
-/// The first request of the next transaction, and the response.
-const BEGIN: &[u8] = b"Q....START TRANSACTION\0";
+/// The responses to the first request of the next transaction: to its start, and to each setting.
 const BEGUN: &[u8] = b"C....START TRANSACTION\0Z....T";
+const SET: &[u8] = b"C....SET\0";
 /// The first sequence number. All numbers have the same length, and so have all requests.
 const FIRST: i64 = 1001;
 /// The number of concurrent recorders. Each waits after a cut before it retries.
@@ -81,8 +83,8 @@ impl Walker {
             told.matched() && next.matched(),
             "a transaction begins with another statement now"
         );
-        let next_begins = if side == Direction::Request { BEGIN } else { BEGUN };
-        let cut = self.tell(side, told.bytes_passed() - next_begins.len() - before_end);
+        let next_begins = next_begins_bytes(side);
+        let cut = self.tell(side, told.bytes_passed() - next_begins - before_end);
         self.write();
         // The row exists before the response to the commit arrives.
         cut.wait_until_fired(Duration::from_secs(5))
@@ -112,6 +114,19 @@ impl Walker {
         assert_eq!(gaps, results.map(gap).collect::<Vec<_>>(), "{log}");
         let marks = "select next_sequence from availability_mark";
         assert_eq!(self.world.number(marks), Some(FIRST + 2 * self.written - 1));
+    }
+}
+
+/// The bytes of the next transaction that come before the values of its first statement.
+fn next_begins_bytes(side: Direction) -> usize {
+    let start = start_sql("recorder");
+    match side {
+        Direction::Request => {
+            // The statement without a name, and the types of its parameters.
+            let parse = "P....".len() + 1 + POSITION_MOVE.len() + 1 + 2 + 7 * 4;
+            "Q....".len() + start.len() + 1 + parse
+        }
+        Direction::Response => BEGUN.len() + start.matches("set local").count() * SET.len(),
     }
 }
 

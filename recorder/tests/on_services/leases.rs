@@ -198,10 +198,10 @@ fn a_recorder_that_never_reached_kafka_acquires_no_lease() {
     assert!(!log.contains("WARN"), "{log}");
 }
 
-/// A recorder that loses Kafka keeps its leases while it is alone, releases them to a
-/// recorder that reaches Kafka, and registers again when Kafka is back.
+/// A recorder that loses Kafka keeps its leases while it is alone, offers them to a
+/// recorder that reaches Kafka, and asks for its part again when Kafka is back.
 #[test]
-fn a_recorder_that_lost_kafka_releases_its_leases_to_others() {
+fn a_recorder_that_lost_kafka_offers_its_leases_to_others() {
     let mut all = Domains::new(4);
     let kafka = all.world.services.kafka_plain.clone();
     let proxy = KafkaProxy::start(&kafka).unwrap();
@@ -225,7 +225,7 @@ fn a_recorder_that_lost_kafka_releases_its_leases_to_others() {
         std::thread::park_timeout(Duration::from_millis(200));
     }
     let well = all.recorder();
-    well.expect_log("leases: holding 4 of 4; active recorders: 1");
+    well.expect_log("leases: holding 4 of 4; active recorders: 2");
     all.produce();
     all.expect_all_once();
     all.expect_shares(&[4]);
@@ -307,6 +307,117 @@ fn expired_leases_are_acquired_again_and_their_workers_go_on() {
     all.expect_all_once();
     let (_, _, log) = recorder.stop();
     assert_eq!(log.matches("starting at offset").count(), 3, "{log}");
+}
+
+/// A role that has the rights of README, and no more, in the database of a world. Returns its
+/// URI.
+fn limited_role(world: &mut World) -> String {
+    let role = fresh_name("limited").replace('-', "_");
+    let make = format!(
+        "set scram_iterations = 1; create role {role} login password 'limited'; \
+         grant select, insert, update on all tables in schema public to {role}; \
+         grant usage on all sequences in schema public to {role}; \
+         grant delete on availability_mark, availability_quarantine to {role}"
+    );
+    world.database.batch_execute(&make).unwrap();
+    let port = world.services.postgres_port;
+    let name = world.uri.split('?').next().unwrap().rsplit('/').next().unwrap();
+    format!("postgres://{role}:limited@127.0.0.1:{port}/{name}?sslmode=disable")
+}
+
+/// Creates the tables of all domains, by a recorder that records the first results.
+fn record_first(all: &mut Domains) {
+    let recorder = all.recorder();
+    all.expect_all_once();
+    recorder.stop();
+}
+
+/// A recorder that lacks a right on one table keeps the domain while it is alone, and hands
+/// it over to a recorder that has the right. The domain does not come back at once.
+#[test]
+fn a_domain_is_taken_over_from_a_recorder_that_lacks_a_right() {
+    let mut all = Domains::new(2);
+    record_first(&mut all);
+    let uri = limited_role(&mut all.world);
+    let role = uri.split(['/', ':']).nth(3).unwrap().to_owned();
+    let table = all.domains[0].table();
+    let revoke = format!("revoke insert on \"{table}\" from {role}");
+    all.world.database.batch_execute(&revoke).unwrap();
+    let list = all.list();
+    let limited = all.world.recorder_with(&[("DOMAIN", &list), ("POSTGRES", &uri)]);
+    all.expect_shares(&[2]);
+    all.produce();
+    limited.expect_log("permission denied");
+    let offered = "select count(*) from availability_lease where offered_by = holder";
+    all.world.expect(offered, 1);
+    assert_eq!(all.shares(), [2]);
+    let full = all.recorder();
+    all.expect_all_once();
+    limited.expect_log("leases: handing over 1 of the domains");
+    all.expect_shares(&[1, 1]);
+    let leases = "select topic, holder::text from availability_lease order by topic";
+    let holders = |all: &mut Domains| {
+        let rows = all.world.database.query(leases, &[]).unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect::<Vec<(String, String)>>()
+    };
+    let before = holders(&mut all);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(8) {
+        assert_eq!(holders(&mut all), before, "leases still move");
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
+    all.produce();
+    all.expect_all_once();
+    limited.stop();
+    full.stop();
+}
+
+/// A recorder of this version, on the tables of an earlier one that it may not change.
+#[test]
+fn a_recorder_that_may_not_add_the_column_for_offers_records_without_it() {
+    let mut all = Domains::new(2);
+    record_first(&mut all);
+    let uri = limited_role(&mut all.world);
+    let drop = "alter table availability_lease drop column offered_by";
+    all.world.database.batch_execute(drop).unwrap();
+    let list = all.list();
+    let limited = all.world.recorder_with(&[("DOMAIN", &list), ("POSTGRES", &uri)]);
+    all.produce();
+    all.expect_all_once();
+    let (status, _, log) = limited.stop();
+    assert!(status.success(), "{log}");
+    assert_eq!(log.matches("has no column offered_by").count(), 1, "{log}");
+    // The owner adds it.
+    let owner = all.recorder();
+    all.produce();
+    all.expect_all_once();
+    assert_eq!(all.world.number("select count(offered_by) from availability_lease"), Some(0));
+    owner.stop();
+}
+
+/// Leases that are renewed in time, but looked up so slowly that they expire meanwhile, are
+/// logged as not recording.
+#[test]
+fn slow_look_ups_of_leases_are_logged() {
+    let mut all = Domains::new(2);
+    let recorder = all.recorder();
+    all.expect_shares(&[2]);
+    all.expect_all_once();
+    let mut gate = connect(&all.world.services, &all.world.uri).unwrap();
+    let start = Instant::now();
+    let line = "leases: not recording all the time";
+    // Each statement on leases waits for more than two seconds.
+    while !recorder.log().contains(line) {
+        assert!(start.elapsed() < Duration::from_secs(60), "{}", recorder.log());
+        let mut gate = gate.transaction().unwrap();
+        gate.batch_execute("lock table availability_recorder in access exclusive mode").unwrap();
+        std::thread::park_timeout(Duration::from_millis(2_200));
+        gate.rollback().unwrap();
+    }
+    recorder.expect_log("leases: looked up in time again after ");
+    all.produce();
+    all.expect_all_once();
+    recorder.stop();
 }
 
 /// A topic that cannot be recorded is rejected, and logged once; the others are recorded.

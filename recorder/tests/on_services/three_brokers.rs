@@ -2,15 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use common::domain::Domain;
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use kafka_protocol::messages::{ApiKey, DescribeQuorumRequest, DescribeQuorumResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use testkit::proxy::KafkaProxy;
 use testkit::raw_request::send_raw_request;
-use testkit::services::Services;
+use testkit::services::{Services, fresh_name};
 
 use crate::leases::ANOTHER_ACQUIRES_ALL;
 use crate::own_services::with_own_services;
-use crate::support::{Recorder, World, eventually, ok, outage_warnings};
+use crate::support::{Recorder, SOON, World, eventually, ok, outage_warnings};
 
 /// A partition without a leader is set aside; the other partitions are read as before.
 #[test]
@@ -127,6 +129,84 @@ fn a_stale_broker_makes_the_recorder_read_nothing_again_broken_on_purpose() {
         assert_eq!(longer.world.number(gaps), Some(0));
         assert_eq!(again.world.offsets(), [0, 1, 2, 0, 1, 2, 3, 4, 5]);
         assert_eq!(again.world.number(gaps), Some(1));
+    });
+}
+
+/// A recorder that reaches two of three leaders keeps all domains while it is alone. Another
+/// recorder, which reaches all leaders, takes over the domains of the third leader, and then
+/// no lease moves any more.
+#[test]
+fn domains_whose_leader_is_not_reached_are_taken_over_broken_on_purpose() {
+    with_own_services(3, |services| {
+        let cut = 2;
+        let mut world = World::new(services);
+        let mut domains: Vec<(Domain, bool)> = Vec::new();
+        // Two domains of the leader that is cut off, and two of others.
+        while domains.len() < 4 {
+            let domain = Domain::parse(&format!("{}.example", fresh_name("l"))).unwrap();
+            world.topic = domain.topic(&world.prefix).unwrap();
+            world.client().create_topic_with(&world.topic, 1, 1, &[]).unwrap();
+            let is_cut = eventually("a leader", || leader_of(&world)) == cut;
+            if domains.iter().filter(|(_, other)| *other == is_cut).count() < 2 {
+                domains.push((domain, is_cut));
+            }
+        }
+        let list: Vec<_> = domains.iter().map(|(domain, _)| domain.as_str()).collect();
+        let list = list.join(",");
+        let mut proxy = KafkaProxy::start(&services.kafka_plain).unwrap();
+        let through = proxy.addresses();
+        let first = world.recorder_with(&[("DOMAIN", &list), ("KAFKA", &through)]);
+        let produce_and_record =
+            |world: &mut World, count: i64, is_recorded: &dyn Fn(bool) -> bool| {
+                for (domain, _) in &domains {
+                    world.topic = domain.topic(&world.prefix).unwrap();
+                    world.produce([ok(count)]);
+                }
+                for (domain, _) in domains.iter().filter(|(_, is_cut)| is_recorded(*is_cut)) {
+                    world.topic = domain.topic(&world.prefix).unwrap();
+                    world.expect_position(count);
+                }
+            };
+        produce_and_record(&mut world, 1, &|_| true);
+        proxy.close_broker(usize::try_from(cut).unwrap());
+        produce_and_record(&mut world, 2, &|is_cut| !is_cut);
+        first.expect_log("because no recorder reaches broker 2 (127.0.0.1:");
+        let log = first.log();
+        let line = log.lines().find(|line| line.contains("no recorder reaches")).unwrap();
+        for (domain, is_cut) in &domains {
+            assert_eq!(line.contains(domain.as_str()), *is_cut, "{line}");
+        }
+        let leases =
+            "select topic, holder::text, since::text from availability_lease order by topic";
+        let leases = |world: &mut World| {
+            let rows = world.database.query(leases, &[]).unwrap();
+            let lease = |row: &postgres::Row| (row.get(0), row.get(1), row.get(2));
+            rows.iter().map(lease).collect::<Vec<(String, String, String)>>()
+        };
+        let alone = leases(&mut world);
+        assert!(alone.iter().all(|(_, holder, _)| *holder == alone[0].1), "{alone:?}");
+
+        let start = Instant::now();
+        let second = world.recorder_with(&[("DOMAIN", &list)]);
+        produce_and_record(&mut world, 3, &|_| true);
+        eprintln!("taken over after {:?}", start.elapsed());
+        first.expect_log("leases: handing over ");
+        let shared = leases(&mut world);
+        for (topic, holder, _) in &shared {
+            let is_first = *holder == alone[0].1;
+            let is_cut =
+                domains.iter().any(|(domain, is_cut)| *is_cut && topic.ends_with(domain.as_str()));
+            assert_eq!(is_first, !is_cut, "{topic}: {shared:?}");
+        }
+        let start = Instant::now();
+        while start.elapsed() < SOON / 6 {
+            assert_eq!(leases(&mut world), shared, "leases still move");
+            std::thread::park_timeout(Duration::from_millis(200));
+        }
+        for recorder in [first, second] {
+            let (status, _, log) = recorder.stop();
+            assert!(status.success(), "{log}");
+        }
     });
 }
 

@@ -134,6 +134,10 @@ impl ClusterMetadata {
             .ok_or_else(|| KafkaError::NoLeader { topic: topic.to_owned(), partition })
     }
 
+    pub(crate) fn address(&self, broker: i32) -> Option<&BrokerAddress> {
+        self.brokers.get(&broker)
+    }
+
     pub(crate) fn controller(&self) -> Option<&BrokerAddress> {
         self.brokers.get(&self.controller?)
     }

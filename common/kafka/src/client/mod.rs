@@ -5,6 +5,7 @@ mod fetch;
 mod group_offset;
 mod list_offset;
 mod metadata;
+mod probe;
 mod stale_broker;
 mod topic_id;
 mod topics;
@@ -29,6 +30,7 @@ use crate::settings::KafkaSettings;
 pub use fetch::{FetchLimits, FetchPosition, FetchedRecords};
 pub use list_offset::LogEnd;
 pub use metadata::{PartitionMetadata, TopicMetadata};
+pub use probe::probe_broker;
 pub use topics::{CreateResult, TopicSpec};
 
 /// A client of one cluster, for one thread. Every call blocks until it is answered or fails.

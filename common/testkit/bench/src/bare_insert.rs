@@ -10,7 +10,7 @@ use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::{ToSql, Type};
 use recorder::decode::labels::Labels;
 use recorder::decode::row::DomainRow;
-use recorder::postgres::domain_table::{DomainTable, EXTRA_COLUMNS};
+use recorder::postgres::domain_table::{DomainTable, RESULT_COLUMNS};
 use recorder::postgres::enums::EnumType;
 use recorder::schema;
 use recorder::transaction::insert::{InsertStatement, RowArrays};
@@ -72,7 +72,7 @@ pub(crate) fn insert(
     let compare_and_set = client.prepare(POSITION_MOVE)?;
     let arrays = client.prepare(InsertStatement::new(&DomainTable::new(domain)).sql())?;
     let extra: String =
-        EXTRA_COLUMNS.iter().map(|column| format!(", \"{}\"", column.name)).collect();
+        RESULT_COLUMNS.iter().map(|column| format!(", \"{}\"", column.name)).collect();
     let copy = client.prepare(&format!(
         r#"copy "{}" ("topic_offset", "test_from", "url", "event_time", "status", "phrase", "dns", "response", "detail"{extra}) from stdin (format binary)"#,
         domain.table()
@@ -92,7 +92,10 @@ pub(crate) fn insert(
         }
         match method {
             InsertMethod::Arrays => {
-                transaction.execute(&arrays, &columns.parameters())?;
+                let values = columns.parameters();
+                let values: Vec<_> =
+                    values.iter().map(|value| *value as &(dyn ToSql + Sync)).collect();
+                transaction.execute(&arrays, &values)?;
             }
             InsertMethod::Copy => {
                 let mut writer = BinaryCopyInWriter::new(transaction.copy_in(&copy)?, &types);
@@ -111,7 +114,7 @@ pub(crate) fn insert(
 fn copy_types() -> Vec<Type> {
     let (number, text) = (Type::INT8, Type::TEXT);
     let own = [&number, &text, &text, &number, &text, &text, &Type::INT4, &Type::INT4, &text];
-    let extra = EXTRA_COLUMNS.iter().map(|column| match column.definition {
+    let extra = RESULT_COLUMNS.iter().map(|column| match column.definition {
         "bigint" => Type::INT8,
         "integer" => Type::INT4,
         "boolean" => Type::BOOL,
@@ -142,7 +145,7 @@ fn copy_row(writer: &mut BinaryCopyInWriter<'_>, row: &DomainRow) -> Result<(), 
         &row.response,
         &row.detail,
     ];
-    for (((_, value), as_i32), column) in extra.into_iter().zip(&as_i32).zip(EXTRA_COLUMNS) {
+    for (((_, value), as_i32), column) in extra.into_iter().zip(&as_i32).zip(RESULT_COLUMNS) {
         values.push(match value {
             ExtraValue::Text(text) => text,
             ExtraValue::Number(_) if column.definition == "integer" => as_i32,

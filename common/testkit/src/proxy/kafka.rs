@@ -70,6 +70,12 @@ impl KafkaProxy {
         addresses.join(",")
     }
 
+    /// Closes the port and the connections of one broker, counted from 1 in the order of the
+    /// brokers. Connections to it are refused from then on.
+    pub fn close_broker(&mut self, broker: usize) {
+        drop(self.fronts.remove(broker - 1));
+    }
+
     /// Adds a rule: `fault` acts once, on the request of this kind after `nth` others (0: the
     /// next), sent to any broker, or on the response to it. A cut counts the bytes of this one
     /// frame, length prefix included.

@@ -15,6 +15,9 @@ use super::rejected::Rejected;
 const FROM_CHARS_MAX: usize = 32;
 const URL_CHARS_MAX: usize = 256;
 const DETAIL_CHARS_MAX: usize = 128;
+/// The highest `total_us` of a merged result, 36 minutes. With it no sum of a row
+/// overflows.
+pub(crate) const MERGED_TOTAL_US_MAX: i64 = i32::MAX as i64;
 /// What 1.1.0 writes for an unknown time.
 const UNKNOWN_MS: i32 = -1;
 
@@ -45,8 +48,49 @@ pub struct DomainRow {
     pub identity: Option<Identity>,
     /// How many results the row stands for.
     pub results: i64,
+    /// The columns of a row of several results. `None` for a row of one result.
+    pub merged: Option<MergedColumns>,
     /// Whether the target was healthy.
     pub healthy: bool,
+}
+
+/// The columns that only a row of several results has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MergedColumns {
+    /// The event time of the earliest result.
+    pub first_event_time: i64,
+    /// The offset of the earliest result.
+    pub first_offset: i64,
+    /// Of `total_us` of all results. `None` if the results have none.
+    pub total_us: Option<TotalTimes>,
+}
+
+/// Sum and extremes of `total_us` of several results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TotalTimes {
+    /// Microseconds of all results together.
+    pub sum: i64,
+    /// Microseconds of the fastest result.
+    pub min: i64,
+    /// Microseconds of the slowest result.
+    pub max: i64,
+}
+
+impl TotalTimes {
+    /// Of one result.
+    pub fn of_one(total_us: i64) -> Self {
+        Self { sum: total_us, min: total_us, max: total_us }
+    }
+
+    /// Of these results and the others.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            sum: self.sum.saturating_add(other.sum),
+            min: self.min.min(other.min),
+            max: self.max.max(other.max),
+        }
+    }
 }
 
 /// What all results that one row stands for have in common.
@@ -58,6 +102,9 @@ pub struct RowKind {
     pub run: Option<Uuid>,
     /// The period of the target, by which its slots are counted.
     pub period_ms: Option<i64>,
+    /// Whether the results have `total_us`. The mean of a row is then its sum divided
+    /// by its number of results.
+    pub has_total_us: bool,
 }
 
 impl DomainRow {
@@ -95,6 +142,7 @@ impl DomainRow {
             extra: extra::fit_to_columns(record.extra)?,
             identity,
             results: 1,
+            merged: None,
             healthy,
         })
     }
@@ -107,10 +155,13 @@ impl DomainRow {
     /// The kind of rows that smart mode may merge this row with. `None` if it must
     /// stay a row of its own.
     pub fn kind(&self) -> Option<RowKind> {
-        (self.healthy && !self.extra.is_marked()).then(|| RowKind {
+        let total_us = self.extra.total_us;
+        let can_add = total_us.is_none_or(|us| (0..=MERGED_TOTAL_US_MAX).contains(&us));
+        (self.healthy && !self.extra.is_marked() && can_add).then(|| RowKind {
             phrase: Arc::clone(&self.phrase),
             run: self.identity.map(|identity| identity.run),
             period_ms: self.extra.period_ms,
+            has_total_us: total_us.is_some(),
         })
     }
 }

@@ -47,14 +47,24 @@ fn a_record_becomes_a_row() {
             extra: Extra::default(),
             identity: Some(IDENTITY),
             results: 1,
+            merged: None,
             healthy: false,
         }
     );
     let healthy = Record { phrase: "ok".into(), ..record() };
     assert!(row(&healthy).unwrap().healthy);
     assert_eq!(row(&record()).unwrap().kind(), None);
-    let kind = RowKind { phrase: "ok".into(), run: Some(IDENTITY.run), period_ms: None };
-    assert_eq!(row(&healthy).unwrap().kind(), Some(kind));
+    let run = Some(IDENTITY.run);
+    let kind = RowKind { phrase: "ok".into(), run, period_ms: None, has_total_us: false };
+    assert_eq!(row(&healthy).unwrap().kind(), Some(kind.clone()));
+    let kind_with_total_us = |total_us| {
+        let extra = Extra { total_us: Some(total_us), ..Extra::default() };
+        row(&Record { extra, ..healthy.clone() }).unwrap().kind()
+    };
+    assert_eq!(kind_with_total_us(0), Some(RowKind { has_total_us: true, ..kind }));
+    // A sum of such values could overflow.
+    assert_eq!(kind_with_total_us(MERGED_TOTAL_US_MAX + 1), None);
+    assert_eq!(kind_with_total_us(-1), None);
     // Rounded down, on both sides of 1970.
     let old = Record { timestamp: -0.5, ..record() };
     assert_eq!(row(&old).unwrap().event_time, -1);
@@ -81,7 +91,7 @@ fn changed(change: impl FnOnce(&mut Extra)) -> Record {
 fn only_healthy_rows_without_a_mark_have_a_kind() {
     let kind = |change: fn(&mut Extra)| row(&changed(change)).unwrap().kind();
     let run = Some(IDENTITY.run);
-    let ok = RowKind { phrase: "ok".into(), run, period_ms: None };
+    let ok = RowKind { phrase: "ok".into(), run, period_ms: None, has_total_us: false };
     assert_eq!(kind(|extra| extra.attempts = Some(1)), Some(ok.clone()));
     assert_eq!(
         kind(|extra| extra.period_ms = Some(30_000)),
@@ -93,7 +103,7 @@ fn only_healthy_rows_without_a_mark_have_a_kind() {
     assert_eq!(kind(|extra| extra.missed = [("clock".into(), 1)].into()), None);
     // Another phrase than ok is healthy when the record says so.
     let moved = Record { phrase: "found".into(), ..changed(|extra| extra.healthy = Some(true)) };
-    let found = RowKind { phrase: "found".into(), run, period_ms: None };
+    let found = RowKind { phrase: "found".into(), run, period_ms: None, has_total_us: false };
     assert_eq!(row(&moved).unwrap().kind(), Some(found));
 }
 

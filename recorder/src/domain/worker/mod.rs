@@ -20,7 +20,9 @@ use super::store::PostgresStore;
 use super::topic::DomainTopic;
 use super::unreadable::UnreadableBatches;
 use super::writer::DomainWriter;
+use crate::decode::batch::FetchedBatches;
 use crate::decode::labels::Labels;
+use crate::lease::progress::WorkerProgress;
 use crate::postgres::error::TransactionError;
 use crate::schema::TargetIndex;
 
@@ -38,6 +40,9 @@ pub(crate) struct DomainWorker<L, S: RecordStore, C> {
     clock: C,
     writer: DomainWriter<S>,
     retry: RetryState,
+    progress: Arc<WorkerProgress>,
+    /// When the attempt began that is under way. A transaction does not count.
+    attempt_began: Instant,
     unreadable: UnreadableBatches,
     /// Whether the table of 1.1.0 was taken into account since the start.
     is_table_counted: bool,
@@ -74,7 +79,9 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         Self {
             writer: DomainWriter::new(store, domain.clone(), topic.clone(), Arc::clone(&shared)),
             topic: DomainTopic::new(log, topic, domain.clone(), prefix),
+            attempt_began: clock.now(),
             clock,
+            progress: Arc::default(),
             retry: RetryState::new(domain.clone(), Arc::clone(&shared)),
             unreadable: UnreadableBatches::new(shared.timings.unreadable_batch_after),
             is_table_counted: false,
@@ -86,6 +93,11 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             shared,
             stop,
         }
+    }
+
+    /// The progress that this worker reports.
+    pub(crate) fn progress(&self) -> Arc<WorkerProgress> {
+        Arc::clone(&self.progress)
     }
 
     /// Records until a stop is requested, whatever fails in between.
@@ -108,9 +120,13 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             self.session = None;
             return self.shared.timings.lease_poll_interval;
         }
+        self.attempt_began = self.clock.now();
         // An error drops the session.
         match self.record() {
             Ok(session) => {
+                if session.is_complete {
+                    self.progress.record_write();
+                }
                 self.session = Some(session);
                 Duration::ZERO
             }
@@ -126,9 +142,15 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
                 if failure.is_of_schema() {
                     self.labels = None;
                 }
-                self.retry.record_failure(&failure)
+                self.record_failure(&failure)
             }
         }
+    }
+
+    /// Records a failure, and returns the delay before the next attempt.
+    fn record_failure(&mut self, failure: &SessionError) -> Duration {
+        self.progress.record_failure(failure.worker_failure(), self.attempt_began);
+        self.retry.record_failure(failure)
     }
 
     fn record(&mut self) -> Result<Session<S::Steps>, SessionError> {
@@ -162,6 +184,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         if !self.is_index_settled {
             self.ensure_target_index()?;
         }
+        self.attempt_began = self.clock.now();
         let mut session = Session::new(labels, self.clock.now());
         self.add_partitions(&mut session, &topic)?;
         Ok(session)
@@ -198,6 +221,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
                 continue;
             }
             self.writer.check_lease()?;
+            self.attempt_began = self.clock.now();
             let (store, is_table_counted) = (&mut self.writer.store, self.is_table_counted);
             match self.topic.resume_partition(store, metadata.index, topic, is_table_counted) {
                 Ok(reader) => session.add(reader),
@@ -229,7 +253,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         }
         session.is_complete = false;
         session.prefetched = None;
-        session.refresh_at = self.clock.now() + self.retry.record_failure(&failure);
+        session.refresh_at = self.clock.now() + self.record_failure(&failure);
         Ok(())
     }
 
@@ -255,6 +279,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
     /// waits for the database.
     fn fetch_and_write(&mut self, session: &mut Session<S::Steps>) -> Result<(), SessionError> {
         let fetch_limits = self.fetch_limits(session.readers.len());
+        let is_complete = session.is_complete;
         let Session { labels, readers, prefetched, steps, last_commit, .. } = session;
         let fetched = match prefetched.take() {
             Some(fetched) => fetched,
@@ -263,6 +288,9 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
                 fetch(&mut self.topic.log, &positions, &fetch_limits, labels)
             }
         };
+        if is_complete && fetched.iter().all(is_answered) {
+            self.progress.record_fetch();
+        }
         self.writer.check_lease()?;
         let (log, writer) = (&mut self.topic.log, &mut self.writer);
         let prefetch = prefetch_positions(readers, &fetched).and_then(|positions| {
@@ -363,6 +391,11 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             }
         }
     }
+}
+
+/// Whether the leader of the partition answered the fetch.
+fn is_answered(result: &Result<FetchedBatches, KafkaError>) -> bool {
+    !result.as_ref().is_err_and(KafkaError::is_connection_error)
 }
 
 #[cfg(test)]

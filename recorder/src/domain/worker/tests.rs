@@ -238,6 +238,7 @@ fn shared(lease_confirmed_at: Instant) -> Arc<SharedState> {
         kafka: Arc::new(kafka_client::KafkaSettings::new(Vec::new(), Security::Plain)),
         kafka_outage: SharedOutage::new("kafka"),
         kafka_health: KafkaHealth::new(timings.kafka_unreachable_after),
+        reach: Default::default(),
         lease: Default::default(),
         fetch_wait_ms: 0.into(),
         fetch_bytes: 0.into(),

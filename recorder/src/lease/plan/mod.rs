@@ -5,6 +5,11 @@
 //! with fewer leases requests it, and only while the two recorders differ by at least
 //! two leases. So the numbers of leases even out for any lists of domains, and then no
 //! lease moves any more.
+//!
+//! A lease that its holder cannot record is offered. It may be requested whatever the
+//! numbers are, by recorders that reach its leader. A recorder neither acquires nor
+//! requests a lease whose leader it does not reach, so a lease that nobody could record
+//! does not move.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -13,6 +18,20 @@ use kafka_client::Uuid;
 /// The most leases requested at once: a recorder that joins recorders of a thousand
 /// domains gets its share in steps.
 const REQUESTS_MAX: usize = 50;
+/// The most offered leases that a recorder requests in a second: the others get a part of
+/// them, and one that cannot record them either does harm to a few only.
+pub(crate) const OFFERED_REQUESTS_MAX: usize = 10;
+
+/// What a recorder may do with the lease of a topic on its list, from less to more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Access {
+    /// Nothing, but keep it.
+    None,
+    /// Acquire it when it is free.
+    Acquire,
+    /// Also request it from its holder.
+    Request,
+}
 
 /// A lease as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,12 +42,24 @@ pub(crate) struct Lease {
     pub(crate) holder: Option<Uuid>,
     /// The recorder that requested the lease, which may have expired.
     pub(crate) wanted_by: Option<Uuid>,
+    /// The recorder that offered the lease last. While it is the holder, the lease is
+    /// offered. Later the lease moves back to it, or nowhere, to even out numbers. Recorders
+    /// of earlier versions do not change this.
+    pub(crate) offered_by: Option<Uuid>,
+}
+
+impl Lease {
+    /// Whether the holder offers the lease to other recorders.
+    pub(crate) fn is_offered(&self) -> bool {
+        self.offered_by.is_some() && self.offered_by == self.holder
+    }
 }
 
 /// All leases and recorders at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LeaseSnapshot {
-    /// All leases.
+    /// All leases. Those that moved last come first, so that a lease that has just moved is
+    /// not the first to move again.
     pub(crate) leases: Vec<Lease>,
     /// The ids of the recorders that have not expired.
     pub(crate) recorders: BTreeSet<Uuid>,
@@ -56,50 +87,98 @@ pub(crate) struct LeasePlan {
     pub(crate) request: Vec<Lease>,
     /// Topics of own leases, and the ids of the recorders that requested them.
     pub(crate) hand_over: Vec<(String, Uuid)>,
-    /// Topics of free leases that other recorders may acquire first.
+    /// Topics of own leases to offer.
+    pub(crate) offer: Vec<String>,
+    /// Topics of own leases that are offered and recorded again.
+    pub(crate) withdraw: Vec<String>,
+    /// Topics of free and of offered leases that other recorders may have first.
     pub(crate) deferred: HashSet<String>,
 }
 
-/// Plans the changes for `holder`, which records the domains of `topics`. `deferred`
-/// holds the topics that the previous plan deferred: if they are still free, no other
-/// recorder needs them.
-pub(crate) fn plan_changes(
-    snapshot: &LeaseSnapshot,
-    holder: Holder,
-    topics: &BTreeSet<&str>,
-    deferred: &HashSet<String>,
-) -> LeasePlan {
+impl LeasePlan {
+    /// Whether the plan changes nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.acquire.is_empty()
+            && self.request.is_empty()
+            && self.hand_over.is_empty()
+            && self.offer.is_empty()
+            && self.withdraw.is_empty()
+    }
+}
+
+/// What this recorder knows beside the snapshot.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OwnState<'a> {
+    /// The identity of this recorder.
+    pub(crate) holder: Holder,
+    /// The topics of the domains on its list.
+    pub(crate) topics: &'a BTreeMap<&'a str, Access>,
+    /// The topics that the previous plan deferred: if they are still free or offered, no
+    /// other recorder needs them.
+    pub(crate) deferred: &'a HashSet<String>,
+    /// The topics that this recorder offers if it holds their leases.
+    pub(crate) offers: &'a BTreeSet<&'a str>,
+    /// The most offered leases to request now.
+    pub(crate) offered_requests_max: usize,
+}
+
+/// Plans the changes of this recorder.
+pub(crate) fn plan_changes(snapshot: &LeaseSnapshot, own: &OwnState<'_>) -> LeasePlan {
+    let OwnState { holder, topics, deferred, .. } = *own;
     let mut plan = LeasePlan::default();
     let alive = |id: Option<Uuid>| id.filter(|id| snapshot.recorders.contains(id));
     let mut counts: BTreeMap<Uuid, usize> = BTreeMap::new();
     let mut free = Vec::new();
+    let mut offered = Vec::new();
     let mut of_others: BTreeMap<Uuid, Vec<&Lease>> = BTreeMap::new();
-    let mut without_row = topics.clone();
+    let mut without_row: BTreeSet<&str> =
+        topics.iter().filter(|(_, access)| **access >= Access::Acquire).map(|(t, _)| *t).collect();
+    let reached = without_row.len();
     for lease in &snapshot.leases {
-        let is_selected = without_row.remove(lease.topic.as_str());
+        without_row.remove(lease.topic.as_str());
+        let access = topics.get(lease.topic.as_str()).copied().unwrap_or(Access::None);
         let Some(held_by) = alive(lease.holder) else {
-            free.extend(is_selected.then(|| lease.clone()));
+            free.extend((access >= Access::Acquire).then(|| lease.clone()));
             continue;
         };
         let requested_by = alive(lease.wanted_by).filter(|other| *other != held_by);
-        // A requested lease counts as moved already.
-        *counts.entry(requested_by.unwrap_or(held_by)).or_default() += 1;
+        if held_by == holder.id && requested_by.is_none() {
+            match (own.offers.contains(lease.topic.as_str()), lease.is_offered()) {
+                (true, false) => plan.offer.push(lease.topic.clone()),
+                (false, true) => plan.withdraw.push(lease.topic.clone()),
+                _ => {}
+            }
+        }
+        // A requested lease counts as moved already, and an offered one for nobody: its
+        // holder has no work with it, and will not have it for long.
+        if requested_by.is_some() || !lease.is_offered() {
+            *counts.entry(requested_by.unwrap_or(held_by)).or_default() += 1;
+        }
         match requested_by {
             Some(other) if held_by == holder.id => {
                 plan.hand_over.push((lease.topic.clone(), other));
             }
-            None if held_by != holder.id && is_selected => {
-                of_others.entry(held_by).or_default().push(lease);
+            None if held_by != holder.id && access == Access::Request => {
+                if lease.is_offered() {
+                    offered.push(lease);
+                } else if alive(lease.offered_by).is_none_or(|id| id == holder.id) {
+                    of_others.entry(held_by).or_default().push(lease);
+                }
             }
             _ => {}
         }
     }
     for topic in without_row {
         plan.insert.push(topic.to_owned());
-        free.push(Lease { topic: topic.to_owned(), holder: None, wanted_by: None });
+        free.push(Lease {
+            topic: topic.to_owned(),
+            holder: None,
+            wanted_by: None,
+            offered_by: None,
+        });
     }
     let mut own_count = counts.get(&holder.id).copied().unwrap_or(0);
-    let fair_share = topics.len().div_ceil(snapshot.recorders.len().max(1));
+    let fair_share = reached.div_ceil(snapshot.recorders.len().max(1));
     let was_own = |lease: &Lease| lease.holder == Some(holder.previous_id);
     free.sort_by_key(|lease| !was_own(lease));
     for lease in free {
@@ -108,6 +187,15 @@ pub(crate) fn plan_changes(
             plan.acquire.push(lease);
         } else {
             plan.deferred.insert(lease.topic);
+        }
+    }
+    for lease in offered {
+        let is_first = own_count < fair_share || deferred.contains(&lease.topic);
+        if is_first && plan.request.len() < own.offered_requests_max {
+            own_count += 1;
+            plan.request.push(lease.clone());
+        } else {
+            plan.deferred.insert(lease.topic.clone());
         }
     }
     while plan.request.len() < REQUESTS_MAX {

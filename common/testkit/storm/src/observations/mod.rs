@@ -52,6 +52,11 @@ pub(crate) struct RowColumns {
     pub(crate) identity: Option<(Uuid, i64)>,
     /// Column `results`: the number of results that the row stands for.
     pub(crate) results: i32,
+    /// Columns `first_event_time` and `first_offset`. Only a row of several results has them.
+    pub(crate) first: Option<(i64, i64)>,
+    /// Columns `total_us_sum`, `total_us_min` and `total_us_max`. Only a row of several results has
+    /// them.
+    pub(crate) totals: Option<[i64; 3]>,
 }
 
 /// A row of the domain's table.

@@ -43,7 +43,8 @@ pub(crate) fn read(
         .collect();
     let rows = format!(
         "select id::bigint, topic_offset, test_from, url, event_time, status::text, phrase::text, \
-         dns, response, detail, run, sequence, results, {EXTRA_COLUMNS} from \"{table}\" order by id"
+         dns, response, detail, run, sequence, results, first_event_time, first_offset, \
+         total_us_sum, total_us_min, total_us_max, {EXTRA_COLUMNS} from \"{table}\" order by id"
     );
     let rows = database.query(rows.as_str(), &[])?;
     observed.rows = rows
@@ -62,6 +63,8 @@ pub(crate) fn read(
                 detail: row.get(9),
                 identity: row.get::<_, Option<_>>(10).zip(row.get(11)),
                 results: row.get(12),
+                first: row.get::<_, Option<_>>("first_event_time").zip(row.get("first_offset")),
+                totals: totals(row),
                 extra: extra(row),
             },
         })
@@ -76,6 +79,14 @@ const EXTRA_COLUMNS: &str = "name, healthy, reason, phase, resolve_us, connect_u
     others_failing, period_ms::bigint, slot, \
     coalesce(array(select key from jsonb_each_text(missed) order by key), '{}') as causes, \
     coalesce(array(select value::bigint from jsonb_each_text(missed) order by key), '{}') as counts";
+
+fn totals(row: &Row) -> Option<[i64; 3]> {
+    let totals: Option<Vec<i64>> = ["total_us_sum", "total_us_min", "total_us_max"]
+        .map(|name| row.get(name))
+        .into_iter()
+        .collect();
+    totals?.try_into().ok()
+}
 
 fn extra(row: &Row) -> Extra {
     let (causes, counts): (Vec<String>, Vec<i64>) = (row.get("causes"), row.get("counts"));

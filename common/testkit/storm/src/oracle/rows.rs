@@ -13,6 +13,8 @@ const DETAIL_CHARS_MAX: usize = 128;
 const WORD_CHARS_MAX: usize = 64;
 const FINAL_URL_CHARS_MAX: usize = 2_048;
 const NAME_CHARS_MAX: usize = 256;
+/// The period of results without `period_ms`.
+const DEFAULT_PERIOD_MS: i64 = 300_000;
 
 /// The columns that a record requires. `None`: the record belongs in quarantine.
 pub(crate) fn required_columns(record: &KafkaRecord) -> Option<RowColumns> {
@@ -31,6 +33,8 @@ pub(crate) fn required_columns(record: &KafkaRecord) -> Option<RowColumns> {
         extra: truncated_extra(decoded.extra)?,
         identity: record.identity.map(|it| (it.run, it.sequence)),
         results: 1,
+        first: None,
+        totals: None,
     };
     let texts = [&columns.from, &columns.url, columns.detail.as_ref().unwrap_or(&columns.url)];
     texts.iter().all(|text| !text.contains('\0')).then_some(columns)
@@ -127,12 +131,36 @@ fn may_share_row(it: &RowColumns) -> bool {
         && missed.is_empty()
 }
 
-/// Whether two such results may share one row: same phrase, and the same run and period, by which
-/// slots are counted.
+/// Whether two such results, one directly after the other, may share one row: same phrase, same run
+/// and period, by which slots are counted, both or neither with `total_us`, and adjacent slots. The
+/// results must be at most three periods apart.
 fn may_merge(one: &RowColumns, other: &RowColumns) -> bool {
-    let run = |it: &RowColumns| it.identity.map(|(run, _)| run);
-    (&one.phrase, run(one), one.extra.period_ms)
-        == (&other.phrase, run(other), other.extra.period_ms)
+    let kind = |it: &RowColumns| {
+        let run = it.identity.map(|(run, _)| run);
+        (run, it.extra.period_ms, it.extra.total_us.is_some())
+    };
+    let are_adjacent = match (one.extra.slot, other.extra.slot) {
+        (None, None) => true,
+        (Some(slot), Some(next)) => slot + 1 == next,
+        _ => false,
+    };
+    let period_ms = one.extra.period_ms.unwrap_or(DEFAULT_PERIOD_MS);
+    are_adjacent
+        && (other.event_time - one.event_time) * 1_000 <= 3 * period_ms
+        && (&one.phrase, kind(one)) == (&other.phrase, kind(other))
+}
+
+/// Puts results of one run that are in the same second in the order of their slots. Their offsets
+/// have the other order if the topic was recreated between them.
+fn order_slots_within_seconds(results: &mut [ReadResult]) {
+    for index in 1..results.len() {
+        let [.., (_, _, one), (_, _, other)] = &results[..=index] else { continue };
+        let run = |it: &RowColumns| it.identity.map(|(run, _)| run);
+        let is_same_second = (one.event_time, run(one)) == (other.event_time, run(other));
+        if is_same_second && one.extra.slot > other.extra.slot && other.extra.slot.is_some() {
+            results.swap(index - 1, index);
+        }
+    }
 }
 
 /// A result: its index in reading order, the index of the topic's incarnation, its columns.
@@ -150,7 +178,7 @@ impl ExpectedRow {
     }
 }
 
-/// Smart mode: consecutive results of a target that may share a row become one row.
+/// Smart mode: adjacent results of a target that may share a row become one row.
 fn merge_results(expected: Vec<(usize, RowColumns)>) -> Vec<ExpectedRow> {
     type TargetKey = (String, String, Option<String>);
     let mut targets: BTreeMap<TargetKey, Vec<ReadResult>> = BTreeMap::new();
@@ -162,6 +190,7 @@ fn merge_results(expected: Vec<(usize, RowColumns)>) -> Vec<ExpectedRow> {
     for mut results in targets.into_values() {
         let was_recreated = results.iter().any(|(_, incarnation, _)| *incarnation != results[0].1);
         results.sort_by_key(|(_, _, it)| (it.event_time, it.offset));
+        order_slots_within_seconds(&mut results);
         let shared = |one: &ReadResult, other: &ReadResult| {
             may_share_row(&one.2) && may_share_row(&other.2) && may_merge(&one.2, &other.2)
         };
@@ -190,12 +219,26 @@ fn merge_pair(one: ReadResult, other: ReadResult) -> ReadResult {
     let (first, second) = if other.0 < one.0 { (other, one) } else { (one, other) };
     let (arrival, incarnation, mut row) = first;
     let then = second.2;
+    row.first = Some(first_place(&row).min(first_place(&then)));
+    row.totals = totals(&row)
+        .zip(totals(&then))
+        .map(|([sum, min, max], then)| [sum + then[0], min.min(then[1]), max.max(then[2])]);
     row.event_time = row.event_time.max(then.event_time);
     row.offset = row.offset.max(then.offset);
     row.extra.slot = row.extra.slot.max(then.extra.slot);
     row.identity = row.identity.max(then.identity);
     row.results += then.results;
     (arrival, incarnation, row)
+}
+
+/// Event time and offset of the earliest result of a row.
+fn first_place(row: &RowColumns) -> (i64, i64) {
+    row.first.unwrap_or((row.event_time, row.offset))
+}
+
+/// Sum, minimum and maximum of `total_us`.
+fn totals(row: &RowColumns) -> Option<[i64; 3]> {
+    row.totals.or(row.extra.total_us.map(|us| [us; 3]))
 }
 
 /// Checks that these rows exist, and that the rows of each target are in this order.

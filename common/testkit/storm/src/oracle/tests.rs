@@ -65,6 +65,7 @@ fn smart() -> TopicObservations {
     let first = &mut observed.rows[0].columns;
     (first.offset, first.event_time) = (second.columns.offset, second.columns.event_time);
     (first.identity, first.results) = (second.columns.identity, 2);
+    first.first = Some((100, 0));
     observed
 }
 
@@ -78,15 +79,27 @@ fn record_with_extra(offset: i64, sequence: i64, extra: Extra) -> KafkaRecord {
 /// Whether the first two results of [`smart`] may be one row, if the second one has these
 /// columns.
 fn may_share(extra: Extra) -> bool {
+    may_share_slots(Extra::default(), extra)
+}
+
+/// The same, if both results have these columns.
+fn may_share_slots(first: Extra, extra: Extra) -> bool {
     let (mut apart, mut one) = (good(), smart());
     for observed in [&mut apart, &mut one] {
+        observed.incarnations[0].records[0] = record_with_extra(0, 0, first.clone());
         for offset in [1, 2] {
             observed.incarnations[0].records[offset] =
                 record_with_extra(offset as i64, 1, extra.clone());
         }
     }
+    apart.rows[0] = stored(1, &apart.incarnations[0].records[0]);
     apart.rows[1] = stored(2, &apart.incarnations[0].records[1]);
-    one.rows[0].columns.extra.slot = extra.slot;
+    let row = &mut one.rows[0].columns;
+    row.extra = Extra { slot: extra.slot, ..first.clone() };
+    row.totals = first
+        .total_us
+        .zip(extra.total_us)
+        .map(|(one, other)| [one + other, one.min(other), one.max(other)]);
     let (apart, one) = (check_topic(&apart, true).errors, check_topic(&one, true).errors);
     assert_ne!(apart.is_empty(), one.is_empty(), "{apart:#?} {one:#?}");
     one.is_empty()
@@ -96,7 +109,7 @@ fn may_share(extra: Extra) -> bool {
 fn results_with_visible_properties_share_no_row() {
     let extra = Extra::default;
     assert!(may_share(extra()));
-    assert!(may_share(Extra { healthy: Some(true), attempts: Some(1), slot: Some(4), ..extra() }));
+    assert!(may_share(Extra { healthy: Some(true), attempts: Some(1), ..extra() }));
     for marked in [
         Extra { healthy: Some(false), ..extra() },
         Extra { reason: Some("too_slow".to_owned()), ..extra() },
@@ -107,9 +120,28 @@ fn results_with_visible_properties_share_no_row() {
         Extra { missed: [("clock".to_owned(), 1)].into(), ..extra() },
         Extra { period_ms: Some(1), ..extra() },
         Extra { name: Some("another".to_owned()), ..extra() },
+        Extra { total_us: Some(1), ..extra() },
+        Extra { slot: Some(4), ..extra() },
     ] {
         assert!(!may_share(marked.clone()), "{marked:?}");
     }
+}
+
+#[test]
+fn only_results_of_adjacent_slots_share_a_row() {
+    let with_slot = |slot, period_ms, total_us| Extra {
+        slot: Some(slot),
+        period_ms: Some(period_ms),
+        total_us: Some(total_us),
+        ..Extra::default()
+    };
+    let first = with_slot(4, 1_000, 70);
+    assert!(may_share_slots(first.clone(), with_slot(5, 1_000, 30)));
+    assert!(!may_share_slots(first.clone(), with_slot(6, 1_000, 30)));
+    assert!(!may_share_slots(first, with_slot(4, 1_000, 30)));
+    // The results are a second apart.
+    assert!(may_share_slots(with_slot(4, 334, 70), with_slot(5, 334, 30)));
+    assert!(!may_share_slots(with_slot(4, 333, 70), with_slot(5, 333, 30)));
 }
 
 #[track_caller]
@@ -182,6 +214,9 @@ fn wrong_columns_are_reported() {
     // The row stands for more results than its column `results` has.
     let mut observed = smart();
     observed.rows[0].columns.results = 1;
+    expect_error(&observed, true, "no row for offset 1");
+    let mut observed = smart();
+    observed.rows[0].columns.first = Some((100, 1));
     expect_error(&observed, true, "no row for offset 1");
     // The time of a merged row is too early.
     let mut observed = smart();
@@ -376,8 +411,10 @@ fn a_run_that_begins_in_the_last_second_of_another_may_be_two_rows() {
     let after = [of(old, 1, 100, 0), of(new, 0, 100, 1), of(new, 1, 101, 2)];
     let row = |id: i64, last: &KafkaRecord, offset: i64, results: i32| {
         let mut row = stored(id, last);
+        let last_second = row.columns.event_time;
         row.columns.offset = offset;
         row.columns.results = results;
+        row.columns.first = (results > 1).then_some((last_second - 1, offset));
         row
     };
     let mut observed = TopicObservations {
@@ -398,6 +435,7 @@ fn a_run_that_begins_in_the_last_second_of_another_may_be_two_rows() {
     let mut one = observed.clone();
     one.rows.remove(1);
     one.rows[1].columns.results = 2;
+    one.rows[1].columns.first = Some((100, 1));
     assert_eq!(check_topic(&one, true).errors, [""; 0]);
     observed.rows.remove(1);
     expect_error(&observed, true, "no row for offset 2");

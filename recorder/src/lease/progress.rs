@@ -1,0 +1,127 @@
+//! The progress of one worker, by which its lease is offered to other recorders.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::offers::OfferCause;
+
+/// The fewest failures in a row that show that a leader does not answer. The first one can
+/// be a connection that was closed while nobody used it.
+const FAILURES_MIN: u32 = 2;
+
+/// What a failure of a worker says about this recorder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WorkerFailure {
+    /// A broker did not answer.
+    NoAnswer,
+    /// Kafka or PostgreSQL refused a right, which another recorder may have.
+    Refused,
+    /// Anything else: it is the same for all recorders, or says nothing about this one.
+    Other,
+}
+
+/// The progress of one worker. The worker reports its fetches and failures, and the
+/// supervisor reads them.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerProgress(Mutex<Progress>);
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Progress {
+    /// Nothing is known against this worker.
+    #[default]
+    Fetching,
+    /// Brokers have not answered since then.
+    NoAnswer { since: Instant, failures: u32 },
+    /// A right is missing.
+    Refused,
+}
+
+impl WorkerProgress {
+    /// Records a completed fetch from all partitions.
+    pub(crate) fn record_fetch(&self) {
+        // A refused right of PostgreSQL is seen after a fetch that worked.
+        let mut progress = self.progress();
+        if *progress != Progress::Refused {
+            *progress = Progress::Fetching;
+        }
+    }
+
+    /// Records that what was fetched is written.
+    pub(crate) fn record_write(&self) {
+        *self.progress() = Progress::Fetching;
+    }
+
+    /// Records a failed attempt that began at `began`.
+    pub(crate) fn record_failure(&self, failure: WorkerFailure, began: Instant) {
+        let mut progress = self.progress();
+        *progress = match (failure, *progress) {
+            (WorkerFailure::NoAnswer, Progress::NoAnswer { since, failures }) => {
+                Progress::NoAnswer { since, failures: failures.saturating_add(1) }
+            }
+            (WorkerFailure::NoAnswer, _) => Progress::NoAnswer { since: began, failures: 1 },
+            (WorkerFailure::Refused, _) => Progress::Refused,
+            (WorkerFailure::Other, _) => Progress::Fetching,
+        };
+    }
+
+    /// Why the lease of this worker should be offered, if it should.
+    pub(crate) fn offer_cause(
+        &self,
+        now: Instant,
+        unreachable_after: Duration,
+    ) -> Option<OfferCause> {
+        match *self.progress() {
+            Progress::NoAnswer { since, failures } => {
+                let is_long = now.saturating_duration_since(since) >= unreachable_after;
+                (is_long && failures >= FAILURES_MIN).then_some(OfferCause::NoAnswer)
+            }
+            Progress::Refused => Some(OfferCause::Refused),
+            Progress::Fetching => None,
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AFTER: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn a_lease_is_offered_when_the_leader_has_not_answered_for_long() {
+        let (progress, start) = (WorkerProgress::default(), Instant::now());
+        let cause = |seconds| progress.offer_cause(start + Duration::from_secs(seconds), AFTER);
+        assert_eq!(cause(100), None, "an idle worker");
+        progress.record_failure(WorkerFailure::NoAnswer, start);
+        assert_eq!(cause(100), None, "one failure");
+        progress.record_failure(WorkerFailure::NoAnswer, start + AFTER / 2);
+        assert_eq!((cause(29), cause(30)), (None, Some(OfferCause::NoAnswer)));
+        progress.record_fetch();
+        assert_eq!(cause(100), None, "it answered");
+        // After a failure of another kind, the time begins again.
+        progress.record_failure(WorkerFailure::NoAnswer, start);
+        progress.record_failure(WorkerFailure::NoAnswer, start);
+        progress.record_failure(WorkerFailure::Other, start);
+        assert_eq!(cause(100), None);
+        for _ in 0..2 {
+            progress.record_failure(WorkerFailure::NoAnswer, start + AFTER);
+        }
+        assert_eq!((cause(59), cause(60)), (None, Some(OfferCause::NoAnswer)));
+    }
+
+    /// A fetch does not show that PostgreSQL grants the right now; a write does.
+    #[test]
+    fn a_lease_is_offered_while_a_right_is_missing() {
+        let (progress, start) = (WorkerProgress::default(), Instant::now());
+        progress.record_failure(WorkerFailure::Refused, start);
+        assert_eq!(progress.offer_cause(start, AFTER), Some(OfferCause::Refused));
+        progress.record_fetch();
+        assert_eq!(progress.offer_cause(start, AFTER), Some(OfferCause::Refused));
+        progress.record_write();
+        assert_eq!(progress.offer_cause(start, AFTER), None);
+    }
+}
