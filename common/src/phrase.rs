@@ -8,8 +8,8 @@
 pub const OK: &str = "ok";
 
 /// HTTP status codes and their phrases: the codes in the README of 1.1.0 in its order, then the
-/// registered codes that it lacks (RFC 8297, RFC 8470). 306 and 418 are registered as unused and
-/// have no phrase.
+/// codes that it lacks and Python's `http.HTTPStatus` of version 3.14 has. A tracker of 1.1.0
+/// writes the phrases of Python. 306 is registered as unused and has no phrase.
 pub const HTTP: &[(u16, &str)] = &[
     (100, "continue"),
     (101, "switching protocols"),
@@ -72,6 +72,15 @@ pub const HTTP: &[(u16, &str)] = &[
     (511, "network authentication required"),
     (103, "early hints"),
     (425, "too early"),
+    (418, "i'm a teapot"),
+];
+
+/// Spellings of newer versions of Python, and the phrases above for the same status codes.
+const SPELLINGS: &[(&str, &str)] = &[
+    ("content too large", "request entity too large"),
+    ("uri too long", "request-uri too long"),
+    ("range not satisfiable", "requested range not satisfiable"),
+    ("unprocessable content", "unprocessable entity"),
 ];
 
 /// The resolver answered that the name does not exist.
@@ -132,6 +141,12 @@ pub fn from_status(status: u16) -> Option<&'static str> {
     HTTP.iter().find(|(number, _)| *number == status).map(|(_, phrase)| *phrase)
 }
 
+/// Returns the phrase for another spelling of it in lower case, so that one status code has one
+/// phrase. A text that is no such spelling is returned as it is.
+pub fn from_spelling(text: &str) -> &str {
+    SPELLINGS.iter().find(|(spelling, _)| *spelling == text).map_or(text, |(_, phrase)| phrase)
+}
+
 /// All phrases, in the order of the enum type in PostgreSQL.
 pub fn all() -> impl Iterator<Item = &'static str> {
     HTTP.iter().map(|(_, phrase)| *phrase).chain(FAILURES.iter().copied())
@@ -165,11 +180,86 @@ mod tests {
             (413, Some("request entity too large")),
             (414, Some("request-uri too long")),
             (425, Some("too early")),
-            (418, None),
+            (418, Some("i'm a teapot")),
+            (306, None),
             (299, None),
             (999, None),
         ] {
             assert_eq!(from_status(status), phrase, "{status}");
         }
+    }
+
+    /// The status codes and phrases of Python's `http.HTTPStatus`, version 3.14.
+    const PYTHON: &[(u16, &str)] = &[
+        (100, "Continue"),
+        (101, "Switching Protocols"),
+        (102, "Processing"),
+        (103, "Early Hints"),
+        (200, "OK"),
+        (201, "Created"),
+        (202, "Accepted"),
+        (203, "Non-Authoritative Information"),
+        (204, "No Content"),
+        (205, "Reset Content"),
+        (206, "Partial Content"),
+        (207, "Multi-Status"),
+        (208, "Already Reported"),
+        (226, "IM Used"),
+        (300, "Multiple Choices"),
+        (301, "Moved Permanently"),
+        (302, "Found"),
+        (303, "See Other"),
+        (304, "Not Modified"),
+        (305, "Use Proxy"),
+        (307, "Temporary Redirect"),
+        (308, "Permanent Redirect"),
+        (400, "Bad Request"),
+        (401, "Unauthorized"),
+        (402, "Payment Required"),
+        (403, "Forbidden"),
+        (404, "Not Found"),
+        (405, "Method Not Allowed"),
+        (406, "Not Acceptable"),
+        (407, "Proxy Authentication Required"),
+        (408, "Request Timeout"),
+        (409, "Conflict"),
+        (410, "Gone"),
+        (411, "Length Required"),
+        (412, "Precondition Failed"),
+        (413, "Content Too Large"),
+        (414, "URI Too Long"),
+        (415, "Unsupported Media Type"),
+        (416, "Range Not Satisfiable"),
+        (417, "Expectation Failed"),
+        (418, "I'm a Teapot"),
+        (421, "Misdirected Request"),
+        (422, "Unprocessable Content"),
+        (423, "Locked"),
+        (424, "Failed Dependency"),
+        (425, "Too Early"),
+        (426, "Upgrade Required"),
+        (428, "Precondition Required"),
+        (429, "Too Many Requests"),
+        (431, "Request Header Fields Too Large"),
+        (451, "Unavailable For Legal Reasons"),
+        (500, "Internal Server Error"),
+        (501, "Not Implemented"),
+        (502, "Bad Gateway"),
+        (503, "Service Unavailable"),
+        (504, "Gateway Timeout"),
+        (505, "HTTP Version Not Supported"),
+        (506, "Variant Also Negotiates"),
+        (507, "Insufficient Storage"),
+        (508, "Loop Detected"),
+        (510, "Not Extended"),
+        (511, "Network Authentication Required"),
+    ];
+
+    #[test]
+    fn every_phrase_of_python_is_the_phrase_of_its_status_code() {
+        for (status, phrase) in PYTHON {
+            assert_eq!(from_status(*status), Some(from_spelling(&phrase.to_lowercase())));
+        }
+        assert_eq!(PYTHON.len(), HTTP.len());
     }
 }

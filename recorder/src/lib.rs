@@ -60,7 +60,7 @@ use crate::lease::store::LeaseStore;
 use crate::lease::validity::LeaseValidity;
 use crate::postgres::pool::Database;
 use crate::report::metrics::Metrics;
-use crate::report::outage_log::SharedOutage;
+use crate::report::outage_log::{SharedOutage, SharedRefusals};
 use crate::settings::Settings;
 use crate::supervisor::Supervisor;
 use crate::timings::Timings;
@@ -104,7 +104,7 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
     let shared = Arc::new(SharedState {
         database: Database::new(settings.postgres, connections, Arc::clone(&postgres_outage)),
         postgres_outage,
-        postgres_refusals: SharedOutage::new("postgresql"),
+        postgres_refusals: SharedRefusals::new("postgresql"),
         kafka: settings.kafka,
         kafka_outage: SharedOutage::new("kafka"),
         kafka_refusals: SharedOutage::new("kafka"),
@@ -119,6 +119,7 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
         topic_prefix: settings.topic_prefix,
         group_offset: DashboardOffset::new(settings.group),
         smart: settings.smart,
+        schema_warned: AtomicBool::new(false),
         index_warned: AtomicBool::new(false),
         metrics: Metrics::default(),
         timings,

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use common::domain::Domain;
 use common::stop::Stop;
+use postgres_client::PostgresError;
 
 use crate::decode::labels::Labels;
 use crate::lease;
@@ -12,9 +13,9 @@ use crate::postgres::domain_table::DomainTable;
 use crate::postgres::enums::EnumType;
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::{Database, Transaction};
-use crate::postgres::tables::{self, Table};
+use crate::postgres::tables::{self, MissingColumns, MissingPart, Table};
 use crate::timings::Timings;
-use crate::transaction;
+use crate::transaction::{self, position, quarantine};
 
 /// Appended to errors of a database user who may not complete the schema.
 pub(crate) const SCHEMA_HINT: &str = " (`recorder schema` prints what must be there)";
@@ -22,8 +23,23 @@ pub(crate) const SCHEMA_HINT: &str = " (`recorder schema` prints what must be th
 /// The SQLSTATE of a lock that was not available in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
-/// Creates what is missing of the schema for a domain, and returns the labels of the
-/// enum types. (The tables of leases are created by `lease`.)
+/// The schema of a domain as it is in the database.
+#[derive(Debug, Clone)]
+pub struct DomainSchema {
+    /// The labels of the enum types.
+    pub labels: Labels,
+    /// The columns that the tables lack.
+    pub missing_columns: MissingColumns,
+    /// What recording can do without, and the error of the attempt to create it. `None`:
+    /// the schema is complete.
+    pub lacking: Option<String>,
+}
+
+/// Creates what is missing of the schema for a domain, and returns the schema. (The tables
+/// of leases are created by `lease`.)
+///
+/// What an upgrade adds, labels, columns and indexes, is created if the database user may.
+/// Recording does not wait for it.
 ///
 /// If nothing is missing, only the catalog is read, so the rights to read and write
 /// the tables are enough. Otherwise one recorder at a time creates it, under an
@@ -36,7 +52,7 @@ pub fn ensure(
     stop: &Stop,
     timings: &Timings,
     domain: &Domain,
-) -> Result<Labels, TransactionError> {
+) -> Result<DomainSchema, TransactionError> {
     let table = DomainTable::new(domain);
     let read = || {
         database.transaction(stop, timings.schema_read_timeout, |transaction| {
@@ -45,17 +61,25 @@ pub fn ensure(
     };
     let status = read()?;
     if status.missing.is_empty() {
-        return Ok(status.labels);
+        return Ok(status.into_schema(None));
     }
     // Another recorder may have created it while this one waited for the lock.
     let timeout = timings.schema_change_timeout;
-    let created = tables::complete(database, stop, timeout, |transaction| {
+    let completed = tables::complete(database, stop, timeout, |transaction| {
         Ok(SchemaStatus::read(transaction, &table)?.missing)
-    })?;
-    if created > 0 {
-        log::info!("{domain}: created {created} missing parts of the schema");
+    });
+    let completion = match completed {
+        Ok(completion) => completion,
+        Err(TransactionError::Postgres(error)) if !status.lacks_needed() => {
+            return Ok(status.into_schema(Some(&error)));
+        }
+        Err(error) => return Err(error),
+    };
+    if !completion.created.is_empty() {
+        let created = completion.created.join(", ");
+        log::info!("{domain}: created missing parts of the schema: {created}");
     }
-    Ok(read()?.labels)
+    Ok(read()?.into_schema(completion.first_refusal.as_ref()))
 }
 
 /// The result of [`ensure_target_index`].
@@ -88,14 +112,17 @@ pub(crate) fn ensure_target_index(
     let index = DomainTable::new(domain).target_index();
     let name = &index.name;
     let timeout = timings.schema_read_timeout;
-    match database.transaction(stop, timeout, |transaction| index.is_valid(transaction))? {
+    let (is_valid, is_named) = database.transaction(stop, timeout, |transaction| {
+        Ok((index.is_valid(transaction)?, index.is_name_free(transaction)?))
+    })?;
+    match is_valid {
         Some(true) => return Ok(TargetIndex::Ready),
         // Somebody is creating it, or failed to.
         Some(false) => return Ok(TargetIndex::Refused(format!("index {name} is not valid"))),
         None => {}
     }
     let started = Instant::now();
-    let statement = index.create();
+    let statement = index.create(is_named);
     let created = database.transaction(stop, timings.schema_change_timeout, |transaction| {
         tables::set_schema_bounds(transaction)?;
         Ok(transaction.batch(&statement)?)
@@ -121,20 +148,21 @@ pub(crate) fn ensure_target_index(
 /// exists.
 pub fn script(domains: &[Domain], smart: bool) -> String {
     let mut statements = vec!["begin".to_owned()];
-    statements.extend(EnumType::ALL.map(EnumType::create));
+    // No notices about parts that exist.
+    statements.push("set local client_min_messages = 'warning'".to_owned());
     for enum_type in EnumType::ALL {
+        statements.push(format!("-- type {}\n{}", enum_type.name(), enum_type.create()));
         let labels = enum_type.labels().into_iter();
         statements.extend(labels.map(|label| enum_type.add_label(label)));
     }
-    statements.extend(transaction::TABLES.iter().map(Table::create));
-    statements.extend(transaction::TABLES.iter().filter_map(Table::add_columns));
-    statements.extend(lease::TABLES.iter().map(Table::create));
+    let own_tables = transaction::TABLES.iter().chain(lease::TABLES.iter());
+    statements.extend(own_tables.flat_map(table_statements));
     for table in domains.iter().map(DomainTable::new) {
-        statements.push(table.table().create());
-        statements.extend(table.table().add_columns());
-        statements.push(table.url_index().create());
-        if smart {
-            statements.push(table.target_index().create());
+        statements.extend(table_statements(&table.table()));
+        let target_index = smart.then(|| table.target_index());
+        for index in [table.url_index()].into_iter().chain(target_index) {
+            let (columns, create) = (index.columns.join(", "), index.create_if_missing());
+            statements.push(format!("-- index on {columns} of table {}\n{create}", table.name()));
         }
     }
     statements.push("commit".to_owned());
@@ -151,11 +179,20 @@ pub fn script(domains: &[Domain], smart: bool) -> String {
     script
 }
 
+/// The statements of the script for one table.
+fn table_statements(table: &Table<'_>) -> Vec<String> {
+    let create = format!("-- table {}\n{}", table.name, table.create());
+    [create].into_iter().chain(table.add_columns()).collect()
+}
+
+/// The tables whose added columns are left out by the statements if they are missing.
+const OPTIONAL_COLUMNS: [&str; 2] = [position::GAP_TABLE.name, quarantine::QUARANTINE_TABLE.name];
+
 /// The schema as it is in the database.
 struct SchemaStatus {
     labels: Labels,
-    /// The statements that complete it.
-    missing: Vec<String>,
+    /// What completes it.
+    missing: Vec<MissingPart>,
 }
 
 impl SchemaStatus {
@@ -170,6 +207,25 @@ impl SchemaStatus {
         let mut expected = transaction::TABLES.to_vec();
         expected.push(table.table());
         missing.extend(tables::missing(transaction, &expected, &[table.url_index()])?);
+        for part in &mut missing {
+            if let Some((name, _)) = &part.columns {
+                part.is_needed = name != table.name() && !OPTIONAL_COLUMNS.contains(&name.as_str());
+            }
+        }
         Ok(Self { labels: Labels::new(statuses, phrases), missing })
+    }
+
+    fn lacks_needed(&self) -> bool {
+        self.missing.iter().any(|part| part.is_needed)
+    }
+
+    fn into_schema(self, refusal: Option<&PostgresError>) -> DomainSchema {
+        let names: Vec<&str> = self.missing.iter().map(|part| part.name.as_str()).collect();
+        let refusal = refusal.map_or_else(String::new, |error| format!(": {error}"));
+        DomainSchema {
+            missing_columns: MissingColumns::new(&self.missing),
+            lacking: (!names.is_empty()).then(|| format!("{}{refusal}", names.join(", "))),
+            labels: self.labels,
+        }
     }
 }

@@ -75,6 +75,8 @@ pub struct Timings {
     /// The longest that the transaction of one batch may take, with the answer
     /// to its commit.
     pub write_timeout: Duration,
+    /// The time over which a single record must time out before it goes to quarantine.
+    pub timeout_quarantine_after: Duration,
     /// The longest that reading or storing a position may take.
     pub position_timeout: Duration,
     /// The longest that counting the rows of a table of 1.1.0 may take.
@@ -86,11 +88,13 @@ pub struct Timings {
 
     /// The longest that reading the schema may take.
     pub schema_read_timeout: Duration,
+    /// How often a schema that lacks what an upgrade adds is checked again.
+    pub schema_check_interval: Duration,
     /// The longest that changing the schema may take: an index on a large table
     /// takes minutes.
     pub schema_change_timeout: Duration,
 
-    /// How often the same kind of anomaly is logged.
+    /// How often the same kind of anomaly, and how often quarantine, is logged.
     pub anomaly_log_interval: Duration,
 }
 
@@ -129,12 +133,14 @@ impl Default for Timings {
             group_commit_stop_timeout: Duration::from_millis(100),
 
             write_timeout: Duration::from_secs(30),
+            timeout_quarantine_after: Duration::from_secs(300),
             position_timeout: Duration::from_secs(30),
             count_timeout: Duration::from_secs(660),
             mark_cleanup_interval: Duration::from_secs(24 * 60 * 60),
             mark_cleanup_timeout: Duration::from_secs(30),
 
             schema_read_timeout: Duration::from_secs(30),
+            schema_check_interval: Duration::from_secs(60),
             schema_change_timeout: Duration::from_secs(660),
 
             anomaly_log_interval: Duration::from_secs(60),

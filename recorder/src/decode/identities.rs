@@ -58,6 +58,22 @@ impl Identities {
         identities
     }
 
+    /// Splits off the claims from `offset` on, the offset of the first record of `tail`. `head`
+    /// holds the records before it.
+    pub(super) fn split_off(
+        &mut self,
+        offset: i64,
+        head: &[FetchedRecord],
+        tail: &[FetchedRecord],
+    ) -> Self {
+        if self.malformed > 0 {
+            *self = Self::new(head);
+            return Self::new(tail);
+        }
+        let first = self.claims.partition_point(|(claimed_at, _)| *claimed_at < offset);
+        Self { claims: self.claims.split_off(first), ..Self::default() }
+    }
+
     fn add_malformed(&mut self, offset: i64, error: BrokenIdentity) {
         self.malformed += 1;
         self.first_malformed.get_or_insert((offset, error));

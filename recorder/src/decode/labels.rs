@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use common::phrase;
+
 /// The labels of the enum types by their lower-case form.
 ///
 /// Version 1.1.0 creates the label `page content not expected`, and its README
@@ -25,9 +27,11 @@ impl Labels {
         self.statuses.get(&status.to_lowercase()).map(|label| &**label)
     }
 
-    /// The database's spelling of a phrase.
+    /// The database's spelling of a phrase. Newer spellings of the phrase of a status code are
+    /// the label of 1.1.0's README.
     pub fn phrase(&self, phrase: &str) -> Option<&Arc<str>> {
-        self.phrases.get(&phrase.to_lowercase())
+        let lower = phrase.to_lowercase();
+        self.phrases.get(phrase::from_spelling(&lower)).or_else(|| self.phrases.get(&lower))
     }
 }
 
@@ -41,4 +45,21 @@ fn by_lower_case(labels: Vec<String>) -> HashMap<String, Arc<str>> {
         }
     }
     by_lower_case
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_spellings_of_a_phrase_have_the_label_of_the_old_one() {
+        let labels = ["Request entity too large", "i'm a teapot", "unprocessable content"];
+        let labels = Labels::new(Vec::new(), labels.map(str::to_owned).to_vec());
+        let label = |phrase| labels.phrase(phrase).map(|label| &**label);
+        assert_eq!(label("Content Too Large"), Some("Request entity too large"));
+        assert_eq!(label("I'm a Teapot"), Some("i'm a teapot"));
+        // A database without the label of 1.1.0.
+        assert_eq!(label("unprocessable content"), Some("unprocessable content"));
+        assert_eq!(label("uri too long"), None);
+    }
 }

@@ -2,6 +2,7 @@
 
 use common::panics::Panicked;
 use kafka_client::{KafkaError, ResponseError};
+use postgres_client::PostgresError;
 
 use crate::lease::progress::WorkerFailure;
 use crate::postgres::error::TransactionError;
@@ -43,6 +44,17 @@ impl SessionError {
             Self::Topic { code, .. } => *code == ResponseError::TopicAuthorizationFailed,
             _ => false,
         }
+    }
+
+    /// Whether the schema may have changed, so that it must be checked.
+    pub(crate) fn is_of_schema(&self) -> bool {
+        matches!(
+            self,
+            Self::Transaction(
+                TransactionError::Postgres(PostgresError::Setup(_))
+                    | TransactionError::OwnSchema { .. }
+            )
+        )
     }
 
     /// Whether the error concerns one partition, so that the other partitions of the

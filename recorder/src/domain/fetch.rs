@@ -4,8 +4,9 @@
 use kafka_client::{BatchFailure, FetchLimits, FetchPosition, KafkaError};
 
 use super::services::RecordLog;
-use crate::decode::batch::{BatchLimits, FetchedBatches, RecordPanic};
+use crate::decode::batch::{FetchedBatches, RecordPanic};
 use crate::decode::labels::Labels;
+use crate::transaction::batch_size::RECORDS_MAX;
 use crate::transaction::position::{Position, TopicPartition};
 
 /// A partition that is read.
@@ -53,12 +54,12 @@ fn unreadable_record(position: &FetchPosition<'_>, panic: RecordPanic) -> KafkaE
     }
 }
 
-/// Fetches from these positions, and decodes the records into batches.
+/// Fetches from these positions, and decodes the records into batches. The writer cuts
+/// them to the size that fits the database by then.
 pub(super) fn fetch(
     log: &mut impl RecordLog,
     positions: &[(TopicPartition, Position)],
     fetch_limits: &FetchLimits,
-    batch_limits: &BatchLimits,
     labels: &Labels,
 ) -> FetchResults {
     let positions: Vec<_> = positions
@@ -74,7 +75,7 @@ pub(super) fn fetch(
     results
         .map(|(result, position)| {
             let fetched = result?;
-            FetchedBatches::new(fetched, position.offset, labels, batch_limits)
+            FetchedBatches::new(fetched, position.offset, labels, RECORDS_MAX)
                 .map_err(|panic| unreadable_record(position, panic))
         })
         .collect()

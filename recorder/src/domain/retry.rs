@@ -7,6 +7,7 @@ use std::time::Duration;
 use common::backoff::Backoff;
 use common::domain::Domain;
 use common::log_throttle::LogThrottle;
+use postgres_client::PostgresError;
 
 use super::error::SessionError;
 use super::shared::SharedState;
@@ -66,10 +67,11 @@ impl RetryState {
                 self.shared.postgres_outage.record_failure(domain, error);
             }
             SessionError::Transaction(TransactionError::Postgres(error)) => {
-                self.is_refused = true;
                 let hint = if error.is_denied() { SCHEMA_HINT } else { "" };
-                let refusals = &self.shared.postgres_refusals;
-                refusals.record_failure(domain, &format_args!("{error}{hint}"));
+                self.record_refusal(error, hint);
+            }
+            SessionError::Transaction(TransactionError::OwnSchema { cause, remedy }) => {
+                self.record_refusal(cause, &format!(": {remedy}"));
             }
             SessionError::Kafka(error) if error.is_retryable() || error.is_connection_error() => {
                 self.is_kafka_failing = true;
@@ -101,6 +103,16 @@ impl RetryState {
             }
         }
         self.backoff.next_delay()
+    }
+
+    /// Records that PostgreSQL refused a statement. `hint` is appended to the error.
+    fn record_refusal(&mut self, error: &PostgresError, hint: &str) {
+        self.is_refused = true;
+        let own_table = self.domain.table();
+        let table = error.table().unwrap_or(&own_table);
+        let (domain, code) = (self.domain.as_str(), error.code().unwrap_or_default());
+        let text = format_args!("table {table}: {error}{hint}");
+        self.shared.postgres_refusals.record_failure(domain, code, &text);
     }
 
     /// Whether the missing topic was logged since the domain last worked.

@@ -14,8 +14,8 @@ use crate::decode::batch::WriteBatch;
 use crate::decode::labels::Labels;
 use crate::postgres::error::TransactionError;
 use crate::schema::TargetIndex;
-use crate::transaction::Written;
 use crate::transaction::position::{Position, TopicPartition};
+use crate::transaction::{WriteState, Written};
 
 /// The topics of Kafka. It is `Send` because another thread prefetches.
 pub(crate) trait RecordLog: Send {
@@ -76,6 +76,15 @@ impl RecordLog for KafkaClient {
     }
 }
 
+/// The labels of the enum types.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KnownLabels {
+    /// The labels.
+    pub(crate) labels: Labels,
+    /// Whether the schema is complete. If not, it is checked again later.
+    pub(crate) is_schema_complete: bool,
+}
+
 /// The tables of one domain.
 pub(crate) trait RecordStore {
     /// What is remembered from batch to batch. Dropped after every error.
@@ -83,7 +92,7 @@ pub(crate) trait RecordStore {
 
     /// Creates what is missing of the schema, and returns the labels of the enum
     /// types.
-    fn ensure_schema(&mut self) -> Result<Labels, TransactionError>;
+    fn ensure_schema(&mut self) -> Result<KnownLabels, TransactionError>;
 
     /// Creates the index that smart mode uses, if it is missing.
     fn ensure_target_index(&mut self) -> Result<TargetIndex, TransactionError>;
@@ -109,7 +118,7 @@ pub(crate) trait RecordStore {
     fn new_steps(&self) -> Self::Steps;
 
     /// Writes a batch and moves the position from `from` to its end. The caller drops
-    /// the steps after an error.
+    /// the steps after an error, and keeps the state.
     fn write(
         &mut self,
         steps: &mut Self::Steps,
@@ -117,6 +126,7 @@ pub(crate) trait RecordStore {
         partition: &TopicPartition,
         from: Position,
         batch: WriteBatch,
+        state: &mut WriteState,
     ) -> Result<Written, TransactionError>;
 
     /// Removes marks of runs that stopped long ago. To be called only when all

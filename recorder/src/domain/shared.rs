@@ -11,7 +11,7 @@ use crate::lease::reach::LeaderReach;
 use crate::lease::validity::LeaseValidity;
 use crate::postgres::pool::Database;
 use crate::report::metrics::Metrics;
-use crate::report::outage_log::SharedOutage;
+use crate::report::outage_log::{SharedOutage, SharedRefusals};
 use crate::timings::Timings;
 
 /// What the workers of all domains share.
@@ -22,7 +22,7 @@ pub(crate) struct SharedState {
     /// The outage of PostgreSQL, if there is one.
     pub(crate) postgres_outage: Arc<SharedOutage>,
     /// Statements that PostgreSQL refuses: a missing right, a lock that is not free.
-    pub(crate) postgres_refusals: SharedOutage,
+    pub(crate) postgres_refusals: SharedRefusals,
     /// How to connect to Kafka.
     pub(crate) kafka: Arc<kafka_client::KafkaSettings>,
     /// The outage of Kafka, if there is one.
@@ -49,6 +49,8 @@ pub(crate) struct SharedState {
     pub(crate) group_offset: DashboardOffset,
     /// Whether healthy records are merged.
     pub(crate) smart: bool,
+    /// Whether it was logged that the schema lacks what an upgrade adds.
+    pub(crate) schema_warned: AtomicBool,
     /// Whether a missing index of smart mode was logged.
     pub(crate) index_warned: AtomicBool,
     /// The counters.

@@ -1,22 +1,24 @@
 //! The tables of one domain in PostgreSQL.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use common::domain::Domain;
 use common::stop::Stop;
 
 use super::legacy::table_count::{TableCount, count_table};
 use super::resume::ResumePoint;
-use super::services::RecordStore;
+use super::services::{KnownLabels, RecordStore};
 use super::shared::SharedState;
 use crate::decode::batch::WriteBatch;
 use crate::decode::labels::Labels;
 use crate::postgres::domain_table::DomainTable;
 use crate::postgres::error::TransactionError;
-use crate::schema::{self, TargetIndex};
+use crate::postgres::tables::MissingColumns;
+use crate::schema::{self, DomainSchema, SCHEMA_HINT, TargetIndex};
 use crate::transaction::mark_cleanup::MarkCleanup;
 use crate::transaction::position::{self, Position, TopicPartition};
-use crate::transaction::{BatchWriter, Steps, Written};
+use crate::transaction::{BatchWriter, Steps, WriteState, Written};
 
 /// The tables of one domain.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(crate) struct PostgresStore {
     shared: Arc<SharedState>,
     stop: Stop,
     mark_cleanup: MarkCleanup,
+    /// The columns that the tables lack.
+    missing_columns: MissingColumns,
 }
 
 impl PostgresStore {
@@ -38,6 +42,7 @@ impl PostgresStore {
                 timings.mark_cleanup_interval,
                 timings.mark_cleanup_timeout,
             ),
+            missing_columns: MissingColumns::default(),
             domain,
             shared,
             stop,
@@ -48,9 +53,21 @@ impl PostgresStore {
 impl RecordStore for PostgresStore {
     type Steps = Steps;
 
-    fn ensure_schema(&mut self) -> Result<Labels, TransactionError> {
-        let SharedState { database, timings, .. } = &*self.shared;
-        schema::ensure(database, &self.stop, timings, &self.domain)
+    fn ensure_schema(&mut self) -> Result<KnownLabels, TransactionError> {
+        let SharedState { database, timings, schema_warned, .. } = &*self.shared;
+        let DomainSchema { labels, missing_columns, lacking } =
+            schema::ensure(database, &self.stop, timings, &self.domain)?;
+        self.missing_columns = missing_columns;
+        if let Some(lacking) = &lacking
+            && !schema_warned.swap(true, Ordering::Relaxed)
+        {
+            log::warn!(
+                "{}: recording without {lacking}; records that need a missing label go to \
+                 quarantine, and keys without a column are left out{SCHEMA_HINT}",
+                self.domain
+            );
+        }
+        Ok(KnownLabels { labels, is_schema_complete: lacking.is_none() })
     }
 
     fn ensure_target_index(&mut self) -> Result<TargetIndex, TransactionError> {
@@ -84,7 +101,7 @@ impl RecordStore for PostgresStore {
     }
 
     fn new_steps(&self) -> Steps {
-        Steps::new(&self.table, self.shared.smart)
+        Steps::without(&self.table, self.shared.smart, &self.missing_columns)
     }
 
     fn write(
@@ -94,10 +111,12 @@ impl RecordStore for PostgresStore {
         partition: &TopicPartition,
         from: Position,
         batch: WriteBatch,
+        state: &mut WriteState,
     ) -> Result<Written, TransactionError> {
         let SharedState { database, timings, .. } = &*self.shared;
         let timeout = timings.write_timeout;
-        let mut writer = BatchWriter { database, stop: &self.stop, timeout, labels, steps };
+        let (stop, table) = (&self.stop, &self.table);
+        let mut writer = BatchWriter { database, stop, timeout, table, labels, steps, state };
         writer.write(partition, from, batch)
     }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use common::domain::Domain;
+
 use super::error::SessionError;
 use super::fetch::{FetchResults, PartitionReader};
 use super::services::RecordStore;
@@ -10,23 +12,26 @@ use super::shared::SharedState;
 use crate::decode::batch::FetchedBatches;
 use crate::decode::labels::Labels;
 use crate::report::anomalies::AnomalyLog;
-use crate::transaction::Written;
 use crate::transaction::position::Position;
+use crate::transaction::{WriteState, Written};
 
 /// Writes the batches of a domain.
 #[derive(Debug)]
 pub(super) struct DomainWriter<S> {
     pub(super) store: S,
     pub(super) anomalies: AnomalyLog,
+    /// What is kept after an error.
+    pub(super) state: WriteState,
     /// When another recorder was seen to write to the domain.
     pub(super) fenced_at: Option<Instant>,
     shared: Arc<SharedState>,
 }
 
 impl<S: RecordStore> DomainWriter<S> {
-    pub(super) fn new(store: S, topic: String, shared: Arc<SharedState>) -> Self {
+    pub(super) fn new(store: S, domain: Domain, topic: String, shared: Arc<SharedState>) -> Self {
         let anomalies = AnomalyLog::new(topic, shared.timings.anomaly_log_interval);
-        Self { store, anomalies, fenced_at: None, shared }
+        let state = WriteState::new(domain, &shared.timings);
+        Self { store, anomalies, state, fenced_at: None, shared }
     }
 
     /// Fails if the lease may have expired. A write after that would be fenced, but
@@ -64,14 +69,21 @@ impl<S: RecordStore> DomainWriter<S> {
         FetchedBatches { batches, high_watermark, .. }: FetchedBatches,
     ) -> Result<(), SessionError> {
         for batch in batches {
-            self.check_lease()?;
-            let to = Position { next_offset: batch.next_offset, ..*position };
-            let mut valid_steps = steps.take().unwrap_or_else(|| self.store.new_steps());
-            let written =
-                self.store.write(&mut valid_steps, labels, partition, *position, batch)?;
-            *steps = Some(valid_steps);
-            *position = to;
-            self.count(written);
+            let mut next = Some(batch);
+            while let Some(mut batch) = next.take() {
+                self.check_lease()?;
+                next = batch.split_off(self.state.size.records());
+                let to = Position { next_offset: batch.next_offset, ..*position };
+                let mut valid_steps = steps.take().unwrap_or_else(|| self.store.new_steps());
+                let (store, state) = (&mut self.store, &mut self.state);
+                let written =
+                    store.write(&mut valid_steps, labels, partition, *position, batch, state);
+                state.quarantine.flush_if_due(Instant::now());
+                let written = written?;
+                *steps = Some(valid_steps);
+                *position = to;
+                self.count(written);
+            }
         }
         if position.next_offset == high_watermark {
             // No record of the partition waits to be recorded, so that a run without
@@ -79,6 +91,18 @@ impl<S: RecordStore> DomainWriter<S> {
             self.store.clean_up_marks(partition)?;
         }
         Ok(())
+    }
+
+    /// Logs what was not logged yet, at the end.
+    pub(super) fn flush_logs(&mut self) {
+        self.anomalies.flush();
+        self.state.quarantine.flush();
+    }
+
+    /// Logs what was not logged yet, each kind at most once an interval.
+    pub(super) fn flush_logs_if_due(&mut self, now: Instant) {
+        self.anomalies.flush_if_due(now);
+        self.state.quarantine.flush_if_due(now);
     }
 
     fn count(&mut self, Written { inserted, merged, quarantined, anomalies }: Written) {

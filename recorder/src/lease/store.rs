@@ -157,17 +157,17 @@ impl LeaseStore {
             |transaction: &mut Transaction<'_>| tables::missing(transaction, &TABLES, &[]);
         let timeout = self.timings.schema_read_timeout;
         self.has_offers = true;
-        let statements = self.database.transaction(&self.stop, timeout, missing)?;
-        if statements.is_empty() {
+        let parts = self.database.transaction(&self.stop, timeout, missing)?;
+        if parts.is_empty() {
             return Ok(());
         }
         let timeout = self.timings.schema_change_timeout;
         match tables::complete(&self.database, &self.stop, timeout, missing) {
             Err(error)
                 if error.is_denied()
-                    && statements
+                    && parts
                         .iter()
-                        .all(|sql| TABLES[0].add_columns().as_ref() == Some(sql)) =>
+                        .all(|part| TABLES[0].add_columns().as_ref() == Some(&part.statement)) =>
             {
                 self.has_offers = false;
                 log::warn!(

@@ -6,6 +6,7 @@ use common::record::Status;
 use super::error::TransactionError;
 use super::pool::Transaction;
 use super::quote::{literal, quoted};
+use super::tables::MissingPart;
 
 /// An enum type of PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,14 +74,20 @@ impl EnumType {
         Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, postgres::Error>>()?)
     }
 
-    /// The statements that complete the type, given its labels in this database.
-    /// A label counts as present in any spelling.
-    pub(crate) fn missing(self, stored: &[String]) -> Vec<String> {
+    /// What the type lacks, given its labels in this database. A label counts as present in
+    /// any spelling. Without a label, only the records with it can't be recorded.
+    pub(crate) fn missing(self, stored: &[String]) -> Vec<MissingPart> {
+        let part =
+            |name, statement, is_needed| MissingPart { name, statement, is_needed, columns: None };
         if stored.is_empty() {
-            return vec![self.create()];
+            return vec![part(format!("type {}", self.name()), self.create(), true)];
         }
         let has = |label: &&str| stored.iter().any(|stored| stored.to_lowercase() == **label);
         let lacking = self.labels().into_iter().filter(|label| !has(label));
-        lacking.map(|label| self.add_label(label)).collect()
+        let part = |label| {
+            let name = format!("label {label:?} of type {}", self.name());
+            part(name, self.add_label(label), false)
+        };
+        lacking.map(part).collect()
     }
 }

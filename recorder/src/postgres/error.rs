@@ -14,6 +14,15 @@ pub enum TransactionError {
     /// The server refused a statement, or the connection failed.
     #[error("postgresql: {0}")]
     Postgres(#[from] PostgresError),
+    /// The server refused a statement because of the recorder's own schema.
+    #[error("postgresql: {cause}: {remedy}")]
+    OwnSchema {
+        /// The error of the server.
+        #[source]
+        cause: PostgresError,
+        /// What a person must do.
+        remedy: String,
+    },
     /// The stored position is not the expected one: another recorder moved it.
     #[error("another recorder moved the position")]
     Fenced,

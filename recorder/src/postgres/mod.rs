@@ -4,6 +4,6 @@ pub mod domain_table;
 pub mod enums;
 pub mod error;
 pub mod pool;
-mod quote;
+pub(crate) mod quote;
 pub mod tables;
 pub mod value;

@@ -6,6 +6,6 @@ pub(super) fn quoted(name: &str) -> String {
 }
 
 /// A string literal in single quotes.
-pub(super) fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

@@ -1,13 +1,15 @@
 //! Tables and indexes as data. The statements that create them, the check of
 //! what is missing, and the output of `recorder schema` derive from that data.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::stop::Stop;
+use postgres_client::PostgresError;
 
 use super::error::TransactionError;
 use super::pool::{Database, Transaction};
-use super::quote::quoted;
+use super::quote::{literal, quoted};
 
 /// Serializes all changes of the schema.
 const SCHEMA_LOCK: &str = "availability schema";
@@ -78,38 +80,112 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// Creates the index if it does not exist.
-    pub(crate) fn create(&self) -> String {
+    /// Creates the index. Without its name, PostgreSQL chooses one: the name may belong to
+    /// the index of another table, such as an archived one.
+    pub(crate) fn create(&self, is_named: bool) -> String {
         let columns: Vec<String> = self.columns.iter().map(|name| quoted(name)).collect();
         let (index, table) = (quoted(&self.name), quoted(&self.table));
-        format!("create index if not exists {index} on {table} ({})", columns.join(", "))
+        let name = if is_named { format!("if not exists {index} ") } else { String::new() };
+        format!("create index {name}on {table} ({})", columns.join(", "))
     }
 
-    /// Whether the index is valid. `None` if it does not exist.
+    /// Creates the index unless the table has one on these columns.
+    pub(crate) fn create_if_missing(&self) -> String {
+        let columns: Vec<String> = self.columns.iter().map(|name| literal(name)).collect();
+        let columns = format!("array[{}]", columns.join(", "));
+        format!(
+            "do $do$ begin if not exists ({}) then \
+             if pg_catalog.to_regclass({}) is null then {}; else {}; end if; end if; end $do$",
+            index_query(&literal(&quoted(&self.table)), &columns),
+            literal(&quoted(&self.name)),
+            self.create(true),
+            self.create(false)
+        )
+    }
+
+    /// Whether no other table has an index with this name.
+    pub(crate) fn is_name_free(
+        &self,
+        transaction: &mut Transaction<'_>,
+    ) -> Result<bool, TransactionError> {
+        Ok(existing_relations(transaction, &[&self.name])?.is_empty())
+    }
+
+    /// Whether an index of the table on these columns is valid. `None` if there is none.
+    /// It may have any name: a table that was renamed keeps its indexes with their names.
     pub(crate) fn is_valid(
         &self,
         transaction: &mut Transaction<'_>,
     ) -> Result<Option<bool>, TransactionError> {
-        let rows = transaction.query(
-            "select indisvalid from pg_catalog.pg_index \
-             where indexrelid = pg_catalog.to_regclass(pg_catalog.quote_ident($1::text))",
-            &[&self.name],
-        )?;
-        Ok(rows.first().map(|row| row.try_get::<_, bool>(0)).transpose()?)
+        let sql = index_query("pg_catalog.quote_ident($1::text)", "$2::text[]");
+        let rows = transaction.query(&sql, &[&self.table, &self.columns])?;
+        let valid = rows.iter().map(|row| row.try_get::<_, bool>(0));
+        let valid: Vec<bool> = valid.collect::<Result<_, postgres::Error>>()?;
+        Ok(valid.into_iter().reduce(|any, valid| any || valid))
     }
 }
 
-/// The statements that complete these tables and indexes. Empty if nothing is
-/// missing. Reads only the catalog, so that no rights on the tables are needed.
+/// Whether each index of a table is valid, of those whose first columns are these. Both are
+/// given as SQL.
+fn index_query(table: &str, columns: &str) -> String {
+    format!(
+        "select i.indisvalid from pg_catalog.pg_index as i \
+         where i.indrelid = pg_catalog.to_regclass({table}) and i.indpred is null \
+         and (select pg_catalog.array_agg(a.attname::text order by key.place) \
+         from unnest(i.indkey) with ordinality as key(attnum, place) \
+         left join pg_catalog.pg_attribute as a \
+         on a.attrelid = i.indrelid and a.attnum = key.attnum and key.attnum > 0 \
+         where key.place <= pg_catalog.cardinality({columns})) = {columns}"
+    )
+}
+
+/// A part that the schema lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MissingPart {
+    /// What it is, for log lines.
+    pub(crate) name: String,
+    /// The statement that creates it.
+    pub(crate) statement: String,
+    /// Whether nothing can be recorded without it. The others came with an upgrade: what
+    /// can be recorded without them is.
+    pub(crate) is_needed: bool,
+    /// The table and its columns that are missing, if the part is columns.
+    pub(crate) columns: Option<(String, Vec<&'static str>)>,
+}
+
+/// The columns that tables lack.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MissingColumns(BTreeSet<(String, &'static str)>);
+
+impl MissingColumns {
+    /// The columns among these parts.
+    pub(crate) fn new(parts: &[MissingPart]) -> Self {
+        let columns = parts.iter().filter_map(|part| part.columns.as_ref());
+        let names =
+            columns.flat_map(|(table, names)| names.iter().map(|name| (table.clone(), *name)));
+        Self(names.collect())
+    }
+
+    /// Whether the table has this column.
+    pub(crate) fn has(&self, table: &str, column: &'static str) -> bool {
+        // A few columns at most, and usually none.
+        !self.0.iter().any(|(other, name)| other == table && *name == column)
+    }
+
+    /// Whether the table has all of its columns.
+    pub(crate) fn is_complete(&self, table: &str) -> bool {
+        !self.0.iter().any(|(other, _)| other == table)
+    }
+}
+
+/// The parts that these tables and indexes lack. Empty if nothing is missing. Reads only
+/// the catalog, so that no rights on the tables are needed.
 pub(crate) fn missing(
     transaction: &mut Transaction<'_>,
     tables: &[Table<'_>],
     indexes: &[Index],
-) -> Result<Vec<String>, TransactionError> {
-    let tables_by_name = tables.iter().map(|table| (table.name, table.create()));
-    let indexes_by_name = indexes.iter().map(|index| (index.name.as_str(), index.create()));
-    let relations: Vec<(&str, String)> = tables_by_name.chain(indexes_by_name).collect();
-    let names: Vec<&str> = relations.iter().map(|(name, _)| *name).collect();
+) -> Result<Vec<MissingPart>, TransactionError> {
+    let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
     let existing = existing_relations(transaction, &names)?;
     let exists = |name: &str| existing.iter().any(|existing| existing == name);
     let mut missing = Vec::new();
@@ -117,12 +193,34 @@ pub(crate) fn missing(
         let Some(add_columns) = table.add_columns() else { continue };
         let present = columns_of(transaction, table.name)?;
         let is_present = |column: &Column| present.iter().any(|name| name == column.name);
-        if !table.added.iter().all(is_present) {
-            missing.push(add_columns);
+        let absent = table.added.iter().filter(|column| !is_present(column));
+        let absent: Vec<&str> = absent.map(|column| column.name).collect();
+        if !absent.is_empty() {
+            missing.push(MissingPart {
+                name: format!("column {} of table {}", absent.join(", "), table.name),
+                statement: add_columns,
+                is_needed: true,
+                columns: Some((table.name.to_owned(), absent)),
+            });
         }
     }
-    let absent = relations.into_iter().filter(|(name, _)| !exists(name));
-    missing.extend(absent.map(|(_, create)| create));
+    missing.extend(tables.iter().filter(|table| !exists(table.name)).map(|table| MissingPart {
+        name: format!("table {}", table.name),
+        statement: table.create(),
+        is_needed: true,
+        columns: None,
+    }));
+    for index in indexes {
+        if exists(&index.table) && index.is_valid(transaction)?.is_some() {
+            continue;
+        }
+        missing.push(MissingPart {
+            name: format!("index on {} of table {}", index.columns.join(", "), index.table),
+            statement: index.create(index.is_name_free(transaction)?),
+            is_needed: false,
+            columns: None,
+        });
+    }
     Ok(missing)
 }
 
@@ -152,9 +250,18 @@ fn columns_of(
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, postgres::Error>>()?)
 }
 
-/// Runs the statements that `missing` returns, in one transaction, one recorder
-/// at a time. Returns how many there were; another recorder may have run them
-/// while this one waited for the lock.
+/// What [`complete`] did.
+#[derive(Debug, Default)]
+pub(crate) struct Completion {
+    /// The names of the parts that were created.
+    pub(crate) created: Vec<String>,
+    /// The error of the first part that was refused and is not needed.
+    pub(crate) first_refusal: Option<PostgresError>,
+}
+
+/// Creates the parts that `missing` returns, in one transaction, one recorder at a time.
+/// Another recorder may have created them while this one waited for the lock. A part
+/// that is not needed may be refused.
 ///
 /// # Errors
 /// See [`TransactionError`].
@@ -162,16 +269,27 @@ pub(crate) fn complete(
     database: &Database,
     stop: &Stop,
     timeout: Duration,
-    missing: impl FnOnce(&mut Transaction<'_>) -> Result<Vec<String>, TransactionError>,
-) -> Result<usize, TransactionError> {
+    missing: impl FnOnce(&mut Transaction<'_>) -> Result<Vec<MissingPart>, TransactionError>,
+) -> Result<Completion, TransactionError> {
     database.transaction(stop, timeout, |transaction| {
         set_schema_bounds(transaction)?;
         transaction.lock(SCHEMA_LOCK)?;
-        let statements = missing(transaction)?;
-        for statement in &statements {
-            transaction.batch(statement)?;
+        let (needed, wanted): (Vec<_>, Vec<_>) =
+            missing(transaction)?.into_iter().partition(|part| part.is_needed);
+        let mut completion = Completion::default();
+        for MissingPart { name, statement, .. } in needed {
+            transaction.batch(&statement)?;
+            completion.created.push(name);
         }
-        Ok(statements.len())
+        for MissingPart { name, statement, .. } in wanted {
+            match transaction.with_savepoint(|nested| nested.batch(&statement))? {
+                Ok(()) => completion.created.push(name),
+                Err(error) => {
+                    completion.first_refusal.get_or_insert(error);
+                }
+            }
+        }
+        Ok(completion)
     })
 }
 
@@ -205,8 +323,9 @@ mod tests {
         assert_eq!(Table { added: &[], ..TABLE }.add_columns(), None);
         let index = Index { name: "i".into(), table: "t".into(), columns: &["url", "event_time"] };
         assert_eq!(
-            index.create(),
+            index.create(true),
             r#"create index if not exists "i" on "t" ("url", "event_time")"#
         );
+        assert_eq!(index.create(false), r#"create index on "t" ("url", "event_time")"#);
     }
 }

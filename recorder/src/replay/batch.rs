@@ -13,6 +13,7 @@ use crate::decode::row::DomainRow;
 use crate::postgres::domain_table::DomainTable;
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::Transaction;
+use crate::schema::DomainSchema;
 use crate::transaction::insert::InsertStatement;
 
 /// The offset of rows whose own offset must not count: the default of the column.
@@ -58,8 +59,10 @@ pub(super) struct ReplayTarget {
 }
 
 impl ReplayTarget {
-    pub(super) fn new(table: DomainTable, labels: Labels, keeps_offsets: bool) -> Self {
-        Self { insert: InsertStatement::new(&table), table, labels, keeps_offsets }
+    pub(super) fn new(table: DomainTable, schema: DomainSchema, keeps_offsets: bool) -> Self {
+        let DomainSchema { labels, missing_columns, .. } = schema;
+        let insert = InsertStatement::without(&table, &missing_columns);
+        Self { insert, table, labels, keeps_offsets }
     }
 }
 

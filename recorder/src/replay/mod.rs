@@ -18,8 +18,9 @@ use common::backoff::Backoff;
 use common::domain::{Domain, TOPIC_PREFIX_OF_1_1_0};
 use common::log_throttle::LogThrottle;
 use common::stop::{SignalThread, Stop};
-use postgres_client::ConnectError;
+use postgres_client::{ConnectError, PostgresError};
 
+use crate::decode::rejected::Rejected;
 use crate::postgres::domain_table::DomainTable;
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::{Database, Transaction};
@@ -127,26 +128,53 @@ impl Replayer<'_> {
         let last_id = self.transaction(|transaction| quarantine::last_id(transaction, topic))?;
         let Some(last_id) = last_id else { return Ok(0) };
         let timings = self.timings.clone();
-        let labels =
+        let schema =
             self.with_retries(|database, stop| schema::ensure(database, stop, &timings, domain))?;
-        let target = ReplayTarget::new(DomainTable::new(domain), labels, self.keeps_offsets);
-        let mut after_id = 0;
+        let target = ReplayTarget::new(DomainTable::new(domain), schema, self.keeps_offsets);
+        let (mut after_id, mut count) = (0, BATCH_RECORDS_MAX);
         loop {
             let ids = (after_id, last_id);
             let records = self.transaction(|transaction| {
-                let (count, bytes) = (BATCH_RECORDS_MAX, BATCH_BYTES_MAX);
-                quarantine::next_records(transaction, topic, ids, count, bytes)
+                quarantine::next_records(transaction, topic, ids, count, BATCH_BYTES_MAX)
             })?;
             let Some(last) = records.last() else { break };
+            let outcomes = match self.write_batch(&mut ReplayBatch::new(&target, &records))? {
+                Ok(outcomes) => outcomes,
+                Err(_) if records.len() > 1 => {
+                    count = (records.len() / 2) as i64;
+                    continue;
+                }
+                Err(timeout) => {
+                    vec![ReplayOutcome::Rejected(Rejected::Database(timeout.to_string()))]
+                }
+            };
             after_id = last.id;
-            let mut batch = ReplayBatch::new(&target, &records);
-            let outcomes = self.transaction(|transaction| batch.write(transaction))?;
+            count = (count * 2).min(BATCH_RECORDS_MAX);
             for (RecordRef { partition, offset, .. }, outcome) in records.iter().zip(outcomes) {
                 self.totals.add(&outcome);
                 self.print(format_args!("{topic}/{partition}@{offset}: {outcome}"))?;
             }
         }
         Ok(self.transaction(|transaction| quarantine::count_up_to(transaction, topic, last_id))?)
+    }
+
+    /// Replays a batch. The inner error is that of a statement that took too long for the
+    /// server: it would take as long each time.
+    fn write_batch(
+        &mut self,
+        batch: &mut ReplayBatch<'_>,
+    ) -> Result<Result<Vec<ReplayOutcome>, PostgresError>, TransactionError> {
+        let timeout = self.timings.write_timeout;
+        self.with_retries(|database, stop| {
+            match database.transaction(stop, timeout, |transaction| batch.write(transaction)) {
+                Err(TransactionError::Postgres(error @ PostgresError::Timeout(_)))
+                    if !error.is_connection_lost() =>
+                {
+                    Ok(Err(error))
+                }
+                result => result.map(Ok),
+            }
+        })
     }
 
     /// Runs `work` in a transaction, again after a retryable error.

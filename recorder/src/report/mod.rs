@@ -3,3 +3,4 @@
 pub mod anomalies;
 pub mod metrics;
 pub mod outage_log;
+pub mod quarantine_log;

@@ -1,6 +1,6 @@
 //! The log of outages that many domains share.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -73,6 +73,56 @@ impl SharedOutage {
 
     fn state(&self) -> MutexGuard<'_, OutageState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The refusals of one service, apart for each cause. The first domain that is refused for a
+/// cause is logged, then one line a minute for each cause, however many domains it affects.
+#[derive(Debug)]
+pub struct SharedRefusals {
+    service: &'static str,
+    by_cause: Mutex<HashMap<String, SharedOutage>>,
+}
+
+/// The most causes that are logged apart. Any further one shares a line with others.
+const CAUSES_MAX: usize = 64;
+
+impl SharedRefusals {
+    /// No refusal of `service`, which log lines begin with.
+    pub fn new(service: &'static str) -> Self {
+        Self { service, by_cause: Mutex::default() }
+    }
+
+    /// Records that the service refused something of `user` for a cause, such as an SQLSTATE.
+    pub fn record_failure(&self, user: &str, cause: &str, error: &dyn fmt::Display) {
+        let mut by_cause = self.by_cause();
+        for (other, refusals) in &*by_cause {
+            if other != cause {
+                refusals.remove_user(user);
+            }
+        }
+        let is_full = by_cause.len() >= CAUSES_MAX && !by_cause.contains_key(cause);
+        let cause = if is_full { String::new() } else { cause.to_owned() };
+        let refusals = by_cause.entry(cause).or_insert_with(|| SharedOutage::new(self.service));
+        refusals.record_failure(user, error);
+    }
+
+    /// Records a success of `user`. Logs the end of each refusal that affects no other user.
+    pub fn record_success(&self, user: &str) {
+        for refusals in self.by_cause().values() {
+            refusals.record_success(user);
+        }
+    }
+
+    /// Removes `user`, which does not use the service any more.
+    pub fn remove_user(&self, user: &str) {
+        for refusals in self.by_cause().values() {
+            refusals.remove_user(user);
+        }
+    }
+
+    fn by_cause(&self) -> MutexGuard<'_, HashMap<String, SharedOutage>> {
+        self.by_cause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

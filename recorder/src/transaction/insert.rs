@@ -10,11 +10,11 @@ use postgres_client::PostgresError;
 
 use super::{PendingWrite, Step};
 use crate::decode::row::DomainRow;
-use crate::postgres::domain_table::{DomainTable, MERGED_COLUMNS, RESULT_COLUMNS};
+use crate::postgres::domain_table::{DomainTable, EXTRA_COLUMNS, MERGED_COLUMNS, RESULT_COLUMNS};
 use crate::postgres::enums::EnumType;
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::Transaction;
-use crate::postgres::tables::Column;
+use crate::postgres::tables::{Column, MissingColumns};
 use crate::postgres::value::SqlValue;
 
 /// Inserts every row of a batch. This is the last step of normal mode, and it
@@ -25,8 +25,9 @@ pub(super) struct InsertStep {
 }
 
 impl InsertStep {
-    pub(super) fn new(table: &DomainTable) -> Self {
-        Self { statement: InsertStatement::new(table) }
+    /// For a table that lacks some columns.
+    pub(super) fn new(table: &DomainTable, missing: &MissingColumns) -> Self {
+        Self { statement: InsertStatement::without(table, missing) }
     }
 }
 
@@ -51,16 +52,35 @@ impl Step for InsertStep {
 pub struct InsertStatement {
     sql: String,
     sql_returning: String,
+    /// For each of [`EXTRA_COLUMNS`], whether the table has it.
+    has_extra: Vec<bool>,
 }
 
 impl InsertStatement {
     /// For the table of a domain.
     pub fn new(table: &DomainTable) -> Self {
-        let sql = insert_sql(&table.quoted(), RESULT_COLUMNS.iter());
-        let with_merged = RESULT_COLUMNS.iter().chain(MERGED_COLUMNS);
-        let with_merged = insert_sql(&table.quoted(), with_merged);
+        Self::without(table, &MissingColumns::default())
+    }
+
+    /// For a table that lacks some columns. Their values are left out.
+    pub(crate) fn without(table: &DomainTable, missing: &MissingColumns) -> Self {
+        let has = |column: &&Column| missing.has(table.name(), column.name);
+        let sql = insert_sql(&table.quoted(), RESULT_COLUMNS.iter().filter(has));
+        let with_merged = insert_sql(&table.quoted(), EXTRA_COLUMNS.iter().filter(has));
         let sql_returning = format!(r#"{with_merged} returning "id"::bigint, "topic_offset""#);
-        Self { sql_returning, sql }
+        let has_extra = EXTRA_COLUMNS.iter().map(|column| has(&column)).collect();
+        Self { sql_returning, sql, has_extra }
+    }
+
+    /// Leaves out the parameters of columns that the table lacks.
+    fn present<'a>(&self, mut parameters: Vec<&'a dyn SqlValue>) -> Vec<&'a dyn SqlValue> {
+        let mut index = 0;
+        parameters.retain(|_| {
+            index += 1;
+            // The parameters before are those of the columns of 1.1.0.
+            index < FIRST_EXTRA || *self.has_extra.get(index - FIRST_EXTRA).unwrap_or(&true)
+        });
+        parameters
     }
 
     /// The SQL; its parameters are [`RowArrays::parameters`].
@@ -79,7 +99,7 @@ impl InsertStatement {
         rows: &[DomainRow],
     ) -> Result<(), PostgresError> {
         if !rows.is_empty() {
-            transaction.execute(&self.sql, &RowArrays::new(rows).parameters())?;
+            transaction.execute(&self.sql, &self.present(RowArrays::new(rows).parameters()))?;
         }
         Ok(())
     }
@@ -100,11 +120,14 @@ impl InsertStatement {
         let merged = MergedArrays::new(rows);
         let mut parameters = columns.parameters();
         parameters.extend(merged.parameters());
-        let inserted = transaction.query(&self.sql_returning, &parameters)?;
+        let inserted = transaction.query(&self.sql_returning, &self.present(parameters))?;
         let ids = inserted.iter().map(|row| Ok((row.try_get(1)?, row.try_get(0)?)));
         Ok(ids.collect::<Result<_, postgres::Error>>()?)
     }
 }
+
+/// The number of the parameter of the first extra column.
+const FIRST_EXTRA: usize = 10;
 
 /// The statement, with the arrays that [`RowArrays::parameters`] returns and, if these
 /// extra columns include them, those of [`MergedArrays::parameters`]. An extra column
@@ -122,7 +145,7 @@ fn insert_sql<'a>(table: &str, extra: impl Iterator<Item = &'a Column>) -> Strin
             _ => ("text", ""),
         };
         names.push_str(&format!(", \"{}\"", column.name));
-        arrays.push_str(&format!(", ${}::{array}[]", 10 + index));
+        arrays.push_str(&format!(", ${}::{array}[]", FIRST_EXTRA + index));
         aliases.push_str(&format!(", c{index}"));
         values.push_str(&format!(", c{index}{cast}"));
     }

@@ -10,24 +10,31 @@
 //! A position never moves without its rows, quarantined records or gaps: all are in
 //! the same transaction. That makes recording exactly-once.
 
+pub mod batch_size;
 pub(crate) mod dedup;
 pub mod insert;
 pub(crate) mod mark_cleanup;
 pub(crate) mod merge;
+mod own_cause;
 pub mod position;
 pub(crate) mod quarantine;
+mod record_timeouts;
 pub(crate) mod smart;
 
+use std::cell::Cell;
 use std::ops::AddAssign;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use common::domain::Domain;
 use common::stop::Stop;
 use postgres_client::PostgresError;
 
+use self::batch_size::BatchSize;
 use self::dedup::{DedupOutcome, SequenceTracker};
 use self::insert::InsertStep;
 use self::position::{Position, TopicPartition, compare_and_set};
-use self::quarantine::QuarantineStep;
+use self::quarantine::{QuarantineEffect, QuarantineStep};
+use self::record_timeouts::RecordTimeouts;
 use self::smart::{SmartEffect, SmartStep};
 use crate::decode::batch::{DecodedRecords, WriteBatch};
 use crate::decode::identities::Identities;
@@ -35,8 +42,10 @@ use crate::decode::labels::Labels;
 use crate::postgres::domain_table::DomainTable;
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::{Database, Transaction};
-use crate::postgres::tables::Table;
+use crate::postgres::tables::{MissingColumns, Table};
 use crate::report::anomalies::Anomalies;
+use crate::report::quarantine_log::QuarantineLog;
+use crate::timings::Timings;
 
 /// The tables that the steps write to, beside those of domains.
 pub(crate) const TABLES: &[Table<'static>] =
@@ -99,7 +108,7 @@ enum RowsStep {
 #[derive(Debug)]
 pub(crate) struct Effects {
     dedup: (i32, DedupOutcome),
-    quarantined: usize,
+    quarantined: QuarantineEffect,
     rows: RowsEffect,
 }
 
@@ -114,12 +123,22 @@ impl Steps {
     /// Steps that remember nothing yet, for the table of a domain, in smart mode or
     /// in normal mode.
     pub fn new(table: &DomainTable, is_smart: bool) -> Self {
-        let rows = if is_smart {
+        Self::without(table, is_smart, &MissingColumns::default())
+    }
+
+    /// As [`Steps::new`], for tables that lack some columns. Smart mode needs all columns of
+    /// the domain's table; without one of them, each record becomes a row of its own.
+    pub(crate) fn without(table: &DomainTable, is_smart: bool, missing: &MissingColumns) -> Self {
+        let rows = if is_smart && missing.is_complete(table.name()) {
             RowsStep::Smart(Box::new(SmartStep::new(table)))
         } else {
-            RowsStep::Insert(InsertStep::new(table))
+            RowsStep::Insert(InsertStep::new(table, missing))
         };
-        Self { dedup: SequenceTracker::default(), quarantine: QuarantineStep, rows }
+        Self {
+            dedup: SequenceTracker::new(missing),
+            quarantine: QuarantineStep::new(missing),
+            rows,
+        }
     }
 }
 
@@ -164,7 +183,7 @@ impl Effects {
         Written {
             inserted,
             merged,
-            quarantined: self.quarantined,
+            quarantined: self.quarantined.stored,
             anomalies: Anomalies {
                 duplicates: dedup.count_duplicates(),
                 missing: dedup.count_missing(),
@@ -197,6 +216,27 @@ impl AddAssign for Written {
     }
 }
 
+/// What a worker keeps from batch to batch, also after an error.
+#[derive(Debug)]
+pub struct WriteState {
+    /// How many records the next transaction writes.
+    pub size: BatchSize,
+    /// The log of what goes to quarantine.
+    pub quarantine: QuarantineLog,
+    timeouts: RecordTimeouts,
+}
+
+impl WriteState {
+    /// For a domain from which nothing was written yet.
+    pub fn new(domain: Domain, timings: &Timings) -> Self {
+        Self {
+            size: BatchSize::default(),
+            quarantine: QuarantineLog::new(domain, timings.anomaly_log_interval),
+            timeouts: RecordTimeouts::new(timings.timeout_quarantine_after),
+        }
+    }
+}
+
 /// Writes batches of one domain.
 #[derive(Debug)]
 pub struct BatchWriter<'a> {
@@ -206,20 +246,27 @@ pub struct BatchWriter<'a> {
     pub stop: &'a Stop,
     /// The longest that one transaction may take, with the answer to its commit.
     pub timeout: Duration,
+    /// The table of the domain.
+    pub table: &'a DomainTable,
     /// The labels in the database.
     pub labels: &'a Labels,
     /// The steps. They must be dropped after an error.
     pub steps: &'a mut Steps,
+    /// What is kept after an error.
+    pub state: &'a mut WriteState,
 }
 
 impl BatchWriter<'_> {
     /// Writes a batch and moves the position from `from` to the end of the batch.
     ///
     /// The database may refuse a row for reasons that can't be seen in its text: a
-    /// character that the database's encoding lacks, a constraint that somebody
-    /// added. The batch is then halved, and its halves again, until each refused row
-    /// is alone and goes to quarantine. Each of these transactions is short, and what
+    /// character that the database's encoding lacks, a constraint or a trigger that
+    /// somebody added. The batch is then halved, and its halves again, until each refused
+    /// row is alone and goes to quarantine. Each of these transactions is short, and what
     /// it wrote stays, however far away the database is and however much it refuses.
+    ///
+    /// A record that times out alone, several times over some minutes, goes to quarantine
+    /// too. The transaction that stores it there shows that the database takes the rest.
     ///
     /// # Errors
     /// See [`TransactionError`]. After an error, read the stored position before
@@ -232,18 +279,85 @@ impl BatchWriter<'_> {
     ) -> Result<Written, TransactionError> {
         let to = Position { next_offset: batch.next_offset, ..from };
         let decoded = std::mem::take(&mut batch.decoded);
-        let result = self.try_write(partition, from, to, decoded, &batch.identities);
-        let Err(TransactionError::Postgres(cause @ PostgresError::Data(_))) = &result else {
-            return result;
+        match self.try_write(partition, from, to, decoded, &batch) {
+            Err(TransactionError::Postgres(cause)) => match cause {
+                PostgresError::Data(_) => self.write_refused(partition, from, batch, cause),
+                PostgresError::Timeout(_) => self.write_timed_out(partition, from, &batch, cause),
+                PostgresError::Setup(_) => Err(self.explain(cause)?),
+                cause => Err(cause.into()),
+            },
+            result => result,
+        }
+    }
+
+    /// Writes the halves of a batch of which the database refused a row, or sends the row
+    /// to quarantine if it is alone.
+    fn write_refused(
+        &mut self,
+        partition: &TopicPartition,
+        from: Position,
+        mut batch: WriteBatch,
+        cause: PostgresError,
+    ) -> Result<Written, TransactionError> {
+        let cause = match self.explain(cause)? {
+            TransactionError::Postgres(cause) => cause,
+            explained => return Err(explained),
         };
         let Some([head, tail]) = batch.halve(self.labels) else {
-            let refused = DecodedRecords::refused(&batch.records, &cause.to_string());
-            return self.try_write(partition, from, to, refused, &batch.identities);
+            let written = self.quarantine(partition, from, &batch, &cause)?;
+            if written.quarantined > 0
+                && let (Some(code), Some(record)) = (cause.code(), batch.records.last())
+            {
+                let (number, offset) = (partition.number, record.offset);
+                self.state.quarantine.record_refusal(code, number, offset, Instant::now());
+            }
+            return Ok(written);
         };
         let middle = Position { next_offset: head.next_offset, ..from };
         let mut written = self.write(partition, from, head)?;
         written += self.write(partition, middle, tail)?;
         Ok(written)
+    }
+
+    /// Makes the next batch smaller. A single record goes to quarantine once it had enough
+    /// attempts.
+    fn write_timed_out(
+        &mut self,
+        partition: &TopicPartition,
+        from: Position,
+        batch: &WriteBatch,
+        cause: PostgresError,
+    ) -> Result<Written, TransactionError> {
+        self.state.size.record_timeout(batch.records.len());
+        let [record] = batch.records.as_slice() else { return Err(cause.into()) };
+        let timeouts = &mut self.state.timeouts;
+        if !timeouts.record(partition.number, record.offset, Instant::now()) {
+            return Err(cause.into());
+        }
+        self.quarantine(partition, from, batch, &cause)
+    }
+
+    /// Sends the records of a batch to quarantine, because of this error of the database.
+    fn quarantine(
+        &mut self,
+        partition: &TopicPartition,
+        from: Position,
+        batch: &WriteBatch,
+        cause: &PostgresError,
+    ) -> Result<Written, TransactionError> {
+        let to = Position { next_offset: batch.next_offset, ..from };
+        let refused = DecodedRecords::refused(&batch.records, &cause.to_string());
+        self.try_write(partition, from, to, refused, batch)
+    }
+
+    /// Adds what a person must do, if the recorder's own schema is the cause.
+    fn explain(&self, cause: PostgresError) -> Result<TransactionError, TransactionError> {
+        let Self { database, stop, timeout, table, .. } = *self;
+        let remedy = own_cause::find_remedy(database, stop, timeout, table, &cause)?;
+        Ok(match remedy {
+            Some(remedy) => TransactionError::OwnSchema { cause, remedy },
+            None => cause.into(),
+        })
     }
 
     fn try_write(
@@ -252,15 +366,27 @@ impl BatchWriter<'_> {
         from: Position,
         to: Position,
         decoded: DecodedRecords,
-        identities: &Identities,
+        WriteBatch { records, identities, .. }: &WriteBatch,
     ) -> Result<Written, TransactionError> {
         let steps = &*self.steps;
+        // A wait for a free connection says nothing about the size of a batch.
+        let started = Cell::new(None);
         let effects = self.database.transaction(self.stop, self.timeout, |transaction| {
+            started.set(Some(Instant::now()));
             // The first statement: it excludes every other recorder until the end.
             compare_and_set(transaction, partition, Some(from), to)?;
             steps.apply(transaction, &mut PendingWrite { partition, to, identities, decoded })
         })?;
+        let took = started.get().map_or(Duration::ZERO, |started| started.elapsed());
+        let WriteState { size, quarantine, .. } = &mut *self.state;
+        size.record_commit(records.len(), took);
         let written = effects.written(identities);
+        if written.inserted + written.merged > 0 {
+            quarantine.record_row();
+        }
+        if let Some((offset, reason)) = &effects.quarantined.last {
+            quarantine.add(written.quarantined, partition.number, *offset, reason.clone());
+        }
         self.steps.committed(effects);
         Ok(written)
     }

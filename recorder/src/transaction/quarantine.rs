@@ -6,7 +6,7 @@ use super::position::TopicPartition;
 use super::{PendingWrite, Step};
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::Transaction;
-use crate::postgres::tables::{Table, column};
+use crate::postgres::tables::{MissingColumns, Table, column};
 
 /// Records that can't be rows, with the reasons.
 pub(crate) const QUARANTINE_TABLE: Table<'static> = Table {
@@ -25,22 +25,40 @@ pub(crate) const QUARANTINE_TABLE: Table<'static> = Table {
     constraints: &[r#"unique ("topic_id", "partition", "offset")"#],
 };
 
+/// What was stored in quarantine.
+#[derive(Debug, Default)]
+pub(super) struct QuarantineEffect {
+    /// How many records were stored.
+    pub(super) stored: usize,
+    /// The offset and the reason of the last of these.
+    pub(super) last: Option<(i64, String)>,
+}
+
 /// Stores records that can't be rows. Remembers nothing.
 #[derive(Debug)]
-pub(super) struct QuarantineStep;
+pub(super) struct QuarantineStep {
+    /// Whether the table has columns for the identity of a record.
+    has_identity: bool,
+}
+
+impl QuarantineStep {
+    /// For a table that lacks some columns.
+    pub(super) fn new(missing: &MissingColumns) -> Self {
+        Self { has_identity: missing.is_complete(QUARANTINE_TABLE.name) }
+    }
+}
 
 impl Step for QuarantineStep {
-    /// How many records were stored.
-    type Effect = usize;
+    type Effect = QuarantineEffect;
 
     fn apply(
         &self,
         transaction: &mut Transaction<'_>,
         write: &mut PendingWrite<'_>,
-    ) -> Result<usize, TransactionError> {
+    ) -> Result<QuarantineEffect, TransactionError> {
         let records = &write.decoded.quarantined;
         if records.is_empty() {
-            return Ok(0);
+            return Ok(QuarantineEffect::default());
         }
         let TopicPartition { topic, number } = write.partition;
         let offsets: Vec<i64> = records.iter().map(|record| record.offset).collect();
@@ -49,16 +67,27 @@ impl Step for QuarantineStep {
         let identities = || records.iter().map(|record| record.identity);
         let runs: Vec<Option<Uuid>> = identities().map(|it| it.map(|it| it.run)).collect();
         let sequences: Vec<Option<i64>> = identities().map(|it| it.map(|it| it.sequence)).collect();
-        transaction.execute(
-            r#"insert into "availability_quarantine"
-            ("topic", "partition", "topic_id", "offset", "bytes", "reason", "run", "sequence")
-            select $1, $2, $3, * from
-                unnest($4::bigint[], $5::bytea[], $6::text[], $7::uuid[], $8::bigint[])
-            on conflict ("topic_id", "partition", "offset") do nothing"#,
-            &[topic, number, &write.to.topic_id, &offsets, &bytes, &reasons, &runs, &sequences],
-        )?;
-        Ok(records.len())
+        if !self.has_identity {
+            transaction.execute(
+                r#"insert into "availability_quarantine"
+                ("topic", "partition", "topic_id", "offset", "bytes", "reason")
+                select $1, $2, $3, * from unnest($4::bigint[], $5::bytea[], $6::text[])
+                on conflict ("topic_id", "partition", "offset") do nothing"#,
+                &[topic, number, &write.to.topic_id, &offsets, &bytes, &reasons],
+            )?;
+        } else {
+            transaction.execute(
+                r#"insert into "availability_quarantine"
+                ("topic", "partition", "topic_id", "offset", "bytes", "reason", "run", "sequence")
+                select $1, $2, $3, * from
+                    unnest($4::bigint[], $5::bytea[], $6::text[], $7::uuid[], $8::bigint[])
+                on conflict ("topic_id", "partition", "offset") do nothing"#,
+                &[topic, number, &write.to.topic_id, &offsets, &bytes, &reasons, &runs, &sequences],
+            )?;
+        }
+        let last = offsets.last().copied().zip(reasons.last().cloned());
+        Ok(QuarantineEffect { stored: records.len(), last })
     }
 
-    fn committed(&mut self, _stored: usize) {}
+    fn committed(&mut self, _effect: QuarantineEffect) {}
 }

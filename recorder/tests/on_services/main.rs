@@ -17,6 +17,7 @@ mod pooler;
 mod postgres_uri;
 mod quarantine;
 mod recording;
+mod refusals;
 mod replay;
 mod schema;
 mod slot_account;

@@ -383,3 +383,26 @@ fn a_replay_does_not_change_where_1_1_0_starts_reading() {
     recorder.stop();
     assert_eq!(world.offsets(), [0, 1, -1, 2, 3, 4, 5, 6, 7, 8, 9]);
 }
+
+/// A record that the server takes too long for stays in quarantine, and the replay ends.
+#[test]
+fn a_record_that_times_out_stays_in_quarantine() {
+    let mut world = World::new(&shared().unwrap());
+    world.create_schema();
+    let sql = format!(
+        "create function slow() returns trigger language plpgsql as \
+         $$ begin if new.event_time = 2 then raise query_canceled; end if; return new; end $$;
+         create trigger slow before insert on {} for each row execute function slow()",
+        world.table()
+    );
+    world.database.batch_execute(&sql).unwrap();
+    let values: Vec<_> = (0..6).map(|second| Some(ok(second))).collect();
+    world.quarantine(0, &values);
+    let replayed = world.replay();
+    assert!(
+        replayed.lines.iter().any(|line| line.contains("@2: still bad: ")),
+        "{:?}",
+        replayed.lines
+    );
+    assert_eq!(replayed.lines.last().unwrap(), "5 recorded, 1 still bad; 1 left in quarantine");
+}

@@ -19,7 +19,7 @@ use recorder::report::outage_log::SharedOutage;
 use recorder::schema;
 use recorder::timings::Timings;
 use recorder::transaction::position::{Position, TopicPartition, read_position, skip_to};
-use recorder::transaction::{BatchWriter, Steps, Written};
+use recorder::transaction::{BatchWriter, Steps, WriteState, Written};
 use testkit::fuzz;
 use testkit::proxy::{Direction, PostgresProxy, ProxyFault};
 use testkit::services::{fresh_name, shared};
@@ -68,6 +68,8 @@ struct Walker {
     partition: TopicPartition,
     /// Dropped after every error.
     steps: Option<Steps>,
+    /// Kept after errors.
+    state: WriteState,
     run: Run,
     position: Position,
     /// The number of cuts after which the transaction was committed.
@@ -87,7 +89,7 @@ impl Walker {
         });
         let (stopper, stop) = stop::pair();
         let domain = Domain::parse(&format!("{}.example", fresh_name("w"))).unwrap();
-        let labels = schema::ensure(&direct, &stop, &Timings::default(), &domain).unwrap();
+        let labels = schema::ensure(&direct, &stop, &Timings::default(), &domain).unwrap().labels;
         let partition = TopicPartition { topic: domain.to_string(), number: 0 };
         let run = Run::new().unwrap();
         let topic_id = run.id();
@@ -103,6 +105,7 @@ impl Walker {
             labels,
             partition,
             steps: None,
+            state: WriteState::new(domain.clone(), &Timings::default()),
             run,
             position,
             committed: 0,
@@ -138,8 +141,10 @@ impl Walker {
             database: &self.database,
             stop: &self.stop,
             timeout: TIMEOUT,
+            table: &self.table,
             labels: &self.labels,
             steps: &mut steps,
+            state: &mut self.state,
         };
         let written = writer.write(&self.partition, self.position, batch)?;
         self.steps = Some(steps);

@@ -8,7 +8,6 @@ use common::record::ExtraValue;
 use kafka_client::{ProduceRecord, Uuid};
 use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::{ToSql, Type};
-use recorder::decode::batch::BatchLimits;
 use recorder::decode::labels::Labels;
 use recorder::decode::row::DomainRow;
 use recorder::postgres::domain_table::{DomainTable, RESULT_COLUMNS};
@@ -52,6 +51,9 @@ pub(crate) enum InsertMethod {
     Copy,
 }
 
+/// The number of rows of one transaction.
+const BATCH_RECORDS: usize = 2_000;
+
 /// Inserts rows with the recorder's statement or with `copy`, in transactions of the recorder's
 /// size. With `moves_position` each transaction also moves the position. All values are prepared
 /// before the clock starts. Returns rows per second.
@@ -63,7 +65,7 @@ pub(crate) fn insert(
     moves_position: bool,
 ) -> Result<f64, BenchError> {
     let batches: Vec<_> =
-        rows.chunks(BatchLimits::NORMAL.records).map(|rows| (rows, RowArrays::new(rows))).collect();
+        rows.chunks(BATCH_RECORDS).map(|rows| (rows, RowArrays::new(rows))).collect();
     let client = &mut database.client;
     let (topic, topic_id) = (domain.as_str(), Uuid::nil());
     client.execute(POSITION_INSERT, &[&topic, &0, &topic_id, &0_i64, &0_i64])?;

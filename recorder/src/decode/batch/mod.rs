@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use common::identity::Identity;
+use common::identity::{ENDED_HEADER, Identity};
 use common::panics;
 use kafka_client::{FetchedRecord, FetchedRecords};
 
@@ -11,26 +11,7 @@ use super::labels::Labels;
 use super::rejected::Rejected;
 use super::row::DomainRow;
 
-/// The most that one transaction writes.
-#[derive(Debug, Clone, Copy)]
-pub struct BatchLimits {
-    /// The most records.
-    pub records: usize,
-    /// The most targets.
-    pub targets: usize,
-}
-
-impl BatchLimits {
-    /// The limits of normal mode, in which targets cost nothing.
-    pub const NORMAL: Self = Self { records: 2_000, targets: usize::MAX };
-    /// The limits of smart mode. It merges most records into few rows and looks up
-    /// each target by itself: 500 times 40 ms, to a database that is far away or
-    /// busy, fit the time-out of a transaction. A batch that does not fit would
-    /// fail at each retry.
-    pub const SMART: Self = Self { records: 10_000, targets: 500 };
-}
-
-/// The most bytes of the values of one batch, unless a single value is larger.
+/// The most bytes of the values of a batch, unless a single value is larger.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A record that can't be a row.
@@ -96,6 +77,16 @@ impl DecodedRecords {
         self.rows.retain(|row| !offsets.contains(&row.topic_offset));
         self.quarantined.retain(|record| !offsets.contains(&record.offset));
     }
+
+    /// Splits off the records from `offset` on.
+    fn split_off(&mut self, offset: i64) -> Self {
+        let rows = self.rows.partition_point(|row| row.topic_offset < offset);
+        let quarantined = self.quarantined.partition_point(|record| record.offset < offset);
+        Self {
+            rows: self.rows.split_off(rows),
+            quarantined: self.quarantined.split_off(quarantined),
+        }
+    }
 }
 
 /// A malformed identity counts as absent here; [`Identities`] counts it.
@@ -136,25 +127,20 @@ impl WriteBatch {
         Some([Self::new(head, labels, middle), Self::new(tail, labels, self.next_offset)])
     }
 
-    /// Adds the batch to `batches`, halved until no part has more targets than
-    /// `targets_max`.
-    fn add_to(mut self, batches: &mut Vec<Self>, targets_max: usize, labels: &Labels) {
-        if self.count_targets() <= targets_max {
-            return batches.push(self);
-        }
-        match self.halve(labels) {
-            Some(halves) => {
-                for half in halves {
-                    half.add_to(batches, targets_max, labels);
-                }
-            }
-            None => batches.push(self),
-        }
-    }
-
-    fn count_targets(&self) -> usize {
-        let rows = self.decoded.rows.iter();
-        rows.map(DomainRow::target).collect::<HashSet<_>>().len()
+    /// Keeps the first records up to the size of a batch and returns the rest. `None` if the
+    /// batch is small enough; it then stays as it is.
+    pub fn split_off(&mut self, records_max: usize) -> Option<Self> {
+        let len = batch_len(&self.records, records_max);
+        let middle = self.records.get(len)?.offset;
+        let records = self.records.split_off(len);
+        let rest = Self {
+            decoded: self.decoded.split_off(middle),
+            identities: self.identities.split_off(middle, &self.records, &records),
+            records,
+            next_offset: self.next_offset,
+        };
+        self.next_offset = middle;
+        Some(rest)
     }
 }
 
@@ -184,8 +170,8 @@ pub struct FetchedBatches {
 }
 
 impl FetchedBatches {
-    /// Cuts what was fetched from `offset` on into batches within `limits`. Ends before
-    /// a record on which the decoder panics.
+    /// Cuts what was fetched from `offset` on into batches of at most `records_max`
+    /// records. Ends before a record on which the decoder panics.
     ///
     /// # Errors
     /// The decoder panics on the first record.
@@ -193,40 +179,32 @@ impl FetchedBatches {
         fetched: FetchedRecords,
         offset: i64,
         labels: &Labels,
-        limits: &BatchLimits,
+        records_max: usize,
     ) -> Result<Self, RecordPanic> {
-        Self::decode_with(fetched, offset, labels, limits, decode_all)
+        Self::decode_with(fetched, offset, labels, records_max, decode_all)
     }
 
     fn decode_with(
         fetched: FetchedRecords,
         offset: i64,
         labels: &Labels,
-        limits: &BatchLimits,
+        records_max: usize,
         decode: RecordDecoder,
     ) -> Result<Self, RecordPanic> {
         let FetchedRecords { mut records, next_offset, high_watermark, .. } = fetched;
         let mut batches = Vec::new();
         let mut position = offset;
         while position != next_offset {
-            let rest = records.split_off(batch_len(&records, limits.records));
+            let rest = records.split_off(batch_len(&records, records_max));
             // The last batch also moves past offsets without records for consumers.
             position = match records.last() {
                 Some(last) if !rest.is_empty() => last.offset + 1,
                 _ => next_offset,
             };
             let Ok((decoded, identities)) = panics::catch(|| decode(&records, labels)) else {
-                return Self::end_before_panic(
-                    batches,
-                    records,
-                    high_watermark,
-                    labels,
-                    limits,
-                    decode,
-                );
+                return Self::end_before_panic(batches, records, high_watermark, labels, decode);
             };
-            let batch = WriteBatch { records, decoded, identities, next_offset: position };
-            batch.add_to(&mut batches, limits.targets, labels);
+            batches.push(WriteBatch { records, decoded, identities, next_offset: position });
             records = rest;
         }
         Ok(Self { batches, next_offset, high_watermark })
@@ -238,7 +216,6 @@ impl FetchedBatches {
         mut records: Vec<FetchedRecord>,
         high_watermark: i64,
         labels: &Labels,
-        limits: &BatchLimits,
         decode: RecordDecoder,
     ) -> Result<Self, RecordPanic> {
         let panics = |record: &FetchedRecord| {
@@ -252,7 +229,7 @@ impl FetchedBatches {
         if let Ok((decoded, identities)) = panics::catch(|| decode(&records, labels)) {
             let batch = WriteBatch { records, decoded, identities, next_offset };
             if first > 0 {
-                batch.add_to(&mut batches, limits.targets, labels);
+                batches.push(batch);
             }
         }
         let Some(last) = batches.last() else {
@@ -268,12 +245,15 @@ impl FetchedBatches {
     }
 }
 
-/// How many of these records the next batch takes: at least one, if there is one.
+/// How many of these records the next batch takes: at least one, if there is one. A batch also
+/// has a bound in bytes, and as many ended runs as it may have records: each is a row in the
+/// table of marks.
 fn batch_len(records: &[FetchedRecord], records_max: usize) -> usize {
-    let mut bytes = 0;
+    let (mut bytes, mut ended) = (0, 0);
     let fits = |record: &&FetchedRecord| {
         bytes += record.value.as_ref().map_or(0, |value| value.len());
-        bytes <= BATCH_BYTES_MAX
+        ended += record.headers.iter().filter(|(key, _)| key == ENDED_HEADER).count();
+        bytes <= BATCH_BYTES_MAX && ended <= records_max
     };
     let count = records.iter().take(records_max).take_while(fits).count();
     count.max(1).min(records.len())

@@ -1,10 +1,8 @@
 //! How fetched records are cut into batches.
 
-use common::record::{Extra, Record, Status};
-
 use super::*;
 
-const LIMITS: BatchLimits = BatchLimits { records: 3, targets: 2 };
+const RECORDS_MAX: usize = 3;
 
 fn fetched(sizes: &[(i64, usize)], next_offset: i64) -> FetchedRecords {
     let record = |&(offset, size): &(i64, usize)| FetchedRecord {
@@ -25,7 +23,7 @@ fn fetched(sizes: &[(i64, usize)], next_offset: i64) -> FetchedRecords {
 /// The offsets of the records of each batch, and the position after it.
 fn cut(sizes: &[(i64, usize)], from: i64, next_offset: i64) -> Vec<(Vec<i64>, i64)> {
     let fetched_batches =
-        FetchedBatches::new(fetched(sizes, next_offset), from, &Labels::default(), &LIMITS)
+        FetchedBatches::new(fetched(sizes, next_offset), from, &Labels::default(), RECORDS_MAX)
             .unwrap();
     assert_eq!(fetched_batches.next_offset, next_offset);
     fetched_batches
@@ -62,43 +60,54 @@ fn a_batch_has_a_bound_in_bytes_but_holds_at_least_one_record() {
 #[test]
 fn malformed_values_go_to_quarantine() {
     let fetched_batches =
-        FetchedBatches::new(fetched(&[(0, 1), (1, 2)], 2), 0, &Labels::default(), &LIMITS).unwrap();
+        FetchedBatches::new(fetched(&[(0, 1), (1, 2)], 2), 0, &Labels::default(), RECORDS_MAX)
+            .unwrap();
     let offsets: Vec<_> =
         fetched_batches.batches[0].decoded.quarantined.iter().map(|q| q.offset).collect();
     assert_eq!(offsets, [0, 1]);
     assert!(fetched_batches.has_more());
 }
 
-/// The number of look-ups of one transaction is bounded.
-#[test]
-fn a_batch_has_a_bound_in_targets() {
-    let labels = Labels::new(vec!["responsive".into()], vec!["ok".into()]);
-    let record = |offset: i64, name: &str| {
-        let extra = Extra { name: Some(name.into()), ..Extra::default() };
-        let record = Record {
-            from: "sydney".into(),
-            url: "https://a.example/".into(),
-            timestamp: 1.5,
-            status: Status::Responsive,
-            phrase: "ok".into(),
-            dns_ms: None,
-            response_ms: None,
-            detail: None,
-            offset: -1,
-            extra,
-        };
-        let value = Some(record.encode().into());
-        FetchedRecord { offset, timestamp_ms: 0, key: None, value, headers: Vec::new() }
+fn with_ended_runs(offset: i64, runs: usize) -> FetchedRecord {
+    let ended = |run| {
+        let run = kafka_client::Uuid::from_u128(run as u128);
+        let (key, value) = common::identity::EndedRun { run, count: 1 }.header();
+        (key, Some(value))
     };
-    let names = ["a", "a", "b", "b", "c", "d", "d", "d"];
-    let mut fetched = fetched(&[], 9);
-    fetched.records = (0..).zip(names).map(|(offset, name)| record(offset, name)).collect();
-    let fetched_batches =
-        FetchedBatches::new(fetched, 0, &labels, &BatchLimits { records: 100, targets: 2 })
-            .unwrap();
-    let rows =
-        fetched_batches.batches.iter().map(|batch| (batch.decoded.rows.len(), batch.next_offset));
-    assert_eq!(rows.collect::<Vec<_>>(), [(4, 4), (4, 9)]);
+    let headers = (0..runs).map(ended).collect();
+    FetchedRecord { offset, timestamp_ms: 0, key: None, value: None, headers }
+}
+
+/// Each ended run is a row of one statement.
+#[test]
+fn a_batch_has_a_bound_in_ended_runs() {
+    let mut fetched = fetched(&[], 20);
+    fetched.records = (0..20).map(|offset| with_ended_runs(offset, 16)).collect();
+    let batches = FetchedBatches::new(fetched, 0, &Labels::default(), 50).unwrap().batches;
+    let sizes: Vec<_> =
+        batches.iter().map(|batch| (batch.records.len(), batch.identities.claims.len())).collect();
+    assert_eq!(sizes, [(3, 48), (3, 48), (3, 48), (3, 48), (3, 48), (3, 48), (2, 32)]);
+}
+
+/// A batch that is too large since the size has shrunk is cut once more.
+#[test]
+fn a_batch_is_split_without_decoding_it_again() {
+    for malformed in [false, true] {
+        let mut records = fetched(&[(1, 1), (2, 1), (4, 1), (7, 1)], 9).records;
+        if malformed {
+            records[3].headers = vec![("sequence".to_owned(), None)];
+        }
+        records.insert(1, with_ended_runs(1, 2));
+        records.remove(0);
+        let mut batch = WriteBatch::new(records.clone(), &Labels::default(), 9);
+        let rest = batch.split_off(2).unwrap();
+        for (part, records, next_offset) in [(&batch, &records[..2], 4), (&rest, &records[2..], 9)]
+        {
+            let expected = WriteBatch::new(records.to_vec(), &Labels::default(), next_offset);
+            assert_eq!(format!("{part:?}"), format!("{expected:?}"));
+        }
+        assert!(batch.split_off(2).is_none());
+    }
 }
 
 /// Panics on the record at offset 3.
@@ -114,7 +123,7 @@ fn a_panic_of_the_decoder_concerns_one_record() {
     let decode = |from: i64| {
         let sizes: Vec<_> = (from..6).map(|offset| (offset, 1)).collect();
         let labels = Labels::default();
-        FetchedBatches::decode_with(fetched(&sizes, 6), from, &labels, &LIMITS, panicking)
+        FetchedBatches::decode_with(fetched(&sizes, 6), from, &labels, RECORDS_MAX, panicking)
     };
     let before = decode(0).unwrap();
     assert_eq!((before.next_offset, before.has_more()), (3, true));

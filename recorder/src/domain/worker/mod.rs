@@ -14,7 +14,7 @@ use super::error::SessionError;
 use super::fetch::{PartitionReader, fetch, fetch_positions, prefetch_positions};
 use super::resume::{LogRange, resume_after_batch, resume_after_gap};
 use super::retry::RetryState;
-use super::services::{Clock, RecordLog, RecordStore, SystemClock};
+use super::services::{Clock, KnownLabels, RecordLog, RecordStore, SystemClock};
 use super::session::Session;
 use super::shared::SharedState;
 use super::store::PostgresStore;
@@ -22,7 +22,8 @@ use super::topic::DomainTopic;
 use super::turns::DomainTurn;
 use super::unreadable::UnreadableBatches;
 use super::writer::DomainWriter;
-use crate::decode::batch::{BatchLimits, FetchedBatches};
+use crate::decode::batch::FetchedBatches;
+use crate::decode::labels::Labels;
 use crate::lease::progress::WorkerProgress;
 use crate::postgres::error::TransactionError;
 use crate::schema::TargetIndex;
@@ -49,6 +50,10 @@ pub(crate) struct DomainWorker<L, S: RecordStore, C> {
     is_table_counted: bool,
     /// Whether the index of smart mode needs no more attention.
     is_index_settled: bool,
+    /// The labels, from the last check of the schema.
+    labels: Option<Labels>,
+    /// When a schema that is not complete is checked again.
+    schema_check_at: Option<Instant>,
     session: Option<Session<S::Steps>>,
     turn: DomainTurn,
 }
@@ -75,7 +80,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
     ) -> Self {
         let prefix = shared.topic_prefix.clone();
         Self {
-            writer: DomainWriter::new(store, topic.clone(), Arc::clone(&shared)),
+            writer: DomainWriter::new(store, domain.clone(), topic.clone(), Arc::clone(&shared)),
             topic: DomainTopic::new(log, topic, domain.clone(), prefix),
             attempt_began: clock.now(),
             clock,
@@ -84,6 +89,8 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             unreadable: UnreadableBatches::new(shared.timings.unreadable_batch_after),
             is_table_counted: false,
             is_index_settled: !shared.smart,
+            labels: None,
+            schema_check_at: None,
             session: None,
             turn: DomainTurn::new(Arc::clone(&shared)),
             domain,
@@ -106,7 +113,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             }
         }
         self.shared.group_offset.release(&self.topic.name);
-        self.writer.anomalies.flush();
+        self.writer.flush_logs();
     }
 
     /// Takes one turn, only while the lease is valid: opens a session if there is none,
@@ -157,6 +164,9 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
                     self.topic.log.disconnect();
                 }
                 self.turn.yield_if_due(self.clock.now(), || self.topic.log.disconnect());
+                if failure.is_of_schema() {
+                    self.labels = None;
+                }
                 self.record_failure(&failure)
             }
         }
@@ -169,6 +179,10 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
     }
 
     fn record(&mut self) -> Result<Session<S::Steps>, SessionError> {
+        if self.schema_check_at.is_some_and(|at| self.clock.now() >= at) {
+            self.labels = None;
+            self.session = None;
+        }
         let mut session = match self.session.take() {
             Some(session) => session,
             None => self.open_session()?,
@@ -183,22 +197,35 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         } else {
             self.retry.postgres_recovered();
         }
-        self.writer.anomalies.flush_if_due(self.clock.now());
+        self.writer.flush_logs_if_due(self.clock.now());
         Ok(session)
     }
 
-    /// Completes the schema, and reads all positions from the database: after an error
-    /// they are known nowhere else.
+    /// Reads all positions from the database: after an error they are known nowhere else.
+    /// Asks Kafka first, so that an outage of Kafka is no load for the database.
     fn open_session(&mut self) -> Result<Session<S::Steps>, SessionError> {
-        let labels = self.writer.store.ensure_schema()?;
+        let topic = self.find_topic()?;
+        let labels = self.ensure_schema()?;
         if !self.is_index_settled {
             self.ensure_target_index()?;
         }
         self.attempt_began = self.clock.now();
-        let topic = self.find_topic()?;
         let mut session = Session::new(labels, self.clock.now());
         self.add_partitions(&mut session, &topic)?;
         Ok(session)
+    }
+
+    /// Completes the schema at the start, after an error that may have its cause there, and
+    /// from time to time while something is missing.
+    fn ensure_schema(&mut self) -> Result<Labels, SessionError> {
+        if let Some(labels) = &self.labels {
+            return Ok(labels.clone());
+        }
+        let KnownLabels { labels, is_schema_complete } = self.writer.store.ensure_schema()?;
+        let check_at = self.clock.now() + self.shared.timings.schema_check_interval;
+        self.schema_check_at = (!is_schema_complete).then_some(check_at);
+        self.labels = Some(labels.clone());
+        Ok(labels)
     }
 
     fn find_topic(&mut self) -> Result<TopicMetadata, SessionError> {
@@ -276,8 +303,6 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
     /// thread fetches and decodes the next records meanwhile: a transaction mostly
     /// waits for the database.
     fn fetch_and_write(&mut self, session: &mut Session<S::Steps>) -> Result<(), SessionError> {
-        let batch_limits =
-            if self.shared.smart { &BatchLimits::SMART } else { &BatchLimits::NORMAL };
         let fetch_limits = self.fetch_limits(session.readers.len());
         let is_complete = session.is_complete;
         let Session { labels, readers, prefetched, steps, .. } = session;
@@ -285,7 +310,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             Some(fetched) => fetched,
             None => {
                 let positions = fetch_positions(readers);
-                fetch(&mut self.topic.log, &positions, &fetch_limits, batch_limits, labels)
+                fetch(&mut self.topic.log, &positions, &fetch_limits, labels)
             }
         };
         if is_complete && fetched.iter().all(is_answered) {
@@ -300,7 +325,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         let results = match &prefetch {
             None => writer.write_all(steps, labels, readers, fetched),
             Some((positions, _)) => thread::scope(|scope| {
-                let fetch = || fetch(log, positions, &fetch_limits, batch_limits, labels);
+                let fetch = || fetch(log, positions, &fetch_limits, labels);
                 let prefetcher = thread::Builder::new().stack_size(STACK_BYTES);
                 // If no thread can be started, the records are fetched in the next turn.
                 let prefetcher = prefetcher.spawn_scoped(scope, fetch).ok();

@@ -17,13 +17,12 @@ use super::super::resume::ResumePoint;
 use super::super::turns::ConnectionTurns;
 use super::*;
 use crate::decode::batch::WriteBatch;
-use crate::decode::labels::Labels;
 use crate::lease::kafka_health::KafkaHealth;
 use crate::postgres::pool::Database;
-use crate::report::outage_log::SharedOutage;
+use crate::report::outage_log::{SharedOutage, SharedRefusals};
 use crate::timings::Timings;
-use crate::transaction::Written;
 use crate::transaction::position::{Position, TopicPartition};
+use crate::transaction::{WriteState, Written};
 
 const TOPIC: &str = "webactivity-a.example";
 const TOPIC_ID: Uuid = Uuid::from_u128(1);
@@ -37,6 +36,7 @@ struct MemoryLog {
     /// The offset of a record on which the decoder panics.
     unreadable: Option<i64>,
     disconnects: usize,
+    is_down: bool,
 }
 
 impl MemoryLog {
@@ -51,6 +51,9 @@ impl RecordLog for MemoryLog {
     }
 
     fn topics(&mut self, _names: &[String]) -> Result<Vec<TopicMetadata>, KafkaError> {
+        if self.is_down {
+            return Err(KafkaError::UnknownTopic { topic: TOPIC.to_owned() });
+        }
         let metadata = |index| PartitionMetadata { index, leader: Some(1), leader_epoch: 0 };
         let count = i32::try_from(self.partitions.len()).unwrap();
         Ok(vec![TopicMetadata {
@@ -127,8 +130,11 @@ struct MemoryStore {
     /// Which steps wrote each batch, by the order in which they were made.
     written_by: Vec<usize>,
     steps_made: Cell<usize>,
-    /// How often the schema was read: once a session.
-    sessions: usize,
+    /// How often the schema was checked, and how often it is not complete.
+    schema_checks: usize,
+    incomplete_checks: usize,
+    /// How often a position was read: once a session and partition.
+    position_reads: usize,
     next_error: Option<TransactionError>,
 }
 
@@ -153,9 +159,10 @@ impl MemoryStore {
 impl RecordStore for MemoryStore {
     type Steps = usize;
 
-    fn ensure_schema(&mut self) -> Result<Labels, TransactionError> {
-        self.sessions += 1;
-        Ok(Labels::default())
+    fn ensure_schema(&mut self) -> Result<KnownLabels, TransactionError> {
+        self.schema_checks += 1;
+        let is_schema_complete = self.schema_checks > self.incomplete_checks;
+        Ok(KnownLabels { labels: Labels::default(), is_schema_complete })
     }
 
     fn ensure_target_index(&mut self) -> Result<TargetIndex, TransactionError> {
@@ -166,6 +173,7 @@ impl RecordStore for MemoryStore {
         &mut self,
         partition: &TopicPartition,
     ) -> Result<Option<Position>, TransactionError> {
+        self.position_reads += 1;
         Ok(self.positions.get(&partition.number).copied())
     }
 
@@ -196,6 +204,7 @@ impl RecordStore for MemoryStore {
         partition: &TopicPartition,
         from: Position,
         batch: WriteBatch,
+        _state: &mut WriteState,
     ) -> Result<Written, TransactionError> {
         let to = Position { next_offset: batch.next_offset, ..from };
         self.move_position(partition.number, Some(from), to)?;
@@ -235,7 +244,7 @@ fn shared(lease_confirmed_at: Instant) -> Arc<SharedState> {
     let shared = SharedState {
         database: Database::new(settings, 1, Arc::clone(&outage)),
         postgres_outage: outage,
-        postgres_refusals: SharedOutage::new("postgresql"),
+        postgres_refusals: SharedRefusals::new("postgresql"),
         kafka: Arc::new(kafka_client::KafkaSettings::new(Vec::new(), Security::Plain)),
         kafka_outage: SharedOutage::new("kafka"),
         kafka_refusals: SharedOutage::new("kafka"),
@@ -249,6 +258,7 @@ fn shared(lease_confirmed_at: Instant) -> Arc<SharedState> {
         topic_prefix: "webactivity-".to_owned(),
         group_offset: DashboardOffset::new("group".to_owned()),
         smart: false,
+        schema_warned: false.into(),
         index_warned: false.into(),
         metrics: Default::default(),
         timings,
@@ -292,7 +302,10 @@ fn a_turn_writes_what_it_fetches_and_moves_the_position() {
     worker.topic.log.partitions[0].1 = 4;
     assert_eq!(worker.turn(), Duration::ZERO);
     assert_eq!(next_offset(&worker, 0), 4);
-    assert_eq!((worker.writer.store.sessions, worker.writer.store.written_by), (1, vec![1, 1, 1]));
+    assert_eq!(
+        (worker.writer.store.position_reads, worker.writer.store.written_by),
+        (2, vec![1, 1, 1])
+    );
 }
 
 /// After an error, nothing that was remembered is used again.
@@ -306,7 +319,10 @@ fn an_error_drops_the_session_and_the_steps() {
     assert_eq!(next_offset(&worker, 0), 3);
     assert_eq!(worker.turn(), Duration::ZERO);
     assert_eq!(next_offset(&worker, 0), 5);
-    assert_eq!((worker.writer.store.sessions, worker.writer.store.written_by), (2, vec![1, 2]));
+    assert_eq!(
+        (worker.writer.store.position_reads, worker.writer.store.written_by),
+        (2, vec![1, 2])
+    );
 }
 
 /// The steps are dropped even if other partitions are written in the same turn.
@@ -342,7 +358,7 @@ fn without_a_lease_nothing_is_read_or_written() {
     let (mut worker, _stopper) = worker(&[(0, 3)]);
     worker.shared.lease.revoke();
     assert_eq!(worker.turn(), worker.shared.timings.lease_poll_interval);
-    assert_eq!(worker.writer.store.sessions, 0);
+    assert_eq!(worker.writer.store.position_reads, 0);
 }
 
 #[test]
@@ -354,7 +370,7 @@ fn records_that_kafka_removed_become_a_gap_with_the_new_position() {
     assert_eq!((next_offset(&worker, 0), &worker.writer.store.gaps[..]), (7, &[(3, Some(7))][..]));
     worker.turn();
     assert_eq!(next_offset(&worker, 0), 9);
-    assert_eq!(worker.writer.store.sessions, 1);
+    assert_eq!(worker.writer.store.position_reads, 1);
 }
 
 #[test]
@@ -382,7 +398,7 @@ fn a_panic_is_an_error_of_the_turn() {
     assert_eq!((next_offset(&worker, 0), worker.shared.metrics.panics.get()), (3, 2));
     assert_eq!(worker.topic.log.disconnects, 2);
     assert_eq!(worker.turn(), Duration::ZERO);
-    assert_eq!((next_offset(&worker, 0), worker.writer.store.sessions), (5, 3));
+    assert_eq!((next_offset(&worker, 0), worker.writer.store.steps_made.get()), (5, 3));
     assert_eq!(worker.writer.store.gaps, []);
 }
 
@@ -402,4 +418,38 @@ fn a_record_on_which_the_decoder_panics_is_a_gap_after_five_fetches_in_a_minute(
     assert_eq!(worker.shared.metrics.panics.get(), 5);
     worker.turn();
     assert_eq!(next_offset(&worker, 0), 5);
+}
+
+/// An outage of Kafka is no load for the database.
+#[test]
+fn the_schema_is_checked_at_the_start_and_once_kafka_answers() {
+    let (mut worker, _stopper) = worker(&[(0, 3)]);
+    worker.topic.log.is_down = true;
+    for _ in 0..3 {
+        assert!(worker.turn() > Duration::ZERO);
+    }
+    assert_eq!((worker.writer.store.schema_checks, worker.writer.store.position_reads), (0, 0));
+    worker.topic.log.is_down = false;
+    assert_eq!(worker.turn(), Duration::ZERO);
+    // An error that has nothing to do with the schema.
+    worker.topic.log.partitions[0].1 = 5;
+    worker.writer.store.next_error = Some(TransactionError::MergeTargetMissing);
+    worker.turn();
+    worker.turn();
+    assert_eq!((next_offset(&worker, 0), worker.writer.store.schema_checks), (5, 1));
+}
+
+#[test]
+fn a_schema_that_is_not_complete_is_checked_again_from_time_to_time() {
+    let (mut worker, _stopper) = worker(&[(0, 3)]);
+    worker.writer.store.incomplete_checks = 1;
+    worker.turn();
+    worker.turn();
+    assert_eq!(worker.writer.store.schema_checks, 1);
+    let interval = worker.shared.timings.schema_check_interval;
+    for _ in 0..2 {
+        worker.clock.advance(interval);
+        worker.turn();
+        assert_eq!(worker.writer.store.schema_checks, 2);
+    }
 }

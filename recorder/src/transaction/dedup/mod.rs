@@ -15,12 +15,12 @@ use std::collections::{HashMap, HashSet};
 use common::identity::{EndedRun, Identity};
 use kafka_client::Uuid;
 
-use super::position::TopicPartition;
+use super::position::{GAP_TABLE, TopicPartition};
 use super::{PendingWrite, Step};
 use crate::decode::identities::HeaderClaim;
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::Transaction;
-use crate::postgres::tables::{Table, column};
+use crate::postgres::tables::{MissingColumns, Table, column};
 
 /// The mark of each run. The primary key begins with the topic because marks are
 /// looked up by topic.
@@ -109,9 +109,18 @@ type RunInPartition = (i32, Uuid);
 
 /// Drops duplicates and stores marks and gaps. Remembers the marks of runs, so
 /// that most batches need no look-up.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SequenceTracker {
     marks: HashMap<RunInPartition, i64>,
+    /// Whether the table of gaps has columns for runs and sequence numbers.
+    has_runs: bool,
+}
+
+impl SequenceTracker {
+    /// Remembers nothing yet. Tables may lack some columns.
+    pub(super) fn new(missing: &MissingColumns) -> Self {
+        Self { marks: HashMap::new(), has_runs: missing.is_complete(GAP_TABLE.name) }
+    }
 }
 
 impl Step for SequenceTracker {
@@ -136,7 +145,8 @@ impl Step for SequenceTracker {
         let mark = |run| remembered(run).or_else(|| stored.get(&run).copied()).unwrap_or(0);
         let outcome = DedupOutcome::new(claims, mark);
         store_marks(transaction, write.partition, &outcome.next)?;
-        store_gaps(transaction, write.partition, write.to.topic_id, &outcome.gaps)?;
+        let topic_id = write.to.topic_id;
+        store_gaps(transaction, write.partition, topic_id, &outcome.gaps, self.has_runs)?;
         write.decoded.remove(&outcome.duplicates);
         Ok((number, outcome))
     }
@@ -190,6 +200,7 @@ fn store_gaps(
     TopicPartition { topic, number }: &TopicPartition,
     topic_id: Uuid,
     gaps: &[SequenceGap],
+    has_runs: bool,
 ) -> Result<(), TransactionError> {
     if gaps.is_empty() {
         return Ok(());
@@ -200,6 +211,17 @@ fn store_gaps(
         format!("missing sequence numbers: {from} to {} of run {run}{last}", to - 1)
     };
     let reasons: Vec<String> = gaps.iter().map(reason).collect();
+    if !has_runs {
+        // The reason holds them too.
+        transaction.execute(
+            r#"insert into "availability_gap"
+            ("topic", "partition", "topic_id", "from_offset", "to_offset", "reason")
+            select $1, $2, $3, o, o, m
+            from unnest($4::bigint[], $5::text[]) with ordinality as new(o, m, nr) order by nr"#,
+            &[topic, number, &topic_id, &offsets, &reasons],
+        )?;
+        return Ok(());
+    }
     let runs: Vec<Uuid> = gaps.iter().map(|gap| gap.run).collect();
     let froms: Vec<i64> = gaps.iter().map(|gap| gap.from).collect();
     let tos: Vec<i64> = gaps.iter().map(|gap| gap.to).collect();

@@ -86,7 +86,7 @@ fn the_lost_end_of_a_run_is_one_gap() {
 
 #[test]
 fn what_is_remembered_has_a_bound() {
-    let mut tracker = SequenceTracker::default();
+    let mut tracker = SequenceTracker::new(&MissingColumns::default());
     for run in 0..3 * RUNS_MAX as u128 {
         tracker.committed((0, outcome_of_results(&[], &[(Uuid::from_u128(run), 0)])));
         assert!(tracker.marks.len() <= RUNS_MAX);
