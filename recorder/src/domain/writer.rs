@@ -11,7 +11,6 @@ use crate::decode::batch::FetchedBatches;
 use crate::decode::labels::Labels;
 use crate::report::anomalies::AnomalyLog;
 use crate::transaction::Written;
-use crate::transaction::position::Position;
 
 /// Writes the batches of a domain.
 #[derive(Debug)]
@@ -65,7 +64,7 @@ impl<S: RecordStore> DomainWriter<S> {
     ) -> Result<(), SessionError> {
         for batch in batches {
             self.check_lease()?;
-            let to = Position { next_offset: batch.next_offset, ..*position };
+            let to = position.after(&batch);
             let mut valid_steps = steps.take().unwrap_or_else(|| self.store.new_steps());
             let written =
                 self.store.write(&mut valid_steps, labels, partition, *position, batch)?;

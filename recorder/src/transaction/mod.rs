@@ -230,7 +230,7 @@ impl BatchWriter<'_> {
         from: Position,
         mut batch: WriteBatch,
     ) -> Result<Written, TransactionError> {
-        let to = Position { next_offset: batch.next_offset, ..from };
+        let to = from.after(&batch);
         let decoded = std::mem::take(&mut batch.decoded);
         let result = self.try_write(partition, from, to, decoded, &batch.identities);
         let Err(TransactionError::Postgres(cause @ PostgresError::Data(_))) = &result else {
@@ -240,7 +240,7 @@ impl BatchWriter<'_> {
             let refused = DecodedRecords::refused(&batch.records, &cause.to_string());
             return self.try_write(partition, from, to, refused, &batch.identities);
         };
-        let middle = Position { next_offset: head.next_offset, ..from };
+        let middle = from.after(&head);
         let mut written = self.write(partition, from, head)?;
         written += self.write(partition, middle, tail)?;
         Ok(written)

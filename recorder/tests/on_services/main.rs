@@ -7,6 +7,7 @@ mod dedup;
 mod extra_columns;
 mod leases;
 mod legacy;
+mod lost_tail;
 mod outages;
 mod own_services;
 mod postgres_uri;

@@ -76,7 +76,8 @@ fn denied_topic_loses_its_batch_and_no_other() {
     deny(&other, READ);
     let topic_id = wait_for_topic(&mut client, &other).id;
     let mut client = KafkaClient::new(settings);
-    let position = FetchPosition { topic: &other, topic_id, partition: 0, offset: 0 };
+    let position =
+        FetchPosition { topic: &other, topic_id, partition: 0, offset: 0, leader_epoch: None };
     let refused = retry_until(
         || client.fetch(&position, &FetchLimits::default()),
         |error| !error.is_retryable(),

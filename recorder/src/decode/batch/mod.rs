@@ -114,14 +114,18 @@ pub struct WriteBatch {
     pub identities: Identities,
     /// The position after the batch.
     pub next_offset: i64,
+    /// The leader epoch of what is directly before `next_offset`. `None` if unknown.
+    pub leader_epoch: Option<i32>,
 }
 
 impl WriteBatch {
     /// Decodes records. `next_offset` is the position after them.
     pub fn new(records: Vec<FetchedRecord>, labels: &Labels, next_offset: i64) -> Self {
+        let last = records.last().filter(|last| last.offset + 1 == next_offset);
         Self {
             decoded: DecodedRecords::decode(&records, labels),
             identities: Identities::new(&records),
+            leader_epoch: last.and_then(|last| last.leader_epoch),
             records,
             next_offset,
         }
@@ -135,8 +139,10 @@ impl WriteBatch {
         }
         let mut head = std::mem::take(&mut self.records);
         let tail = head.split_off(head.len() / 2);
-        let middle = tail.first().map_or(self.next_offset, |first| first.offset);
-        Some([Self::new(head, labels, middle), Self::new(tail, labels, self.next_offset)])
+        let middle = head.last().map_or(self.next_offset, |last| last.offset + 1);
+        let mut tail = Self::new(tail, labels, self.next_offset);
+        tail.leader_epoch = self.leader_epoch;
+        Some([Self::new(head, labels, middle), tail])
     }
 
     /// Adds the batch to `batches`, halved until no part has more targets than
@@ -181,7 +187,7 @@ impl FetchedBatches {
         labels: &Labels,
         limits: &BatchLimits,
     ) -> Self {
-        let FetchedRecords { mut records, next_offset, high_watermark, .. } = fetched;
+        let FetchedRecords { mut records, next_offset, leader_epoch, high_watermark, .. } = fetched;
         let mut batches = Vec::new();
         let mut position = offset;
         while position != next_offset {
@@ -191,7 +197,10 @@ impl FetchedBatches {
                 Some(last) if !rest.is_empty() => last.offset + 1,
                 _ => next_offset,
             };
-            let batch = WriteBatch::new(records, labels, position);
+            let mut batch = WriteBatch::new(records, labels, position);
+            if position == next_offset {
+                batch.leader_epoch = leader_epoch;
+            }
             batch.add_to(&mut batches, limits.targets, labels);
             records = rest;
         }

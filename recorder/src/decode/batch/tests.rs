@@ -9,6 +9,7 @@ const LIMITS: BatchLimits = BatchLimits { records: 3, targets: 2 };
 fn fetched(sizes: &[(i64, usize)], next_offset: i64) -> FetchedRecords {
     let record = |&(offset, size): &(i64, usize)| FetchedRecord {
         offset,
+        leader_epoch: Some(4),
         timestamp_ms: 0,
         key: None,
         value: Some(vec![0; size].into()),
@@ -17,6 +18,7 @@ fn fetched(sizes: &[(i64, usize)], next_offset: i64) -> FetchedRecords {
     FetchedRecords {
         records: sizes.iter().map(record).collect(),
         next_offset,
+        leader_epoch: Some(5),
         log_start_offset: 0,
         high_watermark: 100,
     }
@@ -87,7 +89,14 @@ fn a_batch_has_a_bound_in_targets() {
             extra,
         };
         let value = Some(record.encode().into());
-        FetchedRecord { offset, timestamp_ms: 0, key: None, value, headers: Vec::new() }
+        FetchedRecord {
+            offset,
+            leader_epoch: None,
+            timestamp_ms: 0,
+            key: None,
+            value,
+            headers: Vec::new(),
+        }
     };
     let names = ["a", "a", "b", "b", "c", "d", "d", "d"];
     let mut fetched = fetched(&[], 9);

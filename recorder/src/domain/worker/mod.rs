@@ -295,9 +295,16 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         failure: SessionError,
     ) -> Result<(), SessionError> {
         let point = match &failure {
-            SessionError::Kafka(KafkaError::OffsetOutOfRange { log_start, log_end, .. }) => {
+            // Above the log, only a new session can tell where to continue: by the leader epoch.
+            // In the log, the broker contradicts itself. Both are tried again after a delay.
+            SessionError::Kafka(KafkaError::OffsetOutOfRange {
+                log_start,
+                log_end,
+                offset,
+                ..
+            }) if offset < log_start => {
                 let range = LogRange { start: *log_start, end: *log_end };
-                resume_after_gap(reader.position, range)
+                resume_after_gap(reader.position, range, None)
             }
             SessionError::Kafka(KafkaError::Batch {
                 base_offset,
@@ -329,7 +336,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
 
     /// Commits the offsets of the consumer group that have moved.
     fn commit_group_offsets(&mut self, readers: &mut [PartitionReader]) {
-        for PartitionReader { partition, position, committed } in readers {
+        for PartitionReader { partition, position, committed, .. } in readers {
             let next_offset = position.next_offset;
             let group_offset = &self.shared.group_offset;
             if *committed != Some(next_offset)

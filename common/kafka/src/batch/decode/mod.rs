@@ -35,6 +35,9 @@ pub(crate) struct DecodedBatches {
     pub(crate) records: Vec<FetchedRecord>,
     /// The offset to fetch next.
     pub(crate) next_offset: i64,
+    /// The epoch of the leader that appended the last batch before `next_offset`. `None` if no
+    /// batch was read, or if the batch has no epoch.
+    pub(crate) leader_epoch: Option<i32>,
     /// The unreadable batch at which decoding stopped, if any.
     pub(crate) failure: Option<(BatchRange, BatchFailure)>,
 }
@@ -57,10 +60,15 @@ pub(crate) fn decode_batches(mut bytes: Bytes, offset: i64) -> DecodedBatches {
         let range = batch_range(&batch);
         let len_before = decoded.records.len();
         match decode_batch(&batch, range, offset, &mut decoded.records) {
-            Ok(true) => decoded.next_offset = decoded.next_offset.max(range.next_offset),
+            Ok(true) if range.next_offset > decoded.next_offset => {
+                decoded.next_offset = range.next_offset;
+                decoded.leader_epoch = leader_epoch(&batch);
+            }
+            Ok(true) => {}
             Ok(false) => {
                 if let Some(last) = decoded.records.last() {
                     decoded.next_offset = decoded.next_offset.max(last.offset.saturating_add(1));
+                    decoded.leader_epoch = last.leader_epoch;
                 }
                 return decoded;
             }
@@ -96,6 +104,12 @@ fn batch_range(batch: &Bytes) -> BatchRange {
         base_offset,
         next_offset: base_offset.saturating_add(i64::from(delta)).saturating_add(1),
     }
+}
+
+/// The epoch of the leader that appended the batch, which is at least as long as its header.
+fn leader_epoch(batch: &Bytes) -> Option<i32> {
+    let epoch = batch.get(12..16)?.first_chunk().map(|epoch| i32::from_be_bytes(*epoch))?;
+    (epoch >= 0).then_some(epoch)
 }
 
 /// Returns the offset after an unreadable batch; `rest` are the bytes after it. Returns `None`
@@ -191,8 +205,9 @@ fn decode_batch(
                 UnpackError::Invalid(what) => BatchFailure::Invalid(format!("{codec}: {what}")),
             }
         })?;
+    let epoch = leader_epoch(batch);
     for _ in 0..count {
-        let mut record = decode_record(&mut body, range.base_offset, base_timestamp_ms)
+        let mut record = decode_record(&mut body, range.base_offset, base_timestamp_ms, epoch)
             .ok_or_else(|| BatchFailure::invalid("a record exceeds its length"))?;
         if record.offset < range.base_offset || record.offset >= range.next_offset {
             return Err(BatchFailure::invalid("a record with an offset outside the batch"));
