@@ -2,10 +2,19 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use common::domain::{TOPIC_PREFIX, TOPIC_PREFIX_OF_1_1_0};
 use common::identity::Run;
-use testkit::services::Services;
+use common::stop;
+use postgres_client::{PostgresSettings, PostgresUri};
+use recorder::postgres::pool::Database;
+use recorder::report::outage_log::SharedOutage;
+use recorder::schema;
+use recorder::timings::Timings;
+use recorder::transaction::position::{Position, TopicPartition, read_position, skip_to};
+use testkit::services::{Services, shared};
 
 use crate::own_services::with_own_services;
 use crate::support::{Recorder, World, ok};
@@ -126,4 +135,39 @@ fn a_log_that_lost_its_tail_is_read_from_where_it_was_cut_broken_on_purpose() {
         topics[1].recorder = Some(topics[1].world.recorder());
         topics.into_iter().for_each(LostTail::check);
     });
+}
+
+/// A recorder of an earlier version moves the offset without the epoch, and a table of an earlier
+/// version has no columns for the epoch.
+#[test]
+fn an_epoch_counts_only_with_its_offset_and_in_a_table_that_has_its_columns() {
+    let mut world = World::new(&shared().unwrap());
+    let (_proxy, uri) = world.proxied();
+    let uri = PostgresUri::parse(&uri).unwrap();
+    let settings = PostgresSettings { uri, ca: None, application_name: "epoch".into() };
+    let database = Database::new(settings, 1, Arc::new(SharedOutage::new("postgresql")));
+    let (_stopper, stop) = stop::pair();
+    schema::ensure(&database, &stop, &Timings::default(), &world.domain).unwrap();
+    let timeout = Duration::from_secs(20);
+    let partition = TopicPartition { topic: world.topic.clone(), number: 0 };
+    let read = || read_position(&database, &stop, timeout, &partition).unwrap();
+    let move_to = |from, to| {
+        skip_to(&database, &stop, timeout, &partition, from, to, &[]).unwrap();
+        read().unwrap()
+    };
+    let start = Position::unread(Run::new().unwrap().id(), 5, 0);
+    let first = move_to(None, start);
+    assert_eq!(first, Position { stores_epoch: true, ..start });
+    let next = Position { next_offset: 9, leader_epoch: Some(3), ..first };
+    assert_eq!(move_to(Some(first), next), next);
+    world.database.execute("update availability_offset set next_offset = 11", &[]).unwrap();
+    let moved = Position { next_offset: 11, leader_epoch: None, ..next };
+    assert_eq!(read(), Some(moved));
+    let drop = "alter table availability_offset \
+        drop column leader_epoch, drop column leader_epoch_offset";
+    world.database.execute(drop, &[]).unwrap();
+    let old = Position { stores_epoch: false, ..moved };
+    assert_eq!(read(), Some(old));
+    let to = Position { next_offset: 13, leader_epoch: Some(4), ..old };
+    assert_eq!(move_to(Some(old), to), Position { leader_epoch: None, ..to });
 }
