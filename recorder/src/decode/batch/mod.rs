@@ -190,7 +190,7 @@ impl FetchedBatches {
         let FetchedRecords { mut records, next_offset, leader_epoch, high_watermark, .. } = fetched;
         let mut batches = Vec::new();
         let mut position = offset;
-        while position != next_offset {
+        while position < next_offset {
             let rest = records.split_off(batch_len(&records, limits.records));
             // The last batch also moves past offsets without records for consumers.
             position = match records.last() {

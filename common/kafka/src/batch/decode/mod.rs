@@ -56,8 +56,12 @@ pub(crate) fn decode_batches(mut bytes: Bytes, offset: i64) -> DecodedBatches {
     let mut has_batch = false;
     let had_bytes = !bytes.is_empty();
     while let Some(batch) = split_batch(&mut bytes) {
-        has_batch = true;
         let range = batch_range(&batch);
+        if !decoded.records.is_empty() && range.base_offset < decoded.next_offset {
+            // Batches ascend too. The next fetch shows which of the two is damaged.
+            break;
+        }
+        has_batch = true;
         let len_before = decoded.records.len();
         match decode_batch(&batch, range, offset, &mut decoded.records) {
             Ok(true) if range.next_offset > decoded.next_offset => {
@@ -206,12 +210,18 @@ fn decode_batch(
             }
         })?;
     let epoch = leader_epoch(batch);
+    // Kafka checks the offsets of the records in compressed batches only.
+    let mut offset_min = range.base_offset;
     for _ in 0..count {
         let mut record = decode_record(&mut body, range.base_offset, base_timestamp_ms, epoch)
             .ok_or_else(|| BatchFailure::invalid("a record exceeds its length"))?;
         if record.offset < range.base_offset || record.offset >= range.next_offset {
             return Err(BatchFailure::invalid("a record with an offset outside the batch"));
         }
+        if record.offset < offset_min {
+            return Err(BatchFailure::invalid("offsets of records that do not ascend"));
+        }
+        offset_min = record.offset + 1;
         if record.offset < offset {
             continue;
         }
@@ -222,6 +232,9 @@ fn decode_batch(
             record.timestamp_ms = max_timestamp_ms;
         }
         records.push(record);
+    }
+    if !body.is_empty() {
+        return Err(BatchFailure::invalid("bytes after the last record"));
     }
     Ok(true)
 }
