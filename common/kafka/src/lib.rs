@@ -36,8 +36,13 @@
 //!
 //! let mut client = KafkaClient::new(settings);
 //! let topic = client.topics(&["greetings".to_owned()])?.remove(0);
-//! let position =
-//!     FetchPosition { topic: "greetings", topic_id: topic.id, partition: 0, offset: 0 };
+//! let position = FetchPosition {
+//!     topic: "greetings",
+//!     topic_id: topic.id,
+//!     partition: 0,
+//!     offset: 0,
+//!     leader_epoch: None,
+//! };
 //! let fetched = client.fetch(&position, &FetchLimits::default())?;
 //! println!("{} records, next offset {}", fetched.records.len(), fetched.next_offset);
 //! # Ok(())
@@ -63,8 +68,8 @@ pub use batch::compression::Codec;
 pub use batch::decode::{BatchFailure, FetchedRecord};
 pub use batch::encode::{BATCH_HEADER_LEN, ProduceRecord, batch_len};
 pub use client::{
-    CreateResult, FetchLimits, FetchPosition, FetchedRecords, GroupOffset, KafkaClient, LogEnd,
-    PartitionMetadata, TopicMetadata, TopicSpec, probe_broker,
+    CreateResult, EpochEnd, FetchLimits, FetchPosition, FetchedRecords, GroupOffset, KafkaClient,
+    LogEnd, PartitionMetadata, TopicMetadata, TopicSpec, probe_broker,
 };
 pub use error::KafkaError;
 pub use producer::{BATCH_BYTES_MAX, KafkaProducer, ProduceOutcome, ProducerOptions, TopicBatch};

@@ -88,6 +88,7 @@ mod tests {
     fn a_malformed_identity_counts_as_absent() {
         let record = |offset, headers: Vec<(String, Option<bytes::Bytes>)>| FetchedRecord {
             offset,
+            leader_epoch: None,
             timestamp_ms: 0,
             key: None,
             value: None,

@@ -1,7 +1,7 @@
 //! Fetches from all partitions of a topic, in the thread of the worker or, as a
 //! prefetch, in another thread.
 
-use kafka_client::{BatchFailure, FetchLimits, FetchPosition, KafkaError};
+use kafka_client::{BatchFailure, FetchLimits, FetchPosition, KafkaError, Uuid};
 
 use super::services::RecordLog;
 use crate::decode::batch::{FetchedBatches, RecordPanic};
@@ -15,6 +15,8 @@ pub(super) struct PartitionReader {
     pub(super) partition: TopicPartition,
     /// The position in the database.
     pub(super) position: Position,
+    /// The epoch of the leader that confirmed the position. `None` if unknown.
+    pub(super) leader_epoch: Option<i32>,
     /// The offset that was published for the consumer group.
     pub(super) published: Option<i64>,
 }
@@ -22,9 +24,29 @@ pub(super) struct PartitionReader {
 /// The result of a fetch for each partition.
 pub(super) type FetchResults = Vec<Result<FetchedBatches, KafkaError>>;
 
+/// Where to fetch from one partition.
+#[derive(Debug)]
+pub(super) struct FetchStart {
+    partition: TopicPartition,
+    topic_id: Uuid,
+    offset: i64,
+    leader_epoch: Option<i32>,
+}
+
+impl FetchStart {
+    fn new(reader: &PartitionReader, offset: i64) -> Self {
+        Self {
+            partition: reader.partition.clone(),
+            topic_id: reader.position.topic_id,
+            offset,
+            leader_epoch: reader.leader_epoch,
+        }
+    }
+}
+
 /// The positions to fetch from, as they are in the database.
-pub(super) fn fetch_positions(readers: &[PartitionReader]) -> Vec<(TopicPartition, Position)> {
-    readers.iter().map(|reader| (reader.partition.clone(), reader.position)).collect()
+pub(super) fn fetch_positions(readers: &[PartitionReader]) -> Vec<FetchStart> {
+    readers.iter().map(|reader| FetchStart::new(reader, reader.position.next_offset)).collect()
 }
 
 /// The positions to fetch from once `fetched` is written. `None` if no partition has
@@ -32,15 +54,12 @@ pub(super) fn fetch_positions(readers: &[PartitionReader]) -> Vec<(TopicPartitio
 pub(super) fn prefetch_positions(
     readers: &[PartitionReader],
     fetched: &FetchResults,
-) -> Option<Vec<(TopicPartition, Position)>> {
+) -> Option<Vec<FetchStart>> {
     let fetched: Vec<&FetchedBatches> =
         fetched.iter().map(|result| result.as_ref().ok()).collect::<Option<_>>()?;
     fetched.iter().any(|batches| batches.has_more()).then_some(())?;
-    let positions = readers.iter().zip(fetched).map(|(reader, batches)| {
-        let next_offset = batches.next_offset;
-        (reader.partition.clone(), Position { next_offset, ..reader.position })
-    });
-    Some(positions.collect())
+    let starts = readers.iter().zip(fetched);
+    Some(starts.map(|(reader, batches)| FetchStart::new(reader, batches.next_offset)).collect())
 }
 
 /// A record on which the decoder panics is treated as an unreadable batch.
@@ -58,17 +77,18 @@ fn unreadable_record(position: &FetchPosition<'_>, panic: RecordPanic) -> KafkaE
 /// them to the size that fits the database by then.
 pub(super) fn fetch(
     log: &mut impl RecordLog,
-    positions: &[(TopicPartition, Position)],
+    positions: &[FetchStart],
     fetch_limits: &FetchLimits,
     labels: &Labels,
 ) -> FetchResults {
     let positions: Vec<_> = positions
         .iter()
-        .map(|(partition, position)| FetchPosition {
-            topic: &partition.topic,
-            topic_id: position.topic_id,
-            partition: partition.number,
-            offset: position.next_offset,
+        .map(|start| FetchPosition {
+            topic: &start.partition.topic,
+            topic_id: start.topic_id,
+            partition: start.partition.number,
+            offset: start.offset,
+            leader_epoch: start.leader_epoch,
         })
         .collect();
     let results = log.fetch(&positions, fetch_limits).into_iter().zip(&positions);

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use kafka_client::{BatchFailure, Uuid};
+use kafka_client::{BatchFailure, EpochEnd, Uuid};
 
 use crate::decode::rejected::reason_text;
 use crate::transaction::position::{Gap, Position};
@@ -15,6 +15,9 @@ pub(super) const RETENTION: &str = "retention passed: the log starts after the s
 /// The reason of a gap: Kafka lost records that had been read, and perhaps has
 /// others at their offsets.
 pub(super) const SHORTENED: &str = "log shortened: it ends before the stored offset";
+/// The start of the reason of a gap: Kafka lost records that had been read, and has or will
+/// have others at their offsets.
+pub(super) const TAIL_LOST: &str = "log lost its tail";
 /// The reason of a gap: the topic was deleted and recreated.
 pub(super) const RECREATED: &str = "topic made again";
 
@@ -26,6 +29,21 @@ pub(crate) struct LogRange {
     pub(crate) start: i64,
     /// The offset of the next record that is produced.
     pub(crate) end: i64,
+}
+
+/// Where the leader epoch that was stored with the position ends in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StoredEpoch {
+    /// The answer of the leader.
+    pub(crate) end: EpochEnd,
+    /// The epoch of the leader that answered.
+    pub(crate) current: i32,
+}
+
+/// Whether Kafka lost records before the position: the epoch of the last record that was read
+/// ends before it.
+pub(crate) fn is_tail_lost(position: &Position, epoch: Option<&StoredEpoch>) -> bool {
+    epoch.is_some_and(|epoch| epoch.end.end_offset < position.next_offset)
 }
 
 /// Where reading continues, and what is missing before that.
@@ -54,23 +72,38 @@ impl ResumePoint {
 }
 
 /// Where reading starts: at the stored position if it is of this topic id, else at
-/// the start of the log.
-pub(super) fn resume(stored: Option<Position>, topic_id: Uuid, log: LogRange) -> ResumePoint {
+/// the start of the log. `epoch` is known only for a stored position of this topic id.
+pub(super) fn resume(
+    stored: Option<Position>,
+    topic_id: Uuid,
+    log: LogRange,
+    epoch: Option<StoredEpoch>,
+) -> ResumePoint {
     match stored {
-        Some(stored) if stored.topic_id == topic_id => resume_after_gap(stored, log),
+        Some(stored) if stored.topic_id == topic_id => resume_after_gap(stored, log, epoch),
         Some(stored) => resume_in_recreated_topic(stored, topic_id, log),
-        None => {
-            let next_offset = log.start;
-            ResumePoint::at(Position { topic_id, next_offset, counted_after_id: 0 })
-        }
+        None => ResumePoint::at(Position::unread(topic_id, log.start, 0)),
     }
 }
 
-/// Where reading continues if the position may be outside of the log.
-pub(super) fn resume_after_gap(position: Position, log: LogRange) -> ResumePoint {
+/// Where reading continues if the position may be outside of the log, or may be behind records
+/// that Kafka has lost.
+pub(super) fn resume_after_gap(
+    position: Position,
+    log: LogRange,
+    epoch: Option<StoredEpoch>,
+) -> ResumePoint {
     let next = position.next_offset;
     if next < log.start {
         skip_to(position, log.start, RETENTION.into())
+    } else if let Some(epoch) = epoch.filter(|epoch| is_tail_lost(&position, Some(epoch))) {
+        let StoredEpoch { end, current } = epoch;
+        let stored = position.leader_epoch.unwrap_or(end.leader_epoch);
+        let reason = format!(
+            "{TAIL_LOST}: leader epoch {stored} ends at offset {} there, the leader epoch is {current}",
+            end.end_offset
+        );
+        skip_to(position, end.end_offset.max(log.start), reason.into())
     } else if next > log.end {
         skip_to(position, log.end, SHORTENED.into())
     } else {
@@ -90,9 +123,11 @@ pub(super) fn resume_after_batch(
 /// Continues at another offset of the same log, with a gap up to there.
 fn skip_to(position: Position, to: i64, reason: Cow<'static, str>) -> ResumePoint {
     let Position { topic_id, next_offset: from, .. } = position;
+    // What is directly before the new position was not read.
+    let position = Position { next_offset: to, leader_epoch: None, ..position };
     let note = Some(format!("{reason}: continuing at offset {to} instead of {from}"));
     let gap = Gap { topic_id, from_offset: from, to_offset: Some(to), reason };
-    ResumePoint { position: Position { next_offset: to, ..position }, gaps: vec![gap], note }
+    ResumePoint { position, gaps: vec![gap], note }
 }
 
 fn resume_in_recreated_topic(stored: Position, topic_id: Uuid, log: LogRange) -> ResumePoint {
@@ -107,7 +142,10 @@ fn resume_in_recreated_topic(stored: Position, topic_id: Uuid, log: LogRange) ->
         gaps.push(Gap { topic_id, from_offset, to_offset, reason: RETENTION.into() });
     }
     ResumePoint {
-        position: Position { topic_id, next_offset: log.start, counted_after_id: 0 },
+        position: Position {
+            stores_epoch: stored.stores_epoch,
+            ..Position::unread(topic_id, log.start, 0)
+        },
         gaps,
         note: Some(format!(
             "the topic was deleted and recreated: the old one was read up to offset {}, starting at offset {} of the new one",
@@ -125,7 +163,7 @@ mod tests {
     const LOG: LogRange = LogRange { start: 5, end: 9 };
 
     fn at(topic_id: Uuid, next_offset: i64, counted_after_id: i64) -> Position {
-        Position { topic_id, next_offset, counted_after_id }
+        Position::unread(topic_id, next_offset, counted_after_id)
     }
 
     fn gap(topic_id: Uuid, from: i64, to: Option<i64>, reason: &'static str) -> Gap {
@@ -148,12 +186,40 @@ mod tests {
             (Some(at(NOW, 12, 3)), at(NOW, 9, 3), vec![shortened], true),
             (Some(at(OLD, 7, 3)), at(NOW, 5, 0), recreated, true),
         ] {
-            let point = resume(stored, NOW, LOG);
+            let point = resume(stored, NOW, LOG, None);
             assert_eq!((point.position, &point.gaps), (position, &gaps), "{stored:?}");
             assert_eq!(point.note.is_some(), !gaps.is_empty(), "{stored:?}");
             assert_eq!(point.needs_confirmation(), is_confirmed, "{stored:?}");
         }
-        let whole = resume(Some(at(OLD, 7, 3)), NOW, LogRange { start: 0, end: 9 });
+        let whole = resume(Some(at(OLD, 7, 3)), NOW, LogRange { start: 0, end: 9 }, None);
         assert_eq!(whole.gaps, [gap(OLD, 7, None, RECREATED)]);
+    }
+
+    #[test]
+    fn a_log_that_lost_its_tail_is_read_from_the_end_of_the_stored_epoch() {
+        let stored = Position { leader_epoch: Some(3), ..at(NOW, 8, 0) };
+        let epoch = |end_offset| {
+            Some(StoredEpoch { end: EpochEnd { leader_epoch: 3, end_offset }, current: 5 })
+        };
+        // The epoch goes up to the position, or beyond it.
+        for end_offset in [8, 9] {
+            let point = resume(Some(stored), NOW, LOG, epoch(end_offset));
+            assert_eq!(point, ResumePoint::at(stored));
+        }
+        // It ends before the position, within the log and before the log.
+        for (end_offset, to) in [(6, 6), (5, 5), (2, 5)] {
+            let point = resume(Some(stored), NOW, LOG, epoch(end_offset));
+            assert_eq!(point.position, at(NOW, to, 0));
+            let [gap] = &point.gaps[..] else { panic!("{point:?}") };
+            assert_eq!((gap.from_offset, gap.to_offset), (8, Some(to)));
+            let reason = format!(
+                "log lost its tail: leader epoch 3 ends at offset {end_offset} there, the leader epoch is 5"
+            );
+            assert_eq!(gap.reason, reason);
+            assert!(point.needs_confirmation() && point.note.is_some());
+        }
+        // The log ends before the position too.
+        let after = Position { leader_epoch: Some(3), ..at(NOW, 12, 0) };
+        assert_eq!(resume(Some(after), NOW, LOG, epoch(7)).position, at(NOW, 7, 0));
     }
 }

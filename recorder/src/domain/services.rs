@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use kafka_client::{
-    FetchLimits, FetchPosition, FetchedRecords, KafkaClient, KafkaError, LogEnd, TopicMetadata,
-    Uuid,
+    EpochEnd, FetchLimits, FetchPosition, FetchedRecords, KafkaClient, KafkaError, LogEnd,
+    TopicMetadata, Uuid,
 };
 
 use super::legacy::table_count::TableCount;
@@ -27,6 +27,16 @@ pub(crate) trait RecordLog: Send {
 
     /// The first offset of a partition, or the offset after its last record.
     fn list_offset(&mut self, topic: &str, partition: i32, end: LogEnd) -> Result<i64, KafkaError>;
+
+    /// Where the records of `leader_epoch` end in the log of the leader, whose own epoch is
+    /// `current_epoch`. `None` if it does not know.
+    fn epoch_end(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        leader_epoch: i32,
+        current_epoch: i32,
+    ) -> Result<Option<EpochEnd>, KafkaError>;
 
     /// Fetches from all positions; one result for each.
     fn fetch(
@@ -56,6 +66,16 @@ impl RecordLog for KafkaClient {
 
     fn list_offset(&mut self, topic: &str, partition: i32, end: LogEnd) -> Result<i64, KafkaError> {
         KafkaClient::list_offset(self, topic, partition, end)
+    }
+
+    fn epoch_end(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        leader_epoch: i32,
+        current_epoch: i32,
+    ) -> Result<Option<EpochEnd>, KafkaError> {
+        KafkaClient::epoch_end(self, topic, partition, leader_epoch, current_epoch)
     }
 
     fn fetch(

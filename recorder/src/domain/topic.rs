@@ -7,7 +7,7 @@ use kafka_client::{LogEnd, TopicMetadata};
 use super::error::SessionError;
 use super::fetch::PartitionReader;
 use super::legacy;
-use super::resume::{LogRange, ResumePoint, resume};
+use super::resume::{LogRange, ResumePoint, StoredEpoch, is_tail_lost, resume};
 use super::services::{RecordLog, RecordStore};
 use crate::transaction::position::{Position, TopicPartition};
 
@@ -53,20 +53,32 @@ impl<L: RecordLog> DomainTopic<L> {
         topic: &TopicMetadata,
         is_table_counted: bool,
     ) -> Result<PartitionReader, SessionError> {
-        let name = &self.name;
-        let partition = TopicPartition { topic: name.clone(), number };
+        let partition = TopicPartition { topic: self.name.clone(), number };
         let stored = store.read_position(&partition)?;
+        let leader_epoch = topic
+            .partitions
+            .iter()
+            .find(|known| known.index == number)
+            .map(|known| known.leader_epoch)
+            .filter(|epoch| *epoch >= 0);
+        let same_topic = stored.filter(|stored| stored.topic_id == topic.id);
+        let epoch = match same_topic {
+            Some(stored) => self.stored_epoch(number, &stored, leader_epoch)?,
+            None => None,
+        };
+        let name = &self.name;
         let start = self.log.list_offset(name, number, LogEnd::Earliest)?;
         let end = self.log.list_offset(name, number, LogEnd::Latest)?;
         let range = LogRange { start, end };
-        let is_same_topic = stored.is_some_and(|stored| stored.topic_id == topic.id);
-        let may_count = topic.partitions.len() == 1 && !(is_same_topic && is_table_counted);
+        let is_lost = same_topic.is_some_and(|stored| is_tail_lost(&stored, epoch.as_ref()));
+        let is_counted = is_table_counted && same_topic.is_some() && !is_lost;
+        let may_count = topic.partitions.len() == 1 && !is_counted;
         let point = if may_count && legacy::is_table_counted(store, &self.domain, &self.prefix)? {
             let after_id = stored.map_or(0, |stored| stored.counted_after_id);
             let table = store.count_table(after_id)?;
-            legacy::resume_with_table(stored, topic.id, range, table)
+            legacy::resume_with_table(stored, topic.id, range, epoch, table)
         } else {
-            resume(stored, topic.id, range)
+            resume(stored, topic.id, range, epoch)
         };
         if point.needs_confirmation() {
             self.log.confirm_leader(name, topic.id, number)?;
@@ -83,7 +95,26 @@ impl<L: RecordLog> DomainTopic<L> {
                 point.position.next_offset
             ),
         }
-        Ok(PartitionReader { partition, position: point.position, published: None })
+        let position = match stored {
+            Some(_) => point.position,
+            // Only a stored position tells whether the table has the columns of the epoch.
+            None => store.read_position(&partition)?.unwrap_or(point.position),
+        };
+        Ok(PartitionReader { partition, position, leader_epoch, published: None })
+    }
+
+    /// Asks the leader for the end of the epoch that was stored with the position.
+    fn stored_epoch(
+        &mut self,
+        number: i32,
+        stored: &Position,
+        leader_epoch: Option<i32>,
+    ) -> Result<Option<StoredEpoch>, SessionError> {
+        let (Some(epoch), Some(current)) = (stored.leader_epoch, leader_epoch) else {
+            return Ok(None);
+        };
+        let end = self.log.epoch_end(&self.name, number, epoch, current)?;
+        Ok(end.map(|end| StoredEpoch { end, current }))
     }
 
     /// Skips records that can't be read. They become gaps, which are stored in the same

@@ -12,7 +12,6 @@ use super::shared::SharedState;
 use crate::decode::batch::FetchedBatches;
 use crate::decode::labels::Labels;
 use crate::report::anomalies::AnomalyLog;
-use crate::transaction::position::Position;
 use crate::transaction::{WriteState, Written};
 
 /// Writes the batches of a domain.
@@ -73,7 +72,7 @@ impl<S: RecordStore> DomainWriter<S> {
             while let Some(mut batch) = next.take() {
                 self.check_lease()?;
                 next = batch.split_off(self.state.size.records());
-                let to = Position { next_offset: batch.next_offset, ..*position };
+                let to = position.after(&batch);
                 let mut valid_steps = steps.take().unwrap_or_else(|| self.store.new_steps());
                 let (store, state) = (&mut self.store, &mut self.state);
                 let written =

@@ -277,7 +277,7 @@ impl BatchWriter<'_> {
         from: Position,
         mut batch: WriteBatch,
     ) -> Result<Written, TransactionError> {
-        let to = Position { next_offset: batch.next_offset, ..from };
+        let to = from.after(&batch);
         let decoded = std::mem::take(&mut batch.decoded);
         match self.try_write(partition, from, to, decoded, &batch) {
             Err(TransactionError::Postgres(cause)) => match cause {
@@ -313,7 +313,7 @@ impl BatchWriter<'_> {
             }
             return Ok(written);
         };
-        let middle = Position { next_offset: head.next_offset, ..from };
+        let middle = from.after(&head);
         let mut written = self.write(partition, from, head)?;
         written += self.write(partition, middle, tail)?;
         Ok(written)

@@ -7,12 +7,19 @@ use std::time::Duration;
 use common::stop::Stop;
 use kafka_client::Uuid;
 
+use crate::decode::batch::WriteBatch;
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::{Database, Transaction};
 use crate::postgres::tables::{Table, column};
 
 /// The stored position of each partition. Rows of a domain's table with an `id`
-/// up to `counted_after_id` are of an earlier topic of the same name.
+/// up to `counted_after_id` are of an earlier topic of the same name, or of records that
+/// Kafka has lost.
+///
+/// `leader_epoch` is the leader epoch of the last batch that was passed, and
+/// `leader_epoch_offset` the offset after that batch. The epoch counts only while that
+/// offset equals `next_offset`: recorders of earlier versions move `next_offset` alone.
+/// Both are null after a gap.
 pub(crate) const OFFSET_TABLE: Table<'static> = Table {
     name: "availability_offset",
     columns: &[
@@ -23,7 +30,7 @@ pub(crate) const OFFSET_TABLE: Table<'static> = Table {
         column("counted_after_id", "bigint not null default 0"),
         column("updated_at", "timestamp with time zone not null default current_timestamp"),
     ],
-    added: &[],
+    added: &[column("leader_epoch", "integer"), column("leader_epoch_offset", "bigint")],
     constraints: &[r#"primary key ("topic", "partition")"#],
 };
 
@@ -67,8 +74,33 @@ pub struct Position {
     pub topic_id: Uuid,
     /// The offset of the first record that is not recorded yet.
     pub next_offset: i64,
-    /// Rows of the table up to this `id` are of an earlier topic.
+    /// Rows of the table up to this `id` are of an earlier topic, or of records that
+    /// Kafka has lost.
     pub counted_after_id: i64,
+    /// The leader epoch of the last batch before `next_offset`. `None` if unknown.
+    pub leader_epoch: Option<i32>,
+    /// Whether the table has the columns for the leader epoch, which an earlier version
+    /// did not create.
+    pub stores_epoch: bool,
+}
+
+impl Position {
+    /// A position from which nothing was read yet.
+    pub fn unread(topic_id: Uuid, next_offset: i64, counted_after_id: i64) -> Self {
+        Self { topic_id, next_offset, counted_after_id, leader_epoch: None, stores_epoch: false }
+    }
+
+    /// The position after a batch that begins here or later.
+    ///
+    /// # Panics
+    /// The batch ends before the position. Records would then be written twice.
+    pub(crate) fn after(self, batch: &WriteBatch) -> Self {
+        let (from, to) = (self.next_offset, batch.next_offset);
+        assert!(from <= to, "a position never moves back: from {from} to {to}");
+        // The epoch of an empty batch is unknown, but the position has not moved.
+        let leader_epoch = if from == to { self.leader_epoch } else { batch.leader_epoch };
+        Self { next_offset: to, leader_epoch, ..self }
+    }
 }
 
 /// Records that will not be recorded.
@@ -95,16 +127,25 @@ pub fn read_position(
     partition: &TopicPartition,
 ) -> Result<Option<Position>, TransactionError> {
     database.transaction(stop, timeout, |transaction| {
+        // As JSON, because a table of an earlier version may lack the columns of the epoch.
         let rows = transaction.query(
-            r#"select "topic_id", "next_offset", "counted_after_id"
-            from "availability_offset" where "topic" = $1 and "partition" = $2"#,
+            r#"select "topic_id", "next_offset", "counted_after_id",
+                (pg_catalog.to_jsonb(stored) ->> 'leader_epoch')::integer,
+                (pg_catalog.to_jsonb(stored) ->> 'leader_epoch_offset')::bigint,
+                pg_catalog.to_jsonb(stored) ?& array['leader_epoch', 'leader_epoch_offset']
+            from "availability_offset" as stored where "topic" = $1 and "partition" = $2"#,
             &[&partition.topic, &partition.number],
         )?;
         let Some(row) = rows.first() else { return Ok(None) };
+        let next_offset = row.try_get(1)?;
+        let leader_epoch: Option<i32> = row.try_get(3)?;
+        let leader_epoch_offset: Option<i64> = row.try_get(4)?;
         Ok(Some(Position {
             topic_id: row.try_get(0)?,
-            next_offset: row.try_get(1)?,
+            next_offset,
             counted_after_id: row.try_get(2)?,
+            leader_epoch: leader_epoch.filter(|_| leader_epoch_offset == Some(next_offset)),
+            stores_epoch: row.try_get(5)?,
         }))
     })
 }
@@ -152,6 +193,13 @@ pub const POSITION_MOVE: &str = r#"update "availability_offset"
         "updated_at" = pg_catalog.now()
     where "topic" = $1 and "partition" = $2 and "topic_id" = $3 and "next_offset" = $4"#;
 
+/// [`POSITION_MOVE`] with the leader epoch $8, or null.
+const POSITION_MOVE_WITH_EPOCH: &str = r#"update "availability_offset"
+    set "topic_id" = $5, "next_offset" = $6, "counted_after_id" = $7, "leader_epoch" = $8,
+        "leader_epoch_offset" = case when $8::integer is null then null else $6::bigint end,
+        "updated_at" = pg_catalog.now()
+    where "topic" = $1 and "partition" = $2 and "topic_id" = $3 and "next_offset" = $4"#;
+
 /// Moves the stored position from `from` to `to`. This is the only way in which a
 /// position moves. It locks the row of the position, so it excludes every other
 /// recorder until the transaction ends.
@@ -164,10 +212,23 @@ pub(crate) fn compare_and_set(
     from: Option<Position>,
     to: Position,
 ) -> Result<(), TransactionError> {
-    let Position { topic_id, next_offset, counted_after_id } = &to;
+    let Position { topic_id, next_offset, counted_after_id, leader_epoch, stores_epoch } = &to;
     let moved = match &from {
         None => transaction
             .execute(POSITION_INSERT, &[topic, number, topic_id, next_offset, counted_after_id])?,
+        Some(from) if *stores_epoch => transaction.execute(
+            POSITION_MOVE_WITH_EPOCH,
+            &[
+                topic,
+                number,
+                &from.topic_id,
+                &from.next_offset,
+                topic_id,
+                next_offset,
+                counted_after_id,
+                leader_epoch,
+            ],
+        )?,
         Some(from) => transaction.execute(
             POSITION_MOVE,
             &[

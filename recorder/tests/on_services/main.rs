@@ -9,6 +9,7 @@ mod extra_columns;
 mod group_offset;
 mod leases;
 mod legacy;
+mod lost_tail;
 mod open_files;
 mod outages;
 mod own_services;

@@ -186,7 +186,8 @@ fn the_created_parts_are_named_and_the_script_is_silent() {
     for part in [
         "created missing parts of the schema: table availability_offset, ",
         "label \"early hints\" of type phrase_status",
-        &format!("sequence, results of table {name}"),
+        ", sequence, results, ",
+        &format!(" of table {name}"),
     ] {
         assert!(log.contains(part), "{part}: {log}");
     }

@@ -93,8 +93,9 @@ impl Walker {
         let partition = TopicPartition { topic: domain.to_string(), number: 0 };
         let run = Run::new().unwrap();
         let topic_id = run.id();
-        let position = Position { topic_id, next_offset: BASE, counted_after_id: 0 };
+        let position = Position::unread(topic_id, BASE, 0);
         skip_to(&direct, &stop, TIMEOUT, &partition, None, position, &[]).unwrap();
+        let position = Position { stores_epoch: true, ..position };
         let mut walker = Self {
             database,
             direct,
@@ -120,6 +121,7 @@ impl Walker {
         let offset = self.position.next_offset;
         let record = |offset, value: Vec<u8>, headers| FetchedRecord {
             offset,
+            leader_epoch: Some(1),
             timestamp_ms: 0,
             key: None,
             value: Some(value.into()),
@@ -152,7 +154,8 @@ impl Walker {
     }
 
     fn after(&self) -> Position {
-        Position { next_offset: self.position.next_offset + RECORDS_PER_BATCH, ..self.position }
+        let next_offset = self.position.next_offset + RECORDS_PER_BATCH;
+        Position { next_offset, leader_epoch: Some(1), ..self.position }
     }
 
     /// Reads the position from the database, as the recorder does after every error.

@@ -40,13 +40,46 @@ fn a_batch_that_is_too_large_is_a_gap_and_later_records_are_recorded() {
     let sql = "select from_offset, to_offset, reason from availability_gap";
     let gap = world.database.query_one(sql, &[]).unwrap();
     assert_eq!((gap.get::<_, i64>(0), gap.get::<_, i64>(1)), (1, 41));
-    let reason = "unreadable batch: more than 33554432 bytes when unpacked from gzip";
+    let reason = "unreadable batch: more than 33554432 bytes when decompressed from gzip";
     assert_eq!(gap.get::<_, &str>(2), reason);
     let (_, _, log) = recorder.stop();
     assert_eq!(log.matches("WARN").count(), 1, "{log}");
     assert!(
         log.contains(&format!("{}/0: {reason}: continuing at offset 41 instead of 1", world.topic))
     );
+}
+
+/// Kafka checks the offsets in compressed batches only. No record disappears without a gap.
+#[test]
+fn a_batch_whose_offsets_do_not_ascend_is_a_gap_and_later_records_are_recorded() {
+    let mut world = World::new(&shared().unwrap());
+    world.produce([ok(0)]);
+    let recorder = world.recorder();
+    world.expect_position(1);
+    let mut batch = World::encoded([ok(1), ok(2), ok(3), ok(4)]).to_vec();
+    let mut start = 61;
+    for delta in [0_u8, 3, 1, 2] {
+        // Length, attributes, time, then the offset as a zigzag varint of one byte.
+        let length = batch[start..].iter().position(|byte| *byte < 0x80).unwrap() + 1;
+        let varint = &batch[start..start + length];
+        let size = varint.iter().rev().fold(0, |size, byte| (size << 7) | usize::from(byte & 0x7f));
+        let time = batch[start + length + 1..].iter().position(|byte| *byte < 0x80).unwrap() + 1;
+        batch[start + length + 1 + time] = delta << 1;
+        start += length + size / 2;
+    }
+    assert_eq!(start, batch.len());
+    let checksum = crc32c::crc32c(&batch[CHECKED_FROM..]);
+    batch[CHECKSUM_AT].copy_from_slice(&checksum.to_be_bytes());
+    world.produce_batch(0, batch);
+    world.produce([ok(5)]);
+    world.expect_position(6);
+    assert_eq!(world.offsets(), [0, 5]);
+    let sql = "select from_offset, to_offset, reason from availability_gap";
+    let gap = world.database.query_one(sql, &[]).unwrap();
+    assert_eq!((gap.get::<_, i64>(0), gap.get::<_, i64>(1)), (1, 5));
+    let reason = "unreadable batch: offsets of records that do not ascend";
+    assert_eq!(gap.get::<_, &str>(2), reason);
+    recorder.stop();
 }
 
 /// The places of the base offset and the checksum in a batch, and of the bytes that the

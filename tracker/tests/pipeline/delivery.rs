@@ -68,7 +68,8 @@ impl TestKafka {
         else {
             return Vec::new();
         };
-        let position = FetchPosition { topic, topic_id: id, partition: 0, offset: 0 };
+        let position =
+            FetchPosition { topic, topic_id: id, partition: 0, offset: 0, leader_epoch: None };
         let limits = FetchLimits { max_wait_ms: 100, min_bytes: 1, max_bytes: 1 << 20 };
         // The leader of a new topic may not be elected yet; the caller asks again.
         client.fetch(&position, &limits).map_or_else(|_| Vec::new(), |fetched| fetched.records)

@@ -10,6 +10,7 @@ use kafka_protocol::messages::fetch_response::{FetchResponse, PartitionData};
 use kafka_protocol::messages::{BrokerId, FetchRequest};
 use uuid::Uuid;
 
+use super::leader_epoch::NO_EPOCH;
 use super::list_offset::{LogEnd, READ_UNCOMMITTED};
 use super::{KafkaClient, partition_error};
 use crate::address::BrokerAddress;
@@ -29,6 +30,9 @@ pub struct FetchPosition<'a> {
     pub partition: i32,
     /// The offset of the first record to return.
     pub offset: i64,
+    /// The leader epoch with which the offset was found to be in the log. A leader of another
+    /// epoch refuses the request (KIP-320). `None`: any leader answers.
+    pub leader_epoch: Option<i32>,
 }
 
 /// How much to read, and how long to wait for records.
@@ -58,6 +62,9 @@ pub struct FetchedRecords {
     pub records: Vec<FetchedRecord>,
     /// The offset to fetch next. Control and empty batches move it forward without records.
     pub next_offset: i64,
+    /// The epoch of the leader that appended the last batch before `next_offset`. `None` if no
+    /// batch was read.
+    pub leader_epoch: Option<i32>,
     /// The offset of the first record in the log.
     pub log_start_offset: i64,
     /// The high watermark: records below it are replicated on all in-sync brokers and can be
@@ -279,6 +286,7 @@ fn decode_partition(position: &FetchPosition<'_>, data: PartitionData) -> FetchR
     Ok(FetchedRecords {
         records: decoded.records,
         next_offset: decoded.next_offset,
+        leader_epoch: decoded.leader_epoch,
         log_start_offset: data.log_start_offset,
         high_watermark: data.high_watermark,
     })
@@ -290,9 +298,10 @@ fn fetch_request(positions: &[&FetchPosition<'_>], limits: &FetchLimits) -> Fetc
     for position in positions {
         let partition = FetchPartition::default()
             .with_partition(position.partition)
-            .with_current_leader_epoch(-1)
+            .with_current_leader_epoch(position.leader_epoch.unwrap_or(NO_EPOCH))
             .with_fetch_offset(position.offset)
-            .with_last_fetched_epoch(-1)
+            // Only followers are told where the log diverges (KIP-595).
+            .with_last_fetched_epoch(NO_EPOCH)
             .with_log_start_offset(-1)
             .with_partition_max_bytes(bounded(limits.max_bytes));
         match topics.iter_mut().find(|topic| topic.topic_id == position.topic_id) {

@@ -6,6 +6,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{BrokerId, ListOffsetsRequest};
 
+use super::leader_epoch::NO_EPOCH;
 use super::{KafkaClient, partition_error, topic_name};
 use crate::error::KafkaError;
 
@@ -54,10 +55,12 @@ impl KafkaClient {
         end: LogEnd,
         deadline: Instant,
     ) -> Result<i64, KafkaError> {
+        let leader = self.leader(topic, partition, deadline)?;
+        let epoch = self.cluster.leader_epoch(topic, partition).map(|(_, epoch)| epoch);
         let partitions = vec![
             ListOffsetsPartition::default()
                 .with_partition_index(partition)
-                .with_current_leader_epoch(-1)
+                .with_current_leader_epoch(epoch.unwrap_or(NO_EPOCH))
                 .with_timestamp(end.timestamp()),
         ];
         let topics = vec![
@@ -68,7 +71,6 @@ impl KafkaClient {
             .with_replica_id(BrokerId(-1))
             .with_isolation_level(READ_UNCOMMITTED)
             .with_topics(topics);
-        let leader = self.leader(topic, partition, deadline)?;
         let response = self.call_broker(&leader, &request, deadline).inspect_err(|_| {
             self.cluster.forget(topic);
         })?;

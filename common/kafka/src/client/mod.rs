@@ -3,6 +3,7 @@
 mod broker_ids;
 mod fetch;
 mod group_offset;
+mod leader_epoch;
 mod list_offset;
 mod metadata;
 mod probe;
@@ -29,6 +30,7 @@ use crate::connection::versions::KafkaRequest;
 use crate::settings::KafkaSettings;
 pub use fetch::{FetchLimits, FetchPosition, FetchedRecords};
 pub use group_offset::GroupOffset;
+pub use leader_epoch::EpochEnd;
 pub use list_offset::LogEnd;
 pub use metadata::{PartitionMetadata, TopicMetadata};
 pub use probe::probe_broker;

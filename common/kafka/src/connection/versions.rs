@@ -34,6 +34,7 @@ calls! {
     FindCoordinator: FindCoordinatorRequest => FindCoordinatorResponse,
     CreateTopics: CreateTopicsRequest => CreateTopicsResponse,
     DeleteTopics: DeleteTopicsRequest => DeleteTopicsResponse,
+    OffsetForLeaderEpoch: OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse,
     InitProducerId: InitProducerIdRequest => InitProducerIdResponse,
     SaslHandshake: SaslHandshakeRequest => SaslHandshakeResponse,
     SaslAuthenticate: SaslAuthenticateRequest => SaslAuthenticateResponse,
@@ -59,7 +60,7 @@ const fn supported(key: ApiKey, name: &'static str, min: i16, max: i16) -> Suppo
 /// The version of ApiVersions, which can't be negotiated.
 pub(crate) const API_VERSIONS_VERSION: i16 = 3;
 
-const SUPPORTED_VERSIONS: [SupportedVersion; 13] = [
+const SUPPORTED_VERSIONS: [SupportedVersion; 14] = [
     supported(ApiKey::ApiVersions, "ApiVersions", API_VERSIONS_VERSION, API_VERSIONS_VERSION),
     supported(ApiKey::Metadata, "Metadata", 12, 12),
     supported(ApiKey::Produce, "Produce", 9, 12),
@@ -70,6 +71,7 @@ const SUPPORTED_VERSIONS: [SupportedVersion; 13] = [
     supported(ApiKey::FindCoordinator, "FindCoordinator", 3, 3),
     supported(ApiKey::CreateTopics, "CreateTopics", 5, 7),
     supported(ApiKey::DeleteTopics, "DeleteTopics", 6, 6),
+    supported(ApiKey::OffsetForLeaderEpoch, "OffsetForLeaderEpoch", 4, 4),
     supported(ApiKey::InitProducerId, "InitProducerId", 2, 4),
     // The only request without a flexible version: its response is checked separately.
     supported(ApiKey::SaslHandshake, "SaslHandshake", 1, 1),
@@ -197,6 +199,7 @@ mod tests {
         check::<FindCoordinatorRequest>();
         check::<CreateTopicsRequest>();
         check::<DeleteTopicsRequest>();
+        check::<OffsetForLeaderEpochRequest>();
         check::<InitProducerIdRequest>();
         check::<SaslHandshakeRequest>();
         check::<SaslAuthenticateRequest>();

@@ -87,7 +87,8 @@ fn fetch_cut_at_any_byte_returns_each_record_once() {
     let mut read = |cut: &RuleHandle| {
         let (mut offset, mut found, mut failures) = (0, Vec::new(), 0);
         while offset < 4 {
-            let position = FetchPosition { topic: &topic, topic_id, partition: 0, offset };
+            let position =
+                FetchPosition { topic: &topic, topic_id, partition: 0, offset, leader_epoch: None };
             match client.fetch(&position, &FetchLimits::default()) {
                 Ok(fetched) => {
                     offset = fetched.next_offset;

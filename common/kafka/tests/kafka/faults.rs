@@ -86,6 +86,7 @@ fn refused_partition_does_not_disturb_other_brokers() {
                 topic_id: Uuid::from_u128(7),
                 partition: 0,
                 offset: 0,
+                leader_epoch: None,
             });
             let start = Instant::now();
             let results = client.fetch_partitions(&positions, &FetchLimits::default());

@@ -10,7 +10,8 @@ fn offset_outside_the_log_is_reported_with_the_range_of_the_log() {
     deliver(&mut producer(), vec![batch(&topic, &["a", "b"])]);
     let mut client = KafkaClient::new(plain());
     let topic_id = wait_for_topic(&mut client, &topic).id;
-    let position = FetchPosition { topic: &topic, topic_id, partition: 0, offset: 9 };
+    let position =
+        FetchPosition { topic: &topic, topic_id, partition: 0, offset: 9, leader_epoch: None };
     let error = client.fetch(&position, &FetchLimits::default()).unwrap_err();
     assert!(
         matches!(error, KafkaError::OffsetOutOfRange { offset: 9, log_start: 0, log_end: 2, .. }),
@@ -26,7 +27,8 @@ fn recreated_topic_is_not_read_as_the_old_one() {
     deliver(&mut producer, vec![batch(&topic, &["old"])]);
     let mut client = KafkaClient::new(plain());
     let old = wait_for_topic(&mut client, &topic).id;
-    let position = FetchPosition { topic: &topic, topic_id: old, partition: 0, offset: 0 };
+    let position =
+        FetchPosition { topic: &topic, topic_id: old, partition: 0, offset: 0, leader_epoch: None };
     with_retries(|| client.fetch(&position, &FetchLimits::default())).unwrap();
 
     with_retries(|| client.delete_topic(&topic)).unwrap();

@@ -66,7 +66,8 @@ fn batch_of_a_denied_topic_is_delivered_when_the_right_is_granted() {
     acls::deny(&services, &other, TopicOperation::Read).unwrap();
     let topic_id = wait_for_topic(&mut client, &other).id;
     let mut client = KafkaClient::new(settings);
-    let position = FetchPosition { topic: &other, topic_id, partition: 0, offset: 0 };
+    let position =
+        FetchPosition { topic: &other, topic_id, partition: 0, offset: 0, leader_epoch: None };
     let refused = retry_until(
         || client.fetch(&position, &FetchLimits::default()),
         |error| !error.is_retryable(),

@@ -26,12 +26,15 @@ fn round_trip(settings: KafkaSettings) {
     }
     let mut client = KafkaClient::new(settings);
     let topic_id = wait_for_topic(&mut client, &topic).id;
-    let mut position = FetchPosition { topic: &topic, topic_id, partition: 0, offset: 2 };
+    let mut position =
+        FetchPosition { topic: &topic, topic_id, partition: 0, offset: 2, leader_epoch: None };
     let fetched = client.fetch(&position, &FetchLimits::default()).unwrap();
     assert_eq!((fetched.next_offset, fetched.log_start_offset), (15, 0));
     assert_eq!((fetched.high_watermark, fetched.records.len()), (15, 13));
+    assert!(fetched.leader_epoch.is_some());
     let expected = FetchedRecord {
         offset: 2,
+        leader_epoch: fetched.leader_epoch,
         timestamp_ms: now_ms(),
         key: None,
         value: Some(Bytes::from_static(b"0 2")),
@@ -102,7 +105,13 @@ fn topic_with_several_partitions_is_written_to_partition_0() {
     let topic_id = wait_for_topic(&mut client, &topic).id;
     deliver(&mut producer(), vec![batch(&topic, &["a", "b"])]);
     let positions: Vec<_> = (0..3)
-        .map(|partition| FetchPosition { topic: &topic, topic_id, partition, offset: 0 })
+        .map(|partition| FetchPosition {
+            topic: &topic,
+            topic_id,
+            partition,
+            offset: 0,
+            leader_epoch: None,
+        })
         .collect();
     let limits = FetchLimits { max_wait_ms: 100, ..FetchLimits::default() };
     // A broker can be behind with the partitions of a new topic and return no records. The next

@@ -103,7 +103,13 @@ fn partition_with_a_backlog_does_not_starve_the_others() {
     let positions: Vec<_> = topics
         .iter()
         .zip(&ids)
-        .map(|(topic, id)| FetchPosition { topic, topic_id: *id, partition: 0, offset: 0 })
+        .map(|(topic, id)| FetchPosition {
+            topic,
+            topic_id: *id,
+            partition: 0,
+            offset: 0,
+            leader_epoch: None,
+        })
         .collect();
     let limits = FetchLimits { max_bytes: 5_000, ..FetchLimits::default() };
     let mut read = [0; 2];

@@ -154,7 +154,7 @@ pub(crate) fn read_values(client: &mut KafkaClient, topic: &str) -> Vec<String> 
     let mut offset = with_retries(|| client.list_offset(topic, 0, LogEnd::Earliest)).unwrap();
     let mut values = Vec::new();
     while offset < end {
-        let position = FetchPosition { topic, topic_id, partition: 0, offset };
+        let position = FetchPosition { topic, topic_id, partition: 0, offset, leader_epoch: None };
         let fetched = with_retries(|| client.fetch(&position, &FetchLimits::default())).unwrap();
         offset = fetched.next_offset;
         values.extend(

@@ -113,7 +113,8 @@ fn probes_end_s(
     let mut all = Vec::new();
     let mut offset = 0;
     loop {
-        let position = FetchPosition { topic: &topic, topic_id, partition: 0, offset };
+        let position =
+            FetchPosition { topic: &topic, topic_id, partition: 0, offset, leader_epoch: None };
         let fetched = client.fetch(&position, &FetchLimits::default())?;
         for record in &fetched.records {
             let Record { timestamp, dns_ms, response_ms, .. } =

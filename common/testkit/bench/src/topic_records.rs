@@ -19,7 +19,8 @@ pub(crate) fn read_records(
     let mut records = Vec::new();
     let mut offset = 0;
     loop {
-        let position = FetchPosition { topic: &topic, topic_id, partition: 0, offset };
+        let position =
+            FetchPosition { topic: &topic, topic_id, partition: 0, offset, leader_epoch: None };
         let fetched = client.fetch(&position, &FetchLimits::default())?;
         for record in &fetched.records {
             records.push(Record::decode(record.value.as_deref().unwrap_or_default())?);

@@ -106,13 +106,17 @@ pub struct WriteBatch {
     pub identities: Identities,
     /// The position after the batch.
     pub next_offset: i64,
+    /// The leader epoch of what is directly before `next_offset`. `None` if unknown.
+    pub leader_epoch: Option<i32>,
 }
 
 impl WriteBatch {
     /// Decodes records. `next_offset` is the position after them.
     pub fn new(records: Vec<FetchedRecord>, labels: &Labels, next_offset: i64) -> Self {
         let (decoded, identities) = decode_all(&records, labels);
-        Self { decoded, identities, records, next_offset }
+        let last = records.last().filter(|last| last.offset + 1 == next_offset);
+        let leader_epoch = last.and_then(|last| last.leader_epoch);
+        Self { decoded, identities, leader_epoch, records, next_offset }
     }
 
     /// Takes the records out of the batch and returns its two halves. `None` if
@@ -123,8 +127,10 @@ impl WriteBatch {
         }
         let mut head = std::mem::take(&mut self.records);
         let tail = head.split_off(head.len() / 2);
-        let middle = tail.first().map_or(self.next_offset, |first| first.offset);
-        Some([Self::new(head, labels, middle), Self::new(tail, labels, self.next_offset)])
+        let middle = head.last().map_or(self.next_offset, |last| last.offset + 1);
+        let mut tail = Self::new(tail, labels, self.next_offset);
+        tail.leader_epoch = self.leader_epoch;
+        Some([Self::new(head, labels, middle), tail])
     }
 
     /// Keeps the first records up to the size of a batch and returns the rest. `None` if the
@@ -135,10 +141,13 @@ impl WriteBatch {
         let records = self.records.split_off(len);
         let rest = Self {
             decoded: self.decoded.split_off(middle),
+            leader_epoch: self.leader_epoch,
             identities: self.identities.split_off(middle, &self.records, &records),
             records,
             next_offset: self.next_offset,
         };
+        let last = self.records.last().filter(|last| last.offset + 1 == middle);
+        self.leader_epoch = last.and_then(|last| last.leader_epoch);
         self.next_offset = middle;
         Some(rest)
     }
@@ -191,10 +200,10 @@ impl FetchedBatches {
         records_max: usize,
         decode: RecordDecoder,
     ) -> Result<Self, RecordPanic> {
-        let FetchedRecords { mut records, next_offset, high_watermark, .. } = fetched;
+        let FetchedRecords { mut records, next_offset, leader_epoch, high_watermark, .. } = fetched;
         let mut batches = Vec::new();
         let mut position = offset;
-        while position != next_offset {
+        while position < next_offset {
             let rest = records.split_off(batch_len(&records, records_max));
             // The last batch also moves past offsets without records for consumers.
             position = match records.last() {
@@ -204,7 +213,18 @@ impl FetchedBatches {
             let Ok((decoded, identities)) = panics::catch(|| decode(&records, labels)) else {
                 return Self::end_before_panic(batches, records, high_watermark, labels, decode);
             };
-            batches.push(WriteBatch { records, decoded, identities, next_offset: position });
+            let last = records.last().filter(|last| last.offset + 1 == position);
+            let leader_epoch = match position == next_offset {
+                true => leader_epoch,
+                false => last.and_then(|last| last.leader_epoch),
+            };
+            batches.push(WriteBatch {
+                records,
+                decoded,
+                identities,
+                leader_epoch,
+                next_offset: position,
+            });
             records = rest;
         }
         Ok(Self { batches, next_offset, high_watermark })
@@ -227,9 +247,15 @@ impl FetchedBatches {
         let next_offset = records[first].offset;
         records.truncate(first);
         if let Ok((decoded, identities)) = panics::catch(|| decode(&records, labels)) {
-            let batch = WriteBatch { records, decoded, identities, next_offset };
-            if first > 0 {
-                batches.push(batch);
+            if let Some(last) = records.last() {
+                let leader_epoch = last.leader_epoch.filter(|_| last.offset + 1 == next_offset);
+                batches.push(WriteBatch {
+                    records,
+                    decoded,
+                    identities,
+                    leader_epoch,
+                    next_offset,
+                });
             }
         }
         let Some(last) = batches.last() else {

@@ -7,6 +7,7 @@ const RECORDS_MAX: usize = 3;
 fn fetched(sizes: &[(i64, usize)], next_offset: i64) -> FetchedRecords {
     let record = |&(offset, size): &(i64, usize)| FetchedRecord {
         offset,
+        leader_epoch: Some(4),
         timestamp_ms: 0,
         key: None,
         value: Some(vec![0; size].into()),
@@ -15,6 +16,7 @@ fn fetched(sizes: &[(i64, usize)], next_offset: i64) -> FetchedRecords {
     FetchedRecords {
         records: sizes.iter().map(record).collect(),
         next_offset,
+        leader_epoch: Some(5),
         log_start_offset: 0,
         high_watermark: 100,
     }
@@ -75,7 +77,7 @@ fn with_ended_runs(offset: i64, runs: usize) -> FetchedRecord {
         (key, Some(value))
     };
     let headers = (0..runs).map(ended).collect();
-    FetchedRecord { offset, timestamp_ms: 0, key: None, value: None, headers }
+    FetchedRecord { offset, leader_epoch: None, timestamp_ms: 0, key: None, value: None, headers }
 }
 
 /// Each ended run is a row of one statement.

@@ -12,7 +12,9 @@ use kafka_client::Uuid;
 
 use self::table_count::TableCount;
 use super::error::SessionError;
-use super::resume::{LogRange, RECREATED, ResumePoint, resume, resume_after_gap};
+use super::resume::{
+    LogRange, RECREATED, ResumePoint, StoredEpoch, is_tail_lost, resume, resume_after_gap,
+};
 use super::services::{RecordLog, RecordStore};
 use crate::transaction::position::{Gap, Position, TopicPartition};
 
@@ -53,19 +55,26 @@ pub(super) fn resume_with_table(
     stored: Option<Position>,
     topic_id: Uuid,
     log: LogRange,
+    epoch: Option<StoredEpoch>,
     table: TableCount,
 ) -> ResumePoint {
     match (stored, table.next_offset()) {
+        // The offsets in the table are of records that Kafka has lost.
+        (Some(stored), _) if is_tail_lost(&stored, epoch.as_ref()) => {
+            let mut point = resume(Some(stored), topic_id, log, epoch);
+            point.position.counted_after_id = table.last_id;
+            point
+        }
         (Some(stored), Some(after)) if stored.topic_id == topic_id => {
             advance_to_table(stored, log, after)
         }
         (Some(stored), _) if stored.topic_id != topic_id => {
-            let mut point = resume(Some(stored), topic_id, log);
+            let mut point = resume(Some(stored), topic_id, log, None);
             point.position.counted_after_id = table.last_id;
             point
         }
         (None, Some(after)) => take_over(topic_id, log, after, table.last_id),
-        (stored, _) => resume(stored, topic_id, log),
+        (stored, _) => resume(stored, topic_id, log, epoch),
     }
 }
 
@@ -76,6 +85,7 @@ fn advance_to_table(stored: Position, log: LogRange, after: i64) -> ResumePoint 
     let (highest, next) = (after - 1, stored.next_offset);
     if after > next && after <= log.end {
         position.next_offset = after;
+        position.leader_epoch = None;
         note = Some(format!(
             "the table goes up to offset {highest}, beyond the stored {next}: continuing after the table"
         ));
@@ -85,7 +95,7 @@ fn advance_to_table(stored: Position, log: LogRange, after: i64) -> ResumePoint 
             log.end
         ));
     }
-    let point = resume_after_gap(position, log);
+    let point = resume_after_gap(position, log, None);
     ResumePoint { note: note.or(point.note), ..point }
 }
 
@@ -93,8 +103,8 @@ fn advance_to_table(stored: Position, log: LogRange, after: i64) -> ResumePoint 
 fn take_over(topic_id: Uuid, log: LogRange, after: i64, last_id: i64) -> ResumePoint {
     let highest = after - 1;
     if after <= log.end {
-        let position = Position { topic_id, next_offset: after, counted_after_id: 0 };
-        let point = resume_after_gap(position, log);
+        let position = Position::unread(topic_id, after, 0);
+        let point = resume_after_gap(position, log, None);
         let note = point
             .note
             .unwrap_or_else(|| format!("taking over a table that goes up to offset {highest}"));
@@ -103,7 +113,7 @@ fn take_over(topic_id: Uuid, log: LogRange, after: i64, last_id: i64) -> ResumeP
     // Rows above the end of the log are of an earlier topic with this name. To start
     // after them would lose all records of the current topic.
     ResumePoint {
-        position: Position { topic_id, next_offset: log.start, counted_after_id: last_id },
+        position: Position::unread(topic_id, log.start, last_id),
         gaps: vec![Gap {
             topic_id,
             from_offset: after,

@@ -7,7 +7,7 @@ const OLD: Uuid = Uuid::from_u128(1);
 const NOW: Uuid = Uuid::from_u128(2);
 
 fn at(topic_id: Uuid, next_offset: i64, counted_after_id: i64) -> Position {
-    Position { topic_id, next_offset, counted_after_id }
+    Position::unread(topic_id, next_offset, counted_after_id)
 }
 
 fn gap(topic_id: Uuid, from: i64, to: Option<i64>, reason: &'static str) -> Gap {
@@ -46,7 +46,7 @@ fn the_table_counts_beside_the_stored_position() {
     for (stored, (start, end), highest_offset, position, gaps, has_note) in cases {
         let table =
             TableCount { highest_offset, last_id: if highest_offset.is_some() { 70 } else { 0 } };
-        let point = resume_with_table(stored, NOW, LogRange { start, end }, table);
+        let point = resume_with_table(stored, NOW, LogRange { start, end }, None, table);
         let case = format!("{stored:?} {start}..{end} {table:?}: {:?}", point.note);
         assert_eq!((point.position, &point.gaps), (position, &gaps), "{case}");
         assert_eq!(point.note.is_some(), has_note, "{case}");

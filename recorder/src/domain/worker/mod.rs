@@ -373,9 +373,16 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             self.shared.metrics.panics.add(1);
         }
         let point = match &failure {
-            SessionError::Kafka(KafkaError::OffsetOutOfRange { log_start, log_end, .. }) => {
+            // Above the log, only a new session can tell where to continue: by the leader epoch.
+            // In the log, the broker contradicts itself. Both are tried again after a delay.
+            SessionError::Kafka(KafkaError::OffsetOutOfRange {
+                log_start,
+                log_end,
+                offset,
+                ..
+            }) if offset < log_start => {
                 let range = LogRange { start: *log_start, end: *log_end };
-                resume_after_gap(reader.position, range)
+                resume_after_gap(reader.position, range, None)
             }
             SessionError::Kafka(KafkaError::Batch {
                 base_offset,
@@ -408,7 +415,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
 
 /// Publishes the offsets of the consumer group that have moved.
 fn publish_group_offsets(shared: &SharedState, readers: &mut [PartitionReader]) {
-    for PartitionReader { partition, position, published } in readers {
+    for PartitionReader { partition, position, published, .. } in readers {
         let next_offset = position.next_offset;
         if published.replace(next_offset) != Some(next_offset) {
             shared.group_offset.publish(partition, next_offset);

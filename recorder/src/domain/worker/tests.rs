@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use common::stop::{self, Stopper};
 use kafka_client::{
-    FetchPosition, FetchedRecord, FetchedRecords, LogEnd, PartitionMetadata, Security, Uuid,
+    EpochEnd, FetchPosition, FetchedRecord, FetchedRecords, LogEnd, PartitionMetadata,
+    ResponseError, Security, Uuid,
 };
 use postgres_client::{PostgresSettings, PostgresUri};
 
@@ -37,6 +38,11 @@ struct MemoryLog {
     unreadable: Option<i64>,
     disconnects: usize,
     is_down: bool,
+    leader_epoch: i32,
+    /// Where earlier leader epochs end.
+    epoch_ends: HashMap<i32, i64>,
+    /// Whether each offset is refused as out of range.
+    refuses_offsets: bool,
 }
 
 impl MemoryLog {
@@ -54,7 +60,8 @@ impl RecordLog for MemoryLog {
         if self.is_down {
             return Err(KafkaError::UnknownTopic { topic: TOPIC.to_owned() });
         }
-        let metadata = |index| PartitionMetadata { index, leader: Some(1), leader_epoch: 0 };
+        let leader_epoch = self.leader_epoch;
+        let metadata = |index| PartitionMetadata { index, leader: Some(1), leader_epoch };
         let count = i32::try_from(self.partitions.len()).unwrap();
         Ok(vec![TopicMetadata {
             name: TOPIC.to_owned(),
@@ -69,6 +76,18 @@ impl RecordLog for MemoryLog {
         Ok(if end == LogEnd::Earliest { start } else { log_end })
     }
 
+    fn epoch_end(
+        &mut self,
+        _: &str,
+        _: i32,
+        leader_epoch: i32,
+        current_epoch: i32,
+    ) -> Result<Option<EpochEnd>, KafkaError> {
+        assert_eq!(current_epoch, self.leader_epoch);
+        let end = self.epoch_ends.get(&leader_epoch);
+        Ok(end.map(|&end_offset| EpochEnd { leader_epoch, end_offset }))
+    }
+
     fn fetch(
         &mut self,
         positions: &[FetchPosition<'_>],
@@ -81,7 +100,15 @@ impl RecordLog for MemoryLog {
         let fetch = |position: &FetchPosition<'_>| {
             let &FetchPosition { partition, offset, .. } = position;
             let (log_start, log_end) = self.range(partition);
-            if offset < log_start || offset > log_end {
+            if position.leader_epoch != Some(self.leader_epoch) {
+                return Err(KafkaError::Broker {
+                    api: "Fetch",
+                    subject: TOPIC.to_owned(),
+                    code: ResponseError::FencedLeaderEpoch,
+                    message: None,
+                });
+            }
+            if offset < log_start || offset > log_end || self.refuses_offsets {
                 let topic = TOPIC.to_owned();
                 return Err(KafkaError::OffsetOutOfRange {
                     topic,
@@ -102,6 +129,7 @@ impl RecordLog for MemoryLog {
             }
             let record = |offset| FetchedRecord {
                 offset,
+                leader_epoch: Some(self.leader_epoch),
                 timestamp_ms: 0,
                 key: None,
                 value: None,
@@ -110,6 +138,7 @@ impl RecordLog for MemoryLog {
             Ok(FetchedRecords {
                 records: (offset..log_end).map(record).collect(),
                 next_offset: log_end,
+                leader_epoch: Some(self.leader_epoch),
                 log_start_offset: log_start,
                 high_watermark: log_end,
             })
@@ -206,7 +235,7 @@ impl RecordStore for MemoryStore {
         batch: WriteBatch,
         _state: &mut WriteState,
     ) -> Result<Written, TransactionError> {
-        let to = Position { next_offset: batch.next_offset, ..from };
+        let to = from.after(&batch);
         self.move_position(partition.number, Some(from), to)?;
         self.written_by.push(*steps);
         Ok(Written { quarantined: batch.decoded.quarantined.len(), ..Written::default() })
@@ -304,7 +333,7 @@ fn a_turn_writes_what_it_fetches_and_moves_the_position() {
     assert_eq!(next_offset(&worker, 0), 4);
     assert_eq!(
         (worker.writer.store.position_reads, worker.writer.store.written_by),
-        (2, vec![1, 1, 1])
+        (4, vec![1, 1, 1])
     );
 }
 
@@ -321,7 +350,7 @@ fn an_error_drops_the_session_and_the_steps() {
     assert_eq!(next_offset(&worker, 0), 5);
     assert_eq!(
         (worker.writer.store.position_reads, worker.writer.store.written_by),
-        (2, vec![1, 2])
+        (3, vec![1, 2])
     );
 }
 
@@ -370,7 +399,51 @@ fn records_that_kafka_removed_become_a_gap_with_the_new_position() {
     assert_eq!((next_offset(&worker, 0), &worker.writer.store.gaps[..]), (7, &[(3, Some(7))][..]));
     worker.turn();
     assert_eq!(next_offset(&worker, 0), 9);
-    assert_eq!(worker.writer.store.position_reads, 1);
+    assert_eq!(worker.writer.store.position_reads, 2);
+}
+
+/// A new leader refuses the epoch of the old one. The new session finds that the epoch of the last
+/// record ends before the position, although the log ends behind it.
+#[test]
+fn a_log_that_lost_its_tail_is_read_from_the_end_of_the_stored_epoch() {
+    let (mut worker, _stopper) = worker(&[(0, 9)]);
+    worker.turn();
+    let log = &mut worker.topic.log;
+    (log.leader_epoch, log.epoch_ends) = (2, HashMap::from([(0, 6)]));
+    log.partitions[0] = (0, 12);
+    assert!(worker.turn() > Duration::ZERO);
+    assert!(worker.writer.store.gaps.is_empty());
+    assert_eq!(worker.turn(), Duration::ZERO);
+    assert_eq!((next_offset(&worker, 0), &worker.writer.store.gaps[..]), (12, &[(9, Some(6))][..]));
+    assert_eq!(worker.writer.store.positions[&0].leader_epoch, Some(2));
+    assert_eq!(worker.shared.metrics.records_quarantined.get(), 9 + 6);
+}
+
+/// The leader does not know the stored epoch: the position stays where it is.
+#[test]
+fn an_epoch_that_the_leader_does_not_know_moves_nothing() {
+    let (mut worker, _stopper) = worker(&[(0, 9)]);
+    worker.turn();
+    worker.topic.log.leader_epoch = 2;
+    worker.topic.log.partitions[0] = (0, 12);
+    worker.turn();
+    assert_eq!(worker.turn(), Duration::ZERO);
+    assert_eq!((next_offset(&worker, 0), &worker.writer.store.gaps[..]), (12, &[][..]));
+}
+
+/// A broker that refuses an offset which it says is in its log is asked again after a delay, and
+/// never in a loop.
+#[test]
+fn an_offset_in_the_log_that_is_refused_is_retried_after_a_growing_delay() {
+    let (mut worker, _stopper) = worker(&[(0, 9)]);
+    worker.topic.log.refuses_offsets = true;
+    let delays: Vec<Duration> = (0..20).map(|_| worker.turn()).collect();
+    assert!(delays.iter().all(|delay| !delay.is_zero()), "{delays:?}");
+    assert!(delays[19] > delays[0] * 4, "{delays:?}");
+    assert!(worker.writer.store.gaps.is_empty());
+    worker.topic.log.refuses_offsets = false;
+    assert_eq!(worker.turn(), Duration::ZERO);
+    assert_eq!(next_offset(&worker, 0), 9);
 }
 
 #[test]
@@ -398,7 +471,7 @@ fn a_panic_is_an_error_of_the_turn() {
     assert_eq!((next_offset(&worker, 0), worker.shared.metrics.panics.get()), (3, 2));
     assert_eq!(worker.topic.log.disconnects, 2);
     assert_eq!(worker.turn(), Duration::ZERO);
-    assert_eq!((next_offset(&worker, 0), worker.writer.store.steps_made.get()), (5, 3));
+    assert_eq!((next_offset(&worker, 0), worker.writer.store.steps_made.get()), (5, 2));
     assert_eq!(worker.writer.store.gaps, []);
 }
 

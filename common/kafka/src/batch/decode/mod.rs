@@ -36,6 +36,9 @@ pub(crate) struct DecodedBatches {
     pub(crate) records: Vec<FetchedRecord>,
     /// The offset to fetch next.
     pub(crate) next_offset: i64,
+    /// The epoch of the leader that appended the last batch before `next_offset`. `None` if no
+    /// batch was read, or if the batch has no epoch.
+    pub(crate) leader_epoch: Option<i32>,
     /// The unreadable batch at which decoding stopped, if any.
     pub(crate) failure: Option<(BatchRange, BatchFailure)>,
 }
@@ -62,16 +65,25 @@ fn decode_batches_with(mut bytes: Bytes, offset: i64, decode: BatchDecoder) -> D
     let mut has_batch = false;
     let had_bytes = !bytes.is_empty();
     while let Some(batch) = split_batch(&mut bytes) {
-        has_batch = true;
         let range = batch_range(&batch);
+        if !decoded.records.is_empty() && range.base_offset < decoded.next_offset {
+            // Batches ascend too. The next fetch shows which of the two is damaged.
+            break;
+        }
+        has_batch = true;
         let len_before = decoded.records.len();
         let records = &mut decoded.records;
         let result = panics::catch(|| decode(&batch, range, offset, records));
         match result.unwrap_or(Err(BatchFailure::Panicked)) {
-            Ok(true) => decoded.next_offset = decoded.next_offset.max(range.next_offset),
+            Ok(true) if range.next_offset > decoded.next_offset => {
+                decoded.next_offset = range.next_offset;
+                decoded.leader_epoch = leader_epoch(&batch);
+            }
+            Ok(true) => {}
             Ok(false) => {
                 if let Some(last) = decoded.records.last() {
                     decoded.next_offset = decoded.next_offset.max(last.offset.saturating_add(1));
+                    decoded.leader_epoch = last.leader_epoch;
                 }
                 return decoded;
             }
@@ -107,6 +119,12 @@ fn batch_range(batch: &Bytes) -> BatchRange {
         base_offset,
         next_offset: base_offset.saturating_add(i64::from(delta)).saturating_add(1),
     }
+}
+
+/// The epoch of the leader that appended the batch, which is at least as long as its header.
+fn leader_epoch(batch: &Bytes) -> Option<i32> {
+    let epoch = batch.get(12..16)?.first_chunk().map(|epoch| i32::from_be_bytes(*epoch))?;
+    (epoch >= 0).then_some(epoch)
 }
 
 /// Returns the offset after an unreadable batch; `rest` are the bytes after it. Returns `None`
@@ -202,12 +220,19 @@ fn decode_batch(
                 UnpackError::Invalid(reason) => BatchFailure::Invalid(format!("{codec}: {reason}")),
             }
         })?;
+    let epoch = leader_epoch(batch);
+    // Kafka checks the offsets of the records in compressed batches only.
+    let mut offset_min = range.base_offset;
     for _ in 0..count {
-        let mut record = decode_record(&mut body, range.base_offset, base_timestamp_ms)
+        let mut record = decode_record(&mut body, range.base_offset, base_timestamp_ms, epoch)
             .ok_or_else(|| BatchFailure::invalid("a record exceeds its length"))?;
         if record.offset < range.base_offset || record.offset >= range.next_offset {
             return Err(BatchFailure::invalid("a record with an offset outside the batch"));
         }
+        if record.offset < offset_min {
+            return Err(BatchFailure::invalid("offsets of records that do not ascend"));
+        }
+        offset_min = record.offset + 1;
         if record.offset < offset {
             continue;
         }
@@ -218,6 +243,9 @@ fn decode_batch(
             record.timestamp_ms = max_timestamp_ms;
         }
         records.push(record);
+    }
+    if !body.is_empty() {
+        return Err(BatchFailure::invalid("bytes after the last record"));
     }
     Ok(true)
 }

@@ -7,6 +7,8 @@ use bytes::{Buf, Bytes};
 pub struct FetchedRecord {
     /// The offset in the partition.
     pub offset: i64,
+    /// The epoch of the leader that appended the record. `None` if the batch has none.
+    pub leader_epoch: Option<i32>,
     /// Milliseconds since 1970, set by the producer, or by the broker if the topic's
     /// `message.timestamp.type` is `LogAppendTime`.
     pub timestamp_ms: i64,
@@ -23,6 +25,7 @@ pub(super) fn decode_record(
     body: &mut Bytes,
     base_offset: i64,
     base_timestamp_ms: i64,
+    leader_epoch: Option<i32>,
 ) -> Option<FetchedRecord> {
     let length = usize::try_from(read_varint(body)?).ok()?;
     let mut record = split_bytes(body, length)?;
@@ -39,6 +42,7 @@ pub(super) fn decode_record(
     }
     Some(FetchedRecord {
         offset: base_offset.checked_add(offset_delta)?,
+        leader_epoch,
         timestamp_ms: base_timestamp_ms.checked_add(timestamp_delta)?,
         key,
         value,

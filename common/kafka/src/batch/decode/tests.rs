@@ -166,6 +166,40 @@ fn old_formats_and_unknown_codecs_are_named_and_can_be_skipped() {
     assert_eq!(range.next_offset, 2);
 }
 
+/// A batch whose records have these offset deltas, all below 64, in this order.
+fn batch_with_deltas(base_offset: i64, deltas: &[u8]) -> Vec<u8> {
+    let mut bytes = batch(base_offset, &["x"]);
+    bytes.truncate(HEADER_LEN);
+    for delta in deltas {
+        // Length, attributes, time, offset, no key, a value of one byte, no header.
+        bytes.extend([14, 0, 0, delta << 1, 1, 2, b'v', 0]);
+    }
+    let last = i32::from(*deltas.iter().max().unwrap());
+    let bytes = with_checksum(bytes, LAST_OFFSET_DELTA, &last.to_be_bytes());
+    with_checksum(bytes, COUNT, &i32::try_from(deltas.len()).unwrap().to_be_bytes())
+}
+
+/// Otherwise records would be left out without a gap, or the position would move back.
+#[test]
+fn offsets_ascend_strictly_and_the_body_ends_with_the_last_record() {
+    assert_eq!(offsets(&read(batch_with_deltas(10, &[0, 1, 2]), 10)), [10, 11, 12]);
+    // Compaction removes records.
+    assert_eq!(offsets(&read(batch_with_deltas(10, &[1, 4, 9]), 10)), [11, 14, 19]);
+    for deltas in [[2, 0, 1], [0, 0, 2], [1, 2, 0], [0, 2, 1]] {
+        for offset in [10, 11, 12] {
+            let (range, failure) = read(batch_with_deltas(10, &deltas), offset).failure.unwrap();
+            assert_eq!(failure.to_string(), "offsets of records that do not ascend");
+            assert_eq!(range.next_offset, 13);
+        }
+    }
+    for count in [0_i32, 1, 2] {
+        let cut = with_checksum(batch_with_deltas(10, &[0, 1, 2]), COUNT, &count.to_be_bytes());
+        let (range, failure) = read(cut, 10).failure.unwrap();
+        assert_eq!(failure.to_string(), "bytes after the last record");
+        assert_eq!(range.next_offset, 13);
+    }
+}
+
 #[test]
 fn hostile_counts_do_not_allocate_or_panic() {
     for count in [i32::MAX, 3, -1] {
@@ -248,9 +282,9 @@ fn fuzzed_batches_move_forward_within_the_requested_offsets() {
             assert!(read.next_offset >= 11);
             let mut last = 10;
             for record in &read.records {
-                assert!(record.offset > 10, "before the requested offset");
+                assert!(record.offset > last, "before the requested or the last offset");
                 assert!(record.offset < read.next_offset, "at or after the next offset");
-                last = last.max(record.offset);
+                last = record.offset;
             }
         }
     });

@@ -3,7 +3,12 @@
 //! The decoders of `kafka-protocol` call `Vec::with_capacity` with a count from the frame before
 //! they read the first element, so a few hostile bytes could request hundreds of gigabytes and
 //! abort the process. In flexible versions, the only ones in use, every count and length is an
-//! unsigned varint, so the guard checks each varint when it is read.
+//! unsigned varint, so the guard checks each varint before the decoder reads it.
+//!
+//! The numbers of tagged fields (KIP-482) are unsigned varints too, and a later Kafka or another
+//! vendor may use any number. A number that would be too large as a count is therefore replaced by
+//! [`UNKNOWN_TAG`], which is small enough to allocate next to nothing. The guard then insists on
+//! what follows the number of an unknown field: its size, and as many bytes.
 
 use std::ops::Range;
 
@@ -21,53 +26,86 @@ enum LastRead {
     Other,
 }
 
+/// The number that stands for a larger one. Kafka has no field with this number: it counts the
+/// fields of each message from 0.
+const UNKNOWN_TAG: u8 = 0x7f;
+
+/// The most bytes of a varint of 32 bits.
+const VARINT_BYTES_MAX: usize = 5;
+
+/// What must follow, because a number was replaced by [`UNKNOWN_TAG`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Anything,
+    /// The size of the unknown field.
+    Size,
+    /// The bytes of the unknown field.
+    Bytes(usize),
+}
+
 /// A frame whose counts are checked while a decoder reads it.
 pub(crate) struct FrameGuard {
     bytes: Bytes,
     last: LastRead,
-    /// The first bytes of the varint that is being read.
-    varint: [u8; 4],
-    varint_len: usize,
-    /// Whether the varint is the length of the records of a fetch. Only this length follows an i32
-    /// after the end of a compact array (`preferred_read_replica`).
-    is_records_len: bool,
+    /// How many bytes of a checked varint are still to be read.
+    varint_rest: usize,
+    expected: Expected,
 }
 
 impl FrameGuard {
     pub(crate) fn new(bytes: Bytes) -> Self {
-        Self { bytes, last: LastRead::Other, varint: [0; 4], varint_len: 0, is_records_len: false }
+        Self { bytes, last: LastRead::Other, varint_rest: 0, expected: Expected::Anything }
     }
 
-    /// Checks the count that ends with this byte, if the byte ends a varint.
+    /// Returns the first byte of the varint at the front, after checking all of it.
     ///
-    /// A hostile boolean (a byte above 127 directly before a varint) must not hide the varint. The
-    /// guard reads it as the first byte of the varint. The resulting count is larger than the
-    /// count in the varint, so the check is at least as strict.
-    fn check_varint(&mut self, byte: u8) -> Result<(), TryGetError> {
-        if self.last != LastRead::Byte || self.varint_len == 0 {
-            self.is_records_len = self.last == LastRead::IntAfterByte;
-            self.varint_len = 0;
-        }
-        if byte >= 0x80 {
-            // Five bytes are a count of 2^28 or more, which no accepted frame can hold.
-            if self.varint_len == self.varint.len() {
-                return Err(self.too_many(usize::MAX));
+    /// The byte may be a boolean instead. A hostile one, above 127, is taken as the first byte of
+    /// the varint behind it. The result is larger than the varint alone, so the check is at least
+    /// as strict; and if it fails, the varint behind it is consumed as well.
+    fn start_varint(&mut self) -> Result<u8, TryGetError> {
+        let bytes = &self.bytes[..self.bytes.len().min(VARINT_BYTES_MAX)];
+        let Some(last) = bytes.iter().position(|byte| *byte < 0x80) else {
+            return Err(self.too_many(usize::MAX));
+        };
+        let value = bytes[..=last]
+            .iter()
+            .rev()
+            .fold(0_u64, |value, byte| (value << 7) | u64::from(byte & 0x7f));
+        let value = usize::try_from(value).unwrap_or(usize::MAX);
+        let rest = self.bytes.len() - last - 1;
+        if self.expected == Expected::Size {
+            if value > rest {
+                return Err(self.too_many(value));
             }
-            self.varint[self.varint_len] = byte;
-            self.varint_len += 1;
-            return Ok(());
+            self.expected = Expected::Bytes(value);
+        } else if self.exceeds(value, rest) {
+            self.expected = Expected::Size;
+            self.bytes.advance(last + 1);
+            return Ok(UNKNOWN_TAG);
         }
-        let mut value = usize::from(byte);
-        for earlier in self.varint[..self.varint_len].iter().rev() {
-            value = (value << 7) | usize::from(earlier & 0x7f);
-        }
-        self.varint_len = 0;
+        self.varint_rest = last;
+        let first = bytes[0];
+        self.bytes.advance(1);
+        Ok(first)
+    }
+
+    /// Whether a count or length of this value exceeds the `rest` of the frame.
+    fn exceeds(&self, value: usize, rest: usize) -> bool {
+        // The length of the records of a fetch follows `preferred_read_replica`, an i32 after the
+        // end of a compact array. No other count does.
+        let is_records_len = self.last == LastRead::IntAfterByte;
         // A compact count is one higher than the number of elements.
         let count = value.saturating_sub(1);
-        if count > self.bytes.remaining() || (count > COUNT_MAX && !self.is_records_len) {
-            return Err(self.too_many(count));
+        count > rest || (count > COUNT_MAX && !is_records_len)
+    }
+
+    /// Ends the frame if something else was expected: a number that was replaced was a count or
+    /// a length. The decoder fails at its next read, and each message ends with one, of its tagged
+    /// fields.
+    fn refuse_unless(&mut self, expected: Expected) {
+        if self.expected != expected {
+            self.bytes.clear();
         }
-        Ok(())
     }
 
     fn too_many(&self, requested: usize) -> TryGetError {
@@ -87,17 +125,26 @@ impl Buf for FrameGuard {
     fn advance(&mut self, count: usize) {
         self.last = LastRead::Other;
         self.bytes.advance(count);
+        self.refuse_unless(Expected::Anything);
     }
 
     fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
-        let byte = self.bytes.try_get_u8()?;
-        self.check_varint(byte)?;
+        if self.varint_rest == 0 && matches!(self.expected, Expected::Bytes(_)) {
+            return Err(self.too_many(usize::MAX));
+        }
+        let byte = if self.varint_rest > 0 {
+            self.varint_rest -= 1;
+            self.bytes.try_get_u8()?
+        } else {
+            self.start_varint()?
+        };
         self.last = LastRead::Byte;
         Ok(byte)
     }
 
     fn try_get_i32(&mut self) -> Result<i32, TryGetError> {
         let value = self.bytes.try_get_i32()?;
+        self.refuse_unless(Expected::Anything);
         self.last =
             if self.last == LastRead::Byte { LastRead::IntAfterByte } else { LastRead::Other };
         Ok(value)
@@ -111,7 +158,12 @@ impl ByteBuf for FrameGuard {
 
     fn get_bytes(&mut self, size: usize) -> Bytes {
         self.last = LastRead::Other;
-        self.bytes.split_to(size)
+        let bytes = self.bytes.split_to(size);
+        if self.expected != Expected::Anything {
+            self.refuse_unless(Expected::Bytes(size));
+            self.expected = Expected::Anything;
+        }
+        bytes
     }
 }
 

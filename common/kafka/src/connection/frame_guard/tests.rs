@@ -1,7 +1,7 @@
 use super::*;
 use bytes::BufMut;
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::Decodable;
+use kafka_protocol::protocol::{Decodable, Encodable};
 
 fn refused<R: Decodable>(bytes: Vec<u8>, version: i16) -> bool {
     R::decode(&mut FrameGuard::new(bytes.into()), version).is_err()
@@ -63,4 +63,65 @@ fn records_of_a_fetch_may_be_long() {
     let response = FetchResponse::decode(&mut guard, 13).unwrap();
     assert_eq!(response.responses[0].partitions[0].records.as_ref().unwrap(), &records);
     assert!(!guard.has_remaining());
+}
+
+/// An answer as a later Kafka, or another vendor, may give it: with one more tagged field, of any
+/// number and length.
+#[test]
+fn unknown_tagged_fields_are_no_reason_to_refuse_an_answer() {
+    let key = |key| api_versions_response::ApiVersion::default().with_api_key(key);
+    let keys: Vec<_> = (0..60).map(key).collect();
+    let numbers = (4..200).chain([10_000, 1 << 18, 1 << 21, (1 << 28) + 1, i32::MAX]);
+    for number in numbers {
+        for length in [0, 1, 2, 4, 8, 16, 40, 200] {
+            let tagged = [(number, Bytes::from(vec![0xff; length]))];
+            let tagged = || std::collections::BTreeMap::from(tagged.clone());
+            let versions = ApiVersionsResponse::default()
+                .with_api_keys(keys.clone())
+                .with_unknown_tagged_fields(tagged());
+            is_read(&versions, 3);
+            // In the middle of an answer, before other counts.
+            let mut versions = ApiVersionsResponse::default().with_api_keys(keys.clone());
+            versions.api_keys[7].unknown_tagged_fields = tagged();
+            is_read(&versions, 3);
+            is_read(&MetadataResponse::default().with_unknown_tagged_fields(tagged()), 12);
+            is_read(&ProduceResponse::default().with_unknown_tagged_fields(tagged()), 12);
+            is_read(&FetchResponse::default().with_unknown_tagged_fields(tagged()), 13);
+            is_read(&InitProducerIdResponse::default().with_unknown_tagged_fields(tagged()), 4);
+        }
+    }
+}
+
+/// Everything but the number of an unknown field arrives.
+fn is_read<R: Decodable + Encodable>(response: &R, version: i16) {
+    let mut bytes = bytes::BytesMut::new();
+    response.encode(&mut bytes, version).unwrap();
+    let bytes = bytes.freeze();
+    let mut guard = FrameGuard::new(bytes.clone());
+    let read = R::decode(&mut guard, version)
+        .unwrap_or_else(|error| panic!("{error}: {:?}", &bytes[bytes.len().saturating_sub(60)..]));
+    assert!(!guard.has_remaining());
+    let mut again = bytes::BytesMut::new();
+    read.encode(&mut again, version).unwrap();
+    let expected = R::decode(&mut bytes.clone(), version).unwrap();
+    let mut whole = bytes::BytesMut::new();
+    expected.encode(&mut whole, version).unwrap();
+    // The number of the field may be another, with fewer bytes.
+    assert!(whole.len() - again.len() < 5);
+}
+
+/// A count that is replaced as if it were the number of a field is noticed by what follows.
+#[test]
+fn a_count_that_looks_like_the_number_of_a_field_is_refused() {
+    for count in [&[0xe8, 0x07][..], &[0xff, 0xff, 0xff, 0xff, 0x0f]] {
+        // throttle, error, session, then topics of 16 and more bytes.
+        let fetch = [&[0; 4 + 2 + 4], count, &[1; 700]].concat();
+        assert!(refused::<FetchResponse>(fetch, 13));
+        // Topics that begin with a name: its length and as many bytes, as of an unknown field.
+        let produce = [count, &[2, b'a'], &[0; 700]].concat();
+        assert!(refused::<ProduceResponse>(produce, 9));
+        // The length of a string, which is cut.
+        let brokers = [&[0; 4][..], &[2], &[0; 4], count, &[b'a'; 700]].concat();
+        assert!(refused::<MetadataResponse>(brokers, 12));
+    }
 }

@@ -102,6 +102,7 @@ fn read(shared: &TopicReaderState, mut client: KafkaClient) {
                 topic_id: *topic_id,
                 partition: 0,
                 offset: *offset,
+                leader_epoch: None,
             })
             .collect();
         let fetched = client.fetch_partitions(&positions, &LIMITS);
