@@ -186,7 +186,8 @@ fn table_statements(table: &Table<'_>) -> Vec<String> {
 }
 
 /// The tables whose added columns are left out by the statements if they are missing.
-const OPTIONAL_COLUMNS: [&str; 2] = [position::GAP_TABLE.name, quarantine::QUARANTINE_TABLE.name];
+const OPTIONAL_COLUMNS: [&str; 3] =
+    [position::OFFSET_TABLE.name, position::GAP_TABLE.name, quarantine::QUARANTINE_TABLE.name];
 
 /// The schema as it is in the database.
 struct SchemaStatus {

@@ -246,17 +246,11 @@ impl FetchedBatches {
         };
         let next_offset = records[first].offset;
         records.truncate(first);
-        if let Ok((decoded, identities)) = panics::catch(|| decode(&records, labels)) {
-            if let Some(last) = records.last() {
-                let leader_epoch = last.leader_epoch.filter(|_| last.offset + 1 == next_offset);
-                batches.push(WriteBatch {
-                    records,
-                    decoded,
-                    identities,
-                    leader_epoch,
-                    next_offset,
-                });
-            }
+        if let Some(last) = records.last()
+            && let Ok((decoded, identities)) = panics::catch(|| decode(&records, labels))
+        {
+            let leader_epoch = last.leader_epoch.filter(|_| last.offset + 1 == next_offset);
+            batches.push(WriteBatch { records, decoded, identities, leader_epoch, next_offset });
         }
         let Some(last) = batches.last() else {
             return Err(RecordPanic { offset: (first == 0).then_some(next_offset) });
