@@ -108,7 +108,7 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
         kafka: settings.kafka,
         kafka_outage: SharedOutage::new("kafka"),
         kafka_refusals: SharedOutage::new("kafka"),
-        turns: ConnectionTurns::new(&timings),
+        turns: Arc::new(ConnectionTurns::new(&timings)),
         kafka_health: KafkaHealth::new(timings.kafka_unreachable_after),
         reach: LeaderReach::default(),
         lease: LeaseValidity::default(),

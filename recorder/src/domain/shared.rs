@@ -30,7 +30,7 @@ pub(crate) struct SharedState {
     /// Requests that Kafka refuses because of a missing right.
     pub(crate) kafka_refusals: SharedOutage,
     /// Which domains may connect to Kafka.
-    pub(crate) turns: ConnectionTurns,
+    pub(crate) turns: Arc<ConnectionTurns>,
     /// Whether Kafka answers the discovery thread.
     pub(crate) kafka_health: KafkaHealth,
     /// Which leaders this recorder reaches.

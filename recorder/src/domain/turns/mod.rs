@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use kafka_client::KafkaError;
 
-use super::shared::SharedState;
 use crate::timings::Timings;
 
 /// A limit that is reached again after this time without a refusal is logged again.
@@ -158,41 +157,41 @@ impl ConnectionTurns {
 #[derive(Debug)]
 pub(super) struct DomainTurn {
     id: u64,
-    shared: Arc<SharedState>,
+    turns: Arc<ConnectionTurns>,
 }
 
 impl DomainTurn {
     /// A domain that does not connect yet.
-    pub(super) fn new(shared: Arc<SharedState>) -> Self {
+    pub(super) fn new(turns: Arc<ConnectionTurns>) -> Self {
         let id = {
-            let mut state = shared.turns.state();
+            let mut state = turns.state();
             state.next_id += 1;
             state.next_id
         };
-        Self { id, shared }
+        Self { id, turns }
     }
 
     /// Whether the domain may connect, or is connected. If not, it waits for its turn.
     pub(super) fn may_connect(&self, now: Instant) -> bool {
-        self.shared.turns.may_connect(self.id, now)
+        self.turns.may_connect(self.id, now)
     }
 
     /// Ends the turn of the domain if other domains wait for theirs, and closes its
     /// connections by `disconnect`.
     pub(super) fn yield_if_due(&self, now: Instant, disconnect: impl FnOnce()) {
-        self.shared.turns.yield_if_due(self.id, now, disconnect);
+        self.turns.yield_if_due(self.id, now, disconnect);
     }
 
     /// Ends the turn of a domain that has no lease. Returns whether the caller should
     /// close its connections for others.
     pub(super) fn leave(&self) -> bool {
-        self.shared.turns.leave(self.id)
+        self.turns.leave(self.id)
     }
 
     /// Records that no connection could be opened because of a limit. The caller has
     /// closed its connections.
     pub(super) fn record_refusal(&self, error: &KafkaError, now: Instant) {
-        if self.shared.turns.record_refusal(self.id, now) {
+        if self.turns.record_refusal(self.id, now) {
             log::warn!(
                 "kafka: {error}: domains without a connection take turns, and each is read at \
                  least once a minute; raise max.connections.per.ip or --kafka-connections"
@@ -203,7 +202,7 @@ impl DomainTurn {
     /// How long a fetch may wait for records: while others wait for a turn, not longer
     /// than a turn.
     pub(super) fn bound_wait_ms(&self, wait_ms: u32) -> u32 {
-        let turns = &self.shared.turns;
+        let turns = &self.turns;
         let state = turns.state();
         if state.waiting.is_empty() {
             return wait_ms;
@@ -215,7 +214,7 @@ impl DomainTurn {
 
 impl Drop for DomainTurn {
     fn drop(&mut self) {
-        self.shared.turns.leave(self.id);
+        self.turns.leave(self.id);
     }
 }
 

@@ -92,7 +92,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             labels: None,
             schema_check_at: None,
             session: None,
-            turn: DomainTurn::new(Arc::clone(&shared)),
+            turn: DomainTurn::new(Arc::clone(&shared.turns)),
             domain,
             shared,
             stop,

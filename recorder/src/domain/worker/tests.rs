@@ -277,7 +277,7 @@ fn shared(lease_confirmed_at: Instant) -> Arc<SharedState> {
         kafka: Arc::new(kafka_client::KafkaSettings::new(Vec::new(), Security::Plain)),
         kafka_outage: SharedOutage::new("kafka"),
         kafka_refusals: SharedOutage::new("kafka"),
-        turns: ConnectionTurns::new(&timings),
+        turns: Arc::new(ConnectionTurns::new(&timings)),
         kafka_health: KafkaHealth::new(timings.kafka_unreachable_after),
         reach: Default::default(),
         lease: Default::default(),
