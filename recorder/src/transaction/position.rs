@@ -194,7 +194,7 @@ pub const POSITION_MOVE: &str = r#"update "availability_offset"
     where "topic" = $1 and "partition" = $2 and "topic_id" = $3 and "next_offset" = $4"#;
 
 /// [`POSITION_MOVE`] with the leader epoch $8, or null.
-const POSITION_MOVE_WITH_EPOCH: &str = r#"update "availability_offset"
+pub const POSITION_MOVE_WITH_EPOCH: &str = r#"update "availability_offset"
     set "topic_id" = $5, "next_offset" = $6, "counted_after_id" = $7, "leader_epoch" = $8,
         "leader_epoch_offset" = case when $8::integer is null then null else $6::bigint end,
         "updated_at" = pg_catalog.now()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::identity::Run;
 use recorder::postgres::pool::start_sql;
-use recorder::transaction::position::POSITION_MOVE;
+use recorder::transaction::position::POSITION_MOVE_WITH_EPOCH;
 use testkit::proxy::{Direction, PostgresProxy, ProxyFault, RuleHandle};
 use testkit::services::shared;
 
@@ -123,7 +123,7 @@ fn next_begins_bytes(side: Direction) -> usize {
     match side {
         Direction::Request => {
             // The statement without a name, and the types of its parameters.
-            let parse = "P....".len() + 1 + POSITION_MOVE.len() + 1 + 2 + 7 * 4;
+            let parse = "P....".len() + 1 + POSITION_MOVE_WITH_EPOCH.len() + 1 + 2 + 8 * 4;
             "Q....".len() + start.len() + 1 + parse
         }
         Direction::Response => BEGUN.len() + start.matches("set local").count() * SET.len(),

@@ -40,7 +40,7 @@ fn a_batch_that_is_too_large_is_a_gap_and_later_records_are_recorded() {
     let sql = "select from_offset, to_offset, reason from availability_gap";
     let gap = world.database.query_one(sql, &[]).unwrap();
     assert_eq!((gap.get::<_, i64>(0), gap.get::<_, i64>(1)), (1, 41));
-    let reason = "unreadable batch: more than 33554432 bytes when decompressed from gzip";
+    let reason = "unreadable batch: more than 33554432 bytes when unpacked from gzip";
     assert_eq!(gap.get::<_, &str>(2), reason);
     let (_, _, log) = recorder.stop();
     assert_eq!(log.matches("WARN").count(), 1, "{log}");
