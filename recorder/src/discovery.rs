@@ -14,9 +14,8 @@ use crate::domain::shared::SharedState;
 use crate::domain::worker::STACK_BYTES;
 use crate::lease::reach::Leaders;
 
-/// The names of this thread in log lines about outages of Kafka. The first stands in lines about
-/// the list of all topics, which is needed to find new topics only. The second stands in lines
-/// about the topics that are recorded.
+/// The names of this thread in log lines about outages of Kafka. `OUTAGE_USER_LIST` is for the list
+/// of all topics, which only shows new topics. `OUTAGE_USER` is for the recorded topics.
 const OUTAGE_USER_LIST: &str = "discovery of topics";
 const OUTAGE_USER: &str = "discovery";
 /// The maximum number of topics in one request.
