@@ -305,7 +305,7 @@ impl MergePlan {
     }
 }
 
-/// Adds one result with this `total_us`. If the results have no `total_us`, the sum has none.
+/// Adds one result with this `total_us` to the times. Without any `total_us`, the sum is `None`.
 fn add_total(results: Option<TotalTimes>, total_us: Option<i64>) -> Option<TotalTimes> {
     let one = total_us.map(TotalTimes::of_one);
     results.zip(one).map(|(results, one)| results.and(one)).or(results).or(one)

@@ -68,7 +68,7 @@ impl BrokerConnection {
         address: &BrokerAddress,
         deadline: Instant,
     ) -> Result<Self, KafkaError> {
-        // The broker's address can come from another broker, so it need not be this machine.
+        // The address can come from another broker, so it may be another machine.
         if settings.sasl.is_some() && settings.security == Security::Plain && !address.is_loopback()
         {
             let reason = "the password would be sent in plain text: expected TLS".to_owned();
@@ -88,8 +88,8 @@ impl BrokerConnection {
         Ok(connection)
     }
 
-    /// Connects, and negotiates versions. A broker closes a connection above its limits before it
-    /// answers, which other causes do too: but then it answers on no connection.
+    /// Connects, and negotiates versions. A broker above its connection limit closes the connection
+    /// before it answers. Other causes do the same, but then the broker answers on no connection.
     fn open_stream(
         settings: &KafkaSettings,
         address: &BrokerAddress,
