@@ -38,12 +38,12 @@ pub struct FetchPosition<'a> {
 /// The bounds of a fetch: bytes, and the time to wait for records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FetchLimits {
-    /// How long the broker may wait for `min_bytes`, in milliseconds.
+    /// The time in milliseconds for which the broker may wait for `min_bytes`.
     pub max_wait_ms: u32,
     /// The broker answers as soon as this many bytes can be read.
     pub min_bytes: u32,
-    /// The most bytes to read from each partition. A larger first batch is returned whole
-    /// (KIP-74), up to 100 MiB.
+    /// The maximum number of bytes to read from each partition. A larger first batch is returned
+    /// whole (KIP-74), up to 100 MiB.
     pub max_bytes: u32,
 }
 

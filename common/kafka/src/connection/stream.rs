@@ -80,7 +80,7 @@ pub(crate) enum ConnectionStage {
     Authenticated,
 }
 
-/// An open TCP connection, with TLS if the settings ask for it.
+/// An open TCP connection, with TLS if the settings require it.
 #[derive(Debug)]
 pub(crate) enum BrokerStream {
     Plain(DeadlineSocket),
@@ -136,7 +136,7 @@ impl BrokerStream {
         !peeked.is_err_and(|cause| cause.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Turns an I/O error into a [`KafkaError`] with a hint at the likely reason.
+    /// Converts an I/O error into a [`KafkaError`] with a hint at the likely reason.
     pub(crate) fn explain(
         &self,
         address: &BrokerAddress,

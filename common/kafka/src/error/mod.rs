@@ -15,8 +15,8 @@ use crate::security::tls::TlsFailure;
 use crate::text::one_line;
 use common::pem::PemError;
 
-/// Why a call to Kafka failed. [`KafkaError::is_retryable`] decides whether the same call can
-/// succeed later.
+/// The reason why a call to Kafka failed. [`KafkaError::is_retryable`] decides whether the same
+/// call can succeed later.
 ///
 /// It is `Clone` because one broken connection can be the error of many topics.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -144,7 +144,7 @@ pub enum KafkaError {
 }
 
 impl KafkaError {
-    /// Turns a broker's error code into a result; code 0 is `Ok`.
+    /// Converts a broker's error code into a result; code 0 is `Ok`.
     pub(crate) fn from_code(
         api: &'static str,
         subject: impl fmt::Display,
@@ -185,7 +185,7 @@ impl From<PemError> for KafkaError {
     }
 }
 
-/// Which limit of connections is reached.
+/// The limit of connections that is reached, as text.
 struct LimitReached(Option<usize>);
 
 impl fmt::Display for LimitReached {

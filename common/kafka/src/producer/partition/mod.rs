@@ -31,22 +31,23 @@ use crate::batch::encode::{BATCH_HEADER_LEN, ProduceRecord, ProducerIdentity, en
 use crate::error::KafkaError;
 use crate::error::retryable::{ErrorClass, classify};
 
-/// After this many retryable answers in a row the leader is looked up again: a broker that lost
-/// its leadership without knowing it returns such errors too.
+/// The number of consecutive retryable answers after which the leader is looked up again. A broker
+/// that lost its leadership without knowing it returns such errors, too.
 const DELAYS_MAX: u32 = 3;
 
 /// The producer's state of one topic's partition 0.
 #[derive(Debug)]
 pub(super) struct ProducerPartition {
-    /// Producer id and epoch of this partition. `None`: use the producer's current one for the
-    /// next batch.
+    /// Producer id and epoch of this partition. `None`: use the producer's current producer id and
+    /// epoch for the next batch.
     identity: Option<ProducerIdentity>,
     /// The producer id that this partition abandoned, until it is returned to the producer, which
     /// must not use it for further partitions.
     abandoned_id: Option<ProducerIdentity>,
     /// The sequence of the next record.
     next_sequence: i32,
-    /// The most bytes of a batch. Lower than the producer's option if the topic allows less.
+    /// The maximum size of a batch in bytes. Lower than the producer's option if the topic allows
+    /// less.
     pub(super) bytes_max: usize,
     pub(super) in_flight: Option<InFlightBatch>,
 }
@@ -91,7 +92,7 @@ impl ProducerPartition {
     }
 
     /// Returns the bytes of the batch, the same bytes at each call. `current` is the producer's
-    /// current id and epoch, for a partition that has none.
+    /// current id and epoch, for a partition without a producer id.
     pub(super) fn encode(&mut self, current: Option<ProducerIdentity>) -> Option<Bytes> {
         let in_flight = self.in_flight.as_mut()?;
         if let Some(encoded) = &in_flight.encoded {
