@@ -1,4 +1,4 @@
-//! Decides where reading starts, and where it continues after a gap. No input or output.
+//! Decides where reading starts, and where it continues after a gap. Does no I/O.
 //!
 //! The position in the database is authoritative. [`super::legacy`] adds the rules for a table of
 //! version 1.1.0.

@@ -37,7 +37,7 @@ pub(crate) struct SharedState {
     pub(crate) reach: LeaderReach,
     /// The time until which the leases of this recorder are valid.
     pub(crate) lease: LeaseValidity,
-    /// How long a fetch waits at the broker for a record, in milliseconds.
+    /// The time in milliseconds for which a fetch waits at the broker for a record.
     pub(crate) fetch_wait_ms: AtomicU32,
     /// The maximum size in bytes of one fetch of a domain.
     pub(crate) fetch_bytes: AtomicU32,

@@ -1,4 +1,4 @@
-//! The leases that this recorder offers to other recorders. No input or output.
+//! The leases that this recorder offers to other recorders. Does no I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

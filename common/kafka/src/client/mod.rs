@@ -174,7 +174,7 @@ impl KafkaClient {
         Err(last.unwrap_or_else(KafkaError::no_bootstrap))
     }
 
-    /// All known brokers: connected ones first, then the others from `next_broker` on.
+    /// All known brokers: first the connected brokers, then the others from `next_broker` on.
     fn candidates(&self) -> Vec<BrokerAddress> {
         let mut rest: Vec<&BrokerAddress> = self.cluster.addresses().collect();
         rest.sort_unstable();

@@ -1,4 +1,4 @@
-//! Decides which leases to acquire, to request and to hand over. No input or output.
+//! Decides which leases to acquire, to request and to hand over. Does no I/O.
 //!
 //! Each recorder decides for itself, from the rows that all recorders read. A free lease goes to
 //! the recorder that acquires it first. A held lease moves only when a recorder with fewer leases

@@ -1,4 +1,4 @@
-//! Smart mode: decides into which row a record is merged, if any. No input or output.
+//! Smart mode: decides into which row a record is merged, if any. Does no I/O.
 //!
 //! A row with a kind represents consecutive healthy results of this kind, from the first to the
 //! last event time. The rules:

@@ -31,7 +31,7 @@ enum LastRead {
 /// numbers the fields of each message from 0.
 const UNKNOWN_TAG: u8 = 0x7f;
 
-/// The most bytes of a varint of 32 bits.
+/// The maximum size in bytes of a varint of 32 bits.
 const VARINT_BYTES_MAX: usize = 5;
 
 /// The part that must follow after a number was replaced by [`UNKNOWN_TAG`].

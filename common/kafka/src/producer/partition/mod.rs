@@ -13,14 +13,20 @@
 //!    sequence unknown. The topic then continues with a new producer id, for which the broker
 //!    accepts any first sequence.
 //! 4. If the broker does not accept the sequence (out of order, unknown producer), the batch is
-//!    not in the leader's log: as the last batch of the producer it would be recognised. It is
-//!    written under a new producer id. Other topics keep their producer id and batches in flight.
+//!    not in the leader's log: the broker would recognise the last batch of the producer. The batch
+//!    is written under a new producer id. Other topics keep their producer id and their batches in
+//!    flight.
 //!
-//! A batch can still be appended twice: if it was appended, its response was lost, and before it
-//! was sent again the broker forgot the producer (`producer.id.expiration.ms`, 24 hours by
-//! default), the topic's records were deleted, or `max.message.bytes` was lowered below the
-//! batch's size, which is checked before the sequence. The producer can't distinguish this from a
-//! batch that was never appended. The recorder can, by the identity in each record's headers.
+//! A batch can still be appended twice, if its response was lost and one of these events happened
+//! before the batch was sent again:
+//!
+//! - The broker forgot the producer (`producer.id.expiration.ms`, 24 hours by default).
+//! - The topic's records were deleted.
+//! - `max.message.bytes` was lowered below the size of the batch. The broker checks the size before
+//!   the sequence.
+//!
+//! The producer can't distinguish this from a batch that was never appended. The recorder can, by
+//! the identity in each record's headers.
 
 use std::collections::BTreeSet;
 
