@@ -1,5 +1,5 @@
-//! The thread that asks the brokers for topics, if DOMAIN has a pattern, and that
-//! records which leaders of topics this recorder reaches.
+//! The discovery thread. It asks the brokers for topics, if DOMAIN has a pattern, and records which
+//! leaders of topics this recorder reaches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,39 +14,39 @@ use crate::domain::shared::SharedState;
 use crate::domain::worker::STACK_BYTES;
 use crate::lease::reach::Leaders;
 
-/// The names of this thread in log lines about outages of Kafka: one for the list of all
-/// topics, which only new topics need, and one for the topics that are recorded.
+/// The names of this thread in log lines about outages of Kafka. `OUTAGE_USER_LIST` is for the list
+/// of all topics, which only shows new topics. `OUTAGE_USER` is for the recorded topics.
 const OUTAGE_USER_LIST: &str = "discovery of topics";
 const OUTAGE_USER: &str = "discovery";
-/// The most topics in one request.
+/// The maximum number of topics in one request.
 const TOPICS_MAX: usize = 1_000;
-/// The most brokers that are connected to at the same time.
+/// The maximum number of brokers that are probed at the same time.
 const PROBES_MAX: usize = 16;
 
 /// Asks the brokers until a stop is requested.
 ///
-/// It runs in a thread of its own, because a broker that does not answer must not delay
-/// the renewal of leases.
+/// It runs in a thread of its own, so that a broker that does not answer can't delay the renewal of
+/// leases.
 pub(crate) struct Discovery {
     shared: Arc<SharedState>,
     stop: Stop,
     client: KafkaClient,
     lists_topics: bool,
-    /// The topics that this recorder records, from the supervisor.
+    /// The topics that this recorder records. The supervisor sends them.
     selected: Receiver<Vec<String>>,
     topics: Vec<String>,
-    /// The leaders of the topics, by the last answer.
+    /// The leaders of the topics in the last answer.
     leaders: BTreeMap<String, Leaders>,
     /// The addresses of the leaders.
     addresses: BTreeMap<i32, BrokerAddress>,
-    /// All topics that have the prefix. An empty list only wakes the supervisor.
+    /// The channel for all topics that have the prefix. An empty list only wakes the supervisor.
     discovered: Sender<Vec<String>>,
 }
 
 impl Discovery {
-    /// With `lists_topics`, the names of all topics that have the prefix are sent to
-    /// `discovered`. Without, an empty list is sent when Kafka, or the leader of a topic,
-    /// becomes reachable or unreachable, which wakes the supervisor.
+    /// With `lists_topics`, the names of all topics that have the prefix are sent to `discovered`.
+    /// Otherwise an empty list is sent when Kafka, or the leader of a topic, becomes reachable or
+    /// unreachable. The empty list wakes the supervisor.
     pub(crate) fn new(
         shared: Arc<SharedState>,
         stop: Stop,
@@ -85,8 +85,8 @@ impl Discovery {
         }
     }
 
-    /// Asks the brokers once. Returns the delay before they are asked again. `None`: the
-    /// supervisor has ended.
+    /// Asks the brokers once. Returns the delay before the next request. `None`: the supervisor has
+    /// ended.
     fn ask(&mut self) -> Option<Duration> {
         let shared = Arc::clone(&self.shared);
         let timings = &shared.timings;
@@ -97,7 +97,7 @@ impl Discovery {
                     shared.kafka_outage.record_success(OUTAGE_USER_LIST);
                     listed = Some(topics);
                 }
-                // That costs new topics alone.
+                // Without the list of all topics, only new topics are not recorded.
                 Err(error) => {
                     shared.kafka_outage.record_failure(OUTAGE_USER_LIST, &error);
                     is_list_missing = true;
@@ -135,10 +135,10 @@ impl Discovery {
         }
     }
 
-    /// Looks up the leaders of all topics. After an error the last known ones stay.
+    /// Finds the leaders of all topics. After an error the last known leaders stay.
     fn find_leaders(&mut self) -> Result<(), KafkaError> {
         if self.topics.is_empty() {
-            // The metadata of no topic: the smallest request.
+            // Requests metadata without any topic, which is the smallest request.
             return self.client.topics(&[]).map(drop);
         }
         let mut found = Vec::new();
@@ -153,8 +153,8 @@ impl Discovery {
         Ok(())
     }
 
-    /// The leaders of a topic, and with them their addresses. A leader without an address
-    /// is none: that is an outage for all recorders.
+    /// Returns the leaders of a topic, and stores their addresses. A leader without an address is
+    /// left out: it is unreachable for all recorders.
     fn leaders_of(&mut self, topic: &TopicMetadata) -> Leaders {
         let mut leaders = Leaders::new();
         for leader in topic.partitions.iter().filter_map(|partition| partition.leader) {
@@ -166,8 +166,8 @@ impl Discovery {
         leaders
     }
 
-    /// Connects to each leader and records which of them answer. Returns whether that
-    /// changed for a topic.
+    /// Connects to each leader and records which leaders answer. Returns whether the reach of a
+    /// topic changed.
     fn probe_leaders(&self) -> bool {
         let brokers: Vec<_> = self.addresses.iter().collect();
         let mut unreached = BTreeMap::new();
@@ -179,7 +179,7 @@ impl Discovery {
         self.shared.reach.update(&self.leaders, unreached, Instant::now())
     }
 
-    /// Connects to these brokers at the same time. Returns those that do not answer.
+    /// Connects to these brokers at the same time. Returns the brokers that do not answer.
     fn unanswered<'a>(
         &self,
         brokers: &[(&'a i32, &'a BrokerAddress)],
@@ -190,7 +190,7 @@ impl Discovery {
             if let Err(error) = &result {
                 log::debug!("discovery: {error}");
             }
-            // A broker that has no connection left is reached.
+            // A broker that refuses a connection because of its limit is reachable.
             let is_full = matches!(result, Err(KafkaError::TooManyConnections { .. }));
             result.is_ok() || is_full || stop.is_requested()
         };
@@ -200,7 +200,7 @@ impl Discovery {
                 let (id, address) = (**id, *address);
                 let probe = move || (!is_answered(address)).then_some(id);
                 let thread = thread::Builder::new().stack_size(STACK_BYTES);
-                // If no thread can be started, the brokers are asked one after the other.
+                // If no thread can be started, the brokers are probed one after the other.
                 thread.spawn_scoped(scope, probe).map_err(|_| probe())
             };
             let probes: Vec<_> = brokers.iter().map(probe).collect();

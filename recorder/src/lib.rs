@@ -11,12 +11,12 @@
 //! ```
 //!
 //! - `discovery` asks the brokers for topics and records which leaders are reachable.
-//! - `supervisor` renews the leases in PostgreSQL (`lease`), by which several
-//!   recorders share the domains. It starts a worker for each lease that it acquires and
-//!   stops the worker of each lease that it hands over.
-//! - A worker (`domain`) fetches records, turns them into rows ([`decode`]) and writes
-//!   the rows and the new position in one transaction ([`transaction`]), without results
-//!   that are recorded already. Smart mode merges healthy rows in that transaction.
+//! - `supervisor` renews the leases in PostgreSQL (`lease`), which distribute the domains over
+//!   several recorders. It starts a worker for each lease that it acquires, and stops the worker
+//!   of each lease that it hands over.
+//! - A worker (`domain`) fetches records and decodes them into rows ([`decode`]). It writes the
+//!   rows and the new position in one transaction ([`transaction`]), without results that are
+//!   already recorded. Smart mode merges healthy rows in that transaction.
 //! - [`replay`] and [`schema`] are the subcommands.
 //!
 //! [`run`] starts the threads of discovery and supervisor, and owns their channels.
@@ -65,11 +65,11 @@ use crate::settings::Settings;
 use crate::supervisor::Supervisor;
 use crate::timings::Timings;
 
-/// How much longer than the shutdown time-out the supervisor may take to end.
+/// The time that the supervisor may take to end, in addition to the shutdown time-out.
 const SHUTDOWN_MARGIN: Duration = Duration::from_millis(500);
 
-/// Records until SIGTERM or SIGINT. The exit code is 0 then, and 1 if the recorder
-/// cannot start, or can no longer renew its leases.
+/// Records until SIGTERM or SIGINT, and then returns exit code 0. Returns exit code 1 if the
+/// recorder cannot start, or can no longer renew its leases.
 pub fn run(settings: Settings) -> ExitCode {
     let recorded = SignalThread::start().and_then(|(signals, stop)| {
         record(settings, Timings::default(), &stop)?;
@@ -88,7 +88,7 @@ pub fn run(settings: Settings) -> ExitCode {
 /// Records until a stop is requested.
 ///
 /// # Errors
-/// The threads cannot be started, or the supervisor panicked.
+/// The threads can't be started, or the supervisor panicked.
 pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<()> {
     log_start(&settings);
     let lists_topics = settings.selection.has_patterns();
@@ -114,7 +114,7 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
         lease: LeaseValidity::default(),
         fetch_wait_ms: AtomicU32::new(0),
         fetch_bytes: AtomicU32::new(0),
-        // As many domains as can write at the same time.
+        // One permit for each domain that can write at the same time.
         prefetch_permits: Semaphore::new(connections),
         topic_prefix: settings.topic_prefix,
         group_offset: DashboardOffset::new(settings.group),
@@ -150,7 +150,7 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
     let discovery = thread::Builder::new().name("discovery".to_owned()).spawn(discover)?;
 
     let (committer_stopper, committer_stop) = stop::pair();
-    // Disconnected when the last commit has ended.
+    // The channel is disconnected when the last commit has ended.
     let (committing_sender, committing) = bounded::<()>(0);
     let commit = {
         let (shared, stop) = (Arc::clone(&shared), stop.clone());
@@ -170,7 +170,7 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
     };
     let committer = thread::Builder::new().name("group offsets".to_owned()).spawn(commit)?;
 
-    // Nothing is sent: the channel is disconnected when the supervisor ends.
+    // No message is sent: the channel is disconnected when the supervisor ends.
     let (running_sender, running) = bounded::<()>(0);
     let supervise = {
         let stop = stop.clone();
@@ -182,7 +182,7 @@ pub fn record(settings: Settings, timings: Timings, stop: &Stop) -> io::Result<(
     let supervisor = thread::Builder::new().name("supervisor".to_owned()).spawn(supervise)?;
 
     select! {
-        // The channel is disconnected by a stop.
+        // A stop disconnects the channel.
         recv(stop.channel()) -> _ => {}
         recv(running) -> _ => {
             if !stop.is_requested() {
@@ -208,7 +208,7 @@ fn log_start(settings: &Settings) {
     log::info!("recording {selection} to postgresql {}{mode}", postgres.uri);
 }
 
-/// Waits for the supervisor, at most for the shutdown time-out.
+/// Waits until the supervisor has ended, at most for the shutdown time-out.
 fn wait_for_supervisor(running: &Receiver<()>, timings: &Timings) {
     let timeout = timings.shutdown_timeout + SHUTDOWN_MARGIN;
     if running.recv_timeout(timeout).is_err_and(|error| error.is_timeout()) {
@@ -230,7 +230,7 @@ fn shut_down(threads: [JoinHandle<()>; 3], shared: &SharedState) {
     if panics > 0 {
         log::error!("caught panics: {panics}: please report the lines that contain \"panicked\"");
     }
-    // A thread that still waits for a server is abandoned: it has nothing to lose.
+    // A thread that still waits for a server is abandoned. It holds no data that could be lost.
     for thread in threads.into_iter().filter(JoinHandle::is_finished) {
         // The panic hook has logged a panic.
         let _ = thread.join();

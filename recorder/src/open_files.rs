@@ -1,13 +1,13 @@
-//! The limit on open files, which also limits the number of domains.
+//! The limit on open files, which limits the number of domains.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Most connections of a domain at a time: to the leader of its partition, to the
+/// The maximum number of connections of a domain at a time: to the leader of its partition, to the
 /// coordinator of the consumer group, and to a broker that is asked for metadata.
 const FILES_PER_DOMAIN: u64 = 3;
 
-/// Files for everything else: PostgreSQL, discovery, the log, certificates that are being
-/// read.
+/// The number of files for other purposes: PostgreSQL, discovery, the log, and certificates while
+/// they are read.
 const OTHER_FILES: u64 = 160;
 
 /// The limit on open files of this process.
@@ -27,7 +27,7 @@ impl OpenFiles {
         Self { limit, is_warned: false }
     }
 
-    /// Logs once if so many domains need more open files than the limit allows.
+    /// Logs a warning, once, if so many domains need more open files than the limit allows.
     pub(crate) fn check(&mut self, domains: usize) {
         if let Some(warning) = self.warning(domains)
             && !std::mem::replace(&mut self.is_warned, true)

@@ -1,5 +1,5 @@
-//! `recorder schema`, and the creation of what is missing of the schema. Both derive
-//! from the tables that each module declares.
+//! `recorder schema`, and the creation of missing parts of the schema. Both derive from the tables
+//! that each module declares.
 
 use std::time::Instant;
 
@@ -17,10 +17,10 @@ use crate::postgres::tables::{self, MissingColumns, MissingPart, Table};
 use crate::timings::Timings;
 use crate::transaction::{self, position, quarantine};
 
-/// Appended to errors of a database user who may not complete the schema.
+/// Appended to an error if the database user may not create missing parts of the schema.
 pub(crate) const SCHEMA_HINT: &str = " (`recorder schema` prints what must be there)";
 
-/// The SQLSTATE of a lock that was not available in time.
+/// The SQLSTATE for a lock that was not available in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// The schema of a domain as it is in the database.
@@ -28,22 +28,21 @@ const LOCK_NOT_AVAILABLE: &str = "55P03";
 pub struct DomainSchema {
     /// The labels of the enum types.
     pub labels: Labels,
-    /// The columns that the tables lack.
+    /// The columns that are missing in the tables.
     pub missing_columns: MissingColumns,
-    /// What recording can do without, and the error of the attempt to create it. `None`:
-    /// the schema is complete.
+    /// The missing optional parts, and the error of the attempt to create them. `None`: the schema
+    /// is complete.
     pub lacking: Option<String>,
 }
 
-/// Creates what is missing of the schema for a domain, and returns the schema. (The tables
-/// of leases are created by `lease`.)
+/// Creates missing parts of the schema for a domain, and returns the schema. (`lease` creates the
+/// tables of leases.)
 ///
-/// What an upgrade adds, labels, columns and indexes, is created if the database user may.
-/// Recording does not wait for it.
+/// Labels, columns and indexes of an upgrade are created if the database user has the right.
+/// Recording does not wait for them.
 ///
-/// If nothing is missing, only the catalog is read, so the rights to read and write
-/// the tables are enough. Otherwise one recorder at a time creates it, under an
-/// advisory lock.
+/// If no part is missing, only the catalog is read, so the rights to read and write the tables are
+/// enough. Otherwise one recorder at a time creates the missing parts, under an advisory lock.
 ///
 /// # Errors
 /// See [`TransactionError`].
@@ -63,7 +62,7 @@ pub fn ensure(
     if status.missing.is_empty() {
         return Ok(status.into_schema(None));
     }
-    // Another recorder may have created it while this one waited for the lock.
+    // Another recorder may have created the parts during the wait for the lock.
     let timeout = timings.schema_change_timeout;
     let completed = tables::complete(database, stop, timeout, |transaction| {
         Ok(SchemaStatus::read(transaction, &table)?.missing)
@@ -87,22 +86,22 @@ pub fn ensure(
 pub(crate) enum TargetIndex {
     /// The index exists.
     Ready,
-    /// Another session held a lock on the table. To be retried.
+    /// Another session held a lock on the table. The caller must retry.
     LockBusy,
-    /// The index can't be created, for this reason.
+    /// The index can't be created, with the reason.
     Refused(String),
 }
 
-/// Creates the index by which smart mode looks up targets, if it is missing. Without
-/// the index, each look-up reads all rows of a URL.
+/// Creates the index that smart mode uses to look up targets, if it is missing. Without the index,
+/// each look-up reads all rows of a URL.
 ///
-/// It has a transaction of its own, so that the domains of a recorder do not wait for
-/// each other. On a large table it takes minutes, during which nobody can write to
-/// that table. (`create index concurrently` does not block writers, but it can't run
-/// in a transaction, and a failure would leave an invalid index behind.)
+/// The index has a transaction of its own, so that the domains of a recorder do not wait for each
+/// other. On a large table it takes minutes, and no session can write to the table meanwhile.
+/// (`create index concurrently` does not block writers. But it can't run in a transaction, and a
+/// failure would leave an invalid index behind.)
 ///
 /// # Errors
-/// See [`TransactionError`]; a refusal by the server is in the result.
+/// See [`TransactionError`]. A refusal by the server is part of the result.
 pub(crate) fn ensure_target_index(
     database: &Database,
     stop: &Stop,
@@ -117,7 +116,7 @@ pub(crate) fn ensure_target_index(
     })?;
     match is_valid {
         Some(true) => return Ok(TargetIndex::Ready),
-        // Somebody is creating it, or failed to.
+        // Another session is creating the index, or failed to create it.
         Some(false) => return Ok(TargetIndex::Refused(format!("index {name} is not valid"))),
         None => {}
     }
@@ -143,12 +142,11 @@ pub(crate) fn ensure_target_index(
     }
 }
 
-/// The whole schema for these domains, with the index of smart mode if that is asked
-/// for, as a script for administrators who run it themselves. It changes nothing that
-/// exists.
+/// The whole schema for these domains, as a script that administrators can run. `smart` adds the
+/// index of smart mode. The script changes no existing part.
 pub fn script(domains: &[Domain], smart: bool) -> String {
     let mut statements = vec!["begin".to_owned()];
-    // No notices about parts that exist.
+    // Suppresses notices about existing parts.
     statements.push("set local client_min_messages = 'warning'".to_owned());
     for enum_type in EnumType::ALL {
         statements.push(format!("-- type {}\n{}", enum_type.name(), enum_type.create()));
@@ -179,20 +177,20 @@ pub fn script(domains: &[Domain], smart: bool) -> String {
     script
 }
 
-/// The statements of the script for one table.
+/// The statements for one table.
 fn table_statements(table: &Table<'_>) -> Vec<String> {
     let create = format!("-- table {}\n{}", table.name, table.create());
     [create].into_iter().chain(table.add_columns()).collect()
 }
 
-/// The tables whose added columns are left out by the statements if they are missing.
+/// The tables that may lack added columns. The statements then leave out these columns.
 const OPTIONAL_COLUMNS: [&str; 3] =
     [position::OFFSET_TABLE.name, position::GAP_TABLE.name, quarantine::QUARANTINE_TABLE.name];
 
 /// The schema as it is in the database.
 struct SchemaStatus {
     labels: Labels,
-    /// What completes it.
+    /// The parts that complete the schema.
     missing: Vec<MissingPart>,
 }
 

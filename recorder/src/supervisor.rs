@@ -1,4 +1,4 @@
-//! The thread that renews the leases, and that runs one worker for each lease it holds.
+//! The supervisor thread. It renews the leases, and runs one worker for each lease it holds.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -26,22 +26,22 @@ use crate::report::outage_log::GRACE;
 use crate::schema::SCHEMA_HINT;
 use crate::settings::domains::DomainSelection;
 
-/// The most bytes that the last fetches of all domains may hold together.
+/// The maximum size in bytes of the last fetches of all domains together.
 const FETCH_BYTES_ALL: usize = 64 * 1024 * 1024;
-/// The most bytes of one fetch.
+/// The maximum size of one fetch in bytes.
 const FETCH_BYTES_MAX: usize = 1024 * 1024;
-/// The fewest bytes of one fetch: below that, a backlog would take too many requests.
+/// The minimum size of one fetch in bytes. With less, a backlog would need too many requests.
 const FETCH_BYTES_MIN: usize = 64 * 1024;
-/// How long a fetch waits for records, for each domain: any number of idle domains
+/// The time for which a fetch waits for records, for each domain. So any number of idle domains
 /// together send 200 requests a second, within the bounds below.
 const FETCH_WAIT_MS_PER_DOMAIN: u32 = 5;
-/// The shortest and the longest wait. A stop, and the hand-over of a lease, may have to
-/// wait as long.
+/// The shortest and the longest time for which a fetch waits for records. A stop, and the hand-over
+/// of a lease, may have to wait as long.
 const FETCH_WAIT_MS_MIN: u32 = 3_000;
 const FETCH_WAIT_MS_MAX: u32 = 5_000;
-/// The most topics that a log line names.
+/// The maximum number of topics in a log line.
 const NAMED_TOPICS_MAX: usize = 5;
-/// The time in which at most [`OFFERED_REQUESTS_MAX`] offered leases are requested.
+/// The interval in which at most [`OFFERED_REQUESTS_MAX`] offered leases are requested.
 const OFFERED_REQUESTS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Renews leases, and starts and stops workers.
@@ -50,29 +50,29 @@ pub(crate) struct Supervisor {
     store: LeaseStore,
     shared: Arc<SharedState>,
     selection: DomainSelection,
-    /// The existing topics, from the discovery thread.
+    /// The existing topics. The discovery thread sends them.
     discovered: Receiver<Vec<String>>,
     /// The last list of existing topics, until it is added to the selection.
     new_topics: Option<Vec<String>>,
-    /// The topics of the selection, for the discovery thread.
+    /// The channel to the discovery thread for the topics of the selection.
     selected: Sender<Vec<String>>,
-    /// How many of them were sent.
+    /// The number of topics that were last sent.
     selected_sent: usize,
     open_files: OpenFiles,
     workers: BTreeMap<String, RunningWorker>,
-    /// Cloned by each worker, so that the end of all workers can be awaited.
+    /// Each worker holds a clone, so that the supervisor can wait until all workers have ended.
     running: WaitGroup,
     /// The topics that the last plan deferred.
     deferred: HashSet<String>,
     offers: Offers,
-    /// The topics whose workers could not be started by the last update.
+    /// The topics whose workers could not be started in the last update.
     unstarted: BTreeSet<String>,
-    /// When offered leases were last requested, and how many within a second.
+    /// The start of the current interval, and the number of offered leases requested in it.
     offered_requests: (Instant, usize),
     outage: LogThrottle,
-    /// Leases are looked up so slowly that they expire meanwhile.
+    /// Limits log lines about reads of leases that are so slow that the leases expire meanwhile.
     slowness: LogThrottle,
-    /// Leaders that no recorder reaches.
+    /// Limits log lines about leaders that no recorder reaches.
     unreached: LogThrottle,
     last_logged: Option<LeaseCounts>,
 }
@@ -81,7 +81,7 @@ pub(crate) struct Supervisor {
 struct RunningWorker {
     thread: JoinHandle<()>,
     progress: Arc<WorkerProgress>,
-    /// `None`: the worker was asked to stop.
+    /// Stops the worker. `None`: the worker was already asked to stop.
     stopper: Option<Stopper>,
 }
 
@@ -94,8 +94,8 @@ struct LeaseCounts {
 }
 
 impl Supervisor {
-    /// Supervises these domains, and the domains of `discovered` topics. The topics of all
-    /// of them are sent to `selected`.
+    /// Supervises these domains, and the domains of `discovered` topics. The topics of all these
+    /// domains are sent to `selected`.
     pub(crate) fn new(
         store: LeaseStore,
         shared: Arc<SharedState>,
@@ -129,7 +129,7 @@ impl Supervisor {
         supervisor
     }
 
-    /// Sends the topics of the selection to the discovery thread, if there are new ones.
+    /// Sends the topics of the selection to the discovery thread if there are new topics.
     fn send_selection(&mut self) {
         let domains = self.selection.domains();
         self.open_files.check(domains.len());
@@ -140,8 +140,8 @@ impl Supervisor {
         }
     }
 
-    /// Supervises until a stop is requested, then releases the leases and waits for the
-    /// workers, at most for the shutdown time-out.
+    /// Supervises until a stop is requested. Then releases the leases and waits for the workers, at
+    /// most for the shutdown time-out.
     pub(crate) fn run(mut self, stop: &Stop) {
         while !stop.is_requested() {
             let started = Instant::now();
@@ -161,8 +161,7 @@ impl Supervisor {
         self.shut_down();
     }
 
-    /// Renews the leases, changes them by a new plan, and starts and stops workers to
-    /// match.
+    /// Renews the leases, changes them by a new plan, and starts and stops workers accordingly.
     fn update(&mut self, started: Instant) -> Result<(), TransactionError> {
         self.join_finished_workers();
         let snapshot = self.store.renew_and_read(!self.is_kafka_unreachable(started))?;
@@ -187,8 +186,8 @@ impl Supervisor {
         let requested: HashSet<String> =
             plan.hand_over.iter().map(|(topic, _)| topic.clone()).collect();
         let offers = &self.offers;
-        // A lease is handed over by a later update, when its worker has ended. A worker that
-        // does not get on is not waited for: should it write after all, it is fenced.
+        // A lease is handed over in a later update, after its worker has ended. The supervisor does
+        // not wait for a worker without progress. If that worker writes later, it is fenced.
         plan.hand_over
             .retain(|(topic, _)| !self.workers.contains_key(topic) || offers.contains(topic));
         self.log_hand_over(&plan);
@@ -198,7 +197,7 @@ impl Supervisor {
         held.extend(acquired);
         held.retain(|topic| !requested.contains(topic));
         self.stop_workers_except(|topic| held.contains(topic));
-        // Last, because a worker that was fenced waits for this.
+        // This must be last, because a worker that was fenced waits for it.
         let timings = &self.shared.timings;
         let expires_at = started + timings.lease_duration - timings.lease_margin;
         let is_lapsed = self.shared.lease.extend(started, expires_at);
@@ -237,7 +236,7 @@ impl Supervisor {
         plan
     }
 
-    /// Whether Kafka counts as unreachable: by the workers if there are any, else by the
+    /// Whether Kafka counts as unreachable. Asks the workers if there are any, otherwise the
     /// discovery thread.
     fn is_kafka_unreachable(&self, now: Instant) -> bool {
         let after = self.shared.timings.kafka_unreachable_after;
@@ -249,13 +248,13 @@ impl Supervisor {
         workers.all(|worker| worker.progress.offer_cause(now, after) == Some(OfferCause::NoAnswer))
     }
 
-    /// The topics that this recorder cannot record although it holds their leases.
+    /// The topics that this recorder holds but cannot record.
     fn failing_topics(&self, now: Instant) -> BTreeMap<String, OfferCause> {
         let after = self.shared.timings.kafka_unreachable_after;
         let reach = self.shared.reach.of(self.workers.keys().map(String::as_str), now);
         let cause = |(topic, worker): (&String, &RunningWorker)| {
             let cause = worker.progress.offer_cause(now, after)?;
-            // Without a leader it is the same for all recorders.
+            // A topic without a leader can't be recorded by any recorder.
             let has_leader =
                 reach.get(topic.as_str()).is_none_or(|(reach, _)| *reach != TopicReach::NoLeader);
             (has_leader || cause != OfferCause::NoAnswer).then(|| (topic.clone(), cause))
@@ -264,8 +263,8 @@ impl Supervisor {
         self.workers.iter().filter_map(cause).chain(unstarted).collect()
     }
 
-    /// Waits for Kafka before this recorder registers. Workers wait for their lease, and
-    /// stop once another recorder has acquired it.
+    /// Waits until Kafka is reachable before this recorder registers. Workers wait for their lease,
+    /// and stop once another recorder has acquired it.
     fn wait_for_kafka(&mut self, snapshot: &LeaseSnapshot) {
         self.shared.lease.revoke();
         self.deferred.clear();
@@ -276,7 +275,7 @@ impl Supervisor {
         self.log_counts(0, snapshot);
     }
 
-    /// Divides the bytes and the requests for Kafka among the domains that are held.
+    /// Divides the limits on bytes and requests among the domains that are held.
     fn share_fetch_limits(&self, held: usize) {
         let bytes = FETCH_BYTES_ALL / held.max(1);
         let bytes = bytes.clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
@@ -299,7 +298,7 @@ impl Supervisor {
         let progress = worker.progress();
         let running = self.running.clone();
         let run = move || {
-            // Dropped when the worker ends, also by a panic.
+            // The guard is dropped when the worker ends, also after a panic.
             let _running = running;
             worker.run();
         };
@@ -308,7 +307,7 @@ impl Supervisor {
                 let worker = RunningWorker { thread, progress, stopper: Some(stopper) };
                 self.workers.insert(topic, worker);
             }
-            // The next update retries.
+            // The next update tries again.
             Err(error) => {
                 if self.outage.record_failure().is_some() {
                     log::error!("{topic}: cannot start a thread: {error}");
@@ -326,8 +325,8 @@ impl Supervisor {
         }
     }
 
-    /// Removes workers that have ended. A worker catches the panics of its turns. Should it
-    /// panic outside of them, the next update starts it again.
+    /// Removes workers that have ended. A worker catches the panics of its turns. After a panic
+    /// outside of a turn, the next update starts the worker again.
     fn join_finished_workers(&mut self) {
         for (topic, worker) in std::mem::take(&mut self.workers) {
             if worker.thread.is_finished() {
@@ -341,16 +340,16 @@ impl Supervisor {
         }
     }
 
-    /// Releases all leases at once, so that other recorders acquire them, and then waits
-    /// for the workers. They begin no transaction any more, and an open transaction is
-    /// fenced if another recorder moves the position first.
+    /// Releases all leases at once, so that other recorders acquire them, and then waits for the
+    /// workers. They begin no new transaction. An open transaction is fenced if another recorder
+    /// moves the position first.
     fn shut_down(mut self) {
         let timeout = self.shared.timings.shutdown_timeout;
         let deadline = Instant::now() + timeout;
         self.stop_workers_except(|_| false);
         self.store.release_at_stop();
         if wait_until(std::mem::take(&mut self.running), deadline) {
-            // All workers are past their last statement.
+            // All workers have executed their last statement.
             for worker in std::mem::take(&mut self.workers).into_values() {
                 // The panic hook has logged a panic.
                 let _ = worker.thread.join();
@@ -382,7 +381,7 @@ impl Supervisor {
         }
     }
 
-    /// Logs leases that leave this recorder because it cannot record their domains.
+    /// Logs the leases that are handed over because this recorder cannot record their domains.
     fn log_hand_over(&self, plan: &LeasePlan) {
         let topics = plan.hand_over.iter().map(|(topic, _)| topic.as_str());
         let offered: Vec<&str> = topics.filter(|topic| self.offers.contains(topic)).collect();
@@ -396,8 +395,8 @@ impl Supervisor {
         }
     }
 
-    /// Logs for long that leases expire while they are looked up: domains are then held and
-    /// not recorded.
+    /// Logs if leases expire for a long time while they are read. The domains are then held but not
+    /// recorded.
     fn log_slowness(&mut self, is_lapsed: bool, started: Instant, held: usize) {
         if !is_lapsed || held == 0 {
             if let Some(length) = self.slowness.record_success() {
@@ -416,8 +415,8 @@ impl Supervisor {
         }
     }
 
-    /// Logs the domains that nobody records because their leader is not reached: those that
-    /// this recorder holds and that no other recorder asks for, and those that are free.
+    /// Logs the domains that no recorder records because their leader is not reached: the held
+    /// domains that no other recorder requests, and the free domains.
     fn log_unreached(&mut self, held: &BTreeSet<String>, snapshot: &LeaseSnapshot) {
         let is_free = |topic: &str| {
             let lease = snapshot.leases.iter().find(|lease| lease.topic == topic);
@@ -480,14 +479,14 @@ fn named<'a>(topics: impl Iterator<Item = &'a str>) -> String {
     topics.take(NAMED_TOPICS_MAX).collect::<Vec<_>>().join(", ")
 }
 
-/// Waits until all clones of the wait group are dropped. Returns `false` if that takes
-/// longer than `deadline`.
+/// Waits until all clones of the wait group are dropped. Returns `false` if this takes until after
+/// `deadline`.
 fn wait_until(running: WaitGroup, deadline: Instant) -> bool {
     let (ended_sender, ended) = bounded(1);
-    // `WaitGroup::wait` has no time-out, so a thread waits that may be abandoned.
+    // `WaitGroup::wait` has no time-out, so a separate thread waits. It may be abandoned.
     let waiter = thread::Builder::new().name("shutdown".to_owned()).spawn(move || {
         running.wait();
-        // The receiver is gone after the deadline.
+        // After the deadline the receiver no longer exists.
         let _ = ended_sender.send(());
     });
     waiter.is_ok() && ended.recv_deadline(deadline).is_ok()

@@ -1,6 +1,6 @@
-//! Every interval, delay and time-out that the recorder waits for, as values.
+//! The intervals, delays and time-outs of the recorder.
 //!
-//! A test that has to see a time-out pass sets a shorter one.
+//! A test that waits for a time-out sets a shorter value.
 
 use std::time::Duration;
 
@@ -8,93 +8,91 @@ use std::time::Duration;
 /// production.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timings {
-    /// How long a lease lasts by the clock of the database. The domains of a
-    /// recorder that dies are idle for this long.
+    /// The duration of a lease, by the clock of the database. If a recorder dies, its domains are
+    /// not recorded for this time.
     pub lease_duration: Duration,
-    /// A lease counts as expired this much earlier by the clock of this host.
+    /// The time by which a lease expires earlier by the clock of this host.
     pub lease_margin: Duration,
-    /// How often leases are renewed and compared with those of other recorders.
+    /// The interval at which leases are renewed and compared with the leases of other recorders.
     pub lease_interval: Duration,
-    /// The longest that one transaction on leases may take.
+    /// The time-out of one transaction on leases.
     pub lease_timeout: Duration,
-    /// The longest that the release of all leases at a stop may take.
+    /// The time-out of the release of all leases at a stop.
     pub release_timeout: Duration,
-    /// How often a worker checks whether its lease is valid again.
+    /// The interval at which a worker without a valid lease checks its lease.
     pub lease_poll_interval: Duration,
-    /// How long a leader, or Kafka, may be without an answer before other recorders may
-    /// have the leases: longer than the restart of a broker takes.
+    /// The time without an answer from a leader, or from Kafka, after which other recorders may
+    /// have the leases. It is longer than the restart of a broker takes.
     pub kafka_unreachable_after: Duration,
-    /// How long a lease that was offered to others is not wanted back, unless its leader
-    /// is reached again earlier.
+    /// The time for which a lease is not requested back after it was offered. It ends earlier if
+    /// the leader is reached again.
     pub offer_pause: Duration,
-    /// How long leases may be looked up too slowly, or no recorder may reach a leader,
-    /// before that is logged.
+    /// The time for which reads of leases may be too slow, or a leader unreached by all recorders,
+    /// before it is logged.
     pub lease_grace: Duration,
-    /// The longest that threads may take to end after a stop.
+    /// The time-out for the end of all threads after a stop.
     pub shutdown_timeout: Duration,
 
-    /// How often brokers are asked for topics, and leaders are connected to.
+    /// The interval at which brokers are asked for topics, and leaders are probed.
     pub discovery_interval: Duration,
-    /// The longest that a leader may take to answer on a new connection.
+    /// The time-out for the answer of a leader on a new connection.
     pub probe_timeout: Duration,
-    /// How soon brokers are asked again after a failure.
+    /// The delay before brokers are asked again after a failure.
     pub discovery_retry_delay: Duration,
-    /// How often a topic is checked for new partitions.
+    /// The interval at which a topic is checked for new partitions.
     pub topic_refresh_interval: Duration,
 
     /// The shortest and the longest delay before a domain is retried.
     pub retry_delay_min: Duration,
     /// See `retry_delay_min`.
     pub retry_delay_max: Duration,
-    /// How long a batch must fail with the same checksum error before it is skipped.
+    /// The time for which a batch must fail with the same checksum error before it is skipped.
     pub unreadable_batch_after: Duration,
 
-    /// How long one round of turns should take, if a limit allows fewer connections to
-    /// Kafka than there are domains. A round takes at most twice as long, and the time to
-    /// connect.
+    /// The intended duration of one round of turns, if a limit allows fewer connections to Kafka
+    /// than there are domains. A round takes at most twice as long, plus the time to connect.
     pub turn_round: Duration,
-    /// The longest that a domain keeps its connections while others wait for a turn.
+    /// The maximum time for which a domain keeps its connections while other domains wait for a
+    /// turn.
     pub turn_max: Duration,
-    /// How often a domain without a connection checks whether it is its turn.
+    /// The interval at which a domain without a connection checks whether its turn has come.
     pub turn_poll_interval: Duration,
-    /// How often more connections are tried than the limit that was found.
+    /// The interval at which more connections are tried than the limit allows.
     pub turn_growth_interval: Duration,
 
-    /// How often the offsets of the consumer group are committed.
+    /// The interval at which the offsets of the consumer group are committed.
     pub group_commit_interval: Duration,
-    /// The shortest and the longest pause of these commits after a failure.
+    /// The shortest and the longest delay between these commits after a failure.
     pub group_commit_pause_min: Duration,
     /// See `group_commit_pause_min`.
     pub group_commit_pause_max: Duration,
     /// A failure to commit is logged if it lasts longer than this.
     pub group_commit_grace: Duration,
-    /// The longest that the last commit may take at a stop. A coordinator that did not
-    /// answer before is not waited for.
+    /// The time-out of the last commit at a stop. If the coordinator did not answer before, the
+    /// recorder does not wait for it.
     pub group_commit_stop_timeout: Duration,
 
-    /// The longest that the transaction of one batch may take, with the answer
-    /// to its commit.
+    /// The time-out of the transaction of one batch, including the answer to its commit.
     pub write_timeout: Duration,
-    /// The time over which a single record must time out before it goes to quarantine.
+    /// The time for which a single record must time out before it goes to quarantine.
     pub timeout_quarantine_after: Duration,
-    /// The longest that reading or storing a position may take.
+    /// The time-out for reading or storing a position.
     pub position_timeout: Duration,
-    /// The longest that counting the rows of a table of 1.1.0 may take.
+    /// The time-out for counting the rows of a table of 1.1.0.
     pub count_timeout: Duration,
-    /// How often marks of old runs are removed.
+    /// The interval at which marks of old runs are removed.
     pub mark_cleanup_interval: Duration,
-    /// The longest that their removal may take.
+    /// The time-out for the removal of marks.
     pub mark_cleanup_timeout: Duration,
 
-    /// The longest that reading the schema may take.
+    /// The time-out for reading the schema.
     pub schema_read_timeout: Duration,
-    /// How often a schema that lacks what an upgrade adds is checked again.
+    /// The interval at which a schema without parts of an upgrade is checked again.
     pub schema_check_interval: Duration,
-    /// The longest that changing the schema may take: an index on a large table
-    /// takes minutes.
+    /// The time-out for changing the schema. An index on a large table takes minutes.
     pub schema_change_timeout: Duration,
 
-    /// How often the same kind of anomaly, and how often quarantine, is logged.
+    /// The interval for log lines about the same kind of anomaly, and about quarantine.
     pub anomaly_log_interval: Duration,
 }
 

@@ -15,12 +15,12 @@ pub struct BrokerAddress {
 }
 
 impl BrokerAddress {
-    /// Parses a bootstrap list: `host:port` or `[ipv6]:port`, separated by commas. Blanks around
-    /// an entry are ignored. An entry without a port gets [`PORT_DEFAULT`].
+    /// Parses a bootstrap list: `host:port` or `[ipv6]:port`, separated by commas. Blanks around an
+    /// entry are ignored. An entry without a port gets [`PORT_DEFAULT`].
     ///
     /// # Errors
-    /// A text that names the wrong entry and the expected form. An entry with an `@` is not
-    /// shown, because it may contain a password.
+    /// A text with the wrong entry and the expected form. An entry with an `@` is not shown,
+    /// because it may contain a password.
     pub fn parse_list(list: &str) -> Result<Vec<Self>, String> {
         let addresses: Vec<Self> = list
             .split(',')

@@ -29,15 +29,15 @@ pub struct KafkaSettings {
     pub sasl: Option<Sasl>,
     /// The client's name in the brokers' logs and quotas.
     pub client_id: String,
-    /// The longest time to open a connection, TLS handshake and SASL included, in milliseconds.
+    /// The time-out for opening a connection, TLS handshake and SASL included, in milliseconds.
     pub connect_timeout_ms: u64,
-    /// The longest time from the first byte of a request to the last byte of its response, in
-    /// milliseconds. The time that a fetch may wait for records comes on top.
+    /// The time-out from the first byte of a request to the last byte of its response, in
+    /// milliseconds. The time that a fetch may wait for records is added.
     pub request_timeout_ms: u64,
     /// The age at which the leader of a topic is looked up again even though no broker returned
     /// an error, in milliseconds.
     pub metadata_max_age_ms: u64,
-    /// The most connections that all clients of these settings may have open together. `None`: no
+    /// The maximum number of open connections of all clients of these settings together. `None`: no
     /// limit.
     pub connections_max: Option<usize>,
     /// After this point in time, set when the program stops, every wait ends. `None`: waits end
@@ -55,21 +55,21 @@ pub struct KafkaTimings {
     /// A connection that was idle for longer is replaced. Default: 240 s. Brokers close idle
     /// connections after 10 minutes (`connections.max.idle.ms`), some firewalls after 350 s.
     pub connection_idle_max: Duration,
-    /// How long one round of a producer waits for the next response of any broker. Default: 200
-    /// ms. A silent broker delays the topics of other brokers by at most this time.
+    /// The time for which one round of a producer waits for the next response of any broker.
+    /// Default: 200 ms. A silent broker delays the topics of other brokers by at most this time.
     pub response_wait: Duration,
-    /// A broker that could not be reached is skipped for this many times as long as the failed
-    /// attempt took. Default: 3, so 30 s after a connect time-out of 10 s, and no time after a
+    /// A broker that could not be reached is skipped for this multiple of the duration of the
+    /// failed attempt. Default: 3, so 30 s after a connect time-out of 10 s, and no time after a
     /// refused connection.
     pub unreachable_factor: u32,
     /// The first retry delay for topics that do not exist or have no leader. Default: 50 ms.
     pub missing_topic_delay_first: Duration,
     /// The longest retry delay for topics that do not exist or have no leader. Default: 1 s.
     pub missing_topic_delay_max: Duration,
-    /// How long a changed topic id must stay the same before the topic is reported as recreated.
-    /// Default: 1 s. A broker's metadata can be stale just after a topic was created.
+    /// The time for which a changed topic id must stay the same before the topic is reported as
+    /// recreated. Default: 1 s. A broker's metadata can be stale just after a topic was created.
     pub topic_id_confirm: Duration,
-    /// How long each broker may take to answer in [`KafkaClient::confirm_with_majority`].
+    /// The time for which each broker may take to answer in [`KafkaClient::confirm_with_majority`].
     /// Default: 3 s.
     ///
     /// [`KafkaClient::confirm_with_majority`]: crate::KafkaClient::confirm_with_majority
@@ -110,8 +110,8 @@ impl KafkaSettings {
         }
     }
 
-    /// The principal as which a broker with default rules knows this client, such as `User:alice`,
-    /// for texts about missing rights. `None` if the client certificate can't be read.
+    /// The principal of this client for a broker with default rules, such as `User:alice`. Used in
+    /// texts about missing rights. `None`: the client certificate can't be read.
     pub fn principal(&self) -> Option<String> {
         match (&self.sasl, &self.security) {
             (Some(sasl), _) => Some(format!("User:{}", sasl.username)),

@@ -1,6 +1,6 @@
 //! Text from a broker, made safe for one log line.
 
-/// The most characters of a broker's message that are logged.
+/// The maximum number of characters of a broker's message in the log.
 const CHARS_MAX: usize = 300;
 
 /// Replaces control characters by blanks and cuts the text at [`CHARS_MAX`] characters.

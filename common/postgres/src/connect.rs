@@ -12,10 +12,10 @@ use super::tls::{self, TlsError, TrustedRoots, Verification};
 use super::uri::{PostgresUri, ServerAddress, SslMode, UriError};
 use common::pem::Pem;
 
-/// How long closing a connection may take: the Terminate message is optional.
+/// The time-out for closing a connection. It is short, because the Terminate message is optional.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Everything that is needed to connect to PostgreSQL.
+/// The settings for a connection to PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct PostgresSettings {
     /// The server's addresses, user, password, database and options.
@@ -35,8 +35,8 @@ impl PostgresSettings {
         }
     }
 
-    /// Returns a warning for the log if the server is on another machine and is not verified, so
-    /// that someone on the network could pretend to be the server.
+    /// Returns a warning for the log if the server is on another machine and is not verified. An
+    /// attacker in the network could then pretend to be the server.
     pub fn warning(&self) -> Option<String> {
         if self.uri.is_local() || self.verification() != Verification::None {
             return None;
@@ -177,7 +177,7 @@ fn should_try_other(address: &ServerAddress, encrypted: bool, cause: &postgres::
     }
     match cause.code().map(|state| state.code()) {
         Some(code) => code.starts_with("28"),
-        // A server that can't be reached is unreachable both ways.
+        // A server that can't be reached with TLS can't be reached in plain text either.
         None => encrypted && !is_unreachable(cause),
     }
 }
@@ -198,8 +198,8 @@ pub struct PostgresConnection {
 }
 
 impl PostgresConnection {
-    /// Returns the client, whose waits for the server end after `timeout` from now. A later answer
-    /// is an error, and the connection is lost. Unix sockets have no time limit.
+    /// Returns the client. Its waits for the server end after `timeout` from now. A later answer is
+    /// an error, and the connection is lost. Unix sockets have no time limit.
     pub fn within(&mut self, timeout: Duration) -> &mut Client {
         self.deadline.set(timeout);
         &mut self.client
@@ -225,11 +225,11 @@ pub struct ConnectAttempt {
     pub address: String,
     /// Whether the attempt used TLS.
     pub encrypted: bool,
-    /// Why it failed.
+    /// The reason of the failure.
     pub cause: PostgresError,
 }
 
-/// Why connecting failed.
+/// The reason why connecting failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The file with the URI does not contain a valid URI any more.
@@ -244,9 +244,9 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Whether connecting can succeed later although nobody changed a setting. `false` for a wrong
-    /// password or certificate; these can be corrected while the program runs, so a retry can be
-    /// useful for them too.
+    /// Whether connecting can succeed later without a change of a setting. `false` for a wrong
+    /// password or certificate. They can be corrected while the program runs, so a retry can be
+    /// useful for them, too.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Uri(_) | Self::Tls(_) => false,

@@ -12,18 +12,18 @@ pub enum PostgresError {
     Connection(postgres::Error),
     /// A conflict with another session. The same transaction can succeed when it is repeated.
     Contention(postgres::Error),
-    /// The statement took too long, by the server's bound or by the bound of this client. Less
-    /// work in one transaction can succeed.
+    /// The statement exceeded the time-out of the server or of this client. Less work in one
+    /// transaction can succeed.
     Timeout(postgres::Error),
-    /// The database refuses a row. The same statement fails again, other rows can succeed.
+    /// The database refuses a row. The same statement fails again, but other rows can succeed.
     Data(postgres::Error),
-    /// A password, right, table, type or statement is wrong. A person must change it; a later
-    /// retry then succeeds.
+    /// A password, right, table, type or statement is wrong. After an operator has changed it, a
+    /// retry succeeds.
     Setup(postgres::Error),
 }
 
 impl PostgresError {
-    /// Whether the same operation can succeed later although nobody changed anything.
+    /// Whether the same operation can succeed later without a change by an operator.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Connection(_) | Self::Contention(_) | Self::Timeout(_))
     }
@@ -32,7 +32,8 @@ impl PostgresError {
     pub fn is_connection_lost(&self) -> bool {
         match self {
             Self::Connection(_) => true,
-            // The server reports its own bound. Without a report, this client gave up.
+            // The server reports its own time-out. Without a report, the time-out of this client
+            // has ended the wait.
             Self::Timeout(cause) => cause.code().is_none(),
             Self::Contention(_) | Self::Data(_) | Self::Setup(_) => false,
         }
@@ -48,7 +49,7 @@ impl PostgresError {
         self.cause().code().map(|state| state.code())
     }
 
-    /// The table that the server names. It does so for violated constraints.
+    /// The table that the server reports. It reports the table for violated constraints.
     pub fn table(&self) -> Option<&str> {
         self.cause().as_db_error()?.table()
     }
@@ -58,7 +59,7 @@ impl PostgresError {
         self.cause().as_db_error()?.schema()
     }
 
-    /// The violated constraint that the server names.
+    /// The violated constraint that the server reports.
     pub fn constraint(&self) -> Option<&str> {
         self.cause().as_db_error()?.constraint()
     }
@@ -78,8 +79,8 @@ impl From<postgres::Error> for PostgresError {
     /// Classifies by SQLSTATE (PostgreSQL documentation, appendix A).
     fn from(cause: postgres::Error) -> Self {
         let class = match cause.as_db_error() {
-            // Only partitioned tables report 23514 with a table and without a constraint: no
-            // partition accepts the row, and none will until a person adds it.
+            // Only partitioned tables report 23514 with a table and without a constraint. No
+            // partition accepts the row until an operator adds a partition.
             Some(server)
                 if server.code().code() == "23514"
                     && server.constraint().is_none()
@@ -124,7 +125,7 @@ enum SqlStateClass {
 }
 
 /// The codes of [`SqlStateClass::Setup`] that PostgreSQL defines: the table, the statement or the
-/// rights are wrong. Other codes of these classes are the own codes of a trigger.
+/// rights are wrong. Other codes of these classes are defined by triggers.
 const SETUP_CODES: &str = "\
     0A000 0B000 0L000 0LP01 0P000 2200H \
     25000 25001 25002 25003 25004 25005 25007 25008 25P01 25P02 26000 28000 28P01 \
@@ -136,11 +137,11 @@ const SETUP_CODES: &str = "\
     HV000 HV001 HV002 HV004 HV005 HV006 HV007 HV008 HV009 HV00A HV00B HV00C HV00D HV00J HV00K \
     HV00L HV00M HV00N HV00P HV00Q HV00R HV010 HV014 HV021 HV024 HV090 HV091";
 
-/// What an error with this SQLSTATE means.
+/// The class of an SQLSTATE.
 ///
-/// Everything that is not listed is caused by the row: data exceptions and violated constraints
+/// All codes that are not listed are caused by the row: data exceptions and violated constraints
 /// (09, 21, 22, 23, 27, 2F, 38, 39, 44, 54, P0), and codes that PostgreSQL does not define, which
-/// are a trigger's own.
+/// come from triggers.
 fn classify(code: &str) -> SqlStateClass {
     match (code.get(..2).unwrap_or_default(), code) {
         // A standby or a demoted primary. Another connection may reach the new primary.
@@ -190,7 +191,7 @@ impl std::error::Error for PostgresError {
 mod tests {
     use super::*;
 
-    /// Every code of appendix A of PostgreSQL 18, and some that it does not define.
+    /// Every code of appendix A of PostgreSQL 18, and some codes that it does not define.
     #[test]
     fn every_code_is_classified() {
         use SqlStateClass::{Connection, Contention, Data, Setup, Timeout};
@@ -226,7 +227,7 @@ mod tests {
                  38000 38001 38002 38003 38004 39000 39001 39004 39P01 39P02 39P03 44000 54000 \
                  54001 54011 54023 P0000 P0001 P0002 P0003 P0004",
             ),
-            // The own codes of triggers.
+            // Codes that triggers define.
             (Data, "45000 U0001 ZZ999 99001 42999 0A001 25999 HV999 28001 00000 01000 02000"),
         ];
         for (expected, codes) in codes {

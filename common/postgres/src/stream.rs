@@ -97,7 +97,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for DeadlineStream<S> {
     }
 }
 
-/// The stream that the crate takes for TLS: TLS or plain text.
+/// The stream that the crate uses as a TLS stream: TLS or plain text.
 pub(crate) enum PostgresStream<S> {
     Plain(DeadlineStream<S>),
     Tls(postgres_openssl::TlsStream<DeadlineStream<S>>),
@@ -152,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for PostgresStream<S> {
     }
 }
 
-/// How TLS is negotiated on one connection.
+/// The way in which TLS is negotiated on one connection.
 #[derive(Clone)]
 pub(crate) enum Negotiation {
     /// No TLS.
@@ -241,13 +241,13 @@ where
     }
 }
 
-/// Why the server's answer to the SSLRequest ends the attempt.
+/// The reason why the server's answer to the SSLRequest ends the attempt.
 #[derive(Debug, thiserror::Error)]
 enum NegotiationError {
     /// The server has no TLS, but the mode requires it.
     #[error("the server has no TLS")]
     NoTls,
-    /// The answer is not one of PostgreSQL.
+    /// The answer is not an answer of PostgreSQL.
     #[error("the answer is not from a postgresql server")]
     NotPostgres,
 }

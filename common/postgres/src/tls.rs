@@ -12,10 +12,10 @@ use super::uri::{RootCertificate, SslMode, TlsOptions};
 use common::pem::{Pem, PemError};
 use common::secret::Secret;
 
-/// How the TLS handshake verifies the server.
+/// The verification of the server in the TLS handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verification {
-    /// Nothing.
+    /// The server is not verified.
     None,
     /// The certificate was signed by a trusted CA.
     Chain,
@@ -178,8 +178,8 @@ fn invalid(pem: &Pem) -> TlsError {
     TlsError::Certificate(pem.to_string())
 }
 
-/// Why a certificate or key can't be used. Permanent at start; later a file may be in the middle of
-/// a renewal, so connecting should be retried.
+/// The reason why a certificate or key can't be used. Permanent at start. Later, a file may be in
+/// the middle of a renewal, so connecting should be retried.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file can't be read.

@@ -3,7 +3,7 @@
 use common::identity::{BrokenIdentity, EndedRun, Identity};
 use kafka_client::{FetchedRecord, Uuid};
 
-/// What the headers of a record claim about a run of a tracker.
+/// A statement in the headers of a record about a run of a tracker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeaderClaim {
     /// The record is this result.
@@ -21,21 +21,20 @@ impl HeaderClaim {
     }
 }
 
-/// What the headers of the records of a batch claim.
+/// The statements in the headers of the records of a batch.
 #[derive(Debug, Default)]
 pub struct Identities {
-    /// The claims with the offsets of their records, in order.
+    /// The claims with the offsets of their records, sorted by offset.
     pub claims: Vec<(i64, HeaderClaim)>,
-    /// How many records have a malformed identity.
+    /// The number of records with a malformed identity.
     pub malformed: u64,
-    /// The offset and the error of the first of these.
+    /// The offset and the error of the first record with a malformed identity.
     pub first_malformed: Option<(i64, BrokenIdentity)>,
 }
 
 impl Identities {
-    /// Reads the headers of these records, which are in the order of their
-    /// offsets. A malformed identity counts as absent: a duplicate row is better
-    /// than a lost result.
+    /// Reads the headers of the records, which are sorted by offset. A malformed identity counts as
+    /// absent: a duplicate row is better than a lost result.
     pub fn new(records: &[FetchedRecord]) -> Self {
         let mut identities = Self::default();
         for FetchedRecord { offset, headers, .. } in records {
@@ -58,8 +57,7 @@ impl Identities {
         identities
     }
 
-    /// Splits off the claims from `offset` on, the offset of the first record of `tail`. `head`
-    /// holds the records before it.
+    /// Splits off the claims of the records of `tail`. `head` holds the records before `tail`.
     pub(super) fn split_off(
         &mut self,
         offset: i64,

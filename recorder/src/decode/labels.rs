@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use common::phrase;
 
-/// The labels of the enum types by their lower-case form.
+/// The labels of the enum types, by their lower-case form.
 ///
-/// Version 1.1.0 creates the label `page content not expected`, and its README
-/// shows `Page content not expected`. A database may have either, and rows must
-/// use the spelling that it has.
+/// Version 1.1.0 creates the label `page content not expected`, but its README shows `Page content
+/// not expected`. A database may have either spelling. Rows must use the spelling of the database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Labels {
     statuses: HashMap<String, Arc<str>>,
@@ -17,18 +16,18 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// From the labels in the database.
+    /// Creates the labels from the labels in the database.
     pub fn new(statuses: Vec<String>, phrases: Vec<String>) -> Self {
         Self { statuses: by_lower_case(statuses), phrases: by_lower_case(phrases) }
     }
 
-    /// The database's spelling of a status.
+    /// The spelling of a status in the database. `None`: the database has no such label.
     pub fn status(&self, status: &str) -> Option<&str> {
         self.statuses.get(&status.to_lowercase()).map(|label| &**label)
     }
 
-    /// The database's spelling of a phrase. Newer spellings of the phrase of a status code are
-    /// the label of 1.1.0's README.
+    /// The spelling of a phrase in the database. A newer spelling of the phrase of a status code
+    /// maps to the label in the README of 1.1.0.
     pub fn phrase(&self, phrase: &str) -> Option<&Arc<str>> {
         let lower = phrase.to_lowercase();
         self.phrases.get(phrase::from_spelling(&lower)).or_else(|| self.phrases.get(&lower))
@@ -39,7 +38,7 @@ fn by_lower_case(labels: Vec<String>) -> HashMap<String, Arc<str>> {
     let mut by_lower_case = HashMap::with_capacity(labels.len());
     for label in labels {
         let lower = label.to_lowercase();
-        // Of several that differ only in case, the lower-case label is preferred.
+        // If labels differ only in case, the lower-case label is preferred.
         if label == lower || !by_lower_case.contains_key(&lower) {
             by_lower_case.insert(lower, label.into());
         }
@@ -58,7 +57,7 @@ mod tests {
         let label = |phrase| labels.phrase(phrase).map(|label| &**label);
         assert_eq!(label("Content Too Large"), Some("Request entity too large"));
         assert_eq!(label("I'm a Teapot"), Some("i'm a teapot"));
-        // A database without the label of 1.1.0.
+        // A database without the label in the README of 1.1.0.
         assert_eq!(label("unprocessable content"), Some("unprocessable content"));
         assert_eq!(label("uri too long"), None);
     }

@@ -1,4 +1,4 @@
-//! Decodes the bytes of records into rows. Pure: no database, no clock.
+//! Decodes the bytes of records into rows, without a database and without a clock.
 
 pub mod batch;
 pub mod identities;

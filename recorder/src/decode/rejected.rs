@@ -1,11 +1,11 @@
-//! The reasons why a record can't be a row.
+//! The reasons why a record can't be stored as a row.
 
 use common::record::DecodeError;
 
-/// The most characters of a reason: an unknown phrase may have a megabyte.
+/// The maximum length of a reason in characters. An unknown phrase may be a megabyte long.
 const REASON_CHARS_MAX: usize = 400;
 
-/// Why a record can't be a row. All reasons are permanent for this version and
+/// The reason why a record can't be stored as a row. All reasons are permanent for this version and
 /// this database, so the record goes to quarantine.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Rejected {
@@ -18,11 +18,11 @@ pub enum Rejected {
     /// The phrase is not a label of the database's enum type.
     #[error("record: key phrase: {0:?} is not a label of phrase_status")]
     UnknownPhrase(String),
-    /// The status is not a label of the database's enum type, so this program
-    /// did not create that type.
+    /// The status is not a label of the database's enum type, because this program did not create
+    /// that type.
     #[error("record: key status: {0:?} is not a label of response_status")]
     StatusNotInDatabase(&'static str),
-    /// The text has a NUL character, the only one that PostgreSQL can't store.
+    /// The text holds a NUL character, which PostgreSQL can't store.
     #[error("record: key {0}: holds a NUL character")]
     Nul(&'static str),
     /// The text is longer than its column.
@@ -30,9 +30,9 @@ pub enum Rejected {
     TooLong {
         /// The key of the text.
         key: &'static str,
-        /// The length of the text, in characters.
+        /// The length of the text in characters.
         chars: usize,
-        /// The length of the column, in characters.
+        /// The length of the column in characters.
         max: usize,
     },
     /// The timestamp is not a number, or does not fit its column.
@@ -53,10 +53,10 @@ impl Rejected {
     }
 }
 
-/// Makes a text that every database can store as a reason: one line of ASCII, at
-/// most 400 characters, all others escaped as `\u{..}`. Without that, a character
-/// that the database's encoding lacks would fail in quarantine as well, and its
-/// domain would stop for ever.
+/// Converts a text into a reason that every database can store: one line of ASCII with at most 400
+/// characters. Other characters are escaped as `\u{..}`. Without the escapes, a character that is
+/// missing in the encoding of the database would fail in the quarantine too, and the domain would
+/// stop for ever.
 pub fn reason_text(text: &str) -> String {
     let one_line = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     let ascii = one_line.flat_map(|c| {

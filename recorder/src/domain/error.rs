@@ -1,4 +1,4 @@
-//! Why a session with a topic ends.
+//! The reasons why a session with a topic ends.
 
 use common::panics::Panicked;
 use kafka_client::{KafkaError, ResponseError};
@@ -7,8 +7,8 @@ use postgres_client::PostgresError;
 use crate::lease::progress::WorkerFailure;
 use crate::postgres::error::TransactionError;
 
-/// Why a session ends. All errors are retried without an end: somebody may fix
-/// what time alone does not.
+/// The reason why a session ends. All errors are retried without a limit, also errors that only an
+/// operator can fix.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionError {
     /// Kafka can't be reached, or refused a request.
@@ -64,8 +64,7 @@ impl SessionError {
         !matches!(error, KafkaError::UnknownTopicId { .. } | KafkaError::TooManyConnections { .. })
     }
 
-    /// What the failure says about this recorder: whether another one may be able to record
-    /// the domain.
+    /// Classifies the failure: whether another recorder may be able to record the domain.
     pub(crate) fn worker_failure(&self) -> WorkerFailure {
         use ResponseError::{ClusterAuthorizationFailed, TopicAuthorizationFailed};
         match self {

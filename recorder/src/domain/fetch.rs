@@ -1,4 +1,4 @@
-//! Fetches from all partitions of a topic, in the thread of the worker or, as a
+//! Fetches from all partitions of a topic. The fetch runs in the thread of the worker or, as a
 //! prefetch, in another thread.
 
 use kafka_client::{BatchFailure, FetchLimits, FetchPosition, KafkaError, Uuid};
@@ -15,16 +15,16 @@ pub(super) struct PartitionReader {
     pub(super) partition: TopicPartition,
     /// The position in the database.
     pub(super) position: Position,
-    /// The epoch of the leader that confirmed the position. `None` if unknown.
+    /// The epoch of the leader that confirmed the position. `None`: the epoch is unknown.
     pub(super) leader_epoch: Option<i32>,
-    /// The offset that was published for the consumer group.
+    /// The offset that was published for the consumer group. `None`: no offset was published yet.
     pub(super) published: Option<i64>,
 }
 
-/// The result of a fetch for each partition.
+/// The results of a fetch: one for each partition.
 pub(super) type FetchResults = Vec<Result<FetchedBatches, KafkaError>>;
 
-/// Where to fetch from one partition.
+/// The position to fetch from in one partition.
 #[derive(Debug)]
 pub(super) struct FetchStart {
     partition: TopicPartition,
@@ -44,13 +44,13 @@ impl FetchStart {
     }
 }
 
-/// The positions to fetch from, as they are in the database.
+/// The positions to fetch from, equal to the positions in the database.
 pub(super) fn fetch_positions(readers: &[PartitionReader]) -> Vec<FetchStart> {
     readers.iter().map(|reader| FetchStart::new(reader, reader.position.next_offset)).collect()
 }
 
-/// The positions to fetch from once `fetched` is written. `None` if no partition has
-/// more records, or if a fetch failed.
+/// The positions to fetch from after the records in `fetched` are written. `None`: no partition has
+/// more records, or a fetch failed.
 pub(super) fn prefetch_positions(
     readers: &[PartitionReader],
     fetched: &FetchResults,
@@ -62,7 +62,7 @@ pub(super) fn prefetch_positions(
     Some(starts.map(|(reader, batches)| FetchStart::new(reader, batches.next_offset)).collect())
 }
 
-/// A record on which the decoder panics is treated as an unreadable batch.
+/// A record on which the decoder panics is handled like an unreadable batch.
 fn unreadable_record(position: &FetchPosition<'_>, panic: RecordPanic) -> KafkaError {
     KafkaError::Batch {
         topic: position.topic.to_owned(),
@@ -73,8 +73,8 @@ fn unreadable_record(position: &FetchPosition<'_>, panic: RecordPanic) -> KafkaE
     }
 }
 
-/// Fetches from these positions, and decodes the records into batches. The writer cuts
-/// them to the size that fits the database by then.
+/// Fetches from these positions, and decodes the records into batches. The writer cuts the batches
+/// later to the size that the database can write in time.
 pub(super) fn fetch(
     log: &mut impl RecordLog,
     positions: &[FetchStart],

@@ -1,8 +1,7 @@
-//! The committed offsets of the consumer group, for dashboards only. The recorder
-//! never reads them.
+//! The committed offsets of the consumer group, for dashboards only. The recorder never reads them.
 //!
-//! Workers publish the offsets of what the database has already. One thread of the
-//! recorder commits them, so that a coordinator that does not answer delays no worker.
+//! Workers publish the offsets of records that are already in the database. One thread of the
+//! recorder commits the offsets, so that a coordinator that does not answer delays no worker.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,7 +16,7 @@ use kafka_client::{GroupOffset, KafkaError};
 use crate::timings::Timings;
 use crate::transaction::position::TopicPartition;
 
-/// The most partitions of one request.
+/// The maximum number of partitions in one request.
 const PARTITIONS_MAX: usize = 1_000;
 
 /// The offsets that workers have published and that are not committed yet.
@@ -25,24 +24,24 @@ const PARTITIONS_MAX: usize = 1_000;
 pub(crate) struct DashboardOffset {
     group: String,
     state: Mutex<PublishedOffsets>,
-    /// Holds a message while there may be offsets that the committer has not seen.
+    /// Holds a message while the committer may not have read all offsets.
     wake_sender: Sender<()>,
     wake: Receiver<()>,
 }
 
 #[derive(Debug, Default)]
 struct PublishedOffsets {
-    /// The next offset of each partition. A later offset replaces an earlier one, so
-    /// there are no more entries than partitions.
+    /// The next offset of each partition. A later offset replaces an earlier offset, so the map
+    /// never has more entries than partitions.
     pending: BTreeMap<TopicPartition, i64>,
-    /// When the request in flight was begun.
+    /// The start time of the request in flight. `None`: no request is in flight.
     in_flight_since: Option<Instant>,
     /// Whether the last commit failed.
     is_failing: bool,
 }
 
 impl DashboardOffset {
-    /// For this consumer group.
+    /// Creates the offsets for this consumer group, with none pending.
     pub(crate) fn new(group: String) -> Self {
         let (wake_sender, wake) = bounded(1);
         Self { group, state: Mutex::default(), wake_sender, wake }
@@ -55,8 +54,8 @@ impl DashboardOffset {
         let _ = self.wake_sender.try_send(());
     }
 
-    /// Forgets the offsets of a topic that this recorder does not record any more, if
-    /// commits fail. They would replace the offsets of the next recorder later.
+    /// If commits fail, drops the offsets of a topic that this recorder does not record any more. A
+    /// later commit would overwrite the offsets of the next recorder.
     pub(super) fn release(&self, topic: &str) {
         let mut state = self.state();
         if state.is_failing {
@@ -64,15 +63,15 @@ impl DashboardOffset {
         }
     }
 
-    /// How long the last commit before the end of the program may still take: `timeout`
-    /// at most, and no time if commits fail or the coordinator is slow to answer.
+    /// The time-out of the last commit before the end of the program: `timeout` minus the time that
+    /// the request in flight has taken so far, or zero if commits fail.
     pub(crate) fn final_timeout(&self, timeout: Duration) -> Duration {
         let state = self.state();
         let elapsed = state.in_flight_since.map_or(Duration::ZERO, |since| since.elapsed());
         if state.is_failing { Duration::ZERO } else { timeout.saturating_sub(elapsed) }
     }
 
-    /// The first of the pending offsets. Marks them as in flight.
+    /// Returns the first pending offsets and marks them as in flight.
     fn begin_commit(&self) -> Vec<(TopicPartition, i64)> {
         let mut state = self.state();
         let pending = state.pending.iter().take(PARTITIONS_MAX);
@@ -81,7 +80,7 @@ impl DashboardOffset {
         offsets
     }
 
-    /// Removes what was committed. An offset that was published meanwhile stays pending.
+    /// Removes committed offsets. An offset that was published meanwhile stays pending.
     fn end_commit(&self, offsets: &[(TopicPartition, i64)], is_committed: bool) {
         let mut state = self.state();
         state.in_flight_since = None;
@@ -115,9 +114,9 @@ pub(crate) struct OffsetCommitter<'a> {
 }
 
 impl<'a> OffsetCommitter<'a> {
-    /// A failure is logged only if it lasts longer than `group_commit_grace`: a new
-    /// cluster has no coordinator for its first group until it has created the topic
-    /// for it.
+    /// A failure is logged only if it lasts longer than `group_commit_grace`: a new cluster has no
+    /// coordinator for its first consumer group until it has created the topic for committed
+    /// offsets.
     pub(crate) fn new(offsets: &'a DashboardOffset, timings: &Timings) -> Self {
         Self {
             offsets,
@@ -128,8 +127,8 @@ impl<'a> OffsetCommitter<'a> {
         }
     }
 
-    /// Commits until `end` is requested, which is after the last worker has ended. After
-    /// `stop` it does not wait between commits.
+    /// Commits until `end` is requested, after the last worker has ended. After `stop` it does not
+    /// wait between commits.
     pub(crate) fn run(
         mut self,
         mut commit: impl FnMut(&str, &[GroupOffset<'_>]) -> Result<Vec<KafkaError>, KafkaError>,
@@ -152,8 +151,8 @@ impl<'a> OffsetCommitter<'a> {
         }
     }
 
-    /// Commits what is pending. A failure counts for all partitions. Returns how long to
-    /// wait before the next commit, or `None` if nothing is pending.
+    /// Commits the pending offsets. A failure counts for all partitions. Returns the delay before
+    /// the next commit, or `None` if no offset is pending.
     fn commit(
         &mut self,
         commit: &mut impl FnMut(&str, &[GroupOffset<'_>]) -> Result<Vec<KafkaError>, KafkaError>,
@@ -176,7 +175,7 @@ impl<'a> OffsetCommitter<'a> {
             Ok(refused) => {
                 self.backoff.reset();
                 match refused.first() {
-                    // The next offset of the partition is tried again.
+                    // The next offset of the partition is committed later.
                     Some(error) => self.log_failure(error),
                     None => {
                         self.outage.record_success();
@@ -192,7 +191,7 @@ impl<'a> OffsetCommitter<'a> {
         }
     }
 
-    /// Logs a failure that lasts, or that is permanent, once until a commit succeeds.
+    /// Logs a failure that lasts, or that is permanent. Logs it once until a commit succeeds.
     fn log_failure(&mut self, error: &KafkaError) {
         let lasts = self.outage.record_failure().is_some() || !error.is_retryable();
         if lasts && !std::mem::replace(&mut self.is_logged, true) {
@@ -216,7 +215,7 @@ mod tests {
         KafkaError::NoLeader { topic: "offsets".to_owned(), partition: 0 }
     }
 
-    /// One request has the offsets of all domains. A failure leaves them pending, and
+    /// One request commits the offsets of all domains. A failure leaves the offsets pending, and
     /// only the latest offset of each partition is committed later.
     #[test]
     fn one_request_commits_the_latest_offsets_of_all_domains() {
@@ -246,8 +245,8 @@ mod tests {
         );
     }
 
-    /// The offset of a domain that another recorder records now is not committed after an
-    /// outage: it would replace that recorder's offset.
+    /// If another recorder records a domain now, its old offset is not committed after an outage:
+    /// it would overwrite the offset of the other recorder.
     #[test]
     fn a_failing_commit_forgets_the_topics_of_other_recorders_and_delays_no_stop() {
         let offsets = DashboardOffset::new("group".to_owned());

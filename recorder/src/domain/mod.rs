@@ -1,14 +1,15 @@
-//! The recording of one domain. A worker takes turns: it fetches from all partitions
-//! of the topic, decodes the records into batches, writes each batch in one
-//! transaction, and commits the offsets of the consumer group for dashboards.
+//! Records one domain. A worker takes turns: it fetches from all partitions of the topic, decodes
+//! the records into batches, writes each batch in one transaction, and publishes offsets of the
+//! consumer group for dashboards.
 //!
-//! - [`worker`]: the loop of turns; [`session`]: what is remembered between turns, and
-//!   dropped on any error;
+//! - [`worker`]: the loop of turns; [`session`]: the state that a worker keeps between turns and
+//!   drops after any error;
 //! - [`fetch`], [`prefetch`], [`writer`]: from Kafka to the transaction;
-//! - [`topic`], [`resume`], [`legacy`], [`unreadable`]: where reading starts, and what is skipped;
+//! - [`topic`], [`resume`], [`legacy`], [`unreadable`]: where reading starts, and which records are
+//!   skipped;
 //! - [`turns`]: which domains may connect to Kafka, if a limit allows too few connections;
-//! - [`retry`], [`error`]: what fails, and how long to wait;
-//! - [`services`]: what a worker needs from outside; [`store`]: PostgreSQL.
+//! - [`retry`], [`error`]: the errors of a session, and the delay before the next attempt;
+//! - [`services`]: the traits for Kafka, PostgreSQL and the clock; [`store`]: PostgreSQL.
 
 mod error;
 mod fetch;

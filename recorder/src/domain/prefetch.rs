@@ -1,6 +1,6 @@
-//! The bound on prefetching: only a few domains at a time fetch their next records
-//! while they write. Threads and memory thus stay bounded when a thousand domains
-//! have a backlog. The processors are then busy anyway.
+//! The limit on prefetches: only a few domains at a time fetch their next records while they write.
+//! This bounds threads and memory when a thousand domains have a backlog. More prefetches would not
+//! help, because the processors are busy then.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,7 +15,7 @@ pub(crate) struct Semaphore {
 pub(crate) struct Permit<'a>(&'a Semaphore);
 
 impl Semaphore {
-    /// A semaphore with `count` permits.
+    /// Creates a semaphore with `count` permits.
     pub(crate) fn new(count: usize) -> Self {
         Self { available: AtomicUsize::new(count) }
     }

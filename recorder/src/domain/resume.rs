@@ -1,7 +1,7 @@
-//! Decides where reading starts, and where it continues after a gap. Pure.
+//! Decides where reading starts, and where it continues after a gap. Does no I/O.
 //!
-//! The position in the database is the only truth. What a table of version 1.1.0
-//! adds to it is in [`super::legacy`].
+//! The position in the database is authoritative. [`super::legacy`] adds the rules for a table of
+//! version 1.1.0.
 
 use std::borrow::Cow;
 
@@ -12,26 +12,25 @@ use crate::transaction::position::{Gap, Position};
 
 /// The reason of a gap: Kafka removed records before they were read.
 pub(super) const RETENTION: &str = "retention passed: the log starts after the stored offset";
-/// The reason of a gap: Kafka lost records that had been read, and perhaps has
-/// others at their offsets.
+/// The reason of a gap: Kafka lost records that were already read, and may have other records at
+/// their offsets.
 pub(super) const SHORTENED: &str = "log shortened: it ends before the stored offset";
-/// The start of the reason of a gap: Kafka lost records that had been read, and has or will
-/// have others at their offsets.
+/// The start of the reason of a gap: Kafka lost records that were already read, and has or will
+/// have other records at their offsets.
 pub(super) const TAIL_LOST: &str = "log lost its tail";
 /// The reason of a gap: the topic was deleted and recreated.
 pub(super) const RECREATED: &str = "topic made again";
 
-/// The offsets that Kafka still has of a partition: from `start`, up to and without
-/// `end`.
+/// The offsets that Kafka still has of a partition: from `start` inclusive to `end` exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LogRange {
     /// The first offset.
     pub(crate) start: i64,
-    /// The offset of the next record that is produced.
+    /// The offset of the next produced record.
     pub(crate) end: i64,
 }
 
-/// Where the leader epoch that was stored with the position ends in the log.
+/// The end, in the log of the leader, of the leader epoch that was stored with the position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StoredEpoch {
     /// The answer of the leader.
@@ -40,39 +39,39 @@ pub(crate) struct StoredEpoch {
     pub(crate) current: i32,
 }
 
-/// Whether Kafka lost records before the position: the epoch of the last record that was read
-/// ends before it.
+/// Whether Kafka lost records before the position. This is so if the leader epoch of the last read
+/// record ends before the position.
 pub(crate) fn is_tail_lost(position: &Position, epoch: Option<&StoredEpoch>) -> bool {
     epoch.is_some_and(|epoch| epoch.end.end_offset < position.next_offset)
 }
 
-/// Where reading continues, and what is missing before that.
+/// The position where reading continues, and the gaps before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ResumePoint {
-    /// Where reading continues.
+    /// The position where reading continues.
     pub(crate) position: Position,
     /// The gaps to store with the position.
     pub(crate) gaps: Vec<Gap>,
-    /// What to log if the position is not the expected one.
+    /// A log line, if the position is not the expected one.
     pub(crate) note: Option<String>,
 }
 
 impl ResumePoint {
-    /// A position without gaps.
+    /// A resume point without gaps.
     pub(super) fn at(position: Position) -> Self {
         Self { position, gaps: Vec::new(), note: None }
     }
 
-    /// Whether a broker that is behind the others, after it was paused or cut off,
-    /// could be the cause. A majority of the brokers must then confirm: to trust the
-    /// broker could mean to read records again.
+    /// Whether a stale broker could be the cause: a broker that was paused or cut off, and whose
+    /// log ends before the logs of the other brokers. A majority of the brokers must then confirm
+    /// the leader. Otherwise the recorder could read records twice.
     pub(super) fn needs_confirmation(&self) -> bool {
         self.gaps.iter().any(|gap| gap.reason != RETENTION)
     }
 }
 
-/// Where reading starts: at the stored position if it is of this topic id, else at
-/// the start of the log. `epoch` is known only for a stored position of this topic id.
+/// Decides where reading starts: at the stored position if it belongs to this topic id, otherwise
+/// at the start of the log. `epoch` is known only for a stored position of this topic id.
 pub(super) fn resume(
     stored: Option<Position>,
     topic_id: Uuid,
@@ -86,8 +85,8 @@ pub(super) fn resume(
     }
 }
 
-/// Where reading continues if the position may be outside of the log, or may be behind records
-/// that Kafka has lost.
+/// Decides where reading continues if the position may be outside of the log, or if Kafka may have
+/// lost records before the position.
 pub(super) fn resume_after_gap(
     position: Position,
     log: LogRange,
@@ -111,7 +110,7 @@ pub(super) fn resume_after_gap(
     }
 }
 
-/// Where reading continues after a batch that can't be read. Its records are lost.
+/// Decides where reading continues after an unreadable batch. The records of the batch are lost.
 pub(super) fn resume_after_batch(
     position: Position,
     next_offset: i64,
@@ -120,10 +119,10 @@ pub(super) fn resume_after_batch(
     skip_to(position, next_offset, reason_text(&format!("unreadable batch: {failure}")).into())
 }
 
-/// Continues at another offset of the same log, with a gap up to there.
+/// Continues at another offset of the same log. The offsets between become a gap.
 fn skip_to(position: Position, to: i64, reason: Cow<'static, str>) -> ResumePoint {
     let Position { topic_id, next_offset: from, .. } = position;
-    // What is directly before the new position was not read.
+    // The record before the new position was not read, so its leader epoch is unknown.
     let position = Position { next_offset: to, leader_epoch: None, ..position };
     let note = Some(format!("{reason}: continuing at offset {to} instead of {from}"));
     let gap = Gap { topic_id, from_offset: from, to_offset: Some(to), reason };
@@ -177,7 +176,7 @@ mod tests {
         let recreated = vec![gap(OLD, 7, None, RECREATED), gap(NOW, 0, Some(5), RETENTION)];
         for (stored, position, gaps, is_confirmed) in [
             (None, at(NOW, 5, 0), vec![], false),
-            // Within the log, at both of its ends too.
+            // Within the log, including both ends.
             (Some(at(NOW, 7, 3)), at(NOW, 7, 3), vec![], false),
             (Some(at(NOW, 5, 3)), at(NOW, 5, 3), vec![], false),
             (Some(at(NOW, 9, 3)), at(NOW, 9, 3), vec![], false),
@@ -201,12 +200,12 @@ mod tests {
         let epoch = |end_offset| {
             Some(StoredEpoch { end: EpochEnd { leader_epoch: 3, end_offset }, current: 5 })
         };
-        // The epoch goes up to the position, or beyond it.
+        // The epoch ends at the position or after it.
         for end_offset in [8, 9] {
             let point = resume(Some(stored), NOW, LOG, epoch(end_offset));
             assert_eq!(point, ResumePoint::at(stored));
         }
-        // It ends before the position, within the log and before the log.
+        // The epoch ends before the position, within the log and before the log.
         for (end_offset, to) in [(6, 6), (5, 5), (2, 5)] {
             let point = resume(Some(stored), NOW, LOG, epoch(end_offset));
             assert_eq!(point.position, at(NOW, to, 0));
@@ -218,7 +217,7 @@ mod tests {
             assert_eq!(gap.reason, reason);
             assert!(point.needs_confirmation() && point.note.is_some());
         }
-        // The log ends before the position too.
+        // The log ends before the position, too.
         let after = Position { leader_epoch: Some(3), ..at(NOW, 12, 0) };
         assert_eq!(resume(Some(after), NOW, LOG, epoch(7)).position, at(NOW, 7, 0));
     }

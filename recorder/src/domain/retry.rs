@@ -1,5 +1,4 @@
-//! What fails for a domain: how long to wait before the next attempt, and what to
-//! log.
+//! Handles the failures of a domain: the delay before the next attempt, and the log lines.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use crate::postgres::error::TransactionError;
 use crate::report::outage_log::GRACE;
 use crate::schema::SCHEMA_HINT;
 
-/// What an operator can do about a right that is missing in Kafka.
+/// The advice to an operator if a right is missing in Kafka.
 const KAFKA_RIGHTS_HINT: &str =
     " (the user needs the rights to describe and to read the topics of all domains)";
 
@@ -24,10 +23,10 @@ const KAFKA_RIGHTS_HINT: &str =
 pub(super) struct RetryState {
     domain: Domain,
     shared: Arc<SharedState>,
-    /// Failures that concern this domain alone.
+    /// Failures of this domain only.
     own_outage: LogThrottle,
-    /// Never ends: two recorders on the same domain take turns, and each works for a
-    /// moment.
+    /// Never recovers: two recorders on the same domain take turns, and each of them succeeds for a
+    /// short time.
     fencing: LogThrottle,
     backoff: Backoff,
     is_kafka_failing: bool,
@@ -38,7 +37,7 @@ pub(super) struct RetryState {
 }
 
 impl RetryState {
-    /// No failure yet.
+    /// Creates the state of a domain without failures.
     pub(super) fn new(domain: Domain, shared: Arc<SharedState>) -> Self {
         let (min, max) = (shared.timings.retry_delay_min, shared.timings.retry_delay_max);
         Self {
@@ -131,7 +130,7 @@ impl RetryState {
         }
     }
 
-    /// Records that the domain works, with all of its partitions.
+    /// Records that the domain works with all of its partitions.
     pub(super) fn recovered(&mut self) {
         self.postgres_recovered();
         let domain = self.domain.as_str();

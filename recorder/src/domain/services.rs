@@ -1,5 +1,5 @@
-//! What a worker needs from outside: a log (Kafka), a store (PostgreSQL) and a
-//! clock. They are traits so that a worker can be tested without services.
+//! The services that a worker uses: a log (Kafka), a store (PostgreSQL) and a clock. They are
+//! traits, so that tests can replace them.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::schema::TargetIndex;
 use crate::transaction::position::{Position, TopicPartition};
 use crate::transaction::{WriteState, Written};
 
-/// The topics of Kafka. It is `Send` because another thread prefetches.
+/// The topics of Kafka. The trait requires `Send`, because another thread prefetches.
 pub(crate) trait RecordLog: Send {
     /// Closes all connections. The next request opens them again.
     fn disconnect(&mut self);
@@ -28,8 +28,8 @@ pub(crate) trait RecordLog: Send {
     /// The first offset of a partition, or the offset after its last record.
     fn list_offset(&mut self, topic: &str, partition: i32, end: LogEnd) -> Result<i64, KafkaError>;
 
-    /// Where the records of `leader_epoch` end in the log of the leader, whose own epoch is
-    /// `current_epoch`. `None` if it does not know.
+    /// Returns where the records of `leader_epoch` end in the log of the leader. `current_epoch` is
+    /// the epoch of the leader itself. `None`: the leader does not know.
     fn epoch_end(
         &mut self,
         topic: &str,
@@ -38,15 +38,15 @@ pub(crate) trait RecordLog: Send {
         current_epoch: i32,
     ) -> Result<Option<EpochEnd>, KafkaError>;
 
-    /// Fetches from all positions; one result for each.
+    /// Fetches from all positions. Returns one result for each position.
     fn fetch(
         &mut self,
         positions: &[FetchPosition<'_>],
         limits: &FetchLimits,
     ) -> Vec<Result<FetchedRecords, KafkaError>>;
 
-    /// Fails unless a majority of the brokers agrees with the leader of the
-    /// partition, which may be a broker that has not noticed that it was replaced.
+    /// Fails unless a majority of the brokers names the same leader of the partition. A replaced
+    /// leader may not know yet that it was replaced.
     fn confirm_leader(
         &mut self,
         topic: &str,
@@ -107,11 +107,10 @@ pub(crate) struct KnownLabels {
 
 /// The tables of one domain.
 pub(crate) trait RecordStore {
-    /// What is remembered from batch to batch. Dropped after every error.
+    /// The state that is kept from batch to batch. It is dropped after every error.
     type Steps;
 
-    /// Creates what is missing of the schema, and returns the labels of the enum
-    /// types.
+    /// Creates missing parts of the schema, and returns the labels of the enum types.
     fn ensure_schema(&mut self) -> Result<KnownLabels, TransactionError>;
 
     /// Creates the index that smart mode uses, if it is missing.
@@ -123,7 +122,7 @@ pub(crate) trait RecordStore {
         partition: &TopicPartition,
     ) -> Result<Option<Position>, TransactionError>;
 
-    /// Moves the position from `from` to a resume point and stores its gaps.
+    /// Moves the position from `from` to a resume point, and stores the gaps of the resume point.
     fn skip_to(
         &mut self,
         partition: &TopicPartition,
@@ -131,14 +130,14 @@ pub(crate) trait RecordStore {
         point: &ResumePoint,
     ) -> Result<(), TransactionError>;
 
-    /// What the rows with an `id` above `after_id` show about the position of 1.1.0.
+    /// Reads the position of 1.1.0 from the rows with an `id` above `after_id`.
     fn count_table(&mut self, after_id: i64) -> Result<TableCount, TransactionError>;
 
-    /// Steps that remember nothing yet.
+    /// Creates steps without state.
     fn new_steps(&self) -> Self::Steps;
 
-    /// Writes a batch and moves the position from `from` to its end. The caller drops
-    /// the steps after an error, and keeps the state.
+    /// Writes a batch, and moves the position from `from` to the end of the batch. After an error,
+    /// the caller drops the steps and keeps `state`.
     fn write(
         &mut self,
         steps: &mut Self::Steps,
@@ -149,14 +148,14 @@ pub(crate) trait RecordStore {
         state: &mut WriteState,
     ) -> Result<Written, TransactionError>;
 
-    /// Removes marks of runs that stopped long ago. To be called only when all
-    /// records of the partition are recorded.
+    /// Removes the marks of runs that stopped long ago. Must be called only when all records of the
+    /// partition are recorded.
     fn clean_up_marks(&mut self, partition: &TopicPartition) -> Result<(), TransactionError>;
 }
 
-/// The time.
+/// A source of the current time.
 pub(crate) trait Clock {
-    /// The time now.
+    /// The current time.
     fn now(&self) -> Instant;
 }
 

@@ -1,29 +1,28 @@
-//! A session with a topic: its partitions, where each is read, and what is
-//! remembered while no error occurs.
+//! A session with a topic: its partitions, their positions, and the state that is kept until the
+//! first error.
 
 use std::time::Instant;
 
 use super::fetch::{FetchResults, PartitionReader};
 use crate::decode::labels::Labels;
 
-/// A session with a topic. It is dropped on any error, and with it all that could be
-/// outdated after the error.
+/// A session with a topic. After any error it is dropped, because its state may be outdated.
 #[derive(Debug)]
 pub(super) struct Session<M> {
     pub(super) labels: Labels,
     pub(super) readers: Vec<PartitionReader>,
-    /// When the topic is checked for partitions that are not read.
+    /// The time of the next check for new partitions of the topic.
     pub(super) refresh_at: Instant,
     /// Whether all known partitions are read.
     pub(super) is_complete: bool,
-    /// What was fetched while the records before it were written.
+    /// The records that were fetched while earlier records were written.
     pub(super) prefetched: Option<FetchResults>,
-    /// What the steps of the transaction remember.
+    /// The state of the steps of the transaction.
     pub(super) steps: Option<M>,
 }
 
 impl<M> Session<M> {
-    /// A session without partitions.
+    /// Creates a session without partitions.
     pub(super) fn new(labels: Labels, now: Instant) -> Self {
         Self {
             labels,
@@ -40,7 +39,7 @@ impl<M> Session<M> {
         self.readers.iter().any(|reader| reader.partition.number == number)
     }
 
-    /// Adds a partition. What was prefetched is dropped, because it lacks the partition.
+    /// Adds a partition. Drops the prefetched records, because they do not include the partition.
     pub(super) fn add(&mut self, reader: PartitionReader) {
         self.prefetched = None;
         self.readers.push(reader);

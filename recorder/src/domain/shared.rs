@@ -1,4 +1,4 @@
-//! What the workers of all domains share.
+//! The state that the workers of all domains share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
@@ -14,18 +14,18 @@ use crate::report::metrics::Metrics;
 use crate::report::outage_log::{SharedOutage, SharedRefusals};
 use crate::timings::Timings;
 
-/// What the workers of all domains share.
+/// The state that the workers of all domains share.
 #[derive(Debug)]
 pub(crate) struct SharedState {
     /// The connections to PostgreSQL.
     pub(crate) database: Database,
-    /// The outage of PostgreSQL, if there is one.
+    /// The log of the outage of PostgreSQL.
     pub(crate) postgres_outage: Arc<SharedOutage>,
-    /// Statements that PostgreSQL refuses: a missing right, a lock that is not free.
+    /// Statements that PostgreSQL refuses, because of a missing right or a busy lock.
     pub(crate) postgres_refusals: SharedRefusals,
-    /// How to connect to Kafka.
+    /// The settings of the connection to Kafka.
     pub(crate) kafka: Arc<kafka_client::KafkaSettings>,
-    /// The outage of Kafka, if there is one.
+    /// The log of the outage of Kafka.
     pub(crate) kafka_outage: SharedOutage,
     /// Requests that Kafka refuses because of a missing right.
     pub(crate) kafka_refusals: SharedOutage,
@@ -33,15 +33,15 @@ pub(crate) struct SharedState {
     pub(crate) turns: Arc<ConnectionTurns>,
     /// Whether Kafka answers the discovery thread.
     pub(crate) kafka_health: KafkaHealth,
-    /// Which leaders this recorder reaches.
+    /// The leaders that this recorder reaches.
     pub(crate) reach: LeaderReach,
-    /// Until when the leases of this recorder are valid.
+    /// The time until which the leases of this recorder are valid.
     pub(crate) lease: LeaseValidity,
-    /// How long a fetch waits at the broker for a record, in milliseconds.
+    /// The time in milliseconds for which a fetch waits at the broker for a record.
     pub(crate) fetch_wait_ms: AtomicU32,
-    /// The most bytes that one fetch of a domain returns.
+    /// The maximum size in bytes of one fetch of a domain.
     pub(crate) fetch_bytes: AtomicU32,
-    /// The bound on prefetching.
+    /// The limit on prefetches.
     pub(crate) prefetch_permits: Semaphore,
     /// The prefix of the names of topics.
     pub(crate) topic_prefix: String,
@@ -49,9 +49,9 @@ pub(crate) struct SharedState {
     pub(crate) group_offset: DashboardOffset,
     /// Whether healthy records are merged.
     pub(crate) smart: bool,
-    /// Whether it was logged that the schema lacks what an upgrade adds.
+    /// Whether the log already says that the schema lacks parts of an upgrade.
     pub(crate) schema_warned: AtomicBool,
-    /// Whether a missing index of smart mode was logged.
+    /// Whether the log already says that the index of smart mode is missing.
     pub(crate) index_warned: AtomicBool,
     /// The counters.
     pub(crate) metrics: Metrics,

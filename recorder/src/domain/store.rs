@@ -28,12 +28,12 @@ pub(crate) struct PostgresStore {
     shared: Arc<SharedState>,
     stop: Stop,
     mark_cleanup: MarkCleanup,
-    /// The columns that the tables lack.
+    /// The columns that are missing in the tables.
     missing_columns: MissingColumns,
 }
 
 impl PostgresStore {
-    /// The tables of this domain.
+    /// Creates the store for the tables of this domain.
     pub(super) fn new(domain: Domain, shared: Arc<SharedState>, stop: Stop) -> Self {
         let timings = &shared.timings;
         Self {

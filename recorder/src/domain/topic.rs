@@ -1,5 +1,5 @@
-//! The topic of a domain: whether it exists, where each partition is read, and what is
-//! skipped.
+//! The topic of a domain: whether it exists, where the reading of each partition starts, and which
+//! records are skipped.
 
 use common::domain::Domain;
 use kafka_client::{LogEnd, TopicMetadata};
@@ -21,13 +21,13 @@ pub(super) struct DomainTopic<L> {
 }
 
 impl<L: RecordLog> DomainTopic<L> {
-    /// The topic of `domain` with this name, which begins with `prefix`.
+    /// Creates the topic of `domain`. `name` is the name of the topic, which begins with `prefix`.
     pub(super) fn new(log: L, name: String, domain: Domain, prefix: String) -> Self {
         Self { log, name, domain, prefix }
     }
 
-    /// The metadata of the topic. If it is missing, and `hints` is set, logs whether it
-    /// exists with the prefix of the other version.
+    /// Requests the metadata of the topic. If the topic is missing and `hints` is set, logs whether
+    /// a topic with the prefix of the other version exists.
     pub(super) fn find(&mut self, hints: bool) -> Result<TopicMetadata, SessionError> {
         let topics = self.log.topics(std::slice::from_ref(&self.name))?;
         let topic = topics.into_iter().find(|topic| topic.name == self.name);
@@ -44,8 +44,8 @@ impl<L: RecordLog> DomainTopic<L> {
         }
     }
 
-    /// Determines where a partition is read, and stores that if it changed. The table of
-    /// 1.1.0 is counted once; `is_table_counted` says that it was.
+    /// Determines where the reading of a partition starts, and stores the position if it changed.
+    /// The table of 1.1.0 is counted only once: `is_table_counted` is true after that.
     pub(super) fn resume_partition(
         &mut self,
         store: &mut impl RecordStore,
@@ -97,13 +97,13 @@ impl<L: RecordLog> DomainTopic<L> {
         }
         let position = match stored {
             Some(_) => point.position,
-            // Only a stored position tells whether the table has the columns of the epoch.
+            // Only a stored position shows whether the table has the columns of the leader epoch.
             None => store.read_position(&partition)?.unwrap_or(point.position),
         };
         Ok(PartitionReader { partition, position, leader_epoch, published: None })
     }
 
-    /// Asks the leader for the end of the epoch that was stored with the position.
+    /// Asks the leader where the epoch ends that was stored with the position.
     fn stored_epoch(
         &mut self,
         number: i32,
@@ -117,8 +117,8 @@ impl<L: RecordLog> DomainTopic<L> {
         Ok(end.map(|end| StoredEpoch { end, current }))
     }
 
-    /// Skips records that can't be read. They become gaps, which are stored in the same
-    /// transaction as the new position.
+    /// Skips unreadable records. They become gaps, which are stored in the same transaction as the
+    /// new position.
     pub(super) fn skip(
         &mut self,
         store: &mut impl RecordStore,

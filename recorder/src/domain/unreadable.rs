@@ -1,24 +1,24 @@
 //! Decides which unreadable batches are skipped, and when.
 //!
-//! A batch whose checksum is correct but that can't be decoded never can be: its
-//! codec or format is not supported, or it is larger than the bound after
-//! decompression. It is skipped at once. A wrong checksum may be the fault of the
-//! network, or of the disk of one broker while the other replicas are intact. Such a
-//! batch, and a record on which the decoder panics, are fetched again for a while.
+//! A batch with a correct checksum that can't be decoded is skipped at once. It stays unreadable,
+//! because its codec or format is not supported, or because it is larger than the limit after
+//! decompression. A wrong checksum may be caused by the network, or by the disk of one broker while
+//! the other replicas are intact. Such a batch, and a record on which the decoder panics, are
+//! fetched again for some time.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use kafka_client::BatchFailure;
 
-/// How often the same wrong checksum must have been fetched.
+/// The minimum number of fetches with the same wrong checksum before a batch is skipped.
 const FETCHES_MIN: u32 = 5;
 
 /// The unreadable batch of each partition, if it has one.
 #[derive(Debug)]
 pub(super) struct UnreadableBatches {
     by_partition: HashMap<i32, UnreadableBatch>,
-    /// How long the same wrong checksum must have been fetched.
+    /// The minimum time with the same wrong checksum before a batch is skipped.
     skip_after: Duration,
 }
 
@@ -31,7 +31,7 @@ struct UnreadableBatch {
 }
 
 impl UnreadableBatches {
-    /// Skips a batch after the same checksum error was seen for `skip_after`.
+    /// A batch is skipped after it has failed with the same checksum error for `skip_after`.
     pub(super) fn new(skip_after: Duration) -> Self {
         Self { by_partition: HashMap::new(), skip_after }
     }
@@ -76,12 +76,13 @@ mod tests {
             assert!(!skips(0, 10, 2, second), "{second}");
         }
         assert!(skips(0, 10, 2, 60));
-        // Another partition counts by itself, and long enough is not often enough.
+        // Each partition is counted separately. The time alone is not enough without enough
+        // fetches.
         for second in [0, 30, 60, 90] {
             assert!(!skips(1, 10, 2, second), "{second}");
         }
         assert!(skips(1, 10, 2, 91));
-        // Other bytes, or another batch: the count starts again.
+        // Other bytes, or another batch, restart the count.
         assert!(!skips(1, 10, 3, 200));
         assert!(!skips(1, 20, 3, 300));
         for second in 301..304 {

@@ -19,9 +19,9 @@ use crate::transaction::{WriteState, Written};
 pub(super) struct DomainWriter<S> {
     pub(super) store: S,
     pub(super) anomalies: AnomalyLog,
-    /// What is kept after an error.
+    /// The state that is kept after an error.
     pub(super) state: WriteState,
-    /// When another recorder was seen to write to the domain.
+    /// The time at which another recorder was detected that writes to the domain.
     pub(super) fenced_at: Option<Instant>,
     shared: Arc<SharedState>,
 }
@@ -33,19 +33,19 @@ impl<S: RecordStore> DomainWriter<S> {
         Self { store, anomalies, state, fenced_at: None, shared }
     }
 
-    /// Fails if the lease may have expired. A write after that would be fenced, but
-    /// only after it was in another recorder's way.
+    /// Fails if the lease may have expired. The write would be fenced in any case, but it would
+    /// disturb the other recorder before that.
     pub(super) fn check_lease(&self) -> Result<(), SessionError> {
         if self.has_lease() { Ok(()) } else { Err(SessionError::LeaseExpired) }
     }
 
-    /// Whether the lease is valid, and was confirmed since the worker was fenced.
+    /// Whether the lease is valid, and was confirmed after the worker was fenced.
     pub(super) fn has_lease(&self) -> bool {
         self.shared.lease.is_valid_since(self.fenced_at)
     }
 
-    /// Writes what was fetched from each partition, and moves the positions. `steps`
-    /// are taken out for each write and put back only if it succeeds.
+    /// Writes the fetched records of each partition, and moves the positions. `steps` is taken out
+    /// for each write, and put back only if the write succeeds.
     pub(super) fn write_all(
         &mut self,
         steps: &mut Option<S::Steps>,
@@ -85,20 +85,19 @@ impl<S: RecordStore> DomainWriter<S> {
             }
         }
         if position.next_offset == high_watermark {
-            // No record of the partition waits to be recorded, so that a run without
-            // new records has stopped.
+            // All records of the partition are recorded, so a run without new records has stopped.
             self.store.clean_up_marks(partition)?;
         }
         Ok(())
     }
 
-    /// Logs what was not logged yet, at the end.
+    /// Logs all pending counts, at the end.
     pub(super) fn flush_logs(&mut self) {
         self.anomalies.flush();
         self.state.quarantine.flush();
     }
 
-    /// Logs what was not logged yet, each kind at most once an interval.
+    /// Logs the pending counts, each kind at most once an interval.
     pub(super) fn flush_logs_if_due(&mut self, now: Instant) {
         self.anomalies.flush_if_due(now);
         self.state.quarantine.flush_if_due(now);

@@ -1,14 +1,14 @@
-//! Whether Kafka answers the discovery thread. A recorder without workers registers as a
-//! holder of leases only if it does.
+//! Whether Kafka answers the discovery thread. A recorder without workers registers as a lease
+//! holder only if Kafka answers.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The reachability of Kafka, which the discovery thread records.
+/// The reachability of Kafka. The discovery thread records it.
 #[derive(Debug)]
 pub(crate) struct KafkaHealth {
     state: Mutex<HealthState>,
-    /// How long requests must fail before Kafka counts as unreachable.
+    /// The time for which requests must fail before Kafka counts as unreachable.
     unreachable_after: Duration,
 }
 
@@ -18,25 +18,25 @@ enum HealthState {
     NeverReached,
     /// The last request was answered.
     Reachable,
-    /// All requests failed since the request that began at this time.
+    /// All requests have failed since the request that began at this time.
     FailingSince(Instant),
 }
 
 impl KafkaHealth {
-    /// Kafka counts as unreachable until it answers for the first time, and when
-    /// requests fail for as long as `unreachable_after`.
+    /// Kafka counts as unreachable before its first answer, and after requests have failed for
+    /// `unreachable_after`.
     pub(crate) fn new(unreachable_after: Duration) -> Self {
         Self { state: Mutex::new(HealthState::NeverReached), unreachable_after }
     }
 
-    /// Records that Kafka answered. Returns whether it counted as unreachable.
+    /// Records that Kafka answered. Returns whether Kafka counted as unreachable before.
     pub(crate) fn record_success(&self) -> bool {
         let was_unreachable = self.is_unreachable();
         *self.state() = HealthState::Reachable;
         was_unreachable
     }
 
-    /// Records that a request that began at `requested_at` failed.
+    /// Records the failure of a request that began at `requested_at`.
     pub(crate) fn record_failure(&self, requested_at: Instant) {
         let mut state = self.state();
         if matches!(*state, HealthState::Reachable) {

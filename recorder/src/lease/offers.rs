@@ -1,4 +1,4 @@
-//! The leases that this recorder offers to others. Pure.
+//! The leases that this recorder offers to other recorders. Does no I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -6,23 +6,23 @@ use std::time::{Duration, Instant};
 use super::plan::Access;
 use super::reach::TopicReach;
 
-/// Why a lease is offered.
+/// The cause of an offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OfferCause {
-    /// The worker has had no answer from the leader for long.
+    /// The leader has not answered the worker for a long time.
     NoAnswer,
-    /// The worker was refused for a right.
+    /// A request of the worker was refused because of a missing right.
     Refused,
     /// The thread of the worker could not be started.
     NoThread,
 }
 
-/// The leases that this recorder offers, and those that it offered until another recorder
-/// took them. It wants none of them back before their cause may have gone.
+/// The leases that this recorder offers, and the leases that it offered until another recorder
+/// acquired them. It requests none of them back while the cause may still exist.
 #[derive(Debug)]
 pub(crate) struct Offers {
     offers: BTreeMap<String, Offer>,
-    /// How long a lease is not wanted back if nothing shows that its cause has gone.
+    /// The time for which a lease is not requested back, unless its cause is known to be gone.
     pause: Duration,
 }
 
@@ -30,18 +30,18 @@ pub(crate) struct Offers {
 struct Offer {
     cause: OfferCause,
     since: Instant,
-    /// When this recorder was last seen as the holder.
+    /// The last time at which this recorder was the holder.
     last_held: Instant,
 }
 
 impl Offers {
-    /// No offers.
+    /// Creates an empty set of offers.
     pub(crate) fn new(pause: Duration) -> Self {
         Self { offers: BTreeMap::new(), pause }
     }
 
-    /// Records the leases that this recorder holds, and those of them that it cannot
-    /// record. A lease that it holds and records again is not offered any more.
+    /// Records the leases that this recorder holds, and the leases among them that it cannot
+    /// record. If it can record a held lease again, the lease is not offered any more.
     pub(crate) fn update(
         &mut self,
         held: &BTreeSet<&str>,
@@ -63,7 +63,7 @@ impl Offers {
         }
     }
 
-    /// The topics whose leases this recorder offers as long as it holds them.
+    /// The topics of the leases that this recorder offers while it holds them.
     pub(crate) fn topics(&self) -> BTreeSet<&str> {
         self.offers.keys().map(String::as_str).collect()
     }
@@ -73,8 +73,8 @@ impl Offers {
         self.offers.contains_key(topic)
     }
 
-    /// What this recorder may do with the lease of a topic that it reaches like this since
-    /// then.
+    /// The access of this recorder to the lease of a topic. `reach` is the reach of the topic, and
+    /// `since` the time of its last change.
     pub(crate) fn access(
         &self,
         topic: &str,
@@ -89,7 +89,7 @@ impl Offers {
         match reach {
             _ if is_unwanted => Access::None,
             TopicReach::Unknown | TopicReach::Unreached => Access::None,
-            // Somebody has to wait for the topic; it need not be this recorder.
+            // No recorder can record the whole topic now, so any recorder may hold its lease.
             TopicReach::NoLeader | TopicReach::Partly => Access::Acquire,
             TopicReach::Reached => Access::Request,
         }
@@ -118,7 +118,7 @@ mod tests {
         let access = |reach, since, now| offers.access("a", (reach, since), now);
         assert_eq!(access(TopicReach::Unreached, start, later), Access::None);
         assert_eq!(access(TopicReach::Reached, later, later), Access::Request);
-        // The discovery thread reached the leader all the time; the worker did not.
+        // The discovery thread always reached the leader, but the worker did not.
         assert_eq!(access(TopicReach::Reached, start, later), Access::None);
         assert_eq!(access(TopicReach::Reached, start, end), Access::Request);
         let other = offers.access("b", (TopicReach::Reached, start), start);

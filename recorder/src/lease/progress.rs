@@ -1,22 +1,23 @@
-//! The progress of one worker, by which its lease is offered to other recorders.
+//! The progress of one worker. It decides whether the lease is offered to other recorders.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::offers::OfferCause;
 
-/// The fewest failures in a row that show that a leader does not answer. The first one can
-/// be a connection that was closed while nobody used it.
+/// The minimum number of consecutive failures after which a leader counts as not answering. A
+/// single failure may be an idle connection that the broker closed.
 const FAILURES_MIN: u32 = 2;
 
-/// What a failure of a worker says about this recorder.
+/// The kind of a worker's failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WorkerFailure {
     /// A broker did not answer.
     NoAnswer,
-    /// Kafka or PostgreSQL refused a right, which another recorder may have.
+    /// Kafka or PostgreSQL refused a request because of a missing right. Another recorder may have
+    /// it.
     Refused,
-    /// Anything else: it is the same for all recorders, or says nothing about this one.
+    /// Any other failure. It affects all recorders, or does not depend on the recorder.
     Other,
 }
 
@@ -27,10 +28,10 @@ pub(crate) struct WorkerProgress(Mutex<Progress>);
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Progress {
-    /// Nothing is known against this worker.
+    /// The worker makes progress, or has not started yet.
     #[default]
     Fetching,
-    /// Brokers have not answered since then.
+    /// Brokers have not answered since this time.
     NoAnswer { since: Instant, failures: u32 },
     /// A right is missing.
     Refused,
@@ -39,19 +40,19 @@ enum Progress {
 impl WorkerProgress {
     /// Records a completed fetch from all partitions.
     pub(crate) fn record_fetch(&self) {
-        // A refused right of PostgreSQL is seen after a fetch that worked.
+        // A fetch may succeed before PostgreSQL refuses the write, so it does not clear `Refused`.
         let mut progress = self.progress();
         if *progress != Progress::Refused {
             *progress = Progress::Fetching;
         }
     }
 
-    /// Records that what was fetched is written.
+    /// Records that the fetched records are written.
     pub(crate) fn record_write(&self) {
         *self.progress() = Progress::Fetching;
     }
 
-    /// Records a failed attempt that began at `began`.
+    /// Records the failure of an attempt that began at `began`.
     pub(crate) fn record_failure(&self, failure: WorkerFailure, began: Instant) {
         let mut progress = self.progress();
         *progress = match (failure, *progress) {
@@ -64,7 +65,7 @@ impl WorkerProgress {
         };
     }
 
-    /// Why the lease of this worker should be offered, if it should.
+    /// The cause for which the lease of this worker should be offered. `None`: it should be kept.
     pub(crate) fn offer_cause(
         &self,
         now: Instant,
@@ -102,7 +103,7 @@ mod tests {
         assert_eq!((cause(29), cause(30)), (None, Some(OfferCause::NoAnswer)));
         progress.record_fetch();
         assert_eq!(cause(100), None, "it answered");
-        // After a failure of another kind, the time begins again.
+        // A failure of another kind restarts the time.
         progress.record_failure(WorkerFailure::NoAnswer, start);
         progress.record_failure(WorkerFailure::NoAnswer, start);
         progress.record_failure(WorkerFailure::Other, start);
@@ -113,7 +114,7 @@ mod tests {
         assert_eq!((cause(59), cause(60)), (None, Some(OfferCause::NoAnswer)));
     }
 
-    /// A fetch does not show that PostgreSQL grants the right now; a write does.
+    /// Only a write shows that PostgreSQL grants the right now. A fetch does not.
     #[test]
     fn a_lease_is_offered_while_a_right_is_missing() {
         let (progress, start) = (WorkerProgress::default(), Instant::now());

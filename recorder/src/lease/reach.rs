@@ -1,5 +1,5 @@
-//! Which leaders this recorder reaches. The discovery thread records it, and the
-//! supervisor takes and asks for leases by it.
+//! The leaders that this recorder reaches. The discovery thread records them. The supervisor
+//! acquires and requests leases accordingly.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,30 +8,30 @@ use std::time::Instant;
 /// Whether this recorder reaches the brokers that lead a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TopicReach {
-    /// No broker was asked yet.
+    /// No broker was probed yet.
     Unknown,
-    /// The topic does not exist, or none of its partitions has a leader: the same for all
+    /// The topic does not exist, or none of its partitions has a leader. This is the same for all
     /// recorders.
     NoLeader,
     /// None of the leaders is reached.
     Unreached,
     /// The leaders of some partitions are reached.
     Partly,
-    /// The leaders of all partitions that have one are reached.
+    /// The leaders of all partitions that have a leader are reached.
     Reached,
 }
 
 /// The brokers that lead a topic.
 pub(crate) type Leaders = BTreeSet<i32>;
 
-/// What the discovery thread knows about the leaders of the topics on the list.
+/// The leaders of the topics on the list, and the brokers that are not reached.
 #[derive(Debug, Default)]
 pub(crate) struct LeaderReach(Mutex<ReachState>);
 
 #[derive(Debug, Default)]
 struct ReachState {
     topics: HashMap<String, LedTopic>,
-    /// The brokers that are not reached, each with its address.
+    /// The brokers that are not reached, with their addresses.
     unreached: BTreeMap<i32, String>,
 }
 
@@ -39,13 +39,13 @@ struct ReachState {
 struct LedTopic {
     leaders: Leaders,
     reach: TopicReach,
-    /// Since when `reach` has its value.
+    /// The time of the last change of `reach`.
     since: Instant,
 }
 
 impl LeaderReach {
-    /// Records the leaders of topics, and the brokers that are not reached, each with its
-    /// address. Returns whether the reach of a topic changed.
+    /// Records the leaders of topics, and the brokers that are not reached, with their addresses.
+    /// Returns whether the reach of a topic changed.
     pub(crate) fn update(
         &self,
         topics: &BTreeMap<String, Leaders>,
@@ -69,7 +69,7 @@ impl LeaderReach {
         is_changed
     }
 
-    /// The reach of each of these topics, and since when it is so.
+    /// The reach of each of these topics, and the time of its last change.
     pub(crate) fn of<'a>(
         &self,
         topics: impl Iterator<Item = &'a str>,
@@ -83,8 +83,8 @@ impl LeaderReach {
         topics.map(reach).collect()
     }
 
-    /// The brokers that lead these topics and are not reached, like `2 (kafka:9092)`,
-    /// each with its topics.
+    /// The unreachable brokers that lead these topics, formatted like `2 (kafka:9092)`, each with
+    /// its topics.
     pub(crate) fn unreached_brokers<'a>(
         &self,
         topics: impl Iterator<Item = &'a str>,

@@ -1,8 +1,8 @@
 //! The rows of leases and recorders in PostgreSQL.
 //!
-//! All times are `clock_timestamp()` of the database, so that the clocks of hosts need
-//! not agree. Statements that change a lease name the holder that was read and skip rows
-//! that another recorder has locked: no recorder waits for the locks of another one.
+//! All times are `clock_timestamp()` of the database, so the clocks of hosts need not agree. A
+//! statement that changes a lease names the holder that was read, and skips rows that another
+//! recorder has locked. So no recorder waits for the locks of another recorder.
 
 use common::stop::Stop;
 use kafka_client::Uuid;
@@ -14,7 +14,7 @@ use crate::postgres::tables::{self, Column, Table, column};
 use crate::postgres::value::SqlValue;
 use crate::timings::Timings;
 
-/// The tables of leases and recorders.
+/// The tables of leases and of recorders.
 pub(crate) const TABLES: [Table<'static>; 2] = [
     Table {
         name: "availability_lease",
@@ -40,14 +40,14 @@ pub(crate) const TABLES: [Table<'static>; 2] = [
     },
 ];
 
-/// The recorder that offers a lease.
+/// The column for the recorder that offers a lease.
 const OFFER_COLUMNS: [Column; 1] = [column("offered_by", "uuid")];
 
 /// The name of the supervisor in log lines about outages.
 const OUTAGE_USER: &str = "leases";
 
-/// The leases in PostgreSQL. They have a connection of their own: a connection that
-/// writes a backlog would not be free in time to renew them.
+/// Access to the leases in PostgreSQL, over a connection of their own. A connection that writes a
+/// backlog would not be free in time to renew leases.
 #[derive(Debug)]
 pub(crate) struct LeaseStore {
     database: Database,
@@ -62,7 +62,7 @@ pub(crate) struct LeaseStore {
 }
 
 impl LeaseStore {
-    /// For a recorder on `host`, whose name is stored for operators.
+    /// Creates the store for a recorder on `host`. The name of the host is stored for operators.
     pub(crate) fn new(database: Database, stop: Stop, host: String, timings: &Timings) -> Self {
         Self {
             database,
@@ -81,19 +81,19 @@ impl LeaseStore {
         self.holder
     }
 
-    /// Whether this recorder may hold leases: it has a row that has not expired.
+    /// Whether this recorder may hold leases. It may if it has a row that has not expired.
     pub(crate) fn is_registered(&self) -> bool {
         self.is_registered
     }
 
-    /// Whether leases can be offered: the table has the column.
+    /// Whether leases can be offered. They can if the table has the column for offers.
     pub(crate) fn has_offers(&self) -> bool {
         self.has_offers
     }
 
-    /// Renews all leases of this recorder with one statement, and reads the leases of
-    /// all recorders. If the leases expired, the recorder registers again with a new id
-    /// and no lease, provided that `register` is set.
+    /// Renews all leases of this recorder with one statement, and reads the leases of all
+    /// recorders. If the leases have expired and `register` is set, the recorder registers again
+    /// with a new id and without leases.
     ///
     /// # Errors
     /// See [`TransactionError`].
@@ -122,7 +122,7 @@ impl LeaseStore {
             )?;
             let leases = transaction.query(
                 if self.has_offers {
-                    // That a lease moved because of an offer counts for five minutes.
+                    // An offer counts for five minutes after the lease has moved.
                     r#"select "topic", "holder", "wanted_by", case
                         when "offered_by" = "holder" or "since" >
                             pg_catalog.clock_timestamp() - interval '5 minutes'
@@ -149,9 +149,9 @@ impl LeaseStore {
         })
     }
 
-    /// Creates the tables that are missing. If none is, only the catalog is read.
+    /// Creates missing tables. If no table is missing, only the catalog is read.
     ///
-    /// The column for offers is wanted, not needed: only the owner of the table can add it.
+    /// The column for offers is optional, because only the owner of the table can add it.
     fn ensure_tables(&mut self) -> Result<(), TransactionError> {
         let missing =
             |transaction: &mut Transaction<'_>| tables::missing(transaction, &TABLES, &[]);
@@ -181,8 +181,8 @@ impl LeaseStore {
         }
     }
 
-    /// Extends the row of this recorder. `false`: it has expired, and it stays expired,
-    /// because other recorders may have acquired its leases.
+    /// Extends the row of this recorder. Returns `false` if the row has expired. It then stays
+    /// expired, because other recorders may have acquired the leases.
     fn renew(&self) -> Result<bool, TransactionError> {
         let seconds = self.timings.lease_duration.as_secs_f64();
         let renewed = self.transaction(|transaction| {
@@ -196,8 +196,8 @@ impl LeaseStore {
         Ok(renewed == 1)
     }
 
-    /// Registers this recorder, in the row of its previous id or in a row that expired
-    /// long ago, so that rows need never be deleted, or else in a new row.
+    /// Registers this recorder. The row of its previous id is used, or a row that expired long ago,
+    /// or a new row. So rows never need to be deleted.
     fn register(&mut self) -> Result<(), TransactionError> {
         let Holder { id, previous_id } = self.holder;
         let seconds = self.timings.lease_duration.as_secs_f64();
@@ -223,15 +223,15 @@ impl LeaseStore {
             Ok(())
         });
         if registered.is_err() {
-            // The transaction may have been committed, and ids are unique.
+            // The transaction may have been committed. A new id keeps ids unique.
             self.holder.id = new_id();
         }
         self.is_registered = registered.is_ok();
         registered
     }
 
-    /// Makes the changes of a plan. A lease that changed since it was read is left as it
-    /// is. Returns the topics of the leases that were acquired.
+    /// Makes the changes of a plan. A lease that has changed since it was read is left unchanged.
+    /// Returns the topics of the acquired leases.
     ///
     /// # Errors
     /// See [`TransactionError`].
@@ -242,7 +242,8 @@ impl LeaseStore {
         let id = self.holder.id;
         self.transaction(|transaction| {
             if !plan.insert.is_empty() {
-                // Sorted, so that recorders that insert the same topics do not deadlock.
+                // The topics are sorted, so that recorders that insert the same topics do not
+                // deadlock.
                 transaction.execute(
                     r#"insert into "availability_lease" ("topic")
                     select pg_catalog.unnest($1::text[]) on conflict ("topic") do nothing"#,
@@ -306,7 +307,7 @@ impl LeaseStore {
     }
 }
 
-/// Requests leases whose holder and requester have not changed since they were read.
+/// Requests leases if their holder and requester have not changed since they were read.
 fn request(
     transaction: &mut Transaction<'_>,
     id: Uuid,
@@ -348,7 +349,7 @@ fn offer(
     Ok(())
 }
 
-/// A lease that comes back to the recorder that offered it is not offered any more.
+/// When a lease comes back to the recorder that offered it, the offer ends.
 fn end_own_offers(
     transaction: &mut Transaction<'_>,
     id: Uuid,
@@ -389,8 +390,8 @@ fn hand_over(
     Ok(())
 }
 
-/// Acquires leases whose holder has not changed since they were read. Returns the topics
-/// of the leases that were acquired.
+/// Acquires leases if their holder has not changed since they were read. Returns the topics of the
+/// acquired leases.
 fn acquire(
     transaction: &mut Transaction<'_>,
     id: Uuid,
@@ -410,7 +411,7 @@ fn acquire(
     Ok(acquired.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// Expires a recorder, and with it all its leases.
+/// Expires a recorder, and thus all its leases.
 fn expire(transaction: &mut Transaction<'_>, id: Uuid) -> Result<(), TransactionError> {
     transaction.execute(
         r#"update "availability_recorder" set "expires_at" = '-infinity' where "holder" = $1"#,
@@ -423,8 +424,7 @@ fn topics_and_holders(leases: &[Lease]) -> (Vec<&str>, Vec<Option<Uuid>>) {
     leases.iter().map(|lease| (lease.topic.as_str(), lease.holder)).unzip()
 }
 
-/// A random id, so that no two processes, and no two registrations of one process, have
-/// the same.
+/// A random id, unique among all processes and among all registrations of one process.
 fn new_id() -> Uuid {
     Uuid::from_u128(fastrand::u128(..))
 }

@@ -1,26 +1,26 @@
-//! How long workers may rely on the leases of this recorder, by the clock of this host.
+//! The time until which workers may rely on the leases of this recorder, by the clock of this host.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// The validity of all leases of this recorder, which are renewed together.
 ///
-/// The supervisor extends it, and workers check it before each write. The check only
-/// saves useless work; see [`lease`](crate::lease).
+/// The supervisor extends it, and workers check it before each write. The check only avoids useless
+/// work. See [`lease`](crate::lease).
 #[derive(Debug, Default)]
 pub(crate) struct LeaseValidity(Mutex<Validity>);
 
 #[derive(Debug, Default)]
 struct Validity {
     expires_at: Option<Instant>,
-    /// When the read of the leases that confirmed them began.
+    /// The start of the read that last confirmed the leases.
     confirmed_at: Option<Instant>,
 }
 
 impl LeaseValidity {
-    /// Extends all leases until `expires_at`. A read of the leases that began at
-    /// `confirmed_at` showed that this recorder holds them. Returns whether they had expired
-    /// before, or are expired even now, because the read took so long.
+    /// Extends all leases until `expires_at`. A read of the leases that began at `confirmed_at`
+    /// showed that this recorder holds them. Returns whether they had expired before, or are
+    /// already expired again because the read was slow.
     pub(crate) fn extend(&self, confirmed_at: Instant, expires_at: Instant) -> bool {
         let mut validity = self.validity();
         let before = validity.expires_at;
@@ -34,8 +34,8 @@ impl LeaseValidity {
         *self.validity() = Validity::default();
     }
 
-    /// Whether the leases are valid now. A worker that was fenced by another recorder
-    /// passes the time in `fenced_at`: its lease must have been confirmed since.
+    /// Whether the leases are valid now. A worker that another recorder has fenced passes the time
+    /// in `fenced_at`. Its lease must have been confirmed after that time.
     pub(crate) fn is_valid_since(&self, fenced_at: Option<Instant>) -> bool {
         let validity = self.validity();
         let confirmed_after =

@@ -5,8 +5,8 @@ use common::domain::Domain;
 use super::quote::quoted;
 use super::tables::{Column, Index, Table, column};
 
-/// The columns of 1.1.0. `id` is wider than there: 32 bits are used up after
-/// 149 days of 10,000 records a minute.
+/// The columns of 1.1.0. `id` has 64 bits, not 32 as in 1.1.0: 10,000 records a minute use up 32
+/// bits after 149 days.
 const COLUMNS: &[Column] = &[
     column("id", "bigserial primary key"),
     column("created_at", "timestamp with time zone default current_timestamp"),
@@ -21,7 +21,7 @@ const COLUMNS: &[Column] = &[
     column("detail", "varchar(128)"),
 ];
 
-/// The columns that 1.1.0 lacks, in their order: [`RESULT_COLUMNS`], then
+/// The columns that 1.1.0 does not create, in this order: [`RESULT_COLUMNS`], then
 /// [`MERGED_COLUMNS`].
 pub const EXTRA_COLUMNS: &[Column] = &[
     column("name", "varchar(256)"),
@@ -62,11 +62,11 @@ const MERGED_COLUMNS_COUNT: usize = 5;
 const SPLIT: (&[Column], &[Column]) =
     EXTRA_COLUMNS.split_at(EXTRA_COLUMNS.len() - MERGED_COLUMNS_COUNT);
 
-/// The columns that every row has: the extra keys of a record by their names, the
-/// identity of the result, and how many results the row stands for.
+/// The columns that every row fills: the extra keys of a record by their names, the identity of the
+/// result, and the number of results in the row.
 pub const RESULT_COLUMNS: &[Column] = SPLIT.0;
 
-/// The columns that only smart mode writes, and only in rows of several results.
+/// The columns that only smart mode fills, and only in rows of several results.
 pub const MERGED_COLUMNS: &[Column] = SPLIT.1;
 
 /// The name of a domain's table.
@@ -78,7 +78,7 @@ pub struct DomainTable {
 }
 
 impl DomainTable {
-    /// The table of this domain.
+    /// Creates the description of the table of this domain.
     pub fn new(domain: &Domain) -> Self {
         Self {
             name: domain.table(),
@@ -87,7 +87,7 @@ impl DomainTable {
         }
     }
 
-    /// The name, unquoted.
+    /// The name without quotes.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -102,12 +102,12 @@ impl DomainTable {
         Table { name: &self.name, columns: COLUMNS, added: EXTRA_COLUMNS, constraints: &[] }
     }
 
-    /// The index on URLs that 1.1.0 creates too.
+    /// The index on URLs, which 1.1.0 creates, too.
     pub(crate) fn url_index(&self) -> Index {
         Index { name: self.url_index.clone(), table: self.name.clone(), columns: &["url"] }
     }
 
-    /// The index by which smart mode finds the newest rows of a target.
+    /// The index that smart mode uses to find the newest rows of a target.
     pub(crate) fn target_index(&self) -> Index {
         Index {
             name: self.target_index.clone(),

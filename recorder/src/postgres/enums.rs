@@ -61,7 +61,8 @@ impl EnumType {
         )
     }
 
-    /// The labels of the type in this database. Empty if the type does not exist.
+    /// Reads the labels of the type in this database. Returns an empty list if the type does not
+    /// exist.
     pub(crate) fn stored_labels(
         self,
         transaction: &mut Transaction<'_>,
@@ -74,8 +75,9 @@ impl EnumType {
         Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, postgres::Error>>()?)
     }
 
-    /// What the type lacks, given its labels in this database. A label counts as present in
-    /// any spelling. Without a label, only the records with it can't be recorded.
+    /// The missing parts of the type. `stored` holds its labels in this database. A label counts as
+    /// present in any spelling. If a label is missing, only the records with this label can't be
+    /// recorded.
     pub(crate) fn missing(self, stored: &[String]) -> Vec<MissingPart> {
         let part =
             |name, statement, is_needed| MissingPart { name, statement, is_needed, columns: None };

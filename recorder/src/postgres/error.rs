@@ -1,11 +1,11 @@
-//! Why a transaction failed.
+//! The reasons why a transaction failed.
 
 use postgres_client::PostgresError;
 
-/// Why a transaction was not committed, or may not have been.
+/// The reason why a transaction was not committed, or may not have been committed.
 ///
-/// After a [`TransactionError::Postgres`] of the commit itself it is unknown
-/// whether the transaction was committed.
+/// After a [`TransactionError::Postgres`] of the commit itself it is unknown whether the
+/// transaction was committed.
 #[derive(Debug, thiserror::Error)]
 pub enum TransactionError {
     /// The process or the worker was asked to stop.
@@ -20,10 +20,10 @@ pub enum TransactionError {
         /// The error of the server.
         #[source]
         cause: PostgresError,
-        /// What a person must do.
+        /// The action that an operator must take.
         remedy: String,
     },
-    /// The stored position is not the expected one: another recorder moved it.
+    /// The stored position is not the expected position: another recorder moved it.
     #[error("another recorder moved the position")]
     Fenced,
     /// A row that was to be updated or deleted no longer exists.

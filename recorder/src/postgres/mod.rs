@@ -1,4 +1,4 @@
-//! Access to PostgreSQL: pooled connections, transactions, and tables as data.
+//! Access to PostgreSQL: a pool of connections, transactions, and descriptions of tables.
 
 pub mod domain_table;
 pub mod enums;

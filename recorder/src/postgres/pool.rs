@@ -21,18 +21,20 @@ use crate::report::outage_log::SharedOutage;
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(200);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(10);
 const LEASE_RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
-/// A connection that was idle for longer is tested before it is used: the
-/// server may have restarted.
+/// A connection that was idle for longer is tested before use, because the server may have
+/// restarted.
 const TEST_AFTER_IDLE: Duration = Duration::from_secs(5);
-/// The longest that the test of an idle connection may take.
+/// The time-out of the test of an idle connection.
 const TEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Starts a transaction and sets everything that its statements depend on, whatever the defaults of
-/// role and database are. Settings of a session would not do: behind a pooler in transaction mode
-/// each transaction can be in another session, and a setting would stay there for other programs.
+/// Starts a transaction and sets everything that its statements depend on, so that the defaults of
+/// the role and of the database do not matter. Settings of the session would not be enough: behind
+/// a pooler in transaction mode, each transaction can run in another session, and a setting would
+/// stay in that session for other programs.
 ///
-/// The settings bound statements, waits for locks, and a transaction whose recorder was stopped
-/// while it holds locks. (The bound of the connection itself is longer.) All are one request.
+/// The settings limit statements, waits for locks, and the time in which a stopped recorder holds
+/// locks in an open transaction. (The time-out of the connection itself is longer.) All settings
+/// are sent in one request.
 pub fn start_sql(application_name: &str) -> String {
     format!(
         "START TRANSACTION ISOLATION LEVEL READ COMMITTED; \
@@ -63,14 +65,13 @@ struct ConnectRetry {
     not_before: Instant,
 }
 
-/// A place in the pool, empty until it is used for the first time and after an
-/// error.
+/// A place in the pool. It is empty before its first use and after an error.
 type PoolSlot = Option<PooledConnection>;
 
 struct PooledConnection {
     connection: PostgresConnection,
     last_used: Instant,
-    /// Whether a transaction may be open. The connection can't be used again then.
+    /// Whether a transaction may be open. The connection must not be used again then.
     is_in_transaction: bool,
 }
 
@@ -81,13 +82,13 @@ impl fmt::Debug for Database {
 }
 
 impl Database {
-    /// A pool of at most `connections`. Connects when a connection is needed.
+    /// Creates a pool of at most `connections`. Connects when a connection is needed.
     pub fn new(settings: PostgresSettings, connections: usize, outage: Arc<SharedOutage>) -> Self {
         Self::named("connections", settings, connections, RETRY_DELAY_MAX, outage)
     }
 
-    /// A single connection for leases. It is retried more often, so that leases
-    /// are renewed soon after an outage.
+    /// Creates a pool of one connection for leases. It is retried more often, so that leases are
+    /// renewed soon after an outage.
     pub fn for_leases(settings: PostgresSettings, outage: Arc<SharedOutage>) -> Self {
         Self::named("the connection for leases", settings, 1, LEASE_RETRY_DELAY_MAX, outage)
     }
@@ -101,7 +102,7 @@ impl Database {
     ) -> Self {
         let (free_sender, free) = bounded(connections.max(1));
         for _ in 0..connections.max(1) {
-            // The channel has a place for each, and its receiver is alive.
+            // The channel has room for each slot, and its receiver exists.
             let _ = free_sender.try_send(None);
         }
         let backoff = Backoff::new(RETRY_DELAY_MIN, retry_delay_max);
@@ -110,14 +111,14 @@ impl Database {
         Self { settings, free_sender, free, start, retry, outage, name }
     }
 
-    /// Runs `work` in a transaction. The transaction is committed if `work`
-    /// returns `Ok` and rolled back if not. Waits for a connection without a
-    /// bound; after that, all statements together may take `timeout`.
+    /// Runs `work` in a transaction. The transaction is committed if `work` returns `Ok`, and
+    /// rolled back otherwise. Waits for a connection without a time-out. After that, all statements
+    /// together may take `timeout`.
     ///
     /// # Errors
-    /// [`TransactionError::Stopped`] if a stop was requested while it waited for
-    /// a connection; the error of `work`; or the error of the commit, after which
-    /// it is *unknown* whether the transaction was committed.
+    /// [`TransactionError::Stopped`] if a stop was requested during the wait for a connection; the
+    /// error of `work`; or the error of the commit, after which it is *unknown* whether the
+    /// transaction was committed.
     pub fn transaction<T>(
         &self,
         stop: &Stop,
@@ -131,12 +132,11 @@ impl Database {
         result
     }
 
-    /// As [`Database::transaction`], but on a connection that is open and idle, and
-    /// without waiting for one. It serves after a stop was requested.
+    /// Like [`Database::transaction`], but uses a connection that is already open and idle, and
+    /// does not wait for a connection. Used after a stop was requested.
     ///
     /// # Errors
-    /// See [`Database::transaction`]; [`TransactionError::Stopped`] if no open
-    /// connection is idle.
+    /// See [`Database::transaction`]; [`TransactionError::Stopped`] if no open connection is idle.
     pub fn try_transaction_on_idle<T>(
         &self,
         timeout: Duration,
@@ -183,7 +183,7 @@ impl Database {
         }
     }
 
-    /// Connects. `None` after a failure, which is logged here.
+    /// Connects. Returns `None` after a failure, which is logged here.
     fn connect(&self, stop: &Stop) -> Result<Option<PooledConnection>, TransactionError> {
         let wait = self.retry().not_before.saturating_duration_since(Instant::now());
         if stop.wait(wait) {
@@ -199,7 +199,7 @@ impl Database {
             Err(error) => {
                 self.outage.record_failure(self.name, &error.trim_start_matches("postgresql "));
                 let mut retry = self.retry();
-                // Another thread that failed at the same time may have set it.
+                // Another thread that failed at the same time may have set the delay already.
                 if retry.not_before <= Instant::now() {
                     retry.not_before = Instant::now() + retry.backoff.next_delay();
                 }
@@ -209,7 +209,7 @@ impl Database {
     }
 
     fn put_back(&self, slot: PoolSlot) {
-        // The place that the slot came from is free.
+        // The channel has room, because the slot was taken out of it.
         let _ = self.free_sender.try_send(slot);
     }
 
@@ -218,7 +218,7 @@ impl Database {
     }
 }
 
-/// Puts a slot back when it is dropped, also by a panic.
+/// Puts a slot back when the guard is dropped, also after a panic.
 struct SlotGuard<'a> {
     pool: &'a Database,
     slot: PoolSlot,
@@ -254,7 +254,7 @@ impl PooledConnection {
         let is_ended = match &result {
             Ok(_) => true,
             Err(TransactionError::Postgres(error)) if error.is_connection_lost() => false,
-            // A pooler closes the session of a client that leaves within a transaction.
+            // A pooler closes the session of a client that disconnects within a transaction.
             Err(_) => client.batch_execute("ROLLBACK").is_ok(),
         };
         self.is_in_transaction = !is_ended;
@@ -287,8 +287,8 @@ impl Transaction<'_> {
         Ok(self.client.execute_typed(sql, &typed(values))?)
     }
 
-    /// Runs a query and returns its rows. Their columns have built-in types: the types of others
-    /// would be looked up by a prepared statement.
+    /// Runs a query and returns its rows. All columns must have built-in types, because the lookup
+    /// of other types needs a prepared statement.
     ///
     /// # Errors
     /// See [`PostgresError`].
@@ -296,10 +296,10 @@ impl Transaction<'_> {
         Ok(self.client.query_typed(sql, &typed(values))?)
     }
 
-    /// Runs `work` within a savepoint and rolls back to it if `work` fails.
+    /// Runs `work` within a savepoint, and rolls back to the savepoint if `work` fails.
     ///
     /// # Errors
-    /// The outer error is that of the savepoint, the inner one that of `work`.
+    /// The outer error is the error of the savepoint. The inner error is the error of `work`.
     pub fn with_savepoint<T>(
         &mut self,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T, PostgresError>,
@@ -313,7 +313,7 @@ impl Transaction<'_> {
         Ok(result)
     }
 
-    /// Takes an advisory lock that is held until the end of the transaction.
+    /// Acquires an advisory lock until the end of the transaction.
     ///
     /// # Errors
     /// See [`PostgresError`].
@@ -323,13 +323,13 @@ impl Transaction<'_> {
     }
 }
 
-/// The values with their types, as the crate `postgres` takes them.
+/// The values with their types, in the form that the crate `postgres` expects.
 fn typed<'a>(values: &[&'a dyn SqlValue]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
     values.iter().map(|value| (*value as &(dyn ToSql + Sync), value.sql_type())).collect()
 }
 
-/// The key of the advisory lock for a purpose, a hash, so that it differs from
-/// the keys of other programs.
+/// The key of the advisory lock for a purpose. The key is a hash, so that it differs from the keys
+/// of other programs.
 fn lock_key(purpose: &str) -> i64 {
     i64::from_be_bytes(stable_hash(purpose.as_bytes()).to_be_bytes())
 }

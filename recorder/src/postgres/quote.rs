@@ -1,4 +1,4 @@
-//! Quoting of names and literals in SQL that is built as text.
+//! Quotes names and literals for SQL that is built as text.
 
 /// An identifier in double quotes.
 pub(super) fn quoted(name: &str) -> String {

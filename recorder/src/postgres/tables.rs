@@ -1,5 +1,5 @@
-//! Tables and indexes as data. The statements that create them, the check of
-//! what is missing, and the output of `recorder schema` derive from that data.
+//! Descriptions of tables and indexes. The statements that create them, the check for missing
+//! parts, and the output of `recorder schema` derive from these descriptions.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,13 +17,13 @@ const SCHEMA_LOCK: &str = "availability schema";
 /// A column of a `Table`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Column {
-    /// The name, unquoted.
+    /// The name without quotes.
     pub name: &'static str,
-    /// The type, with constraints and default if it has any.
+    /// The type, with its constraints and its default.
     pub definition: &'static str,
 }
 
-/// A column, for lists of columns that fit one line each.
+/// Creates a column. Short, so that each column of a list fits into one line.
 pub(crate) const fn column(name: &'static str, definition: &'static str) -> Column {
     Column { name, definition }
 }
@@ -37,13 +37,12 @@ impl Column {
 /// A table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Table<'a> {
-    /// The name, unquoted.
+    /// The name without quotes.
     pub(crate) name: &'a str,
     /// The columns of the first version of the table.
     pub(crate) columns: &'static [Column],
-    /// Columns that later versions added; they are added to a table that lacks
-    /// them. They must be nullable, so that existing rows are not rewritten and
-    /// programs that don't know them can still insert.
+    /// The columns of later versions. They are added to a table that does not have them. They must
+    /// be nullable, so that existing rows are not rewritten, and earlier programs can still insert.
     pub(crate) added: &'static [Column],
     /// Constraints on several columns.
     pub(crate) constraints: &'static [&'static str],
@@ -58,8 +57,7 @@ impl Table<'_> {
         format!("create table if not exists {} ({})", quoted(self.name), body.join(", "))
     }
 
-    /// Adds those of the added columns that the table lacks. `None` if no
-    /// version added any.
+    /// Adds the missing columns of later versions. `None`: no later version added a column.
     pub(crate) fn add_columns(&self) -> Option<String> {
         let add = |column: &Column| format!("add column if not exists {}", column.sql());
         let added: Vec<String> = self.added.iter().map(add).collect();
@@ -71,17 +69,17 @@ impl Table<'_> {
 /// An index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Index {
-    /// The name, unquoted.
+    /// The name without quotes.
     pub(crate) name: String,
-    /// The name of its table, unquoted.
+    /// The name of the table without quotes.
     pub(crate) table: String,
-    /// The indexed columns, unquoted.
+    /// The indexed columns without quotes.
     pub(crate) columns: &'static [&'static str],
 }
 
 impl Index {
-    /// Creates the index. Without its name, PostgreSQL chooses one: the name may belong to
-    /// the index of another table, such as an archived one.
+    /// Creates the index. Without a name in the statement, PostgreSQL chooses a name. This is
+    /// needed if an index of another table has the name, such as an archived table.
     pub(crate) fn create(&self, is_named: bool) -> String {
         let columns: Vec<String> = self.columns.iter().map(|name| quoted(name)).collect();
         let (index, table) = (quoted(&self.name), quoted(&self.table));
@@ -111,8 +109,8 @@ impl Index {
         Ok(existing_relations(transaction, &[&self.name])?.is_empty())
     }
 
-    /// Whether an index of the table on these columns is valid. `None` if there is none.
-    /// It may have any name: a table that was renamed keeps its indexes with their names.
+    /// Whether an index of the table on these columns is valid. `None`: there is no such index. The
+    /// index may have any name, because a renamed table keeps its indexes with their old names.
     pub(crate) fn is_valid(
         &self,
         transaction: &mut Transaction<'_>,
@@ -125,8 +123,8 @@ impl Index {
     }
 }
 
-/// Whether each index of a table is valid, of those whose first columns are these. Both are
-/// given as SQL.
+/// A query for the indexes of a table whose first columns are these columns. It returns for each
+/// index whether it is valid. `table` and `columns` are SQL.
 fn index_query(table: &str, columns: &str) -> String {
     format!(
         "select i.indisvalid from pg_catalog.pg_index as i \
@@ -139,26 +137,26 @@ fn index_query(table: &str, columns: &str) -> String {
     )
 }
 
-/// A part that the schema lacks.
+/// A missing part of the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MissingPart {
-    /// What it is, for log lines.
+    /// A description for log lines.
     pub(crate) name: String,
-    /// The statement that creates it.
+    /// The statement that creates the part.
     pub(crate) statement: String,
-    /// Whether nothing can be recorded without it. The others came with an upgrade: what
-    /// can be recorded without them is.
+    /// Whether recording needs the part. The other parts come from an upgrade. Without them, fewer
+    /// records or columns are recorded.
     pub(crate) is_needed: bool,
-    /// The table and its columns that are missing, if the part is columns.
+    /// The table and its missing columns. `None`: the part is not a list of columns.
     pub(crate) columns: Option<(String, Vec<&'static str>)>,
 }
 
-/// The columns that tables lack.
+/// The missing columns of all tables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MissingColumns(BTreeSet<(String, &'static str)>);
 
 impl MissingColumns {
-    /// The columns among these parts.
+    /// Collects the missing columns from these parts.
     pub(crate) fn new(parts: &[MissingPart]) -> Self {
         let columns = parts.iter().filter_map(|part| part.columns.as_ref());
         let names =
@@ -168,7 +166,7 @@ impl MissingColumns {
 
     /// Whether the table has this column.
     pub(crate) fn has(&self, table: &str, column: &'static str) -> bool {
-        // A few columns at most, and usually none.
+        // The list has a few columns at most, and is usually empty.
         !self.0.iter().any(|(other, name)| other == table && *name == column)
     }
 
@@ -178,8 +176,8 @@ impl MissingColumns {
     }
 }
 
-/// The parts that these tables and indexes lack. Empty if nothing is missing. Reads only
-/// the catalog, so that no rights on the tables are needed.
+/// The missing parts of these tables and indexes. Reads only the catalog, so no rights on the
+/// tables are needed.
 pub(crate) fn missing(
     transaction: &mut Transaction<'_>,
     tables: &[Table<'_>],
@@ -224,7 +222,7 @@ pub(crate) fn missing(
     Ok(missing)
 }
 
-/// Which of these tables and indexes exist on the search path.
+/// Returns which of these tables and indexes exist on the search path.
 pub(crate) fn existing_relations(
     transaction: &mut Transaction<'_>,
     names: &[&str],
@@ -250,18 +248,18 @@ fn columns_of(
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, postgres::Error>>()?)
 }
 
-/// What [`complete`] did.
+/// The result of [`complete`].
 #[derive(Debug, Default)]
 pub(crate) struct Completion {
     /// The names of the parts that were created.
     pub(crate) created: Vec<String>,
-    /// The error of the first part that was refused and is not needed.
+    /// The first error of an optional part that was refused.
     pub(crate) first_refusal: Option<PostgresError>,
 }
 
-/// Creates the parts that `missing` returns, in one transaction, one recorder at a time.
-/// Another recorder may have created them while this one waited for the lock. A part
-/// that is not needed may be refused.
+/// Creates the parts that `missing` returns, in one transaction, in one recorder at a time. Another
+/// recorder may have created them during the wait for the lock. An error of an optional part is not
+/// an error of the whole.
 ///
 /// # Errors
 /// See [`TransactionError`].
@@ -293,8 +291,8 @@ pub(crate) fn complete(
     })
 }
 
-/// Bounds for a transaction that changes the schema. A session that holds a lock
-/// on one of the tables makes it fail soon, and it is retried.
+/// Sets the time-outs of a transaction that changes the schema. If another session locks one of the
+/// tables, the transaction fails soon and is retried.
 pub(crate) fn set_schema_bounds(transaction: &mut Transaction<'_>) -> Result<(), TransactionError> {
     Ok(transaction.batch("set local lock_timeout = '2s'; set local statement_timeout = '10min'")?)
 }

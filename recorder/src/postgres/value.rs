@@ -1,8 +1,8 @@
 //! Parameters of statements, with their SQL types.
 //!
-//! Each statement is sent with the types of its parameters and without a name. A prepared
-//! statement belongs to a session, and behind a pooler in transaction mode the session changes
-//! with each transaction: a name could be missing there, or belong to another program.
+//! Each statement is sent with the types of its parameters and without a name. A prepared statement
+//! belongs to a session. Behind a pooler in transaction mode, each transaction may run in another
+//! session, where the name does not exist or belongs to another program.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ pub trait SqlValue: ToSql + Sync {
     fn sql_type(&self) -> Type;
 }
 
-/// A single value: no array.
+/// A single value, which is not an array.
 pub trait SqlScalar: ToSql + Sync {
     /// The type of the value.
     const TYPE: Type;

@@ -1,4 +1,4 @@
-//! One transaction of a replay: some records of one topic become rows and leave the
+//! One transaction of a replay. Some records of one topic are stored as rows and deleted from the
 //! quarantine.
 
 use std::collections::HashMap;
@@ -16,13 +16,13 @@ use crate::postgres::pool::Transaction;
 use crate::schema::DomainSchema;
 use crate::transaction::insert::InsertStatement;
 
-/// The offset of rows whose own offset must not count: the default of the column.
+/// The offset of rows whose own offset must not be stored. It is the default of the column.
 const NO_OFFSET: i64 = -1;
 
 /// The result of the replay of one record.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ReplayOutcome {
-    /// The record is a row now, and no longer in quarantine.
+    /// The record was stored as a row and deleted from the quarantine.
     Recorded {
         /// The `id` of the row.
         row_id: i64,
@@ -31,8 +31,8 @@ pub(super) enum ReplayOutcome {
     },
     /// The record stays in quarantine.
     Rejected(Rejected),
-    /// The record is not in quarantine any more, or another session has locked it:
-    /// another replay, or an administrator.
+    /// The record is not in quarantine any more, or is locked by another session, such as another
+    /// replay or an administrator.
     Taken,
 }
 
@@ -46,15 +46,15 @@ impl fmt::Display for ReplayOutcome {
     }
 }
 
-/// The table of a domain, as a replay writes to it.
+/// The table of a domain, as a target of a replay.
 #[derive(Debug)]
 pub(super) struct ReplayTarget {
     table: DomainTable,
     insert: InsertStatement,
     labels: Labels,
-    /// Whether rows get the offsets of their records. With the topics of 1.1.0 they do
-    /// not: there the table shows where reading starts, and the offset of an earlier
-    /// topic with the same name would make the recorder skip records.
+    /// Whether rows store the offsets of their records. They do not for the topics of 1.1.0. There
+    /// the offsets in the table decide where reading starts, and the offset of an earlier topic
+    /// with the same name would make the recorder skip records.
     keeps_offsets: bool,
 }
 
@@ -71,8 +71,8 @@ impl ReplayTarget {
 pub(super) struct ReplayBatch<'a> {
     target: &'a ReplayTarget,
     records: &'a [RecordRef],
-    /// The outcomes of the last attempt by `id`. It is unknown whether its transaction
-    /// was committed.
+    /// The outcomes of the last attempt by `id`. The transaction of this attempt may or may not
+    /// have been committed.
     attempted: HashMap<i64, ReplayOutcome>,
 }
 
@@ -81,7 +81,7 @@ impl<'a> ReplayBatch<'a> {
         Self { target, records, attempted: HashMap::new() }
     }
 
-    /// Replays the records. Returns the outcome of each, which holds once the transaction
+    /// Replays the records. Returns the outcome of each record, which is final once the transaction
     /// is committed. After an error, the caller calls this again in a new transaction.
     ///
     /// # Errors
@@ -90,9 +90,9 @@ impl<'a> ReplayBatch<'a> {
         &mut self,
         transaction: &mut Transaction<'_>,
     ) -> Result<Vec<ReplayOutcome>, TransactionError> {
-        // A recorder in smart mode takes the same lock: under it, the highest `id` of the
-        // table shows whether another session wrote. And once this session has the lock,
-        // the transaction of its own last attempt has ended.
+        // A recorder in smart mode acquires the same lock. Under this lock, the highest `id` of the
+        // table shows whether another session has written. The lock also shows that the transaction
+        // of the last attempt has ended.
         transaction.lock(self.target.table.name())?;
         if !self.was_committed(transaction)? {
             self.attempted = self.replay(transaction)?;
@@ -103,8 +103,8 @@ impl<'a> ReplayBatch<'a> {
         Ok(self.records.iter().map(outcome).collect())
     }
 
-    /// Whether the last attempt was committed: none of its recorded records is in
-    /// quarantine, and all of their rows are in the table.
+    /// Whether the last attempt was committed. This is so if all of its recorded records have left
+    /// the quarantine and their rows are in the table.
     fn was_committed(&self, transaction: &mut Transaction<'_>) -> Result<bool, TransactionError> {
         let recorded = self.attempted.iter().filter_map(|(id, outcome)| match outcome {
             ReplayOutcome::Recorded { row_id, .. } => Some((*id, *row_id)),
@@ -150,8 +150,7 @@ impl<'a> ReplayBatch<'a> {
         Ok(outcomes)
     }
 
-    /// Inserts the rows that the database accepts. Returns the outcomes in the order of
-    /// the rows.
+    /// Inserts the rows that the database accepts. Returns the outcomes in the order of the rows.
     fn insert(
         &self,
         transaction: &mut Transaction<'_>,
@@ -172,8 +171,8 @@ impl<'a> ReplayBatch<'a> {
         Ok(outcomes)
     }
 
-    /// Inserts all rows or none. The inner error is the message of a database that
-    /// refuses a row because of its values.
+    /// Inserts all rows or none. The inner error is the message of the database if it refuses a row
+    /// because of its values.
     fn try_insert(
         &self,
         transaction: &mut Transaction<'_>,
@@ -182,7 +181,7 @@ impl<'a> ReplayBatch<'a> {
         let insert = &self.target.insert;
         match transaction.with_savepoint(|nested| insert.execute_returning(nested, rows))? {
             Ok(inserted) => {
-                // Ids ascend in the order of the rows.
+                // The ids ascend in the order of the rows.
                 let mut row_ids: Vec<i64> = inserted.into_iter().map(|(_, id)| id).collect();
                 row_ids.sort_unstable();
                 let table = self.target.table.name();
@@ -195,8 +194,8 @@ impl<'a> ReplayBatch<'a> {
     }
 }
 
-/// Deletes recorded records from quarantine, and updates the reasons of the others where
-/// they changed.
+/// Deletes recorded records from the quarantine, and updates the reasons of the other records if
+/// they have changed.
 fn update_quarantine(
     transaction: &mut Transaction<'_>,
     outcomes: &HashMap<i64, ReplayOutcome>,

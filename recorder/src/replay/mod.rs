@@ -1,10 +1,10 @@
-//! `recorder replay`: tries the records in quarantine again, with the labels of the
-//! database and the rules of this version.
+//! `recorder replay`: tries the records in quarantine again, with the labels of the database and
+//! the rules of this version.
 //!
-//! A record becomes a row and leaves the quarantine in one transaction (`batch`), so
-//! that it is recorded once, even if processes are killed or several replays run. No
-//! position moves, and no mark is stored: the recorder did both when it put the record
-//! into quarantine.
+//! One transaction stores a record as a row and deletes it from the quarantine (`batch`). So the
+//! record is recorded once, even if processes are killed or several replays run. A replay moves no
+//! position and stores no mark, because the recorder did both when it put the record into
+//! quarantine.
 
 mod batch;
 mod quarantine;
@@ -34,13 +34,13 @@ use crate::transaction::quarantine::QUARANTINE_TABLE;
 use batch::{ReplayBatch, ReplayOutcome, ReplayTarget};
 use quarantine::RecordRef;
 
-/// The most records, and the most bytes of their values, that are replayed in one
-/// transaction: a recorder in smart mode waits for its end.
+/// The maximum number of records in one transaction, and the maximum size of their values in bytes.
+/// A recorder in smart mode waits until the transaction has ended.
 const BATCH_RECORDS_MAX: i64 = 500;
 const BATCH_BYTES_MAX: i64 = 4 * 1024 * 1024;
 
-/// Replays all records that are in quarantine at the start. The exit code is 0 if none
-/// of them is left in quarantine, and 1 if some are or the replay failed.
+/// Replays all records that are in quarantine at the start. The exit code is 0 if none of these
+/// records is left in quarantine. It is 1 if records are left or the replay failed.
 pub fn run(settings: ReplaySettings) -> ExitCode {
     match replay(settings, &mut io::stdout().lock()) {
         Ok(0) => ExitCode::SUCCESS,
@@ -52,14 +52,14 @@ pub fn run(settings: ReplaySettings) -> ExitCode {
     }
 }
 
-/// Replays, and returns how many records are left in quarantine.
+/// Replays the records, and returns how many records are left in quarantine.
 fn replay(settings: ReplaySettings, output: &mut dyn Write) -> Result<i64, ReplayError> {
     let (signals, stop) = SignalThread::start().map_err(ReplayError::Signals)?;
     if let Some(warning) = settings.postgres.warning() {
         log::warn!("{warning}");
     }
-    // An operator waits for the end. So a server that is unreachable at the start is an
-    // error, and only a connection that is lost later is retried.
+    // An operator waits for the result. So an unreachable server at the start is an error. Only a
+    // connection that is lost later is retried.
     drop(settings.postgres.connect()?);
     let timings = Timings::default();
     let outage = Arc::new(SharedOutage::new("postgresql"));
@@ -88,7 +88,7 @@ fn replay(settings: ReplaySettings, output: &mut dyn Write) -> Result<i64, Repla
     Ok(left)
 }
 
-/// The outcomes so far.
+/// The number of records with each outcome so far.
 #[derive(Debug, Default)]
 struct ReplayTotals {
     recorded: usize,
@@ -122,8 +122,9 @@ impl Replayer<'_> {
         Ok(left)
     }
 
-    /// Replays the records that are in quarantine at the start. A recorder may add more
-    /// meanwhile; with those, this could run for ever. Returns how many are left.
+    /// Replays the records that are in quarantine at the start. A recorder may add more records
+    /// meanwhile. They are not replayed, because the replay might never end. Returns how many
+    /// records are left.
     fn replay_domain(&mut self, topic: &str, domain: &Domain) -> Result<i64, ReplayError> {
         let last_id = self.transaction(|transaction| quarantine::last_id(transaction, topic))?;
         let Some(last_id) = last_id else { return Ok(0) };
@@ -158,8 +159,8 @@ impl Replayer<'_> {
         Ok(self.transaction(|transaction| quarantine::count_up_to(transaction, topic, last_id))?)
     }
 
-    /// Replays a batch. The inner error is that of a statement that took too long for the
-    /// server: it would take as long each time.
+    /// Replays a batch. The inner error is the error of a statement that exceeded the time-out of
+    /// the server. It is not retried, because it would take as long each time.
     fn write_batch(
         &mut self,
         batch: &mut ReplayBatch<'_>,
@@ -177,7 +178,7 @@ impl Replayer<'_> {
         })
     }
 
-    /// Runs `work` in a transaction, again after a retryable error.
+    /// Runs `work` in a transaction. Retries after a retryable error.
     fn transaction<T>(
         &mut self,
         mut work: impl FnMut(&mut Transaction<'_>) -> Result<T, TransactionError>,
@@ -227,11 +228,11 @@ impl ReplayTotals {
     }
 }
 
-/// Why a replay ended before all records were tried. The lines printed until then are
-/// true.
+/// The reason why a replay ended before all records were tried. The lines printed before remain
+/// correct.
 #[derive(Debug, thiserror::Error)]
 enum ReplayError {
-    /// The handlers of signals cannot be installed.
+    /// The signal handlers can't be installed.
     #[error("signals: {0}")]
     Signals(#[source] io::Error),
     /// PostgreSQL is not reachable at the start.

@@ -1,6 +1,6 @@
 //! The rows of the table `availability_quarantine`, as a replay reads and changes them.
 //!
-//! A row is changed or deleted only under its lock. A row that another session has locked
+//! A replay locks a row before it changes or deletes the row. A row that another session has locked
 //! is skipped.
 
 use common::identity::Identity;
@@ -10,7 +10,7 @@ use crate::postgres::pool::Transaction;
 use crate::postgres::tables::existing_relations;
 use crate::transaction::quarantine::QUARANTINE_TABLE;
 
-/// Where a record in quarantine came from.
+/// The partition and the offset of a record in quarantine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RecordRef {
     /// The `id` of the row in quarantine.
@@ -43,7 +43,7 @@ pub(super) fn topics(
     Ok(Some(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?))
 }
 
-/// The highest `id` of the records of a topic. `None`: the topic has no records.
+/// The highest `id` of the records of a topic. `None`: the topic has no records in quarantine.
 pub(super) fn last_id(
     transaction: &mut Transaction<'_>,
     topic: &str,
@@ -55,9 +55,9 @@ pub(super) fn last_id(
     Ok(rows.first().map_or(Ok(None), |row| row.try_get(0))?)
 }
 
-/// The next records of a topic whose `id` is above `after_id` and at most `last_id`: at
-/// most `count_max` records, whose values have at most `bytes_max` together unless the
-/// first alone has more.
+/// The next records of a topic with an `id` above `after_id` and up to `last_id`. Returns at most
+/// `count_max` records. Their values have at most `bytes_max` together, unless the first value
+/// alone is larger.
 pub(super) fn next_records(
     transaction: &mut Transaction<'_>,
     topic: &str,
@@ -87,7 +87,8 @@ pub(super) fn next_records(
     Ok(records)
 }
 
-/// Locks the records with these `id`s that still exist and that nobody else has locked.
+/// Locks the records with these `id`s. Skips records that no longer exist or that another session
+/// has locked.
 pub(super) fn lock(
     transaction: &mut Transaction<'_>,
     ids: &[i64],
@@ -113,7 +114,7 @@ pub(super) fn lock(
     Ok(rows.iter().map(record).collect::<Result<_, postgres::Error>>()?)
 }
 
-/// How many of the records with these `id`s exist.
+/// The number of existing records with these `id`s.
 pub(super) fn count(
     transaction: &mut Transaction<'_>,
     ids: &[i64],
@@ -125,7 +126,7 @@ pub(super) fn count(
     Ok(rows.first().map_or(Ok(0), |row| row.try_get(0))?)
 }
 
-/// How many records of a topic have an `id` of at most `last_id`.
+/// The number of records of a topic with an `id` up to `last_id`.
 pub(super) fn count_up_to(
     transaction: &mut Transaction<'_>,
     topic: &str,
@@ -138,7 +139,7 @@ pub(super) fn count_up_to(
     Ok(rows.first().map_or(Ok(0), |row| row.try_get(0))?)
 }
 
-/// Deletes records, and fails if one of them does not exist.
+/// Deletes records. Fails if one of the records does not exist.
 pub(super) fn delete(
     transaction: &mut Transaction<'_>,
     ids: &[i64],
@@ -153,7 +154,7 @@ pub(super) fn delete(
     if deleted == ids.len() as u64 { Ok(()) } else { Err(TransactionError::MergeTargetMissing) }
 }
 
-/// Sets the reasons of records: one reason for each `id`.
+/// Sets the reasons of records. `reasons` has one reason for each `id`.
 pub(super) fn set_reasons(
     transaction: &mut Transaction<'_>,
     ids: &[i64],

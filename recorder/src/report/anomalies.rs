@@ -1,4 +1,4 @@
-//! The log of irregular sequence numbers: per topic, once an interval, and at
+//! Logs irregular sequence numbers: one line for each topic, at most once an interval, and once at
 //! the end.
 
 use std::ops::AddAssign;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use common::identity::BrokenIdentity;
 
-/// Counts of what is irregular in the identities of records.
+/// The numbers of irregular identities of records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Anomalies {
     /// Records that were dropped because their results are recorded already.
@@ -15,7 +15,7 @@ pub struct Anomalies {
     pub missing: u64,
     /// Records with a malformed identity, recorded without it.
     pub malformed: u64,
-    /// The offset and the error of the first of these.
+    /// The offset and the error of the first record with a malformed identity.
     pub first_malformed: Option<(i64, BrokenIdentity)>,
 }
 
@@ -38,17 +38,17 @@ pub struct AnomalyLog {
 }
 
 impl AnomalyLog {
-    /// Logs about `topic`, once an `interval` at most.
+    /// Creates the log for `topic`, with at most one line an `interval`.
     pub fn new(topic: String, interval: Duration) -> Self {
         Self { topic, interval, pending: Anomalies::default(), last_logged: None }
     }
 
-    /// Adds what is to be logged.
+    /// Adds anomalies to the sums of the next log line.
     pub fn add(&mut self, anomalies: Anomalies) {
         self.pending += anomalies;
     }
 
-    /// Logs what was added, unless the last time was less than an interval ago.
+    /// Logs the sums, unless a line was logged less than an interval ago.
     pub fn flush_if_due(&mut self, now: Instant) {
         let is_early = self
             .last_logged
@@ -59,7 +59,7 @@ impl AnomalyLog {
         }
     }
 
-    /// Logs what was added.
+    /// Logs the sums. Logs nothing if no anomaly was added.
     pub fn flush(&mut self) {
         let topic = &self.topic;
         let Anomalies { duplicates, missing, malformed, first_malformed } =

@@ -1,8 +1,8 @@
-//! What the recorder counts.
+//! The counters of the recorder.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A number that only grows and that any thread may add to.
+/// A counter that only grows. Any thread may add to it.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -29,7 +29,7 @@ pub struct Metrics {
     pub records_quarantined: Counter,
     /// Records dropped because their results are recorded already.
     pub duplicates_dropped: Counter,
-    /// Results that never arrived, by the gaps in sequence numbers.
+    /// Results that never arrived, counted by the gaps in sequence numbers.
     pub results_missing: Counter,
     /// Records with a malformed identity, recorded without it.
     pub identities_malformed: Counter,

@@ -1,4 +1,4 @@
-//! What the recorder logs about itself and counts.
+//! The logs and the counters of the recorder.
 
 pub mod anomalies;
 pub mod metrics;

@@ -1,4 +1,4 @@
-//! The log of outages that many domains share.
+//! Logs outages of services that many domains share.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use common::log_throttle::LogThrottle;
 
-/// Shorter outages are not logged: a connection that was closed by a restart of
-/// the server, a partition leader that moved.
+/// Shorter outages are not logged, such as a connection that a restart of the server closed, or a
+/// new leader of a partition.
 pub const GRACE: Duration = Duration::from_secs(2);
 
-/// The outage of one service that all domains use. It begins with the first user
-/// that fails and ends when no user fails any more. It is logged when it begins,
-/// once a minute, and when it ends, however many domains it affects.
+/// The outage of one service that all domains use. The outage begins with the first user that
+/// fails, and ends when no user fails any more. It is logged at its beginning, once a minute, and
+/// at its end, for all affected domains together.
 #[derive(Debug)]
 pub struct SharedOutage {
     service: &'static str,
@@ -27,7 +27,7 @@ struct OutageState {
 }
 
 impl SharedOutage {
-    /// No outage of `service`, which log lines begin with.
+    /// Creates the log for `service`, without an outage. Log lines begin with `service`.
     pub fn new(service: &'static str) -> Self {
         let state = OutageState { outage: LogThrottle::new(GRACE), failing: HashSet::new() };
         Self { service, state: Mutex::new(state) }
@@ -76,24 +76,25 @@ impl SharedOutage {
     }
 }
 
-/// The refusals of one service, apart for each cause. The first domain that is refused for a
-/// cause is logged, then one line a minute for each cause, however many domains it affects.
+/// The refusals of one service, separately for each cause. The first domain that is refused for a
+/// cause is logged at once. After that, one line a minute is logged for each cause, for all
+/// affected domains together.
 #[derive(Debug)]
 pub struct SharedRefusals {
     service: &'static str,
     by_cause: Mutex<HashMap<String, SharedOutage>>,
 }
 
-/// The most causes that are logged apart. Any further one shares a line with others.
+/// The maximum number of causes with log lines of their own. Further causes share a line.
 const CAUSES_MAX: usize = 64;
 
 impl SharedRefusals {
-    /// No refusal of `service`, which log lines begin with.
+    /// Creates the log for `service`, without a refusal. Log lines begin with `service`.
     pub fn new(service: &'static str) -> Self {
         Self { service, by_cause: Mutex::default() }
     }
 
-    /// Records that the service refused something of `user` for a cause, such as an SQLSTATE.
+    /// Records that the service refused a request of `user`. `cause` is an SQLSTATE, for example.
     pub fn record_failure(&self, user: &str, cause: &str, error: &dyn fmt::Display) {
         let mut by_cause = self.by_cause();
         for (other, refusals) in &*by_cause {
@@ -126,7 +127,7 @@ impl SharedRefusals {
     }
 }
 
-/// One user by name, and the number of the others.
+/// The name of one failing user, and the number of the other failing users.
 struct FailingUsers<'a> {
     user: &'a str,
     count: usize,

@@ -1,4 +1,4 @@
-//! The log of records that go to quarantine: per domain, once an interval, and at the end.
+//! Logs records that go to quarantine: one line for each domain, once an interval and at the end.
 
 use std::time::{Duration, Instant};
 
@@ -6,24 +6,24 @@ use common::domain::Domain;
 
 use super::anomalies::counted;
 
-/// This many records one after another for one SQLSTATE are not the fault of records.
+/// If so many consecutive records are refused with one SQLSTATE, the records are not the cause.
 const SERIES_MIN: u64 = 100;
 
-/// Collects what went to quarantine and logs the sums.
+/// Counts records that went to quarantine, and logs the counts.
 #[derive(Debug)]
 pub struct QuarantineLog {
     domain: Domain,
     interval: Duration,
-    /// Records that were not logged yet.
+    /// The number of records that were not logged yet.
     pending: u64,
-    /// The partition, the offset and the reason of the last of these.
+    /// The partition, the offset and the reason of the last pending record.
     last: Option<(i32, i64, String)>,
     last_logged: Option<Instant>,
     series: Option<RefusalSeries>,
     series_logged: Option<Instant>,
 }
 
-/// Records that the database refused one after another, all with the same SQLSTATE.
+/// Consecutive records that the database refused, all with the same SQLSTATE.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct RefusalSeries {
     code: String,
@@ -33,7 +33,7 @@ struct RefusalSeries {
 }
 
 impl QuarantineLog {
-    /// Logs about the records of `domain`, each kind of line once an `interval` at most.
+    /// Creates the log for `domain`. Each kind of line is logged at most once an `interval`.
     pub fn new(domain: Domain, interval: Duration) -> Self {
         Self {
             domain,
@@ -81,7 +81,7 @@ impl QuarantineLog {
         self.series = None;
     }
 
-    /// The series, if it is long and was not logged within the interval.
+    /// The series of refusals, if it is long and was not logged within the interval.
     fn due_series(&mut self, now: Instant) -> Option<RefusalSeries> {
         let series = self.series.as_ref().filter(|series| series.count >= SERIES_MIN)?;
         if is_early(self.series_logged, self.interval, now) {
@@ -91,7 +91,7 @@ impl QuarantineLog {
         Some(series.clone())
     }
 
-    /// Logs what was added, unless the last time was less than an interval ago.
+    /// Logs the pending records, unless a line was logged less than an interval ago.
     pub fn flush_if_due(&mut self, now: Instant) {
         if self.pending > 0 && !is_early(self.last_logged, self.interval, now) {
             self.last_logged = Some(now);
@@ -99,7 +99,7 @@ impl QuarantineLog {
         }
     }
 
-    /// Logs what was added.
+    /// Logs the pending records.
     pub fn flush(&mut self) {
         let count = std::mem::take(&mut self.pending);
         let Some((partition, offset, reason)) = self.last.take() else { return };

@@ -1,15 +1,14 @@
-//! The domains to record: domains given by name, and domains whose topics exist and
-//! match a pattern.
+//! The domains to record. They are given by name, or by a pattern that matches existing topics.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use common::domain::{Domain, DomainError, RelationNames};
 
-/// The most domains that patterns may add: each needs a thread.
+/// The maximum number of domains that patterns may add. Each domain needs a thread.
 const DOMAINS_MAX: usize = 10_000;
 
-/// A pattern for domains that are found by their topics.
+/// A pattern that selects domains by their existing topics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pattern {
     /// `*`: all domains.
@@ -19,7 +18,7 @@ pub enum Pattern {
 }
 
 impl Pattern {
-    /// Parses a pattern. `None`: the text is not a pattern but a name.
+    /// Parses a pattern. `None`: the text is a name and not a pattern.
     ///
     /// # Errors
     /// See [`Domain::parse`].
@@ -53,21 +52,19 @@ impl fmt::Display for Pattern {
 
 /// The domains to record, by topic.
 ///
-/// A domain that was found by a pattern stays selected: a topic that is deleted may be
-/// created again.
+/// A domain that a pattern has found stays selected, because a deleted topic may be created again.
 #[derive(Debug)]
 pub struct DomainSelection {
     prefix: String,
     patterns: Vec<Pattern>,
     domains: BTreeMap<String, Domain>,
     taken: RelationNames,
-    /// Topics that a pattern matches and that cannot be recorded. The reason was logged.
+    /// Topics that match a pattern but can't be recorded. The reason was logged.
     rejected: HashSet<String>,
 }
 
 impl DomainSelection {
-    /// Selects domains by name and by pattern; `prefix` is the prefix of the names of
-    /// topics.
+    /// Selects domains by name and by pattern. `prefix` is the prefix of the names of topics.
     ///
     /// # Errors
     /// [`DomainError::TopicTooLong`], [`DomainError::SharedName`].
@@ -100,11 +97,11 @@ impl DomainSelection {
         &self.domains
     }
 
-    /// Adds the domains of existing topics that a pattern matches.
+    /// Adds the domains of existing topics that match a pattern.
     ///
-    /// `has_lease` tells which topics a recorder has worked on before. They are added
-    /// first, so that all recorders select the same of two domains that would share a
-    /// table. A rejected topic is logged once.
+    /// `has_lease` returns whether a recorder has recorded the topic before. Such topics are added
+    /// first. So all recorders select the same domain if two domains would share a table. A
+    /// rejected topic is logged once.
     pub fn add_topics(&mut self, mut topics: Vec<String>, has_lease: impl Fn(&str) -> bool) {
         topics.sort_by_cached_key(|topic| (!has_lease(topic), topic.clone()));
         for topic in topics {
@@ -124,7 +121,7 @@ impl DomainSelection {
         }
     }
 
-    /// The domain of a topic, or why it cannot be recorded. `None`: no pattern matches.
+    /// The domain of a topic, or the reason why it can't be recorded. `None`: no pattern matches.
     fn select(&mut self, topic: &str) -> Option<Result<Domain, String>> {
         let name = topic.strip_prefix(&self.prefix)?;
         let domain = match Domain::parse(name) {
@@ -196,7 +193,8 @@ mod tests {
         assert!(other.domains().is_empty() && other.rejected.is_empty());
     }
 
-    /// Recorders agree: a domain with a lease wins over the first in the alphabet.
+    /// Recorders agree: a domain with a lease takes precedence over the first domain in the
+    /// alphabet.
     #[test]
     fn of_two_domains_that_share_a_table_the_one_with_a_lease_is_recorded() {
         assert_eq!(select(selection(&[], &["*"]), &["a.b", "a_b", "c"], &[]), ["a.b", "c"]);

@@ -20,15 +20,14 @@ use flags::{
 
 pub use flags::COMMANDS;
 
-/// The longest time to connect to a broker, and the longest time until a request is
-/// answered, in milliseconds. Both are shorter than the client's own bounds, because a
-/// domain that waits for a broker cannot stop. (Kafka's `cutoff` would end such a wait,
-/// but each of a thousand threads would have to check it several times a second. At a
-/// stop these threads are abandoned instead.)
+/// The time-outs in milliseconds for connecting to a broker and for the answer to a request. Both
+/// are shorter than the defaults of the client, because a domain that waits for a broker can't
+/// stop. (Kafka's `cutoff` could end such a wait, but each of a thousand threads would have to
+/// check it several times a second. Instead, these threads are abandoned at a stop.)
 const KAFKA_CONNECT_TIMEOUT_MS: u64 = 5_000;
 const KAFKA_REQUEST_TIMEOUT_MS: u64 = 10_000;
 
-/// What the command line asks for, with checked settings.
+/// The command on the command line, with checked settings.
 #[derive(Debug)]
 pub enum Action {
     /// Record results.
@@ -37,7 +36,7 @@ pub enum Action {
     PrintSchema(SchemaSettings),
     /// Try the records in quarantine again.
     Replay(Box<ReplaySettings>),
-    /// Print this text, the help or the version.
+    /// Print this text: the help or the version.
     Print(String),
 }
 
@@ -64,17 +63,17 @@ pub struct ReplaySettings {
 /// The settings of the recorder.
 #[derive(Debug)]
 pub struct Settings {
-    /// The domains to record, no two of which share a table, and patterns for more.
+    /// The domains to record, and the patterns for more domains. No two domains share a table.
     pub selection: DomainSelection,
     /// The prefix of the names of topics.
     pub topic_prefix: String,
     /// The connection to Kafka.
     pub kafka: Arc<kafka_client::KafkaSettings>,
-    /// The consumer group whose offsets dashboards show.
+    /// The consumer group. Dashboards show its offsets.
     pub group: String,
     /// The connection to PostgreSQL.
     pub postgres: PostgresSettings,
-    /// The most connections to PostgreSQL, beside the connection for leases.
+    /// The maximum number of connections to PostgreSQL, without the connection for leases.
     pub postgres_connections: usize,
     /// Whether healthy records are merged.
     pub smart: bool,
@@ -82,11 +81,11 @@ pub struct Settings {
 
 /// Parses the command line and the environment.
 ///
-/// Variables that the chosen subcommand does not use are ignored, so that programs can
-/// share an environment file; flags that it does not have are errors.
+/// Variables that the chosen subcommand does not use are ignored, so that programs can share an
+/// environment file. Flags that the subcommand does not have are errors.
 ///
 /// # Errors
-/// A [`UsageError`] for the first setting that is not valid.
+/// A [`UsageError`] for the first invalid setting.
 pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     environment: &Environment<'_>,
@@ -168,7 +167,7 @@ fn domains(flags: &DomainFlags, environment: &Environment<'_>) -> Result<DomainL
         .ok_or_else(|| UsageError::new("DOMAIN: not given: expected domains, by --domain too"))
 }
 
-/// The name that servers see of this program.
+/// The name of this program, as servers see it.
 fn program_id() -> &'static str {
     concat!(env!("CARGO_PKG_NAME"), "-", env!("CARGO_PKG_VERSION"))
 }
@@ -185,7 +184,8 @@ fn postgres(
     })?;
     let ca = flags.pgca(environment)?;
     let settings = PostgresSettings {
-        // Not `SettingValue::parse`, because errors of the URI state what was expected.
+        // `SettingValue::parse` is not used, because errors of the URI also state the expected
+        // value.
         uri: PostgresUri::from_secret(uri.clone().into()).map_err(|error| uri.error(error))?,
         ca: ca.as_ref().map(|given| Pem::from_setting(&given.value)),
         application_name: program_id().to_owned(),
@@ -194,8 +194,8 @@ fn postgres(
     Ok(settings)
 }
 
-/// The setting that an unusable certificate came from: PGCA, or the URI with its
-/// `sslrootcert`, `sslcert` and `sslkey`.
+/// The setting of an invalid certificate: PGCA, or the URI with its `sslrootcert`, `sslcert` and
+/// `sslkey`.
 fn tls_setting<'a>(
     error: &TlsError,
     ca: Option<&'a SettingValue>,

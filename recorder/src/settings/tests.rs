@@ -159,7 +159,7 @@ fn defaults_are_stated_in_the_table_of_flags() {
     assert_eq!(default("--pgca").1, "PGCA GPCA");
 }
 
-/// An error stays one line whatever value it repeats.
+/// An error stays on one line, whatever value it contains.
 #[test]
 fn fuzzed_settings_are_parsed_or_refused_in_one_line() {
     const NAMES: [&str; 8] = [
@@ -172,7 +172,7 @@ fn fuzzed_settings_are_parsed_or_refused_in_one_line() {
         "SASL_MECHANISM",
         "CA",
     ];
-    // A letter for the variable, then its value.
+    // Each sample is a letter for the variable, followed by its value.
     let samples: Vec<Vec<u8>> = [
         "\0www.google.com,aiven.io",
         "\u{1}127.0.0.1:9092,[::1]:9093",
@@ -189,7 +189,7 @@ fn fuzzed_settings_are_parsed_or_refused_in_one_line() {
         let Some((which, value)) = bytes.split_first() else { return };
         let value = String::from_utf8_lossy(value);
         let name = NAMES[usize::from(*which) % NAMES.len()];
-        // TLS would read the roots of the system, which is slow.
+        // With TLS, the system's roots would be read, which is slow.
         let plain = ("POSTGRES", "postgres://u:hunter2@127.0.0.1/web?sslmode=disable");
         let given = [(name, value.as_ref()), plain];
         let given = if name == "POSTGRES" { &given[..1] } else { &given };

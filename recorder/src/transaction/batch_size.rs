@@ -1,19 +1,20 @@
-//! How many records one transaction writes, learned from the transactions before.
+//! The number of records that one transaction writes, adapted to the duration of earlier
+//! transactions.
 
 use std::time::Duration;
 
-/// The first size: at 20 ms a row, such a batch fits every time-out.
+/// The first size. Even at 20 ms a row, such a batch stays within every time-out.
 const FIRST_RECORDS: usize = 250;
-/// The most records of a batch.
+/// The maximum number of records in a batch.
 pub const RECORDS_MAX: usize = 10_000;
-/// The size doubles after a full batch that was written faster than this.
+/// After a full batch that was written faster than this, the size doubles.
 const FAST: Duration = Duration::from_secs(1);
-/// The size shrinks after a batch that took longer than this, so that the next batch takes
-/// about this long.
+/// After a batch that took longer than this, the size shrinks, so that the next batch takes about
+/// this long.
 const SLOW: Duration = Duration::from_secs(3);
 
-/// The number of records that the next transaction of a worker writes. A worker keeps it after
-/// an error: a batch that timed out would time out again.
+/// The number of records that the next transaction of a worker writes. A worker keeps the size
+/// after an error, because a batch that timed out would time out again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchSize {
     records: usize,
@@ -26,16 +27,16 @@ impl Default for BatchSize {
 }
 
 impl BatchSize {
-    /// The most records of the next batch, from 1 to [`RECORDS_MAX`].
+    /// The maximum number of records in the next batch, from 1 to [`RECORDS_MAX`].
     pub fn records(self) -> usize {
         self.records
     }
 
-    /// Adapts to a transaction that wrote `records` and was committed after `took`.
+    /// Adapts the size to a committed transaction that wrote `records` and lasted for `took`.
     pub(super) fn record_commit(&mut self, records: usize, took: Duration) {
         if took > SLOW {
             let share = SLOW.as_secs_f64() / took.as_secs_f64();
-            // A float to integer conversion saturates.
+            // The conversion from float to integer saturates.
             let fitting = (records as f64 * share) as usize;
             self.records = self.records.min(fitting).max(1);
         } else if took < FAST && records >= self.records {
@@ -43,7 +44,7 @@ impl BatchSize {
         }
     }
 
-    /// Adapts to a transaction of `records` that timed out.
+    /// Adapts the size to a transaction of `records` that timed out.
     pub(super) fn record_timeout(&mut self, records: usize) {
         self.records = (self.records.min(records) / 2).max(1);
     }
@@ -61,7 +62,7 @@ mod tests {
     fn a_fast_full_batch_doubles_the_size_up_to_the_maximum() {
         let mut size = BatchSize::default();
         assert_eq!(size.records(), 250);
-        // A batch that is not full shows nothing about a larger one.
+        // A batch that is not full says nothing about a larger batch.
         size.record_commit(249, ms(1));
         size.record_commit(250, ms(1_000));
         assert_eq!(size.records(), 250);
@@ -80,7 +81,7 @@ mod tests {
         assert_eq!(size.records(), 250);
         size.record_commit(250, ms(5_000));
         assert_eq!(size.records(), 150);
-        // A smaller batch that was slow counts by its own number of records.
+        // A slow batch that is not full is measured by its own number of records.
         size.record_commit(10, ms(6_000));
         assert_eq!(size.records(), 5);
         size.record_commit(1, ms(20_000));

@@ -1,5 +1,5 @@
-//! The step that inserts rows: all rows of a batch in one statement, as one array
-//! for each column.
+//! The step that inserts rows. One statement inserts all rows of a batch, with one array for each
+//! column.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,22 +17,21 @@ use crate::postgres::pool::Transaction;
 use crate::postgres::tables::{Column, MissingColumns};
 use crate::postgres::value::SqlValue;
 
-/// Inserts every row of a batch. This is the last step of normal mode, and it
-/// remembers nothing.
+/// Inserts every row of a batch. This is the last step of normal mode, and it remembers nothing.
 #[derive(Debug)]
 pub(super) struct InsertStep {
     statement: InsertStatement,
 }
 
 impl InsertStep {
-    /// For a table that lacks some columns.
+    /// Creates the step for a table without the columns in `missing`.
     pub(super) fn new(table: &DomainTable, missing: &MissingColumns) -> Self {
         Self { statement: InsertStatement::without(table, missing) }
     }
 }
 
 impl Step for InsertStep {
-    /// How many rows were inserted.
+    /// The number of inserted rows.
     type Effect = usize;
 
     fn apply(
@@ -57,12 +56,13 @@ pub struct InsertStatement {
 }
 
 impl InsertStatement {
-    /// For the table of a domain.
+    /// Creates the statement for the table of a domain.
     pub fn new(table: &DomainTable) -> Self {
         Self::without(table, &MissingColumns::default())
     }
 
-    /// For a table that lacks some columns. Their values are left out.
+    /// Creates the statement for a table without the columns in `missing`. Their values are left
+    /// out.
     pub(crate) fn without(table: &DomainTable, missing: &MissingColumns) -> Self {
         let has = |column: &&Column| missing.has(table.name(), column.name);
         let sql = insert_sql(&table.quoted(), RESULT_COLUMNS.iter().filter(has));
@@ -72,24 +72,24 @@ impl InsertStatement {
         Self { sql_returning, sql, has_extra }
     }
 
-    /// Leaves out the parameters of columns that the table lacks.
+    /// Removes the parameters of columns that the table does not have.
     fn present<'a>(&self, mut parameters: Vec<&'a dyn SqlValue>) -> Vec<&'a dyn SqlValue> {
         let mut index = 0;
         parameters.retain(|_| {
             index += 1;
-            // The parameters before are those of the columns of 1.1.0.
+            // The first parameters belong to the columns of 1.1.0, which every table has.
             index < FIRST_EXTRA || *self.has_extra.get(index - FIRST_EXTRA).unwrap_or(&true)
         });
         parameters
     }
 
-    /// The SQL; its parameters are [`RowArrays::parameters`].
+    /// The SQL. [`RowArrays::parameters`] returns its parameters.
     pub fn sql(&self) -> &str {
         &self.sql
     }
 
-    /// Inserts rows of one result each. Without the ids of the rows in the answer, this
-    /// takes a tenth less time than [`InsertStatement::execute_returning`].
+    /// Inserts rows of one result each. It does not return the ids of the rows, and so takes a
+    /// tenth less time than [`InsertStatement::execute_returning`].
     ///
     /// # Errors
     /// See [`PostgresError`].
@@ -104,7 +104,7 @@ impl InsertStatement {
         Ok(())
     }
 
-    /// Inserts rows, also merged ones, and returns the offset and the `id` of each.
+    /// Inserts rows, including merged rows, and returns the offset and the `id` of each row.
     ///
     /// # Errors
     /// See [`PostgresError`].
@@ -129,10 +129,10 @@ impl InsertStatement {
 /// The number of the parameter of the first extra column.
 const FIRST_EXTRA: usize = 10;
 
-/// The statement, with the arrays that [`RowArrays::parameters`] returns and, if these
-/// extra columns include them, those of [`MergedArrays::parameters`]. An extra column
-/// is passed as an array of the widest type of its kind, which PostgreSQL then assigns
-/// to the type of the column.
+/// The statement. Its parameters are the arrays of [`RowArrays::parameters`] and, if `extra`
+/// includes the merged columns, the arrays of [`MergedArrays::parameters`]. An extra column is
+/// passed as an array of the widest type of its kind, which PostgreSQL then assigns to the type of
+/// the column.
 fn insert_sql<'a>(table: &str, extra: impl Iterator<Item = &'a Column>) -> String {
     let (mut names, mut arrays, mut aliases, mut values) =
         (String::new(), String::new(), String::new(), String::new());
@@ -185,12 +185,12 @@ enum ExtraColumn<'a> {
     Texts(Vec<Option<&'a str>>),
     Numbers(Vec<Option<i64>>),
     Flags(Vec<Option<bool>>),
-    /// As JSON.
+    /// Counts as JSON.
     Counts(Vec<Option<String>>),
 }
 
 impl<'a> RowArrays<'a> {
-    /// Of these rows, in their order.
+    /// Creates the arrays of these rows, in the same order.
     pub fn new(rows: &'a [DomainRow]) -> Self {
         Self {
             offsets: rows.iter().map(|row| row.topic_offset).collect(),
@@ -222,7 +222,7 @@ impl<'a> RowArrays<'a> {
             &self.responses, // $8
             &self.details,   // $9
         ];
-        // From $10 on, in the order of `RESULT_COLUMNS`.
+        // The parameters from $10 on, in the order of `RESULT_COLUMNS`.
         parameters.extend(self.extra.iter().map(|column| match column {
             ExtraColumn::Texts(texts) => texts as &dyn SqlValue,
             ExtraColumn::Numbers(numbers) => numbers,
@@ -258,7 +258,7 @@ impl MergedArrays {
         }
     }
 
-    /// The parameters after those of [`RowArrays::parameters`].
+    /// The parameters that follow [`RowArrays::parameters`].
     fn parameters(&self) -> [&dyn SqlValue; MERGED_COLUMNS.len()] {
         [&self.first_times, &self.first_offsets, &self.sums, &self.minima, &self.maxima]
     }
@@ -285,7 +285,7 @@ fn extra_columns(rows: &[DomainRow]) -> Vec<ExtraColumn<'_>> {
                 }
                 (ExtraColumn::Flags(flags), ExtraValue::Flag(flag)) => flags.push(*flag),
                 (ExtraColumn::Counts(all), ExtraValue::Counts(counts)) => all.push(json(counts)),
-                // A key has values of the same type in every record.
+                // The values of a key have the same type in every record.
                 _ => {}
             }
         }
@@ -293,7 +293,7 @@ fn extra_columns(rows: &[DomainRow]) -> Vec<ExtraColumn<'_>> {
     columns
 }
 
-/// A JSON object. `None` if there are no counts; the column is then null.
+/// A JSON object. `None`: there are no counts, and the column is null.
 fn json(counts: &BTreeMap<String, i64>) -> Option<String> {
     let mut object = String::new();
     for (name, count) in counts {

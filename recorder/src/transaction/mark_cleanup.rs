@@ -1,4 +1,4 @@
-//! The removal of marks of old runs.
+//! Removes the marks of old runs.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -10,8 +10,7 @@ use crate::postgres::error::TransactionError;
 use crate::postgres::pool::Database;
 use crate::report::anomalies::counted;
 
-/// Removes marks of runs that stopped long ago, once an interval in each
-/// partition.
+/// Removes the marks of runs that stopped long ago, once an interval in each partition.
 #[derive(Debug)]
 pub(crate) struct MarkCleanup {
     interval: Duration,
@@ -20,19 +19,17 @@ pub(crate) struct MarkCleanup {
 }
 
 impl MarkCleanup {
-    /// Cleans up once an `interval`, in a transaction that may take `timeout`.
+    /// Creates the cleanup, which runs once an `interval`. Its transaction may take `timeout`.
     pub(crate) fn new(interval: Duration, timeout: Duration) -> Self {
         Self { interval, timeout, last: HashMap::new() }
     }
 
-    /// Removes marks that did not move for 30 days, 10,000 at most: longer than
-    /// records stay in a topic, or results wait for Kafka. To be called only when
-    /// all records of the partition are recorded: a run whose results still wait
-    /// in the topic has not stopped.
+    /// Removes at most 10,000 marks that did not move for 30 days. Records stay in a topic, and
+    /// results wait for Kafka, for a shorter time. Must be called only when all records of the
+    /// partition are recorded: a run has not stopped while its results still wait in the topic.
     ///
     /// # Errors
-    /// See [`TransactionError`]. A missing right to delete is not an error; the
-    /// marks then stay.
+    /// See [`TransactionError`]. A missing right to delete is not an error. The marks then stay.
     pub(crate) fn run_if_due(
         &mut self,
         database: &Database,

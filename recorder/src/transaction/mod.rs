@@ -1,14 +1,14 @@
-//! Everything that one PostgreSQL transaction writes for one batch of one
-//! partition. A file for each step, in this order:
+//! The PostgreSQL transaction that writes one batch of one partition. Each step has its own file,
+//! in this order:
 //!
 //! 1. `position`: the compare-and-set of the position, which excludes every other
 //!    recorder until the transaction ends;
-//! 2. `dedup`: drops results that are recorded already, stores marks and gaps;
-//! 3. `quarantine`: stores records that can't be rows;
-//! 4. [`insert`], or in smart mode `smart` with the rules of `merge`: the rows.
+//! 2. `dedup`: drops results that are already recorded, and stores marks and gaps;
+//! 3. `quarantine`: stores records that can't be stored as rows;
+//! 4. [`insert`], or in smart mode `smart` with the rules of `merge`: stores the rows.
 //!
-//! A position never moves without its rows, quarantined records or gaps: all are in
-//! the same transaction. That makes recording exactly-once.
+//! A position never moves without its rows, quarantined records or gaps, because all are in the
+//! same transaction. So each record is recorded exactly once.
 
 pub mod batch_size;
 pub(crate) mod dedup;
@@ -47,11 +47,11 @@ use crate::report::anomalies::Anomalies;
 use crate::report::quarantine_log::QuarantineLog;
 use crate::timings::Timings;
 
-/// The tables that the steps write to, beside those of domains.
+/// The tables that the steps write to, in addition to the tables of domains.
 pub(crate) const TABLES: &[Table<'static>] =
     &[position::OFFSET_TABLE, position::GAP_TABLE, dedup::MARK_TABLE, quarantine::QUARANTINE_TABLE];
 
-/// A batch on its way through the steps. A step may remove records.
+/// A batch that passes through the steps. A step may remove records.
 #[derive(Debug)]
 pub(crate) struct PendingWrite<'a> {
     /// The partition of the batch.
@@ -60,36 +60,36 @@ pub(crate) struct PendingWrite<'a> {
     pub(crate) to: Position,
     /// The identities of all records of the batch.
     pub(crate) identities: &'a Identities,
-    /// What is still to be written. The step that writes the rows takes them out, so a
-    /// step that needs them runs before it.
+    /// The decoded records that are not written yet. The step that writes the rows removes them, so
+    /// a step that needs the rows must run before.
     pub(crate) decoded: DecodedRecords,
 }
 
 /// A step of the transaction that writes a batch.
 ///
-/// A step may remember what it stored, in order not to read it again. That is valid
-/// only as long as the compare-and-set of the position succeeds: after any error,
-/// another recorder may have written. The owner of the steps drops them then.
+/// A step may remember the values that it stored, so that it need not read them again. They are
+/// valid only as long as the compare-and-set of the position succeeds. After any error, another
+/// recorder may have written, so the owner of the steps drops them.
 pub(crate) trait Step {
-    /// What the step did, in a transaction that is not committed yet.
+    /// The effect of the step in a transaction that is not committed yet.
     type Effect;
 
-    /// Runs the statements of the step. It can't change what the step remembers,
-    /// because the transaction may be rolled back.
+    /// Runs the statements of the step. Must not change the remembered values, because the
+    /// transaction may be rolled back.
     fn apply(
         &self,
         transaction: &mut Transaction<'_>,
         write: &mut PendingWrite<'_>,
     ) -> Result<Self::Effect, TransactionError>;
 
-    /// Remembers the effect after the transaction was committed.
+    /// Remembers the effect. Called after the transaction was committed.
     fn committed(&mut self, effect: Self::Effect);
 }
 
 /// All steps after the compare-and-set, in their order.
 ///
-/// To add a step, add a field here, and a line in `Step::apply`, in
-/// `Step::committed` and in `Effects`.
+/// A new step needs a field here, and a line in `Step::apply`, in `Step::committed` and in
+/// `Effects`.
 #[derive(Debug)]
 pub struct Steps {
     dedup: SequenceTracker,
@@ -120,14 +120,14 @@ enum RowsEffect {
 }
 
 impl Steps {
-    /// Steps that remember nothing yet, for the table of a domain, in smart mode or
-    /// in normal mode.
+    /// Creates steps without remembered values, for the table of a domain, in smart mode or in
+    /// normal mode.
     pub fn new(table: &DomainTable, is_smart: bool) -> Self {
         Self::without(table, is_smart, &MissingColumns::default())
     }
 
-    /// As [`Steps::new`], for tables that lack some columns. Smart mode needs all columns of
-    /// the domain's table; without one of them, each record becomes a row of its own.
+    /// Like [`Steps::new`], for tables with missing columns. Smart mode needs all columns of the
+    /// domain's table. If one is missing, each record is stored as a row of its own.
     pub(crate) fn without(table: &DomainTable, is_smart: bool, missing: &MissingColumns) -> Self {
         let rows = if is_smart && missing.is_complete(table.name()) {
             RowsStep::Smart(Box::new(SmartStep::new(table)))
@@ -194,16 +194,16 @@ impl Effects {
     }
 }
 
-/// What became of the records of a batch.
+/// The numbers of records of a batch by their outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Rows that were inserted.
+    /// The number of inserted rows.
     pub inserted: usize,
-    /// Records that were merged into rows.
+    /// The number of records that were merged into rows.
     pub merged: usize,
-    /// Records that went to quarantine.
+    /// The number of records that went to quarantine.
     pub quarantined: usize,
-    /// What was irregular in the identities of the records.
+    /// The irregular identities of the records.
     pub anomalies: Anomalies,
 }
 
@@ -216,18 +216,18 @@ impl AddAssign for Written {
     }
 }
 
-/// What a worker keeps from batch to batch, also after an error.
+/// The state that a worker keeps from batch to batch, also after an error.
 #[derive(Debug)]
 pub struct WriteState {
-    /// How many records the next transaction writes.
+    /// The number of records that the next transaction writes.
     pub size: BatchSize,
-    /// The log of what goes to quarantine.
+    /// The log of records that go to quarantine.
     pub quarantine: QuarantineLog,
     timeouts: RecordTimeouts,
 }
 
 impl WriteState {
-    /// For a domain from which nothing was written yet.
+    /// Creates the state of a domain before its first write.
     pub fn new(domain: Domain, timings: &Timings) -> Self {
         Self {
             size: BatchSize::default(),
@@ -244,7 +244,7 @@ pub struct BatchWriter<'a> {
     pub database: &'a Database,
     /// Ends the wait for a connection.
     pub stop: &'a Stop,
-    /// The longest that one transaction may take, with the answer to its commit.
+    /// The time-out of one transaction, including the answer to its commit.
     pub timeout: Duration,
     /// The table of the domain.
     pub table: &'a DomainTable,
@@ -252,25 +252,25 @@ pub struct BatchWriter<'a> {
     pub labels: &'a Labels,
     /// The steps. They must be dropped after an error.
     pub steps: &'a mut Steps,
-    /// What is kept after an error.
+    /// The state that is kept after an error.
     pub state: &'a mut WriteState,
 }
 
 impl BatchWriter<'_> {
-    /// Writes a batch and moves the position from `from` to the end of the batch.
+    /// Writes a batch, and moves the position from `from` to the end of the batch.
     ///
-    /// The database may refuse a row for reasons that can't be seen in its text: a
-    /// character that the database's encoding lacks, a constraint or a trigger that
-    /// somebody added. The batch is then halved, and its halves again, until each refused
-    /// row is alone and goes to quarantine. Each of these transactions is short, and what
-    /// it wrote stays, however far away the database is and however much it refuses.
+    /// The database may refuse a row for reasons that the recorder can't detect in its text: a
+    /// character that is missing in the encoding of the database, or a constraint or a trigger that
+    /// a user has added. The batch is then halved, again and again, until each refused row is alone
+    /// and goes to quarantine. Each of these transactions is short, and stays committed. So this
+    /// makes progress even if the database is far away or refuses many rows.
     ///
-    /// A record that times out alone, several times over some minutes, goes to quarantine
-    /// too. The transaction that stores it there shows that the database takes the rest.
+    /// A record that times out alone, several times over some minutes, goes to quarantine, too. The
+    /// transaction that stores it there shows that the database accepts other writes.
     ///
     /// # Errors
-    /// See [`TransactionError`]. After an error, read the stored position before
-    /// anything else, and drop the steps.
+    /// See [`TransactionError`]. After an error, the caller must first read the stored position,
+    /// and drop the steps.
     pub fn write(
         &mut self,
         partition: &TopicPartition,
@@ -290,8 +290,8 @@ impl BatchWriter<'_> {
         }
     }
 
-    /// Writes the halves of a batch of which the database refused a row, or sends the row
-    /// to quarantine if it is alone.
+    /// Writes the halves of a batch after the database refused a row. A single row goes to
+    /// quarantine.
     fn write_refused(
         &mut self,
         partition: &TopicPartition,
@@ -319,8 +319,7 @@ impl BatchWriter<'_> {
         Ok(written)
     }
 
-    /// Makes the next batch smaller. A single record goes to quarantine once it had enough
-    /// attempts.
+    /// Makes the next batch smaller. A single record goes to quarantine after enough attempts.
     fn write_timed_out(
         &mut self,
         partition: &TopicPartition,
@@ -337,7 +336,7 @@ impl BatchWriter<'_> {
         self.quarantine(partition, from, batch, &cause)
     }
 
-    /// Sends the records of a batch to quarantine, because of this error of the database.
+    /// Sends the records of a batch to quarantine because of this error of the database.
     fn quarantine(
         &mut self,
         partition: &TopicPartition,
@@ -350,7 +349,7 @@ impl BatchWriter<'_> {
         self.try_write(partition, from, to, refused, batch)
     }
 
-    /// Adds what a person must do, if the recorder's own schema is the cause.
+    /// Adds the action that an operator must take, if the recorder's own schema is the cause.
     fn explain(&self, cause: PostgresError) -> Result<TransactionError, TransactionError> {
         let Self { database, stop, timeout, table, .. } = *self;
         let remedy = own_cause::find_remedy(database, stop, timeout, table, &cause)?;
@@ -369,11 +368,11 @@ impl BatchWriter<'_> {
         WriteBatch { records, identities, .. }: &WriteBatch,
     ) -> Result<Written, TransactionError> {
         let steps = &*self.steps;
-        // A wait for a free connection says nothing about the size of a batch.
+        // The wait for a free connection does not depend on the size of the batch.
         let started = Cell::new(None);
         let effects = self.database.transaction(self.stop, self.timeout, |transaction| {
             started.set(Some(Instant::now()));
-            // The first statement: it excludes every other recorder until the end.
+            // This must be the first statement: it excludes every other recorder until the end.
             compare_and_set(transaction, partition, Some(from), to)?;
             steps.apply(transaction, &mut PendingWrite { partition, to, identities, decoded })
         })?;

@@ -1,6 +1,6 @@
-//! Errors that have the code of a row although the cause is the recorder's own schema: a
-//! sequence that is behind after a restore, or one that has passed 32 bits. No record goes to
-//! quarantine for these. A person has to run a statement, which the error names.
+//! Errors that look like errors of a row, but are caused by the recorder's own schema: a sequence
+//! that is behind after a restore, or a sequence that has passed 32 bits. No record goes to
+//! quarantine for these errors. An operator must run a statement, which the error names.
 
 use std::time::Duration;
 
@@ -12,18 +12,19 @@ use crate::postgres::error::TransactionError;
 use crate::postgres::pool::{Database, Transaction};
 use crate::postgres::quote::literal;
 
-/// The beginning of the names of the recorder's own tables.
+/// The prefix of the names of the recorder's own tables.
 const OWN_TABLES: &str = "availability_";
 
-/// The SQLSTATEs of a value that is not unique, of a number that is out of range, and of a
-/// sequence at its end.
+/// The SQLSTATEs for a value that is not unique, a number that is out of range, and a sequence that
+/// has reached its end.
 const UNIQUE_VIOLATION: &str = "23505";
 const OUT_OF_RANGE: &str = "22003";
 const SEQUENCE_AT_END: &str = "2200H";
 
-/// The table of a primary key $1 of the table $2 in schema $3 if the key holds the column `id`
-/// and the table is the domain's table $4, a partition of it, or one of the recorder's own; and
-/// the sequence of `id`.
+/// Returns the table of a primary key and the sequence of its column `id`. Parameters: $1 the
+/// primary key, $2 its table, $3 the schema, $4 the domain's table. The key must hold the column
+/// `id`. The table must be the domain's table, a partition of it, or one of the recorder's own
+/// tables.
 const KEY_SQL: &str = r"
     select root::text, pg_catalog.pg_get_serial_sequence(root::text, 'id')
     from (select coalesce(pg_catalog.pg_partition_root(t.oid), t.oid)::regclass as root, t.relname
@@ -37,8 +38,8 @@ const KEY_SQL: &str = r"
     where relname like 'availability\_%'
         or root = pg_catalog.to_regclass(pg_catalog.quote_ident($4::text))";
 
-/// The table $1 if its column `id` is an integer, the sequence of `id`, and whether that has
-/// reached the end of an integer.
+/// Returns the table $1 if its column `id` is an integer, the sequence of `id`, and whether the
+/// sequence has reached the highest integer.
 const ID_SQL: &str = r"
     select root::text, seq, coalesce(
         pg_catalog.pg_sequence_last_value(seq::regclass) >= 2147483647, false)
@@ -47,8 +48,8 @@ const ID_SQL: &str = r"
         join pg_catalog.pg_attribute as a on a.attrelid = root and a.attname = 'id'
             and a.atttypid = 'pg_catalog.int4'::regtype) as ids";
 
-/// What a person must do if the recorder's own schema is the cause of the error. `None`: it is
-/// not.
+/// Returns the action that an operator must take if the recorder's own schema is the cause of the
+/// error. `None`: the schema is not the cause.
 ///
 /// # Errors
 /// See [`TransactionError`].

@@ -1,5 +1,5 @@
-//! Positions and gaps in the database. The stored position is the only truth
-//! about what is recorded.
+//! Positions and gaps in the database. The stored position is authoritative: it decides which
+//! records count as recorded.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::postgres::error::TransactionError;
 use crate::postgres::pool::{Database, Transaction};
 use crate::postgres::tables::{Table, column};
 
-/// The stored position of each partition. Rows of a domain's table with an `id`
-/// up to `counted_after_id` are of an earlier topic of the same name, or of records that
-/// Kafka has lost.
+/// The stored position of each partition. Rows of a domain's table with an `id` up to
+/// `counted_after_id` belong to an earlier topic of the same name, or to records that Kafka has
+/// lost.
 ///
-/// `leader_epoch` is the leader epoch of the last batch that was passed, and
-/// `leader_epoch_offset` the offset after that batch. The epoch counts only while that
-/// offset equals `next_offset`: recorders of earlier versions move `next_offset` alone.
-/// Both are null after a gap.
+/// `leader_epoch` is the leader epoch of the last batch before the position, and
+/// `leader_epoch_offset` is the offset after this batch. The epoch is valid only while this offset
+/// equals `next_offset`, because recorders of earlier versions move only `next_offset`. Both are
+/// null after a gap.
 pub(crate) const OFFSET_TABLE: Table<'static> = Table {
     name: "availability_offset",
     columns: &[
@@ -34,9 +34,9 @@ pub(crate) const OFFSET_TABLE: Table<'static> = Table {
     constraints: &[r#"primary key ("topic", "partition")"#],
 };
 
-/// Records that were never recorded: from `from_offset` up to and without
-/// `to_offset`, which is null if the number of records is unknown. For missing
-/// sequence numbers both are the offset of the record after them.
+/// Records that were never recorded, from `from_offset` inclusive to `to_offset` exclusive.
+/// `to_offset` is null if the number of records is unknown. For missing sequence numbers both are
+/// the offset of the next record.
 pub(crate) const GAP_TABLE: Table<'static> = Table {
     name: "availability_gap",
     columns: &[
@@ -57,7 +57,7 @@ pub(crate) const GAP_TABLE: Table<'static> = Table {
     constraints: &[],
 };
 
-/// A partition, as the database names it.
+/// A partition, identified as in the database.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TopicPartition {
     /// The name of the topic.
@@ -66,38 +66,39 @@ pub struct TopicPartition {
     pub number: i32,
 }
 
-/// The position in one partition, as it is stored.
+/// The position in one partition, as stored in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    /// The topic of `next_offset`. A topic that was deleted and recreated has the
-    /// same name but another id.
+    /// The id of the topic that `next_offset` belongs to. A topic that was deleted and recreated
+    /// has the same name but another id.
     pub topic_id: Uuid,
     /// The offset of the first record that is not recorded yet.
     pub next_offset: i64,
-    /// Rows of the table up to this `id` are of an earlier topic, or of records that
-    /// Kafka has lost.
+    /// Rows of the table up to this `id` belong to an earlier topic, or to records that Kafka has
+    /// lost.
     pub counted_after_id: i64,
-    /// The leader epoch of the last batch before `next_offset`. `None` if unknown.
+    /// The leader epoch of the last batch before `next_offset`. `None`: the epoch is unknown.
     pub leader_epoch: Option<i32>,
-    /// Whether the table has the columns for the leader epoch, which an earlier version
-    /// did not create.
+    /// Whether the table has the columns for the leader epoch. Earlier versions did not create
+    /// them.
     pub stores_epoch: bool,
 }
 
 impl Position {
-    /// A position from which nothing was read yet.
+    /// Creates the position of a partition without any recorded record.
     pub fn unread(topic_id: Uuid, next_offset: i64, counted_after_id: i64) -> Self {
         Self { topic_id, next_offset, counted_after_id, leader_epoch: None, stores_epoch: false }
     }
 
-    /// The position after a batch that begins here or later.
+    /// The position after a batch that begins at this position or later.
     ///
     /// # Panics
-    /// The batch ends before the position. Records would then be written twice.
+    /// The batch ends before the position. Its records would then be written twice.
     pub(crate) fn after(self, batch: &WriteBatch) -> Self {
         let (from, to) = (self.next_offset, batch.next_offset);
         assert!(from <= to, "a position never moves back: from {from} to {to}");
-        // The epoch of an empty batch is unknown, but the position has not moved.
+        // The epoch of an empty batch is unknown. The old epoch stays valid if the position does
+        // not move.
         let leader_epoch = if from == to { self.leader_epoch } else { batch.leader_epoch };
         Self { next_offset: to, leader_epoch, ..self }
     }
@@ -106,13 +107,13 @@ impl Position {
 /// Records that will not be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
-    /// The topic that the records were in.
+    /// The topic of the records.
     pub topic_id: Uuid,
     /// The offset of the first missing record.
     pub from_offset: i64,
-    /// The offset after the last missing record. `None` if it is unknown.
+    /// The offset after the last missing record. `None`: the offset is unknown.
     pub to_offset: Option<i64>,
-    /// Why the records are missing.
+    /// The reason why the records are missing.
     pub reason: Cow<'static, str>,
 }
 
@@ -127,7 +128,8 @@ pub fn read_position(
     partition: &TopicPartition,
 ) -> Result<Option<Position>, TransactionError> {
     database.transaction(stop, timeout, |transaction| {
-        // As JSON, because a table of an earlier version may lack the columns of the epoch.
+        // The row is read as JSON, because a table of an earlier version may lack the columns of
+        // the epoch.
         let rows = transaction.query(
             r#"select "topic_id", "next_offset", "counted_after_id",
                 (pg_catalog.to_jsonb(stored) ->> 'leader_epoch')::integer,
@@ -150,8 +152,7 @@ pub fn read_position(
     })
 }
 
-/// Moves the position without rows, and stores the gaps that it skips, in one
-/// transaction.
+/// Moves the position without writing rows, and stores the skipped gaps, in one transaction.
 ///
 /// # Errors
 /// [`TransactionError::Fenced`] if the stored position is not `from`.
@@ -179,15 +180,14 @@ pub fn skip_to(
     })
 }
 
-/// Inserts the first position of a partition: $1 topic, $2 partition, $3 topic id,
-/// $4 next offset, $5 `counted_after_id`. Affects no row if there is a position.
+/// Inserts the first position of a partition: $1 topic, $2 partition, $3 topic id, $4 next offset,
+/// $5 `counted_after_id`. Changes no row if the partition has a position.
 pub const POSITION_INSERT: &str = r#"insert into "availability_offset"
     ("topic", "partition", "topic_id", "next_offset", "counted_after_id")
     values ($1, $2, $3, $4, $5) on conflict ("topic", "partition") do nothing"#;
 
-/// Moves the position of topic $1, partition $2 from topic id $3 and next offset $4
-/// to topic id $5, next offset $6 and `counted_after_id` $7. Affects no row if the
-/// position is another.
+/// Moves the position of topic $1, partition $2 from topic id $3 and next offset $4 to topic id $5,
+/// next offset $6 and `counted_after_id` $7. Changes no row if the stored position is another.
 pub const POSITION_MOVE: &str = r#"update "availability_offset"
     set "topic_id" = $5, "next_offset" = $6, "counted_after_id" = $7,
         "updated_at" = pg_catalog.now()
@@ -200,9 +200,8 @@ pub const POSITION_MOVE_WITH_EPOCH: &str = r#"update "availability_offset"
         "updated_at" = pg_catalog.now()
     where "topic" = $1 and "partition" = $2 and "topic_id" = $3 and "next_offset" = $4"#;
 
-/// Moves the stored position from `from` to `to`. This is the only way in which a
-/// position moves. It locks the row of the position, so it excludes every other
-/// recorder until the transaction ends.
+/// Moves the stored position from `from` to `to`. No other function moves a position. The statement
+/// locks the row of the position, so it excludes every other recorder until the transaction ends.
 ///
 /// # Errors
 /// [`TransactionError::Fenced`] if the stored position is not `from`.

@@ -1,4 +1,4 @@
-//! The step that stores records that can't be rows.
+//! The step that stores records in the quarantine.
 
 use kafka_client::Uuid;
 
@@ -8,7 +8,7 @@ use crate::postgres::error::TransactionError;
 use crate::postgres::pool::Transaction;
 use crate::postgres::tables::{MissingColumns, Table, column};
 
-/// Records that can't be rows, with the reasons.
+/// Records that can't be stored as rows, with the reasons.
 pub(crate) const QUARANTINE_TABLE: Table<'static> = Table {
     name: "availability_quarantine",
     columns: &[
@@ -25,16 +25,16 @@ pub(crate) const QUARANTINE_TABLE: Table<'static> = Table {
     constraints: &[r#"unique ("topic_id", "partition", "offset")"#],
 };
 
-/// What was stored in quarantine.
+/// The effect of the step.
 #[derive(Debug, Default)]
 pub(super) struct QuarantineEffect {
-    /// How many records were stored.
+    /// The number of stored records.
     pub(super) stored: usize,
-    /// The offset and the reason of the last of these.
+    /// The offset and the reason of the last stored record.
     pub(super) last: Option<(i64, String)>,
 }
 
-/// Stores records that can't be rows. Remembers nothing.
+/// Stores records in the quarantine. Remembers nothing.
 #[derive(Debug)]
 pub(super) struct QuarantineStep {
     /// Whether the table has columns for the identity of a record.
@@ -42,7 +42,7 @@ pub(super) struct QuarantineStep {
 }
 
 impl QuarantineStep {
-    /// For a table that lacks some columns.
+    /// Creates the step for a table without the columns in `missing`.
     pub(super) fn new(missing: &MissingColumns) -> Self {
         Self { has_identity: missing.is_complete(QUARANTINE_TABLE.name) }
     }

@@ -1,15 +1,15 @@
-//! The record that times out although it is alone in its transaction.
+//! The time-outs of a record that is alone in its transaction.
 
 use std::time::{Duration, Instant};
 
-/// How often a record must time out alone before it may go to quarantine.
+/// The minimum number of time-outs of a single record before it may go to quarantine.
 const ATTEMPTS_MIN: u32 = 5;
 
-/// Counts the time-outs of a record that is alone in its transaction. A slow database is no
-/// reason to send a record to quarantine, so a record has several attempts over some time.
+/// Counts the time-outs of a record that is alone in its transaction. A slow database must not send
+/// records to quarantine, so a record gets several attempts over some time.
 #[derive(Debug)]
 pub(super) struct RecordTimeouts {
-    /// The time from the first to the last time-out before the record may go to quarantine.
+    /// The minimum time from the first to the last time-out before the record may go to quarantine.
     quarantine_after: Duration,
     last: Option<TimedOutRecord>,
 }
@@ -27,7 +27,7 @@ impl RecordTimeouts {
         Self { quarantine_after, last: None }
     }
 
-    /// Records a time-out of the record. Returns whether it may go to quarantine.
+    /// Counts a time-out of the record. Returns whether the record may go to quarantine.
     pub(super) fn record(&mut self, partition: i32, offset: i64, now: Instant) -> bool {
         let same = self.last.filter(|last| (last.partition, last.offset) == (partition, offset));
         let mut record =
@@ -51,7 +51,7 @@ mod tests {
             assert!(!timeouts.record(0, 7, start + Duration::from_secs(seconds)), "{seconds}");
         }
         assert!(timeouts.record(0, 7, start + after));
-        // Another record begins again, whatever time has passed.
+        // Another record restarts the count, whatever time has passed.
         for attempt in 0..4 {
             assert!(!timeouts.record(0, 8, start + after * (1 + attempt)), "{attempt}");
         }

@@ -1,7 +1,7 @@
-//! The step of smart mode: merges healthy records into rows and inserts the rest.
+//! The step of smart mode: merges healthy records into rows and inserts the other records.
 //!
-//! For each target of the batch it needs the newest rows. They are looked up, or
-//! remembered from the batch before.
+//! The step needs the newest rows of each target in the batch. They are looked up, or remembered
+//! from the last batch.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,19 +13,19 @@ use crate::postgres::domain_table::DomainTable;
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::Transaction;
 
-/// The most rows of a target that are read for a late record. A record that is
-/// older than all of them is inserted without being merged.
+/// The maximum number of rows of a target that are read for a late record. A record that is older
+/// than all of these rows is inserted without a merge.
 const NEWEST_ROWS_MAX: i64 = 1000;
-/// The most targets that are remembered from batch to batch.
+/// The maximum number of targets that are remembered from batch to batch.
 const TARGETS_MAX: usize = 10_000;
-/// How many rows of a URL are searched for the newest row of a target before a
-/// time. Without a bound, all rows of a URL would be read for a name that is new,
-/// for each such name, in one transaction. An older row is not merged into.
+/// The maximum number of rows of a URL that are searched for the newest row of a target before a
+/// time. Without a limit, each new name would make the transaction read all rows of its URL.
+/// Records are not merged into older rows.
 const ROWS_BEFORE_MAX: u32 = 10_000;
 
-/// A stored row that a record may be merged into: healthy and without a mark, as
-/// [`common::record::Extra::is_marked`] defines it for records. When its first result
-/// was must be known. It is not for rows that an earlier version merged.
+/// The condition for a stored row that a record may be merged into: the row is healthy and without
+/// a mark, as [`common::record::Extra::is_marked`] defines it for records. The time of its first
+/// result must be known. It is unknown for rows that an earlier version merged.
 const IS_MERGEABLE: &str = r#"("first_event_time" is not null or coalesce("results" = 1, false))
     and coalesce("healthy",
         lower("status"::text) = 'responsive' and lower("phrase"::text) = 'ok')
@@ -33,17 +33,17 @@ const IS_MERGEABLE: &str = r#"("first_event_time" is not null or coalesce("resul
     and not coalesce("no_network", false) and not coalesce("others_failing", false)
     and "missed" is null"#;
 
-/// Whether a stored row is of the target with the name $3. A plain comparison would
-/// make the planner expect next to no rows, because most targets have no name, and
-/// read all rows of the URL instead of the newest by their index. With `coalesce`
-/// it expects every second row.
+/// The condition that a stored row belongs to the target with the name $3. With a plain comparison,
+/// the planner would expect almost no rows, because most targets have no name. It would then read
+/// all rows of the URL instead of the newest rows by their index. With `coalesce` it expects every
+/// second row.
 const HAS_NAME: &str = r#"coalesce("name" = $3, "name" is null and $3::text is null)"#;
 
-/// Location, URL and name.
+/// The location, the URL and the name of a target.
 type TargetKey = (String, String, Option<String>);
 
-/// Merges and inserts the rows of a batch. Remembers the newest row of each target
-/// as the last transaction left it.
+/// Merges and inserts the rows of a batch. Remembers the newest row of each target after the last
+/// transaction.
 #[derive(Debug)]
 pub(super) struct SmartStep {
     table: DomainTable,
@@ -52,12 +52,12 @@ pub(super) struct SmartStep {
     newest_rows_sql: String,
     merge_sql: String,
     newest: HashMap<TargetKey, TimelineRow>,
-    /// The highest `id` of the table after the last transaction. If it is another
-    /// now, somebody else wrote, and nothing that is remembered counts.
+    /// The highest `id` of the table after the last transaction. If it has changed, another session
+    /// has written, and the remembered rows are not used.
     last_id: i64,
 }
 
-/// What a transaction of smart mode wrote.
+/// The effect of a transaction of smart mode.
 #[derive(Debug)]
 pub(super) struct SmartEffect {
     plan: MergePlan,
@@ -66,12 +66,12 @@ pub(super) struct SmartEffect {
 }
 
 impl SmartEffect {
-    /// How many rows were inserted.
+    /// The number of inserted rows.
     pub(super) fn inserted(&self) -> usize {
         self.plan.inserts.len()
     }
 
-    /// How many records were merged into a row.
+    /// The number of records that were merged into a row.
     pub(super) fn merged(&self) -> usize {
         self.plan.merged
     }
@@ -80,28 +80,28 @@ impl SmartEffect {
 /// The decisions about all rows of a batch.
 #[derive(Debug, Default)]
 struct MergePlan {
-    /// New rows, with the records that were merged into them.
+    /// New rows, including the records that were merged into them.
     inserts: Vec<DomainRow>,
     /// The changes of stored rows by `id`.
     updates: BTreeMap<i64, RowUpdate>,
-    /// How many records are not a row of their own.
+    /// The number of records without a row of their own.
     merged: usize,
     newest: HashMap<TargetKey, TimelineRow>,
     last_id: i64,
 }
 
-/// What merged records change in a stored row.
+/// The changes of a stored row by merged records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RowUpdate {
-    /// The results of the row with those that are added.
+    /// The span of the row with the added results.
     span: RowSpan,
-    /// How many results are added.
+    /// The number of added results.
     results: i64,
     /// The highest slot of the records.
     slot: Option<i64>,
     /// The highest sequence number of the records.
     sequence: Option<i64>,
-    /// Of `total_us` of the records.
+    /// The `total_us` of the records.
     total_us: Option<TotalTimes>,
 }
 
@@ -119,14 +119,14 @@ impl SmartStep {
         }
     }
 
-    /// Decides about every row of the batch.
+    /// Decides about all rows of the batch.
     fn plan(
         &self,
         transaction: &mut Transaction<'_>,
         rows: Vec<DomainRow>,
     ) -> Result<MergePlan, TransactionError> {
-        // Positions do not exclude writers of other partitions of the topic, or of
-        // a topic with the other prefix. They write to the same table.
+        // The position does not exclude sessions that write other partitions of the topic, or a
+        // topic with the other prefix. They write to the same table.
         transaction.lock(self.table.name())?;
         let last_id_rows = transaction.query(&self.last_id_sql, &[])?;
         let last_id = last_id_rows.first().map_or(Ok(0), |row| row.try_get(0))?;
@@ -144,7 +144,7 @@ impl SmartStep {
 
         let mut plan = MergePlan { last_id, ..MergePlan::default() };
         for (row, index) in rows.into_iter().zip(target_indexes) {
-            // There is a timeline for each index.
+            // Each index has a timeline.
             if let Some(timeline) = timelines.get_mut(index) {
                 plan.add(timeline, row);
             }
@@ -157,7 +157,7 @@ impl SmartStep {
         Ok(plan)
     }
 
-    /// Reads the newest rows of a target, back to the one before `oldest`.
+    /// Reads the newest rows of a target, back to the row before `oldest`.
     fn look_up(
         &self,
         transaction: &mut Transaction<'_>,
@@ -305,15 +305,15 @@ impl MergePlan {
     }
 }
 
-/// Results with one more of this `total_us`. Results that have none stay without.
+/// Adds one result with this `total_us` to the times. Without any `total_us`, the sum is `None`.
 fn add_total(results: Option<TotalTimes>, total_us: Option<i64>) -> Option<TotalTimes> {
     let one = total_us.map(TotalTimes::of_one);
     results.zip(one).map(|(results, one)| results.and(one)).or(results).or(one)
 }
 
-/// The newest rows of a target, newest first, back to the one before a time if it is
-/// among the last [`ROWS_BEFORE_MAX`] of its URL: $1 from, $2 URL, $3 name, $4 time,
-/// $5 the most rows.
+/// Returns the newest rows of a target, newest first. Ends with the row before a time, if this row
+/// is among the last [`ROWS_BEFORE_MAX`] rows of its URL. Parameters: $1 from, $2 URL, $3 name, $4
+/// time, $5 the maximum number of rows.
 fn newest_rows_sql(table: &str) -> String {
     format!(
         r#"select "id"::bigint, "event_time", "topic_offset",
@@ -335,8 +335,8 @@ fn newest_rows_sql(table: &str) -> String {
     )
 }
 
-/// Changes rows, as arrays: $1 id, $2 time, $3 offset, $4 added results, $5 slot,
-/// $6 sequence number, $7 first time, $8 its offset, $9 to $11 sum, least and greatest
+/// Changes rows. The parameters are arrays: $1 id, $2 time, $3 offset, $4 added results, $5 slot,
+/// $6 sequence number, $7 first time, $8 its offset, $9 to $11 sum, minimum and maximum of
 /// `total_us` of the added results.
 fn merge_sql(table: &str) -> String {
     format!(
@@ -360,8 +360,8 @@ fn merge_sql(table: &str) -> String {
     )
 }
 
-/// The index of the target of each row, and the targets with their oldest places.
-/// A backlog has many rows of few targets.
+/// Returns for each row the index of its target, and the targets with their oldest places. A
+/// backlog has many rows of few targets.
 fn group_by_target(rows: &[DomainRow]) -> (Vec<usize>, Vec<(TargetKey, RowPlace)>) {
     let mut index_by_target: HashMap<(&str, &str, Option<&str>), usize> = HashMap::new();
     let mut targets: Vec<(TargetKey, RowPlace)> = Vec::new();

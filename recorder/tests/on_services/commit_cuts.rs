@@ -15,22 +15,23 @@ use crate::support::{Recorder, World, ok};
 /// The last request of a transaction, and the response.
 const COMMIT: &[u8] = b"Q....COMMIT\0";
 const COMMITTED: &[u8] = b"C....COMMIT\0Z....I";
-/// The responses to the first request of the next transaction: to its start, and to each setting.
+/// The responses to the first request of the next transaction: one for its start, and one for each
+/// setting.
 const BEGUN: &[u8] = b"C....START TRANSACTION\0Z....T";
 const SET: &[u8] = b"C....SET\0";
-/// The first sequence number. All numbers have the same length, and so have all requests.
+/// The first sequence number. All sequence numbers, and so all requests, have the same length.
 const FIRST: i64 = 1001;
 /// The number of concurrent recorders. Each waits after a cut before it retries.
 const WALKERS: usize = 4;
 
-/// A recorder of a domain of its own that reaches PostgreSQL through a proxy.
+/// A recorder with its own domain, which reaches PostgreSQL through a proxy.
 struct Walker {
     world: World,
     proxy: PostgresProxy,
     recorder: Recorder,
     run: Run,
-    /// The number of results. Result n has the sequence number `FIRST` + 2 n. The offset
-    /// before it holds the previous result again.
+    /// The number of results. Result n has the sequence number `FIRST` + 2 n. The record directly
+    /// before it is a duplicate of the previous result.
     written: i64,
 }
 
@@ -46,9 +47,9 @@ impl Walker {
         walker
     }
 
-    /// Writes one more result, after a duplicate and a missing sequence number, and waits
-    /// until it is recorded. The transaction drops a record, writes a row and a gap, and moves
-    /// the position and the mark.
+    /// Writes one more result, after a duplicate and a missing sequence number, and waits until it
+    /// is recorded. The transaction drops a record, writes a row and a gap, and moves the position
+    /// and the mark.
     fn write(&mut self) {
         let n = self.written;
         let number = FIRST + 2 * n;
@@ -58,25 +59,25 @@ impl Walker {
         self.world.expect_position(2 * n + 1);
     }
 
-    /// Cuts after this many bytes from the first statement of a batch on. Of the statements
-    /// that are repeated, it is the one that names the topic.
+    /// Cuts after this many bytes, counted from the first statement of a batch. Other transactions
+    /// have the same statement, so the statement is recognised by the name of the topic.
     fn tell(&self, side: Direction, bytes: usize) -> RuleHandle {
         self.proxy.add_rule(b'B', &self.world.topic, 0, side, ProxyFault::Cut(bytes))
     }
 
-    /// Cuts a transaction this many bytes before its end. Retries, because the recorder tests
-    /// a connection that was idle for long, which makes the previous transaction seem longer.
+    /// Cuts a transaction this many bytes before its end. Retries, because the recorder tests a
+    /// connection after a long idle time. The previous transaction then seems longer.
     fn cut(&mut self, side: Direction, before_end: usize) {
         let cut = (0..3).any(|_| self.try_cut(side, before_end));
         assert!(cut, "{side:?}, {before_end} before the end");
     }
 
     fn try_cut(&mut self, side: Direction, before_end: usize) -> bool {
-        // Prepares the statements on the new connection after a cut.
+        // Prepares the statements on the new connection.
         self.write();
         let told = self.tell(side, usize::MAX);
         self.write();
-        // Counts up to the same statement of the next transaction.
+        // Counts the bytes up to the same statement of the next transaction.
         let next = self.tell(side, usize::MAX);
         self.write();
         assert!(
@@ -90,7 +91,7 @@ impl Walker {
         cut.wait_until_fired(Duration::from_secs(5))
     }
 
-    /// Checks that each row and each gap was written once and in order, and the mark.
+    /// Checks the mark, and that each row and each gap was written once and in order.
     fn check(mut self) {
         let log = self.recorder.log();
         self.recorder.kill();
@@ -117,7 +118,7 @@ impl Walker {
     }
 }
 
-/// The bytes of the next transaction that come before the values of its first statement.
+/// The bytes of the next transaction before the values of its first statement.
 fn next_begins_bytes(side: Direction) -> usize {
     let start = start_sql("recorder");
     match side {
@@ -130,9 +131,8 @@ fn next_begins_bytes(side: Direction) -> usize {
     }
 }
 
-/// After a commit whose outcome is unknown, a recorder reads the position and the marks from
-/// the database and continues. (The test of the writer alone covers all bytes of the
-/// transaction.)
+/// After a commit with an unknown outcome, a recorder reads the position and the marks from the
+/// database and continues. (The test of the writer alone cuts at all bytes of the transaction.)
 #[test]
 fn a_recorder_whose_commit_is_cut_at_any_byte_writes_each_row_and_gap_once() {
     let mut walkers: Vec<_> = thread::scope(|scope| {

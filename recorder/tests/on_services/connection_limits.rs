@@ -7,11 +7,11 @@ use testkit::services::{Services, fresh_name, shared};
 
 use crate::support::{Recorder, World, ok};
 
-/// The offsets of all domains of a database together.
+/// The sum of the positions of all domains of a database.
 const POSITIONS: &str = "select sum(next_offset)::bigint from availability_offset";
 const LINE: &str = "domains without a connection take turns";
 
-/// A database, and domains with a topic each.
+/// Domains in one database, each with its own topic.
 struct Domains {
     world: World,
     domains: Vec<Domain>,
@@ -35,7 +35,7 @@ impl Domains {
         }
     }
 
-    /// Writes a record to each topic, by connections that are closed at once.
+    /// Writes a record to each topic, and closes the connections at once.
     fn produce(&mut self, second: i64) {
         self.for_each_topic(|world| world.produce_to(0, [ok(second)]));
     }
@@ -62,7 +62,7 @@ fn domains_share_the_connections_to_kafka_that_are_allowed() {
     assert!(log.contains("all of the 6 connections"), "{log}");
 }
 
-/// Tests that break services, which therefore have services of their own.
+/// Tests that break services, and therefore use their own services.
 mod broken_on_purpose {
     use kafka_protocol::messages::incremental_alter_configs_request::{
         AlterConfigsResource, AlterableConfig,
@@ -76,7 +76,7 @@ mod broken_on_purpose {
     use super::*;
     use crate::own_services::with_own_services;
 
-    /// The broker closes connections above `max.connections.per.ip` before it answers.
+    /// A broker closes connections above `max.connections.per.ip` before it answers.
     #[test]
     fn a_broker_that_allows_few_connections_is_read_in_turns() {
         with_own_services(1, |services| {

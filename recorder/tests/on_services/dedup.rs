@@ -1,4 +1,4 @@
-//! Duplicate and missing results, by their identities.
+//! Tests of duplicate and missing results, which are detected by their identities.
 
 use common::identity::{EndedRun, Run};
 use kafka_client::ProduceRecord;
@@ -69,13 +69,13 @@ fn a_duplicate_result_is_one_row_and_a_missing_result_is_a_gap() {
         log.contains("malformed identity in 1 record, recorded without it (first at offset 8: header sequence: 1 bytes, expected 8)"),
         "{log}"
     );
-    // Those of the first batch are logged at once, the others when the recorder stops.
+    // The results of the first batch are logged at once, the other results when the recorder stops.
     assert_eq!(log.matches("results never arrived").count(), 2, "{log}");
     assert_eq!(log.matches(": dropped 1 duplicate record").count(), 2, "{log}");
 }
 
-/// A later run of the tracker reports how many results an earlier run had. Missing results at
-/// its end are one gap, however often they are reported.
+/// A later run of the tracker reports the number of results of an earlier run. Missing results at
+/// the end of the earlier run are one gap, however often they are reported.
 #[test]
 fn missing_results_at_the_end_of_a_run_are_one_gap() {
     let mut world = World::new(&shared().unwrap());
@@ -118,7 +118,7 @@ fn marks_outlive_the_recorder_and_the_topic() {
     world.expect_position(9);
     assert_eq!(world.offsets(), [0, 1, 2, 3, 4, 7, 8]);
     world.delete_topic();
-    // A new producer, because the old producer knows the old topic.
+    // A new producer is needed, because the old producer uses the id of the old topic.
     let mut again = World::new(&world.services);
     again.topic = world.topic.clone();
     again.produce_of(&run, (6..9).map(|n| (n, ok(n))));
@@ -129,7 +129,7 @@ fn marks_outlive_the_recorder_and_the_topic() {
     recorder.stop();
 }
 
-/// Records in quarantine move the mark too, and their duplicates are dropped.
+/// Records in quarantine move the mark, too, and their duplicates are dropped.
 #[test]
 fn a_record_in_quarantine_is_stored_there_once() {
     let mut world = World::new(&shared().unwrap());
@@ -138,7 +138,7 @@ fn a_record_in_quarantine_is_stored_there_once() {
     world.produce_of(&run, [(0, nonsense()), (1, ok(1)), (0, nonsense()), (2, nonsense())]);
     let recorder = world.recorder();
     world.expect_position(4);
-    // A row that only the database refuses.
+    // A row that is valid for the recorder, but that the database refuses.
     let constraint = format!("alter table {} add check (event_time <> 7)", world.table());
     world.database.batch_execute(&constraint).unwrap();
     world.produce_of(&run, [(2, nonsense()), (3, ok(7)), (3, ok(7)), (4, ok(8))]);
@@ -152,8 +152,8 @@ fn a_record_in_quarantine_is_stored_there_once() {
     recorder.stop();
 }
 
-/// A fenced recorder reads the marks again: it reports no gap for results that the other
-/// recorder recorded.
+/// A fenced recorder reads the marks again. It reports no gap for results that another recorder has
+/// recorded.
 #[test]
 fn a_fenced_recorder_sees_no_gap_in_results_recorded_by_another() {
     let mut world = World::new(&shared().unwrap());
@@ -168,7 +168,7 @@ fn a_fenced_recorder_sees_no_gap_in_results_recorded_by_another() {
     world.produce_of(&run, (10..20).map(|n| (n, ok(n))));
     world.expect_position(20);
     other.kill();
-    // It gets its lease back before it reads the leases, so that its worker goes on.
+    // The recorder gets its lease back before it reads the leases, so that its worker continues.
     let back = format!(
         "update availability_recorder set expires_at = now() + interval '9 s' where holder = '{holder}';
          update availability_lease set holder = '{holder}'"
@@ -234,7 +234,7 @@ fn marks_of_runs_without_results_for_long_are_removed() {
     world.expect_position(6);
     assert_eq!(marks(&mut world), [(id(&old), 1), (id(&silent), 2), (id(&new), 3)]);
     recorder.stop();
-    // Ages are computed by the clock of the database.
+    // The database computes ages by its own clock.
     let age = format!(
         "update availability_mark set updated_at = now() - case run when '{}' then interval '31 days' \
          else interval '29 days' end where run <> '{}'",

@@ -1,4 +1,4 @@
-//! The extra keys of a record: their columns, also in tables of earlier versions.
+//! Tests of the columns for the extra keys of a record, also in tables of earlier versions.
 
 use std::process::Command;
 
@@ -8,14 +8,14 @@ use testkit::services::{fresh_name, shared};
 
 use crate::support::{World, ok};
 
-/// A healthy result at a second, with a change.
+/// A healthy result at this second, with a change.
 pub(crate) fn changed(second: i64, change: impl FnOnce(&mut Record)) -> Vec<u8> {
     let mut record = Record::decode(&ok(second)).unwrap();
     change(&mut record);
     record.encode()
 }
 
-/// All extra keys.
+/// A record with all extra keys.
 fn full() -> Extra {
     Extra {
         name: Some("front \"page\"".into()),
@@ -50,7 +50,7 @@ impl World {
         self.database.query_one(sql, &[]).unwrap().get(0)
     }
 
-    /// The extra columns, without nulls, of the row at an offset, as JSON.
+    /// The extra columns that are not null, of the row at an offset, as JSON.
     fn extra(&mut self, offset: i64) -> String {
         let table = self.table();
         self.text(&format!(
@@ -75,8 +75,8 @@ fn full_as_json(identity: &str) -> String {
     )
 }
 
-/// Each extra key is stored in the column of its name, by the recorder and by a replay, which
-/// also keeps the identity of the result.
+/// The recorder and a replay store each extra key in the column of its name. A replay also stores
+/// the identity of the result.
 #[test]
 fn each_extra_key_is_stored_in_its_column() {
     let mut world = World::new(&shared().unwrap());
@@ -134,7 +134,7 @@ fn create_old_tables(world: &mut World) {
     world.database.batch_execute(&sql.replace("TABLE", &table)).unwrap();
 }
 
-/// The row as 1.1.0 inserts it.
+/// A statement that inserts a row as 1.1.0 does.
 pub(crate) const OLD_ROW: &str = "insert into TABLE (topic_offset, test_from, url, event_time, status, \
     phrase, dns, response, detail) values (-1, 'sydney', 'https://a.example/', 0, 'responsive', \
     'ok', 3, 40, 'None')";
@@ -167,7 +167,7 @@ fn the_extra_columns_are_added_to_old_tables() {
     let mut world = World::new(&services);
     create_old_tables(&mut world);
     assert_eq!(columns(&mut world), [""; 0]);
-    // A recorder that may only read and write logs what is missing.
+    // A recorder that may only read and write rows logs the missing parts.
     let role = fresh_name("role").replace('-', "_");
     let rights = format!(
         "create role {role} login password 'hunter2';
@@ -182,7 +182,7 @@ fn the_extra_columns_are_added_to_old_tables() {
     let limited = world.recorder_with(&[("POSTGRES", &uri), ("SMART", "yes")]);
     limited.expect_log("(`recorder schema` prints what must be there)");
     limited.stop();
-    // The script creates it.
+    // The script creates the missing parts.
     let script = schema(&world);
     world.database.batch_execute(&script).unwrap();
     let limited = world.recorder_with(&[("POSTGRES", &uri), ("SMART", "yes")]);
@@ -191,8 +191,8 @@ fn the_extra_columns_are_added_to_old_tables() {
     assert_eq!(columns(&mut world), names);
     let table = world.table();
     world.database.batch_execute(&OLD_ROW.replace("TABLE", &table)).unwrap();
-    // No result is merged into an old row: version 1.1.0 may have merged results into it, and
-    // did not store when the first one was.
+    // No result is merged into an old row. Version 1.1.0 may have merged results into the row, and
+    // did not store the time of the first result.
     let counted =
         format!("select string_agg(coalesce(results::text, '-'), ' ' order by id) from {table}");
     assert_eq!(world.text(&counted), "- 1 1 -");

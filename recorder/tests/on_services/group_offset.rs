@@ -1,4 +1,4 @@
-//! The offsets of the consumer group.
+//! Tests of the offsets of the consumer group.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,8 @@ use testkit::services::shared;
 
 use crate::support::{World, eventually, ok};
 
-/// The coordinator of the group takes each commit and does not answer. No row and no stop
-/// waits for that.
+/// The coordinator of the group accepts each commit request and does not answer. No row and no stop
+/// waits for the answer.
 #[test]
 fn a_silent_coordinator_delays_no_row_and_no_stop() {
     let services = shared().unwrap();
@@ -22,7 +22,7 @@ fn a_silent_coordinator_delays_no_row_and_no_stop() {
     for world in &mut worlds {
         world.produce([ok(0)]);
     }
-    // A new cluster creates the topic of its coordinators first.
+    // A new cluster must first create the topic for committed offsets.
     eventually("a coordinator", || {
         let world = &worlds[0];
         world.client().commit_offset("websites-availability", &world.topic, 0, 0).ok()
@@ -42,7 +42,7 @@ fn a_silent_coordinator_delays_no_row_and_no_stop() {
         worlds[0].expect(positions, 3 * (round + 1));
         assert!(produced_at.elapsed() < Duration::from_secs(4), "{:?}", produced_at.elapsed());
     }
-    // The commit is still without an answer.
+    // The commit is not answered yet.
     let (status, took, log) = recorder.stop();
     assert!(status.success() && took < Duration::from_secs(7), "{status} {took:?} {log}");
     assert!(!log.contains("did not stop within"), "{log}");

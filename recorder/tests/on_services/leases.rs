@@ -1,4 +1,4 @@
-//! Leases: several recorders share domains.
+//! Tests of leases: several recorders share domains.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
@@ -11,10 +11,10 @@ use testkit::services::{connect, fresh_name, shared};
 
 use crate::support::{FENCED, Recorder, World, eventually, ok, outage_warnings};
 
-/// How long other recorders may take to acquire the leases of a recorder that ended.
+/// The time within which other recorders must acquire the leases of an ended recorder.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(10);
 
-/// The holder of each topic, of the recorders that have not expired.
+/// The holder of each topic. Expired recorders are left out.
 const HOLDERS: &str = "select topic, holder::text from availability_lease \
     join availability_recorder using (holder) where expires_at > clock_timestamp()";
 
@@ -62,7 +62,7 @@ impl Domains {
         }
     }
 
-    /// The number of leases of each recorder that has not expired.
+    /// The number of leases of each recorder. Expired recorders are left out.
     fn shares(&mut self) -> Vec<usize> {
         let mut shares = BTreeMap::<String, usize>::new();
         for row in self.world.database.query(HOLDERS, &[]).unwrap_or_default() {
@@ -78,8 +78,8 @@ impl Domains {
     }
 }
 
-/// Leases are shared equally. The leases of a recorder that is killed expire; a recorder
-/// that stops releases them.
+/// Leases are shared equally. The leases of a killed recorder expire. A recorder that stops
+/// releases its leases.
 #[test]
 fn domains_are_shared_and_taken_over_from_killed_and_stopped_recorders() {
     let mut all = Domains::new(7);
@@ -104,8 +104,8 @@ fn domains_are_shared_and_taken_over_from_killed_and_stopped_recorders() {
 
     let (status, _, log) = second.stop();
     let start = Instant::now();
-    // The leases would have been valid for some more seconds. They were released, unless
-    // the database was too slow.
+    // The leases were valid for a few more seconds. They were released, unless the database was too
+    // slow.
     let holders = all.shares().len();
     let expires = "leases: not released, they expire in 5 s";
     assert!(holders == 1 || log.contains(expires), "{holders} holders: {log}");
@@ -129,7 +129,7 @@ fn domains_are_shared_and_taken_over_from_killed_and_stopped_recorders() {
     last.stop();
 }
 
-/// A recorder that was suspended stops the workers of leases that others acquired.
+/// A recorder that was suspended stops the workers of leases that other recorders acquired.
 #[test]
 fn a_recorder_that_was_suspended_writes_nothing_twice_and_joins_again() {
     let mut all = Domains::new(6);
@@ -142,7 +142,7 @@ fn a_recorder_that_was_suspended_writes_nothing_twice_and_joins_again() {
     all.expect_all_once();
     all.expect_shares(&[6]);
     suspended.signal("CONT");
-    // For a moment, both recorders may work on the same domains.
+    // For a short time, both recorders may work on the same domains.
     for _ in 0..10 {
         all.produce();
     }
@@ -162,7 +162,7 @@ fn a_fenced_recorder_confirms_its_lease_and_continues_from_the_new_position() {
     world.produce((0..3).map(ok));
     let recorder = world.recorder();
     world.expect_position(3);
-    // A recorder without a lease writes, while ours waits for the same records.
+    // A recorder without a lease writes, while the recorder of the test waits for the same records.
     let table = world.table();
     let moved = format!(
         "insert into {table} (topic_offset, test_from, url) values (3, 'a', 'b'), (4, 'a', 'b');
@@ -198,8 +198,8 @@ fn a_recorder_that_never_reached_kafka_acquires_no_lease() {
     assert!(!log.contains("WARN"), "{log}");
 }
 
-/// A recorder that loses Kafka keeps its leases while it is alone, offers them to a
-/// recorder that reaches Kafka, and asks for its part again when Kafka is back.
+/// A recorder that loses Kafka keeps its leases while it is alone. It offers them to a recorder
+/// that reaches Kafka, and requests its share again when Kafka is back.
 #[test]
 fn a_recorder_that_lost_kafka_offers_its_leases_to_others() {
     let mut all = Domains::new(4);
@@ -217,7 +217,7 @@ fn a_recorder_that_lost_kafka_offers_its_leases_to_others() {
     let cut = all.world.recorder_in_process(timings, &[("DOMAIN", &list), ("KAFKA", &address)]);
     all.expect_shares(&[4]);
     all.expect_all_once();
-    // The only recorder keeps its leases when Kafka is unreachable.
+    // The only recorder keeps its leases while Kafka is unreachable.
     drop(proxy);
     let start = Instant::now();
     while start.elapsed() < unreachable_after + Duration::from_secs(4) {
@@ -251,7 +251,7 @@ fn a_fenced_recorder_writes_nothing_before_its_lease_is_confirmed() {
     world.produce([ok(0)]);
     let recorder = world.recorder();
     world.expect_position(1);
-    // No recorder can read the leases, and ours has not expired yet.
+    // No recorder can read the leases, and the recorder of the test has not expired yet.
     let mut gate = connect(&world.services, &world.uri).unwrap();
     let mut gate = gate.transaction().unwrap();
     gate.batch_execute("lock table availability_lease in access exclusive mode").unwrap();
@@ -286,8 +286,8 @@ fn nothing_is_written_without_the_lease() {
     recorder.stop();
 }
 
-/// Expired leases that no other recorder acquired are acquired again under a new id, and
-/// the workers go on. An expired lease is never renewed.
+/// A recorder acquires its expired leases again under a new id, if no other recorder has acquired
+/// them. Its workers continue. An expired lease is never renewed.
 #[test]
 fn expired_leases_are_acquired_again_and_their_workers_go_on() {
     let mut all = Domains::new(3);
@@ -309,8 +309,7 @@ fn expired_leases_are_acquired_again_and_their_workers_go_on() {
     assert_eq!(log.matches("starting at offset").count(), 3, "{log}");
 }
 
-/// A role that has the rights of README, and no more, in the database of a world. Returns its
-/// URI.
+/// Creates a role with exactly the rights in README, in the database of a world. Returns its URI.
 fn limited_role(world: &mut World) -> String {
     let role = fresh_name("limited").replace('-', "_");
     let make = format!(
@@ -325,15 +324,15 @@ fn limited_role(world: &mut World) -> String {
     format!("postgres://{role}:limited@127.0.0.1:{port}/{name}?sslmode=disable")
 }
 
-/// Creates the tables of all domains, by a recorder that records the first results.
+/// Creates the tables of all domains: starts a recorder that records the first results.
 fn record_first(all: &mut Domains) {
     let recorder = all.recorder();
     all.expect_all_once();
     recorder.stop();
 }
 
-/// A recorder that lacks a right on one table keeps the domain while it is alone, and hands
-/// it over to a recorder that has the right. The domain does not come back at once.
+/// A recorder may lack a right on one table. It keeps the domain while it is alone, and hands it
+/// over to a recorder that has the right. The domain does not come back at once.
 #[test]
 fn a_domain_is_taken_over_from_a_recorder_that_lacks_a_right() {
     let mut all = Domains::new(2);
@@ -372,7 +371,7 @@ fn a_domain_is_taken_over_from_a_recorder_that_lacks_a_right() {
     full.stop();
 }
 
-/// A recorder of this version, on the tables of an earlier one that it may not change.
+/// A recorder of this version uses tables of an earlier version that it may not change.
 #[test]
 fn a_recorder_that_may_not_add_the_column_for_offers_records_without_it() {
     let mut all = Domains::new(2);
@@ -387,7 +386,7 @@ fn a_recorder_that_may_not_add_the_column_for_offers_records_without_it() {
     let (status, _, log) = limited.stop();
     assert!(status.success(), "{log}");
     assert_eq!(log.matches("has no column offered_by").count(), 1, "{log}");
-    // The owner adds it.
+    // The owner adds the column.
     let owner = all.recorder();
     all.produce();
     all.expect_all_once();
@@ -395,8 +394,8 @@ fn a_recorder_that_may_not_add_the_column_for_offers_records_without_it() {
     owner.stop();
 }
 
-/// Leases that are renewed in time, but looked up so slowly that they expire meanwhile, are
-/// logged as not recording.
+/// Leases may be renewed in time, but read so slowly that they expire meanwhile. It is logged that
+/// their domains are not recorded.
 #[test]
 fn slow_look_ups_of_leases_are_logged() {
     let mut all = Domains::new(2);
@@ -420,7 +419,7 @@ fn slow_look_ups_of_leases_are_logged() {
     recorder.stop();
 }
 
-/// A topic that cannot be recorded is rejected, and logged once; the others are recorded.
+/// A topic that can't be recorded is rejected, and logged once. The other topics are recorded.
 #[test]
 fn a_pattern_selects_topics_created_later_and_rejects_unusable_topics() {
     let mut world = World::with_prefix(&shared().unwrap(), &format!("{}-", fresh_name("p")));

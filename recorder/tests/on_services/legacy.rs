@@ -1,4 +1,4 @@
-//! Tables and topics of version 1.1.0.
+//! Tests with tables and topics of version 1.1.0.
 
 use common::domain::TOPIC_PREFIX_OF_1_1_0;
 use testkit::services::shared;
@@ -6,7 +6,7 @@ use testkit::services::shared;
 use crate::schema::create_schema_of_1_1_0;
 use crate::support::{World, ok};
 
-/// Inserts rows as 1.1.0 does: it starts after the offset of the row with the highest `id`.
+/// Inserts rows like 1.1.0, which starts after the offset of the row with the highest `id`.
 fn record_as_1_1_0(world: &mut World, offsets: std::ops::Range<i64>) {
     let table = world.table();
     let last =
@@ -97,14 +97,14 @@ fn a_table_may_change_between_1_1_0_and_this_version() {
     recorder.expect_log("the table goes up to offset 40, beyond the stored 30");
     recorder.stop();
     assert_eq!(world.offsets(), (0..50).collect::<Vec<_>>());
-    // 1.1.0 would start where this version stopped.
+    // 1.1.0 would start at the position of this version.
     record_as_1_1_0(&mut world, 50..51);
     let recorder = world.recorder();
     world.produce([ok(50), ok(51)]);
     world.expect_position(52);
     recorder.stop();
     assert_eq!(world.offsets(), (0..52).collect::<Vec<_>>());
-    // Current trackers write to another topic, whose rows go to the same table. They do not
+    // Current trackers write to another topic. Its rows are stored in the same table, but do not
     // affect the position in the old topic.
     world.produce((52..90).map(ok));
     let old_topic = world.topic.clone();

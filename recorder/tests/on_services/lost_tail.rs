@@ -1,4 +1,4 @@
-//! A log that lost its tail, and then got other records at the same offsets.
+//! Tests of a log that lost its tail and then got other records at the same offsets.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use testkit::services::{Services, shared};
 use crate::own_services::with_own_services;
 use crate::support::{Recorder, World, ok};
 
-/// The records that the log keeps, and how many it had before.
+/// The number of records that the log keeps, and the number of records before the loss.
 const KEPT: i64 = 8;
 const BEFORE: i64 = 12;
 
@@ -59,7 +59,7 @@ impl LostTail {
         fs::remove_dir_all(self.copy()).unwrap();
     }
 
-    /// Writes the records that the log will lose, and waits until they are rows.
+    /// Writes the records that the log will lose, and waits until they are stored as rows.
     fn write_tail(&mut self) {
         let Self { world, run, .. } = self;
         world.produce_of(run, (KEPT..BEFORE).map(|number| (number, ok(number))));
@@ -69,8 +69,8 @@ impl LostTail {
         world.expect(epoch, 1);
     }
 
-    /// Writes two results that are recorded already, two new ones, and two without an identity.
-    /// The log ends after the position then.
+    /// Writes two results that are already recorded, two new results, and two results without an
+    /// identity. After that the log ends behind the position.
     fn write_other_records(&mut self) {
         let Self { world, run, .. } = self;
         let numbers = [BEFORE - 2, BEFORE - 1, BEFORE, BEFORE + 1];
@@ -96,7 +96,7 @@ impl LostTail {
         assert!(reason.contains(&between), "{reason}");
         let (_, _, log) = self.recorder.take().unwrap().stop();
         assert_eq!(log.matches(epochs).count(), 1, "{log}");
-        // The position is the one that the next start goes on from, whatever the table shows.
+        // The next start continues from this position, whatever the table shows.
         let recorder = world.recorder_with(&[("TOPIC_PREFIX", &world.prefix)]);
         world.produce([ok(102)]);
         world.expect_position(KEPT + 7);
@@ -115,9 +115,9 @@ fn copy_files(from: &Path, to: &Path) {
     }
 }
 
-/// A broker lost records that it had acknowledged, as in a power cut. All records that it gets
-/// afterwards are read, though their offsets were passed before: by a recorder that runs
-/// meanwhile, by one that starts later, and beside a table that 1.1.0 could have written.
+/// A broker loses records that it has acknowledged, as in a power cut. All later records are read,
+/// although the position had already passed their offsets. This holds for a running recorder, for a
+/// recorder that starts later, and for a table that 1.1.0 could have written.
 #[test]
 fn a_log_that_lost_its_tail_is_read_from_where_it_was_cut_broken_on_purpose() {
     with_own_services(1, |services| {
@@ -137,8 +137,8 @@ fn a_log_that_lost_its_tail_is_read_from_where_it_was_cut_broken_on_purpose() {
     });
 }
 
-/// A recorder of an earlier version moves the offset without the epoch, and a table of an earlier
-/// version has no columns for the epoch.
+/// A recorder of an earlier version moves the offset without the leader epoch. A table of an
+/// earlier version has no columns for the leader epoch.
 #[test]
 fn an_epoch_counts_only_with_its_offset_and_in_a_table_that_has_its_columns() {
     let mut world = World::new(&shared().unwrap());

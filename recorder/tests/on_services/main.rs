@@ -1,4 +1,4 @@
-//! The recorder, and its connection to PostgreSQL, with real services.
+//! Tests of the recorder, and of its connection to PostgreSQL, with real services.
 
 #![cfg(test)]
 

@@ -1,12 +1,12 @@
-//! The limit on open files.
+//! Tests of the limit on open files.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use crate::support::eventually;
 
-/// The soft limit is raised to the hard limit, and a hard limit that is too low for the
-/// domains is logged at the start. No service is needed for that.
+/// The soft limit is raised to the hard limit. A hard limit that is too low for the domains is
+/// logged at the start. The test needs no service.
 #[test]
 fn the_soft_limit_is_raised_and_a_low_hard_limit_is_logged() {
     let domains: Vec<_> = (0..1_000).map(|number| format!("d{number}.example")).collect();

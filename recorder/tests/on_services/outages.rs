@@ -1,11 +1,12 @@
-//! Kafka or PostgreSQL is down, loses data or refuses what it accepted before.
+//! Tests in which Kafka or PostgreSQL is down, loses data, or refuses requests that it accepted
+//! before.
 
 use testkit::acls::{self, TopicOperation};
 use testkit::services::shared;
 
 use crate::support::{Recorder, World, ok};
 
-/// Tests that break services, which therefore have services of their own.
+/// Tests that break services, and therefore use their own services.
 mod broken_on_purpose {
     use std::time::{Duration, Instant};
 
@@ -14,11 +15,11 @@ mod broken_on_purpose {
     use crate::own_services::with_own_services;
     use crate::support::{Recorder, World, eventually, ok, outage_warnings};
 
-    /// A recorder is killed after the commit in PostgreSQL and before the commit of the group's
+    /// A recorder is killed after the commit in PostgreSQL, and before the commit of the group
     /// offset in Kafka.
     ///
-    /// A trigger makes the commit in PostgreSQL wait. Meanwhile the broker is killed. Then the
-    /// commit continues: the rows are stored, and the group's offset cannot be.
+    /// A trigger delays the commit in PostgreSQL. Meanwhile the broker is killed. Then the commit
+    /// continues: the rows are stored, but the group offset can't be committed.
     #[test]
     fn rows_are_written_once_when_the_recorder_is_killed_between_the_two_commits() {
         with_own_services(1, |services| {
@@ -69,8 +70,8 @@ mod broken_on_purpose {
         });
     }
 
-    /// Kafka and PostgreSQL are down at the start, come up one after the other, and each goes
-    /// down once more.
+    /// Kafka and PostgreSQL are down at the start and come up one after the other. Then each
+    /// service goes down once more.
     #[test]
     fn kafka_and_postgresql_may_be_down_at_the_start_and_later() {
         with_own_services(1, |services| {
@@ -93,7 +94,7 @@ mod broken_on_purpose {
             world.expect_position(1);
             recorder.expect_log("kafka: recovered after");
 
-            // Later: records that are written during an outage wait in Kafka.
+            // Records that are written during a later outage wait in Kafka.
             let before = recorder.log();
             services.kill_postgres().unwrap();
             world.produce([ok(1), ok(2)]);
@@ -113,14 +114,14 @@ mod broken_on_purpose {
             });
             let (_, took, log) = recorder.stop();
             assert!(took.as_secs() < 8, "{took:?}");
-            // An outage is logged when it begins, once a minute, and when it ends.
+            // An outage is logged at its beginning, once a minute, and at its end.
             let warnings_max = 3 + outage_warnings(started.elapsed());
             assert!((4..=warnings_max).contains(&log.matches("WARN").count()), "{log}");
             assert_eq!(log.matches("recovered").count(), 4, "{log}");
         });
     }
 
-    /// The broker accepts connections and answers no request.
+    /// The broker accepts connections, but answers no request.
     #[test]
     fn a_broker_that_hangs_does_not_delay_a_stop() {
         with_own_services(1, |services| {
@@ -136,7 +137,7 @@ mod broken_on_purpose {
         });
     }
 
-    /// A certificate that no broker accepts any more is an outage of Kafka, which is logged once
+    /// If no broker accepts the certificate any more, this is an outage of Kafka. It is logged once
     /// for all domains.
     #[test]
     fn a_refused_certificate_is_logged_once_for_all_domains() {
@@ -163,7 +164,7 @@ mod broken_on_purpose {
             std::fs::copy(services.cert("foreign-ca.crt"), &ca).unwrap();
             services.start_broker(1).unwrap();
             recorder.expect_log("WARN  recorder::report::outage_log] kafka: ");
-            // Long enough for each domain to fail.
+            // In this time each domain fails at least once.
             std::thread::park_timeout(Duration::from_secs(15));
             std::fs::copy(&services.kafka_ca, &ca).unwrap();
             for world in &mut worlds {
@@ -178,7 +179,7 @@ mod broken_on_purpose {
         });
     }
 
-    /// Waits for a warning about an outage that is not in an earlier log.
+    /// Waits for a new warning about an outage. `before` is the log up to now.
     fn expect_new_warning(recorder: &Recorder, before: &str, service: &str) {
         let warning = format!("WARN  recorder::report::outage_log] {service}: ");
         let count = before.matches(&warning).count();
@@ -196,7 +197,7 @@ fn records_deleted_by_retention_are_a_gap() {
     world.expect_position(2);
     recorder.stop();
     world.produce((2..7).map(ok));
-    // The same as retention does.
+    // Has the same effect as retention.
     world.delete_records(7);
     world.produce([ok(7)]);
     let recorder = world.recorder();
@@ -209,8 +210,8 @@ fn records_deleted_by_retention_are_a_gap() {
     recorder.stop();
 }
 
-/// A wrong password is logged and retried, because it may be corrected: in the file with the
-/// URI, or in the role.
+/// A wrong password is logged and retried. An operator may correct it in the file with the URI, or
+/// in the role.
 #[test]
 fn a_wrong_password_is_logged_and_may_be_corrected() {
     let services = shared().unwrap();
@@ -266,7 +267,7 @@ fn domains_share_a_limited_number_of_connections() {
     worlds[0].expect(recorded, 6);
     let sessions = "select count(*) from pg_stat_activity \
                     where datname = current_database() and application_name like 'recorder-%'";
-    // Two connections for rows, and one for leases.
+    // Two connections for rows, and one connection for leases.
     assert_eq!(worlds[0].number(sessions), Some(3));
     let (status, took, log) = recorder.stop();
     assert!(status.success() && took.as_secs() < 8, "{status} {took:?}");
@@ -294,7 +295,7 @@ fn all_partitions_are_recorded() {
     recorder.stop();
 }
 
-/// Kafka refuses to let the recorder read three topics. That is one line, and is retried.
+/// Kafka refuses to let the recorder read three topics. This is logged in one line, and retried.
 #[test]
 fn a_missing_right_in_kafka_is_logged_once_for_all_domains() {
     let services = shared().unwrap();

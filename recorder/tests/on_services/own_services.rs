@@ -5,16 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use testkit::services::{OwnSet, Services};
 
-/// A set that one test at a time uses. `None`: the next test starts it.
+/// A set of services that one test at a time uses. `None`: the next test starts the set.
 type Set = Mutex<Option<OwnSet>>;
 
 /// The sets in use, by their number of brokers.
 static SETS: Mutex<BTreeMap<usize, Weak<Set>>> = Mutex::new(BTreeMap::new());
 
-/// Runs a test on a set of services that no other test uses meanwhile. Tests that wait
-/// for the same set share it, because it takes a while to start; the last test stops it.
-/// A test must leave the services as it found them. After a failed test, the next test
-/// starts a new set.
+/// Runs a test on a set of services that no other test uses meanwhile. Tests that wait for the same
+/// set share it, because its start is slow. The last test stops it. A test must leave the services
+/// as it found them. After a failed test, the next test starts a new set.
 pub(crate) fn with_own_services(brokers: usize, test: impl FnOnce(&OwnSet)) {
     let set = {
         let mut sets = SETS.lock().unwrap_or_else(PoisonError::into_inner);

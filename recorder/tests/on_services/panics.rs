@@ -1,4 +1,4 @@
-//! Panics within a transaction.
+//! Tests of panics within a transaction.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use testkit::services::shared;
 
 use crate::support::World;
 
-/// A panic within a transaction rolls it back and leaves the connection to other domains.
+/// A panic rolls back its transaction. Other domains can then use the connection.
 #[test]
 fn a_panic_rolls_back_and_leaves_the_connection_to_other_domains() {
     let mut world = World::new(&shared().unwrap());

@@ -1,4 +1,4 @@
-//! Recorders behind PgBouncer, in both of its modes that keep transactions together.
+//! Tests of recorders behind PgBouncer, in the two pool modes that support transactions.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -14,9 +14,9 @@ use crate::support::{Recorder, World, eventually, result};
 
 /// The uid and gid of `nobody`: PgBouncer refuses to run as root.
 const NOBODY: u32 = 65_534;
-/// How long recorders are killed and restarted.
+/// The time in which recorders are killed and restarted.
 const RESTARTS: Duration = Duration::from_secs(12);
-/// The variables of a recorder that are the same for all.
+/// A variable that all recorders share.
 const LEVEL: (&str, &str) = ("RUST_LOG", "warn,recorder=info,common=info");
 
 /// A PgBouncer in front of the PostgreSQL of the services.
@@ -31,7 +31,7 @@ impl PgBouncer {
         fs::create_dir(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         let file = folder.join("pgbouncer.ini");
-        // Fewer sessions than recorders have connections, so that sessions change hands.
+        // The pool has fewer sessions than the recorders have connections, so sessions are shared.
         let text = format!(
             "[databases]\n\
              * = host=127.0.0.1 port={} user=postgres password={}\n\
@@ -91,7 +91,7 @@ fn start(world: &World, uri: &str) -> Recorder {
     world.recorder_with(&[("POSTGRES", uri), LEVEL])
 }
 
-/// The settings of recorders that are changed in a session of the pool.
+/// The settings that recorders have changed in a session of the pool.
 fn changed_settings(uri: &str) -> Vec<String> {
     let mut client = postgres::Client::connect(uri, postgres::NoTls).unwrap();
     let sql = "select name || '=' || setting from pg_settings where source = 'session' and name in \
@@ -105,8 +105,8 @@ fn changed_settings(uri: &str) -> Vec<String> {
     rows.iter().filter_map(text).collect()
 }
 
-/// Every row is in the table of its own domain, exactly once, whatever sessions the transactions of
-/// recorders are in and however often recorders are killed.
+/// Every row is in the table of its own domain, exactly once. It does not matter which session runs
+/// a transaction, or how often recorders are killed.
 fn rows_stay_in_their_tables(mode: &str) {
     let services = shared().unwrap();
     let mut worlds = two_domains(&services);
@@ -152,7 +152,7 @@ fn rows_stay_in_their_tables(mode: &str) {
             assert!(!log.contains(code), "{log}");
         }
     }
-    // A lease of a killed recorder lasts for 5 s.
+    // The lease of a killed recorder is valid for 5 s.
     assert!(slowest < Duration::from_secs(20), "{slowest:?}");
     // No setting of a recorder stays in a session that other programs use.
     assert_eq!(changed_settings(&uri), Vec::<String>::new());

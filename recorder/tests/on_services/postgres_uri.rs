@@ -1,4 +1,4 @@
-//! The table of sslmode, CA and server in the documentation, cell by cell, on a real server.
+//! Tests each cell of the documented table of sslmode, CA and server, on a real server.
 
 #![cfg(test)]
 
@@ -33,7 +33,7 @@ const FOREIGN: Cell = Refused("certificate verify failed");
 const RIGHTS: Cell = Refused("(28000)");
 const NO_TLS: Cell = Refused("the server has no TLS");
 
-/// Rows: the modes. Columns: no CA, the CA of the server, a foreign CA.
+/// One row for each mode. Columns: no CA, the CA of the server, another CA.
 type Table = [[Cell; 3]; 6];
 
 fn settings(uri: &str, ca: Option<&std::path::Path>) -> PostgresSettings {
@@ -130,7 +130,7 @@ fn a_role_that_requires_plain_text() {
     check(&services, "plain only", |mode| services.role_uri(&services.plain_only, mode), table);
 }
 
-/// The services of this test have TLS turned off meanwhile.
+/// The test turns off TLS in its services meanwhile.
 mod broken_on_purpose {
     use super::*;
 
@@ -143,7 +143,7 @@ mod broken_on_purpose {
             let mut set_tls = |statement: &str, is_accepted: bool| {
                 admin.batch_execute(statement).unwrap();
                 admin.batch_execute("select pg_reload_conf()").unwrap();
-                // PostgreSQL applies the setting after a moment.
+                // PostgreSQL applies the setting after a short time.
                 eventually(statement, || {
                     (outcome(&uri, None).is_ok() == is_accepted).then_some(())
                 });
@@ -167,7 +167,7 @@ fn check_without_tls(services: &Services) {
     check(services, "no TLS", |mode| superuser(services, &services.postgres_host, mode), table);
 }
 
-/// Run by `the_roots_of_the_system_are_used_without_a_ca` in a process of its own, whose
+/// `the_roots_of_the_system_are_used_without_a_ca` runs this test in a separate process, whose
 /// system roots are the CA of the services.
 #[test]
 #[ignore = "run by another test with SSL_CERT_FILE set"]
@@ -212,7 +212,7 @@ fn certificates_in_the_uri_are_used() {
     assert!(outcome(&foreign, None).is_err());
     let mixed = settings(&uri("ca.crt", "client.crt", "client-ec.key"), None).check().unwrap_err();
     assert!(mixed.to_string().ends_with("belongs to sslcert"), "{mixed}");
-    // PGCA wins over sslrootcert.
+    // PGCA takes precedence over sslrootcert.
     let overruled = uri("foreign-ca.crt", "client.crt", "client.key");
     assert!(outcome(&overruled, None).is_err());
     assert_eq!(outcome(&overruled, Some(&services.postgres_ca)), Ok(true));
@@ -264,8 +264,8 @@ fn hosts_are_tried_in_turn() {
     assert_eq!(outcome(&uri, Some(&services.postgres_ca)), Ok(true));
 }
 
-/// Forwards bytes between a client and the server until it holds them back, as a suspended
-/// server does whose kernel keeps the connection.
+/// Forwards bytes between a client and the server until it holds the bytes back, like a suspended
+/// server whose kernel keeps the connection open.
 struct Relay {
     port: u16,
     held: Arc<AtomicBool>,
@@ -306,7 +306,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, held: &AtomicBool) {
     let _ = to.shutdown(std::net::Shutdown::Both);
 }
 
-/// All waits for a server are bounded.
+/// All waits for a server have a time-out.
 #[test]
 fn a_server_that_stops_answering_is_a_time_out() {
     let services = shared().unwrap();
@@ -319,7 +319,7 @@ fn a_server_that_stops_answering_is_a_time_out() {
         );
         relay.held.store(false, Ordering::Relaxed);
         let mut connection = settings(&uri, None).connect().unwrap();
-        // A connection that was idle for longer than its last bound still works.
+        // A connection still works after it was idle for longer than its last time-out.
         connection.within(Duration::from_millis(1_000)).query_one("select 1", &[]).unwrap();
         thread::sleep(Duration::from_millis(1_100));
         connection.within(Duration::from_secs(20)).query_one("select 1", &[]).unwrap();

@@ -1,4 +1,4 @@
-//! Records that cannot be rows.
+//! Tests of records that can't be stored as rows.
 
 use testkit::services::{connect, fresh_name, shared};
 
@@ -30,7 +30,7 @@ fn records_that_cannot_be_rows_go_to_quarantine() {
     assert_eq!(reasons, expected.map(|(offset, reason)| (offset, reason.to_owned())));
     assert_eq!(rows[0].get::<_, &[u8]>(1), b"nonsense");
     assert_eq!(rows[0].get::<_, &str>(3), world.topic);
-    // A row that only the database refuses: a constraint was added.
+    // The new constraint makes the database refuse a row that is valid for the recorder.
     let table = world.table();
     let constraint = format!("alter table {table} add check (event_time <> 7)");
     world.database.batch_execute(&constraint).unwrap();
@@ -53,8 +53,8 @@ fn records_that_cannot_be_rows_go_to_quarantine() {
     assert_eq!(log.matches("WARN").count(), 2, "{log}");
 }
 
-/// Records with characters that the encoding of the database lacks go to quarantine, and their
-/// reasons are escaped: otherwise the quarantine would refuse them too.
+/// Records with characters that are missing in the encoding of the database go to quarantine. Their
+/// reasons are escaped, because the quarantine would refuse the characters, too.
 #[test]
 fn characters_that_the_database_cannot_encode_go_to_quarantine() {
     let services = shared().unwrap();

@@ -1,4 +1,4 @@
-//! Records in Kafka become rows in PostgreSQL.
+//! Tests that records in Kafka are stored as rows in PostgreSQL.
 
 use testkit::services::{connect, shared};
 
@@ -13,7 +13,7 @@ fn a_topic_that_is_created_again_is_read_from_its_start() {
     world.delete_topic();
     let before = "select count(distinct topic_id) from availability_offset";
     assert_eq!(world.number(before), Some(1));
-    // A new producer, because the old producer knows the old topic.
+    // A new producer is needed, because the old producer uses the id of the old topic.
     let mut again = World::new(&world.services);
     again.topic = world.topic.clone();
     again.produce([ok(100), ok(101)]);
@@ -46,8 +46,8 @@ fn a_bad_uri_is_one_line_and_exit_code_2() {
 #[test]
 fn a_backlog_of_many_fetches_is_recorded_in_order_in_both_modes() {
     let mut world = World::new(&shared().unwrap());
-    // At least ten fetches. Sequences of healthy results continue from batch to batch and
-    // from fetch to fetch.
+    // At least ten fetches are needed. Sequences of healthy results continue from batch to batch
+    // and from fetch to fetch.
     let count = 40_000;
     let url = format!("https://a.example/{}", "u".repeat(200));
     let phrase = |second| if second % 5_000 == 4_999 { "forbidden" } else { "ok" };

@@ -1,4 +1,4 @@
-//! What the database refuses: a row, a table or statement, or too much work at once.
+//! Tests in which the database refuses a row, a table, a statement, or too much work at once.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn reasons(world: &mut World) -> Vec<(i64, String)> {
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
-/// The statement between backticks after a text in the log.
+/// The statement between backticks that follows a text in the log.
 fn statement_in_log(recorder: &Recorder, before: &str) -> String {
     eventually(before, || {
         let log = recorder.log();
@@ -38,7 +38,7 @@ fn statement_in_log(recorder: &Recorder, before: &str) -> String {
     })
 }
 
-/// A recorder with a world whose table exists and has one row.
+/// Starts a recorder for a world. The table exists and has one row.
 fn started(world: &mut World) -> Recorder {
     world.produce([ok(0)]);
     let recorder = world.recorder();
@@ -143,7 +143,7 @@ fn a_missing_partition_or_right_sends_nothing_to_quarantine() {
     let add = format!("create table large partition of {table} for values from (10) to (20)");
     world.database.batch_execute(&add).unwrap();
     world.expect_position(4);
-    // A statement that is wrong for every row.
+    // A statement that fails for every row.
     add_trigger(&mut world, "perform 1 from nowhere;");
     world.produce([ok(3)]);
     recorder.expect_log(&format!(
@@ -175,7 +175,7 @@ fn a_sequence_that_is_behind_is_named_with_the_statement_to_run() {
     world.expect_position(5);
     let offsets: Vec<i64> = world.offsets().into_iter().filter(|offset| *offset >= 0).collect();
     assert_eq!((offsets, count_quarantined(&mut world)), ((0..5).collect(), Some(0)));
-    // The same for a table of the recorder's own.
+    // The same for one of the recorder's own tables.
     world.produce([b"nonsense".to_vec()]);
     world.expect_position(6);
     let back =
@@ -232,7 +232,7 @@ fn short_timings() -> Timings {
     }
 }
 
-/// Batches get smaller until a transaction fits its time-out.
+/// Batches get smaller until a transaction ends within its time-out.
 #[test]
 fn a_slow_trigger_makes_batches_smaller() {
     let mut world = World::new(&shared().unwrap());

@@ -1,4 +1,4 @@
-//! `recorder replay`: records leave the quarantine and become rows exactly once.
+//! Tests of `recorder replay`: records leave the quarantine and are stored as rows exactly once.
 
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
@@ -14,7 +14,7 @@ use crate::support::{self, World, eventually, failed, ok};
 
 /// The default duration of the test that cuts connections.
 const WALK: Duration = Duration::from_secs(15);
-/// The advisory lock that a transaction waits for.
+/// The key of the advisory lock that a transaction waits for.
 const GATE: &str = "4711";
 const WAITING: &str = "select count(*) from pg_locks where locktype = 'advisory' and not granted \
     and database = (select oid from pg_database where datname = current_database())";
@@ -50,8 +50,8 @@ impl World {
         result_of(self.start_replay(&[]))
     }
 
-    /// Inserts values into the quarantine, at offsets from `offset` on, with the id of no
-    /// existing topic.
+    /// Inserts values into the quarantine, at offsets from `offset` on. No topic has their topic
+    /// id.
     fn quarantine(&mut self, offset: i64, values: &[Option<Vec<u8>>]) {
         let offsets: Vec<i64> = (offset..).take(values.len()).collect();
         let topic = self.topic.clone();
@@ -72,8 +72,8 @@ impl World {
         self.database.batch_execute(&String::from_utf8(script.stdout).unwrap()).unwrap();
     }
 
-    /// Makes transactions that delete a row of the quarantine wait for the gate: in that
-    /// statement, or in the commit.
+    /// Makes transactions that delete a row of the quarantine wait for the advisory lock, either in
+    /// the statement or in the commit.
     fn create_gate(&mut self, in_commit: bool) {
         let trigger = if in_commit {
             "create constraint trigger wait after delete on availability_quarantine \
@@ -108,8 +108,8 @@ fn result_of(replay: Child) -> ReplayResult {
     ReplayResult { code: status.code(), lines, log }
 }
 
-/// After an upgrade of the database, a replay records what can be a row now, and updates the
-/// reasons of the other records.
+/// After an upgrade of the database, a replay records all records that can be stored as rows now,
+/// and updates the reasons of the other records.
 #[test]
 fn records_in_quarantine_are_recorded_after_an_upgrade() {
     let mut world = World::new(&shared().unwrap());
@@ -139,7 +139,7 @@ fn records_in_quarantine_are_recorded_after_an_upgrade() {
     assert_eq!((result.code, result.lines), (Some(1), expected.to_vec()));
     let old = "select count(*) from availability_quarantine where reason = 'old words'";
     assert_eq!(world.number(old), Some(0));
-    // The upgrade, and a value that only the database refuses.
+    // Upgrades the database, and adds a value that only the database refuses.
     let table = world.domain.table();
     let upgrade = format!(
         "alter type phrase_status add value 'early data refused'; \
@@ -225,14 +225,14 @@ impl Walker {
         told
     }
 
-    /// Cuts after the statement that deletes records from the quarantine, up to the commit.
+    /// Cuts between the statement that deletes records from the quarantine and the commit.
     fn cut_at(&mut self, side: Direction, bytes: usize) -> RuleHandle {
         self.cut(b'P', "delete from \"availability_quarantine\"", 0, side, bytes)
     }
 }
 
-/// A replay whose connection is cut at any byte records each record once, and prints the
-/// outcome that holds.
+/// The connection of a replay may be cut at any byte. The replay records each record once, and
+/// prints the final outcome.
 #[test]
 fn a_replay_cut_at_any_byte_records_each_record_once() {
     let mut walkers: Vec<_> = thread::scope(|scope| {
@@ -242,7 +242,7 @@ fn a_replay_cut_at_any_byte_records_each_record_once() {
     let mut places = Vec::new();
     let mut commits = 0;
     for side in [Direction::Request, Direction::Response] {
-        // All transactions of the replay, one of which records.
+        // Cuts in all transactions of the replay. One of these transactions records.
         while walkers[0].cut(b'Q', "COMMIT", commits, side, 0).fired() {
             commits += 1;
         }
@@ -293,7 +293,7 @@ fn a_replay_that_is_killed_and_run_again_records_each_record_once() {
         let others = "select count(*) from pg_stat_activity where backend_type = 'client backend' \
             and datname = current_database() and application_name like 'recorder%'";
         world.expect(others, 0);
-        // Without its client a transaction ends with the current statement.
+        // After its client has gone, a transaction ends with the current statement.
         assert_eq!(world.rows(), after_kill);
         let result = world.replay();
         assert_eq!(result.code, Some(0));
@@ -314,7 +314,7 @@ fn two_concurrent_replays_record_each_record_once() {
     let mut gate = connect(&services, &world.uri).unwrap();
     gate.execute(&format!("select pg_advisory_lock({GATE})"), &[]).unwrap();
     let replays = [world.start_replay(&[]), world.start_replay(&[])];
-    // One replay is in the middle of its batch, and the other has selected the same records.
+    // One replay has written a part of its batch. The other replay has selected the same records.
     world.expect(WAITING, 2);
     gate.execute(&format!("select pg_advisory_unlock({GATE})"), &[]).unwrap();
     let results = replays.map(result_of);
@@ -333,8 +333,8 @@ fn two_concurrent_replays_record_each_record_once() {
     assert_eq!(world.in_quarantine(), 0);
 }
 
-/// A replay takes the lock of the table: its rows get a higher `id` than the rows that a
-/// recorder in smart mode has seen.
+/// A replay acquires the lock of the table. Its rows get a higher `id` than the rows that a
+/// recorder in smart mode has already read.
 #[test]
 fn a_recorder_in_smart_mode_sees_replayed_rows() {
     let services = shared().unwrap();
@@ -365,8 +365,8 @@ fn a_recorder_in_smart_mode_sees_replayed_rows() {
     recorder.stop();
 }
 
-/// Rows from topics of 1.1.0 do not keep their offsets, by which 1.1.0 decides where to
-/// start reading.
+/// Rows from topics of 1.1.0 do not store their offsets, because 1.1.0 starts reading after the
+/// highest offset.
 #[test]
 fn a_replay_does_not_change_where_1_1_0_starts_reading() {
     let mut world = World::with_prefix(&shared().unwrap(), TOPIC_PREFIX_OF_1_1_0);
@@ -384,7 +384,7 @@ fn a_replay_does_not_change_where_1_1_0_starts_reading() {
     assert_eq!(world.offsets(), [0, 1, -1, 2, 3, 4, 5, 6, 7, 8, 9]);
 }
 
-/// A record that the server takes too long for stays in quarantine, and the replay ends.
+/// If the server takes too long for a record, the record stays in quarantine and the replay ends.
 #[test]
 fn a_record_that_times_out_stays_in_quarantine() {
     let mut world = World::new(&shared().unwrap());

@@ -1,4 +1,4 @@
-//! The schema: what the recorder creates, and which rights it needs.
+//! Tests of the schema that the recorder creates, and of the rights that it needs.
 
 use common::identity::Run;
 use testkit::services::{Services, connect, shared};
@@ -53,7 +53,7 @@ fn rights_to_read_and_write_are_enough_if_the_schema_exists() {
         .unwrap();
     assert!(script.status.success());
     let script = String::from_utf8(script.stdout).unwrap();
-    // Running it again changes nothing.
+    // A second run changes nothing.
     world.database.batch_execute(&script).unwrap();
     world.database.batch_execute(&script).unwrap();
     let role = testkit::services::fresh_name("role").replace('-', "_");
@@ -73,7 +73,7 @@ fn rights_to_read_and_write_are_enough_if_the_schema_exists() {
     assert_eq!(world.history(), ["1 0 ok", "2 2 forbidden", "4 4 ok"]);
     let (_, _, log) = recorder.stop();
     assert!(!log.contains("hunter2") && !log.contains("denied"), "{log}");
-    // Without the tables it logs what is missing, and continues once it may create them.
+    // Without the tables the recorder logs the missing parts. It continues once it may create them.
     let mut bare = World::new(&services);
     let name = bare.uri.split('?').next().unwrap().rsplit('/').next().unwrap().to_owned();
     let bare_uri = format!("postgres://{role}:hunter2@{host}:{port}/{name}?sslmode=verify-full");
@@ -88,8 +88,8 @@ fn rights_to_read_and_write_are_enough_if_the_schema_exists() {
     drop(connect(&services, &bare_uri).unwrap());
 }
 
-/// A role that may read and write the tables of the world's database and create none, and a URI
-/// for it.
+/// Creates a role that may read and write the tables of the world's database, but create none.
+/// Returns the role and its URI.
 fn limited_role(world: &mut World, services: &Services) -> (String, String) {
     let role = testkit::services::fresh_name("role").replace('-', "_");
     let rights = format!(
@@ -115,7 +115,7 @@ fn script_for(world: &World) -> String {
     String::from_utf8(script.stdout).unwrap()
 }
 
-/// What an upgrade adds is wanted, not needed: recording does not wait for the rights to add it.
+/// The parts of an upgrade are optional: recording does not wait for the right to add them.
 #[test]
 fn recording_goes_on_without_what_an_upgrade_adds() {
     let services = shared().unwrap();
@@ -161,7 +161,7 @@ fn recording_goes_on_without_what_an_upgrade_adds() {
     }
     assert_eq!(log.matches("recording without").count(), 1, "{log}");
     recorder.stop();
-    // With the script, everything is recorded as usual.
+    // After the script has run, everything is recorded as usual.
     world.database.batch_execute(&script).unwrap();
     let grant = format!("grant select, insert, update on all tables in schema public to {role}");
     world.database.batch_execute(&grant).unwrap();
@@ -191,7 +191,7 @@ fn the_created_parts_are_named_and_the_script_is_silent() {
     ] {
         assert!(log.contains(part), "{part}: {log}");
     }
-    // The script on an empty database, with the notices that it causes.
+    // The script runs on an empty database. The notices that it causes are captured.
     let empty = testkit::services::fresh_database(&services).unwrap();
     let script = script_for(&world);
     for part in ["type phrase_status", "table availability_gap", &format!("table {name}")] {
@@ -209,7 +209,7 @@ fn the_created_parts_are_named_and_the_script_is_silent() {
     }
 }
 
-/// A table that was renamed keeps its indexes with their names; the new table gets its own.
+/// A renamed table keeps its indexes with their names. The new table gets its own indexes.
 #[test]
 fn the_table_after_an_archived_one_has_its_indexes() {
     for with_script in [false, true] {
@@ -231,7 +231,7 @@ fn the_table_after_an_archived_one_has_its_indexes() {
         let indexes = format!("select count(*) from pg_index where indrelid = '{table}'::regclass");
         world.expect(&indexes, 3);
         recorder.stop();
-        // Nothing is created again.
+        // No part is created again.
         let recorder = world.recorder_with(&[("SMART", "yes")]);
         world.produce([ok(2)]);
         world.expect_position(3);

@@ -1,4 +1,4 @@
-//! The documented SQL that accounts for every slot of a target.
+//! Tests of the documented SQL that accounts for every slot of a target.
 
 use common::identity::Run;
 use common::record::Record;
@@ -8,7 +8,7 @@ use testkit::services::shared;
 use crate::extra_columns::changed;
 use crate::support::{World, now_ms};
 
-/// The SQL of recorder/README.md, for a domain's table and topic.
+/// The SQL statements in recorder/README.md, for a domain's table and topic.
 fn statements(world: &World) -> Vec<String> {
     let page = include_str!("../../README.md");
     let statements = page.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap());
@@ -20,7 +20,7 @@ fn statements(world: &World) -> Vec<String> {
     statements.map(of_this).collect()
 }
 
-/// The one statement that contains `text`.
+/// The only statement that contains `text`.
 fn statement(world: &World, text: &str) -> String {
     let mut found: Vec<String> = statements(world);
     found.retain(|sql| sql.contains(text));
@@ -32,7 +32,7 @@ const ACCOUNT: &str = "with account as";
 const GAPS: &str = "from availability_gap";
 const CAUSES: &str = "jsonb_each_text(missed) as entry";
 
-/// In both modes, each slot that was due counts as observed, explained or unexplained.
+/// In both modes, each due slot counts as observed, explained or unexplained.
 #[test]
 fn due_slots_are_observed_explained_or_unexplained_in_both_modes() {
     let services = shared().unwrap();
@@ -83,7 +83,7 @@ fn due_slots_are_observed_explained_or_unexplained_in_both_modes() {
     }
 }
 
-/// A result of a run with this sequence number and slot, which is also its second.
+/// A result of a run with this sequence number and slot. Its second is equal to its slot.
 fn of_run(run: &Run, number: i64, slot: i64, change: impl FnOnce(&mut Record)) -> ProduceRecord {
     let value = changed(slot, |record| {
         record.extra.healthy = Some(true);
@@ -109,8 +109,8 @@ fn accounts(world: &mut World, from: i64, to: i64) -> Vec<String> {
     world.database.query(&sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
 }
 
-/// The accounts of consecutive spans add up over restarts and changes of the period. A record
-/// with an impossible slot or time spoils only its own account.
+/// The accounts of consecutive spans add up, also over restarts and changes of the period. A record
+/// with an impossible slot or time affects only its own account.
 #[test]
 fn accounts_of_consecutive_spans_add_up() {
     let services = shared().unwrap();

@@ -1,4 +1,4 @@
-//! Smart mode: which results are merged into one row.
+//! Tests of smart mode: which results are merged into one row.
 
 use common::identity::Run;
 use common::record::Extra;
@@ -25,7 +25,7 @@ fn smart_mode_survives_a_restart_and_keeps_the_order_of_events() {
     world.produce([ok(70), result(70, "oslo", "https://a.example/", "ok")]);
     world.expect_position(9);
     assert_eq!(world.history(), ["20 1 ok", "30 2 forbidden", "70 7 ok", "70 8 ok"]);
-    // Late results: before the failure, and after it; then a late failure.
+    // Late results before and after the failure, then a late failure.
     world.produce([ok(25), ok(35), failed(26)]);
     world.expect_position(12);
     assert_eq!(
@@ -91,7 +91,7 @@ fn results_of_all_kinds(run: &Run, other: &Run) -> Vec<ProduceRecord> {
     ];
     add(run, 0, "ok", plain);
     add(run, 1, "ok", plain);
-    // A plain result is not merged into a marked one.
+    // A result without a mark is not merged into a marked row.
     for (number, mark) in (1..).zip(marked) {
         add(run, 2 * number, "ok", mark);
         add(run, 2 * number + 1, "ok", plain);
@@ -132,8 +132,8 @@ const EXPECTED_ROWS: [&str; 17] = [
     "21 21 found 2 21 1",
 ];
 
-/// Smart mode merges only results of the same kind, whether it knows the last row of the
-/// target from memory or reads it from the table.
+/// Smart mode merges only results of the same kind. This holds whether it remembers the last row of
+/// the target or reads it from the table.
 #[test]
 fn smart_mode_merges_only_results_of_the_same_kind() {
     let services = shared().unwrap();
@@ -145,8 +145,8 @@ fn smart_mode_merges_only_results_of_the_same_kind() {
     at_once.expect_position(22);
     recorder.stop();
     assert_eq!(rows(&mut at_once), EXPECTED_ROWS);
-    // Single results are merged with rows that are read from the table: a row that another
-    // session inserts invalidates what the recorder remembers.
+    // A single result is merged with a row that is read from the table, because a row of another
+    // session invalidates the remembered rows.
     let mut one_by_one = World::new(&services);
     let recorder = one_by_one.recorder_with(&[("SMART", "true")]);
     for (position, result) in results_of_all_kinds(&run, &other).into_iter().enumerate() {
@@ -165,8 +165,8 @@ fn smart_mode_merges_only_results_of_the_same_kind() {
     assert_eq!(rows(&mut one_by_one), EXPECTED_ROWS);
 }
 
-/// The look-up of the last row of a target reads a bounded number of rows: an old row of the
-/// name, behind many rows of other names, is not found, and a new row is inserted.
+/// The look-up of the last row of a target reads a bounded number of rows. An old row of the name
+/// behind many rows of other names is not found, and a new row is inserted.
 #[test]
 fn the_look_up_of_a_target_reads_a_bounded_number_of_rows() {
     let mut world = World::new(&shared().unwrap());
@@ -191,7 +191,7 @@ fn the_look_up_of_a_target_reads_a_bounded_number_of_rows() {
     assert_eq!(world.text(&rows), "1, 20001 2");
 }
 
-/// A healthy result of a slot, whose period is 10 s and whose `total_us` is the slot.
+/// A healthy result of a slot. Its period is 10 s, and its `total_us` is the number of the slot.
 fn of_slot(run: &Run, sequence: i64, slot: i64, change: impl FnOnce(&mut Extra)) -> ProduceRecord {
     let value = changed(1_000 + 10 * slot, |record| {
         record.extra = Extra {
@@ -220,8 +220,8 @@ fn merged_rows(world: &mut World) -> Vec<String> {
     world.database.query(&sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
 }
 
-/// A row knows its first result, and the times of all its results, whether it was merged in
-/// memory or in the table. A slot without a result ends a row.
+/// A row stores its first result and the times of all its results, whether it was merged in memory
+/// or in the table. A slot without a result ends a row.
 #[test]
 fn a_merged_row_stores_its_first_result_and_the_times_of_all() {
     let mut world = World::new(&shared().unwrap());
@@ -233,18 +233,19 @@ fn a_merged_row_stores_its_first_result_and_the_times_of_all() {
     world.expect_position(5);
     let first = "1030 4 3 | 1000 0 6 0 3";
     assert_eq!(merged_rows(&mut world), [first, "1050 1 5 | - -"]);
-    // Into a row of one result, which the recorder remembers.
+    // Merged into a row of one result, which the recorder remembers.
     world.produce_records(vec![plain(6, 6)]);
     world.expect_position(6);
     assert_eq!(merged_rows(&mut world), [first, "1060 2 6 | 1050 4 11 5 6"]);
-    // Into rows that are read from the table: after the last slot, and before the first one.
+    // Merged into rows that are read from the table: after the last slot, and before the first
+    // slot.
     recorder.stop();
     let other = Run::new().unwrap();
     world.produce_records(vec![of_slot(&other, 0, 20, |_| {}), plain(7, 7), plain(8, 4)]);
     let recorder = world.recorder_with(&[("SMART", "true")]);
     world.expect_position(9);
     assert_eq!(merged_rows(&mut world), [first, "1070 4 7 | 1040 8 22 4 7", "1200 1 20 | - -"]);
-    // No `total_us`, or one that is out of range.
+    // Results without `total_us`, or with a `total_us` out of range.
     world.produce_records(vec![
         of_slot(&other, 1, 21, |extra| extra.total_us = None),
         of_slot(&other, 2, 22, |extra| extra.total_us = None),
@@ -259,8 +260,8 @@ fn a_merged_row_stores_its_first_result_and_the_times_of_all() {
     recorder.stop();
 }
 
-/// Nothing is merged into a row that an earlier version merged. A row of one result of an
-/// earlier version is like one of this version.
+/// No result is merged into a row that an earlier version merged. A row of one result is the same
+/// in this version and in earlier versions.
 #[test]
 fn a_row_that_an_earlier_version_merged_stays_as_it_is() {
     let mut world = World::new(&shared().unwrap());
@@ -272,7 +273,7 @@ fn a_row_that_an_earlier_version_merged_stays_as_it_is() {
     let recorder = world.recorder_with(&[("SMART", "true")]);
     world.expect_position(2);
     recorder.stop();
-    // As earlier versions merged: without a first time, and across a missing slot.
+    // Merges like earlier versions: without a first time, and across a missing slot.
     let merge = format!(
         "update {} set results = 3, slot = 5, event_time = 1050 where name is null",
         world.table()
@@ -292,8 +293,8 @@ fn a_row_that_an_earlier_version_merged_stays_as_it_is() {
     );
 }
 
-/// In whatever order the results of a run arrive, and in whatever batches, none lies inside a
-/// row that it is not part of.
+/// The results of a run may arrive in any order and in any batches. No result lies inside a row
+/// that does not include it.
 #[test]
 fn no_result_lies_inside_a_merged_row() {
     const SLOTS: i64 = 60;
@@ -346,7 +347,7 @@ fn results_from_several_partitions_share_rows() {
             record.extra.total_us = Some(slot);
         })
     };
-    // Each part is written while the recorder remembers the rows of the parts before.
+    // Each part is written while the recorder remembers the rows of the earlier parts.
     for part in 0..SLOTS / 6 {
         for partition in 0..3 {
             let slots = [6 * part + i64::from(partition), 6 * part + 3 + i64::from(partition)];

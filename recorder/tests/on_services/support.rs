@@ -1,4 +1,4 @@
-//! A domain with its topic and database, and recorders that record it.
+//! A domain with its topic and its database, and recorders that record it.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -33,14 +33,14 @@ use testkit::proxy::PostgresProxy;
 use testkit::raw_request::send_raw_request;
 use testkit::services::{Services, connect, fresh_database, fresh_name};
 
-/// The bound on all waits. It is generous for slow machines.
+/// The time-out of all waits. It is long enough for slow machines.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// The log line of a recorder that another recorder fenced.
 pub(crate) const FENCED: &str = "another recorder writes to this domain too";
 
-/// The most warnings that one outage of this length may log: one at its start, and one
-/// for each minute.
+/// The maximum number of warnings about one outage of this length: one at its start, and one for
+/// each minute.
 pub(crate) fn outage_warnings(length: Duration) -> usize {
     1 + length.as_secs() as usize / 60
 }
@@ -60,7 +60,7 @@ pub(crate) fn eventually<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> 
 fn kafka_of(services: &Services) -> Arc<KafkaSettings> {
     let addresses = BrokerAddress::parse_list(&services.kafka_plain).unwrap();
     let mut kafka = KafkaSettings::new(addresses, Security::Plain);
-    // A broker that a test has stopped must fail soon.
+    // Requests to a broker that a test has stopped must fail soon.
     kafka.request_timeout_ms = 5_000;
     Arc::new(kafka)
 }
@@ -110,7 +110,7 @@ impl World {
         KafkaClient::new(Arc::clone(&self.kafka))
     }
 
-    /// Writes values, in order, to partition 0 of the topic, which is created.
+    /// Writes values, in order, to partition 0 of the topic. Creates the topic.
     pub(crate) fn produce<V: Into<Vec<u8>>>(&mut self, values: impl IntoIterator<Item = V>) {
         let record = |value: V| ProduceRecord {
             timestamp_ms: now_ms(),
@@ -149,7 +149,7 @@ impl World {
         self.produce_batch(partition, Self::encoded(values));
     }
 
-    /// A batch as a producer without idempotence writes it.
+    /// A batch in the form of a producer without idempotence.
     pub(crate) fn encoded(values: impl IntoIterator<Item = Vec<u8>>) -> Bytes {
         let record = |(index, value): (usize, Vec<u8>)| kafka_protocol::records::Record {
             transactional: false,
@@ -184,19 +184,19 @@ impl World {
             .with_acks(-1)
             .with_timeout_ms(10_000)
             .with_topic_data(vec![topic]);
-        // A new topic has no leader for a moment.
+        // A new topic has no leader for a short time.
         eventually("delivery", || {
             let response: ProduceResponse = self.ask(ApiKey::Produce, &request, 9);
             (response.responses[0].partition_responses[0].error_code == 0).then_some(())
         });
     }
 
-    /// Deletes the topic, and waits until it is unknown: until then, brokers may still
-    /// write to the old topic.
+    /// Deletes the topic, and waits until no broker knows it. Before that, brokers may still write
+    /// to the old topic.
     pub(crate) fn delete_topic(&self) {
         eventually("deleted", || {
             let deleted = self.client().delete_topic(&self.topic).is_ok();
-            // The topic may be deleted though the response was lost.
+            // The topic may be deleted although the response was lost.
             (deleted || self.is_gone()).then_some(())
         });
         eventually("gone", || self.is_gone().then_some(()));
@@ -220,7 +220,7 @@ impl World {
         assert_eq!(response.topics[0].partitions[0].error_code, 0);
     }
 
-    /// Sends a request that our client does not have, and reads the response.
+    /// Sends a request that the client does not support, and reads the response.
     fn ask<Q, A>(&self, key: ApiKey, request: &Q, version: i16) -> A
     where
         Q: Encodable + HeaderVersion,
@@ -229,9 +229,9 @@ impl World {
         send_raw_request(&self.services.kafka_plain, key, request, version).unwrap()
     }
 
-    /// A proxy to the database, and a URI through it. New connections are fast, because
-    /// the password is hashed once instead of 4096 times. Commits do not wait for the
-    /// disk: these tests lose connections, not servers.
+    /// Starts a proxy to the database, and returns it with a URI through it. New connections are
+    /// fast, because the password is hashed once instead of 4096 times. Commits do not wait for the
+    /// disk, because these tests lose connections and not servers.
     pub(crate) fn proxied(&mut self) -> (PostgresProxy, String) {
         let server = format!("127.0.0.1:{}", self.services.postgres_port).parse().unwrap();
         let proxy = PostgresProxy::start(server).unwrap();
@@ -250,7 +250,7 @@ impl World {
         format!("\"{}\"", self.domain.table())
     }
 
-    /// The number that a query returns. `None` while its table does not exist.
+    /// The number that a query returns. `None`: its table does not exist yet.
     pub(crate) fn number(&mut self, sql: &str) -> Option<i64> {
         self.database.query_one(sql, &[]).ok()?.get(0)
     }
@@ -284,7 +284,7 @@ impl World {
         self.database.query(&sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
     }
 
-    /// Rows as `time offset phrase`, in order of events.
+    /// The rows as `time offset phrase`, in the order of events.
     pub(crate) fn history(&mut self) -> Vec<String> {
         let sql = format!(
             "select event_time || ' ' || topic_offset || ' ' || phrase from {} \
@@ -299,7 +299,7 @@ impl World {
         self.recorder_with(&[])
     }
 
-    /// A recorder of the domain, with additional or other variables.
+    /// A recorder of the domain. `variables` add to the default variables or replace them.
     pub(crate) fn recorder_with(&self, variables: &[(&str, &str)]) -> Recorder {
         let mut all = self.variables(variables);
         all.insert(0, ("RUST_LOG".to_owned(), "warn,recorder=info,common=info".to_owned()));
@@ -307,7 +307,7 @@ impl World {
         Recorder::start(&all)
     }
 
-    /// A recorder of the domain in this process, with other timings than in production.
+    /// A recorder of the domain in this process, with timings for tests.
     pub(crate) fn recorder_in_process(
         &self,
         timings: Timings,
@@ -326,7 +326,7 @@ impl World {
         InProcessRecorder { stopper, thread }
     }
 
-    /// The variables of a recorder of the domain. `others` win.
+    /// The variables of a recorder of the domain. `others` take precedence.
     fn variables(&self, others: &[(&str, &str)]) -> Vec<(String, String)> {
         let ca = self.services.postgres_ca.display().to_string();
         let own = [
@@ -354,7 +354,7 @@ impl InProcessRecorder {
     }
 }
 
-/// A recorder in a process of its own, which is killed when this is dropped.
+/// A recorder in a separate process, which is killed when this is dropped.
 pub(crate) struct Recorder {
     child: Child,
     log: Arc<Mutex<String>>,
@@ -402,8 +402,8 @@ impl Recorder {
         self.child.wait().unwrap();
     }
 
-    /// Sends SIGTERM and waits for the end. Returns the exit status, how long the end took,
-    /// and the log.
+    /// Sends SIGTERM and waits for the end. Returns the exit status, the time until the end, and
+    /// the log.
     pub(crate) fn stop(self) -> (ExitStatus, Duration, String) {
         self.signal("TERM");
         self.ended()
@@ -432,12 +432,12 @@ pub(crate) fn now_ms() -> i64 {
     now.unwrap().as_millis() as i64
 }
 
-/// A healthy result at a second.
+/// A healthy result at this second.
 pub(crate) fn ok(second: i64) -> Vec<u8> {
     result(second, "sydney", "https://a.example/", "ok")
 }
 
-/// A failure at a second.
+/// A failure at this second.
 pub(crate) fn failed(second: i64) -> Vec<u8> {
     result(second, "sydney", "https://a.example/", "forbidden")
 }

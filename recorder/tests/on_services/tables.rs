@@ -1,4 +1,4 @@
-//! Large tables, and tables that another role owns: how they are read.
+//! Tests of reads of large tables, and of tables that another role owns.
 
 use std::time::{Duration, Instant};
 
@@ -7,11 +7,11 @@ use testkit::services::{connect, shared};
 
 use crate::support::{World, ok};
 
-/// The bound of the recorder on waits for a lock.
+/// The time-out of the recorder for waits for a lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The number of sequential scans of the domain's table. Sessions report their statistics
-/// when they end, so this waits until no recorder is connected.
+/// The number of sequential scans of the domain's table. Sessions report their statistics when they
+/// end, so this waits until all recorders are disconnected.
 fn scans(world: &mut World) -> i64 {
     let sessions = "select count(*) from pg_stat_activity \
                     where datname = current_database() and application_name like 'recorder-%'";
@@ -21,7 +21,7 @@ fn scans(world: &mut World) -> i64 {
     world.number(&scans).unwrap()
 }
 
-/// A recorder scans a table of 1.1.0 once after its start, not after each lapse of a lease.
+/// A recorder scans a table of 1.1.0 once after its start, but not after each expiry of a lease.
 #[test]
 fn a_table_of_1_1_0_is_scanned_once() {
     let mut world = World::with_prefix(&shared().unwrap(), TOPIC_PREFIX_OF_1_1_0);
@@ -33,7 +33,7 @@ fn a_table_of_1_1_0_is_scanned_once() {
     let recorder = world.recorder();
     world.produce([ok(1)]);
     world.expect_position(2);
-    // No recorder can renew its leases for longer than they last.
+    // No recorder can renew its leases, and all leases expire.
     let mut gate = connect(&world.services, &world.uri).unwrap();
     let mut gate = gate.transaction().unwrap();
     gate.batch_execute("lock table availability_recorder in access exclusive mode").unwrap();
@@ -47,8 +47,8 @@ fn a_table_of_1_1_0_is_scanned_once() {
     assert_eq!(world.offsets(), [0, 1, 2]);
 }
 
-/// Smart mode creates an index for its look-ups. If it may not, it logs the statement. If the
-/// table is locked, it retries later and does not delay recording.
+/// Smart mode creates an index for its look-ups. Without the right to do so, it logs the statement.
+/// If the table is locked, it retries later and does not delay recording.
 #[test]
 fn smart_mode_creates_its_index_or_logs_the_statement() {
     let services = shared().unwrap();
@@ -64,7 +64,7 @@ fn smart_mode_creates_its_index_or_logs_the_statement() {
          from generate_series(1, 20000) as n; analyze {table};"
     );
     world.database.batch_execute(&fill).unwrap();
-    // A role that does not own the table cannot create the index.
+    // A role that does not own the table can't create the index.
     let role = testkit::services::fresh_name("role").replace('-', "_");
     let rights = format!(
         "create role {role} login password 'hunter2';
@@ -84,7 +84,8 @@ fn smart_mode_creates_its_index_or_logs_the_statement() {
     assert!(log.contains(&statement) && log.contains("must be owner of table"), "{log}");
     let before = scans(&mut world);
 
-    // Another session writes to the table. A session that waits for it would block all others.
+    // Another session writes to the table. A session that waits for it would block all other
+    // sessions.
     let mut gate = connect(&services, &world.uri).unwrap();
     let mut gate = gate.transaction().unwrap();
     gate.batch_execute(&format!("lock table {table} in row exclusive mode")).unwrap();
@@ -103,8 +104,8 @@ fn smart_mode_creates_its_index_or_logs_the_statement() {
     world.expect_position(4);
     recorder.expect_log(&format!("created index {index}"));
     recorder.stop();
-    // The index lacks old versions of the merged row. So PostgreSQL does not use it while a
-    // transaction of the server, even in another database, is older than the index.
+    // The index does not include old versions of the merged row. So PostgreSQL does not use the
+    // index while any transaction of the server, even in another database, is older than the index.
     let too_new = format!(
         "select count(*) from pg_index where indexrelid = '\"{index}\"'::regclass and indcheckxmin
          and age(xmin) <= age(pg_snapshot_xmin(pg_current_snapshot())::xid)"

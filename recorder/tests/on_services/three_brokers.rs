@@ -1,4 +1,4 @@
-//! Three brokers, one of which is killed or suspended.
+//! Tests with three brokers, one of which is killed or suspended.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::leases::ANOTHER_ACQUIRES_ALL;
 use crate::own_services::with_own_services;
 use crate::support::{Recorder, SOON, World, eventually, ok, outage_warnings};
 
-/// A partition without a leader is set aside; the other partitions are read as before.
+/// If a partition has no leader, the recorder continues with the other partitions.
 #[test]
 fn a_partition_without_a_leader_does_not_delay_the_others_broken_on_purpose() {
     with_own_services(3, |services| {
@@ -51,7 +51,7 @@ fn a_partition_without_a_leader_does_not_delay_the_others_broken_on_purpose() {
             }
             start.elapsed()
         };
-        // One fetch for each record; the broker of the third partition delays it by 3 s.
+        // Each record takes one fetch. The broker of the third partition delays it by 3 s.
         let took = write_and_record(&mut world, 3);
         assert!(took < Duration::from_secs(20), "{took:?}");
         recorder.expect_log("WARN  recorder::report::outage_log] kafka: ");
@@ -71,10 +71,10 @@ fn a_partition_without_a_leader_does_not_delay_the_others_broken_on_purpose() {
     });
 }
 
-/// A recorder asks a former leader, which was suspended and does not know yet that the other
-/// brokers went on without it. One topic has more records by then, and the other topic was
-/// deleted and created again. The recorder confirms with a majority of the brokers: it takes
-/// neither a log that seems shorter nor an old topic id for the truth.
+/// A recorder asks a former leader, which was suspended and does not know yet that it was replaced.
+/// Meanwhile one topic got more records, and the other topic was deleted and recreated. The
+/// recorder asks a majority of the brokers for confirmation. So it accepts neither a log that seems
+/// shorter nor an old topic id.
 #[test]
 fn a_stale_broker_makes_the_recorder_read_nothing_again_broken_on_purpose() {
     with_own_services(3, |services| {
@@ -115,7 +115,7 @@ fn a_stale_broker_makes_the_recorder_read_nothing_again_broken_on_purpose() {
         for recorder in &suspended {
             recorder.expect_log("leases: holding 1 of 1;");
         }
-        // Their requests must wait at the broker when it resumes.
+        // The requests must wait at the broker when it resumes.
         std::thread::park_timeout(Duration::from_secs(1));
         services.resume_broker(number).unwrap();
         for StaleTopic { world, end } in [&mut longer, &mut again] {
@@ -133,15 +133,15 @@ fn a_stale_broker_makes_the_recorder_read_nothing_again_broken_on_purpose() {
 }
 
 /// A recorder that reaches two of three leaders keeps all domains while it is alone. Another
-/// recorder, which reaches all leaders, takes over the domains of the third leader, and then
-/// no lease moves any more.
+/// recorder, which reaches all leaders, acquires the domains of the third leader. After that, no
+/// lease moves any more.
 #[test]
 fn domains_whose_leader_is_not_reached_are_taken_over_broken_on_purpose() {
     with_own_services(3, |services| {
         let cut = 2;
         let mut world = World::new(services);
         let mut domains: Vec<(Domain, bool)> = Vec::new();
-        // Two domains of the leader that is cut off, and two of others.
+        // Two domains of the leader that is cut off, and two domains of other leaders.
         while domains.len() < 4 {
             let domain = Domain::parse(&format!("{}.example", fresh_name("l"))).unwrap();
             world.topic = domain.topic(&world.prefix).unwrap();
@@ -231,7 +231,7 @@ fn controller_of(services: &Services) -> i32 {
 /// A topic whose leader becomes stale. Three of its records are recorded.
 struct StaleTopic {
     world: World,
-    /// The offset after five more records, which are written without that broker.
+    /// The offset after five more records. The stale broker does not have these records.
     end: i64,
 }
 
@@ -243,8 +243,8 @@ impl StaleTopic {
         Self { world, end }
     }
 
-    /// A suspended recorder that knows only that broker. Kafka answered it once, but it had
-    /// no lease, so it has not asked for the leader.
+    /// A suspended recorder that knows only the stale broker. Kafka has answered it once, but it
+    /// had no lease, so it has not asked for the leader.
     fn suspended_recorder(&mut self, broker: &str) -> Recorder {
         self.world.database.batch_execute(ANOTHER_ACQUIRES_ALL).unwrap();
         let recorder = self.world.recorder_with(&[("KAFKA", broker)]);

@@ -1,4 +1,4 @@
-//! The transaction of a batch, whose connection to PostgreSQL is cut at every byte. The
+//! Tests of the transaction of a batch. Its connection to PostgreSQL is cut at every byte. The
 //! writer of the recorder runs in this process, without the delays of a whole recorder.
 
 use std::sync::{Arc, Mutex};
@@ -26,39 +26,38 @@ use testkit::services::{fresh_name, shared};
 
 use crate::support::{World, ok};
 
-/// The longest that a transaction may take.
+/// The time-out of a transaction.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The first request of a transaction.
 const BEGIN: &str = "START TRANSACTION";
 /// The number of concurrent writers. Each mostly waits for PostgreSQL to start a process.
 const WALKERS: usize = 12;
-/// One of this many batches that were committed before the cut is written once more.
+/// One in this many batches is written once more, if it was committed before the cut.
 const AGAIN_EACH: usize = 8;
 /// The default duration of the sampled cuts.
 const SAMPLE: Duration = Duration::from_secs(4);
-/// The bytes of the last request of a transaction, a simple query of `COMMIT`, and of the
-/// response.
+/// The bytes of the last request of a transaction, a simple query of `COMMIT`, and of its response.
 const COMMIT_BYTES: usize = b"Q....COMMIT\0".len();
 const COMMITTED_BYTES: usize = b"C....COMMIT\0Z....I".len();
-/// The first offset. All offsets have the same length, and so have all requests.
+/// The first offset. All offsets, and so all requests, have the same length.
 const BASE: i64 = 1_000_000;
 /// The records of a batch: a duplicate, a value that is not a record, and a result after a
 /// missing sequence number.
 const RECORDS_PER_BATCH: i64 = 3;
 
-/// The bytes to cut: of a transaction on a connection that has prepared its statements
-/// before, or of a transaction that prepares them; of its requests or its responses.
+/// The bytes to cut. The transaction runs on a connection with or without prepared statements. The
+/// bytes belong to its requests or to its responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stretch {
     prepares: bool,
     side: Direction,
 }
 
-/// A writer of a domain of its own that reaches PostgreSQL through a proxy.
+/// A writer with its own domain, which reaches PostgreSQL through a proxy.
 struct Walker {
-    /// Through the proxy.
+    /// The connections through the proxy.
     database: Database,
-    /// Without the proxy.
+    /// The connections without the proxy.
     direct: Database,
     proxy: PostgresProxy,
     stop: Stop,
@@ -66,13 +65,13 @@ struct Walker {
     table: DomainTable,
     labels: Labels,
     partition: TopicPartition,
-    /// Dropped after every error.
+    /// The steps. They are dropped after every error.
     steps: Option<Steps>,
-    /// Kept after errors.
+    /// The state. It is kept after errors.
     state: WriteState,
     run: Run,
     position: Position,
-    /// The number of cuts after which the transaction was committed.
+    /// The number of cuts after which the transaction was found committed.
     committed: usize,
 }
 
@@ -158,7 +157,7 @@ impl Walker {
         Position { next_offset, leader_epoch: Some(1), ..self.position }
     }
 
-    /// Reads the position from the database, as the recorder does after every error.
+    /// Reads the position from the database, like the recorder after every error.
     fn read_back(&mut self) -> Position {
         self.steps = None;
         read_position(&self.direct, &self.stop, TIMEOUT, &self.partition).unwrap().unwrap()
@@ -172,7 +171,7 @@ impl Walker {
             assert_eq!(found, self.position);
             return;
         }
-        // Writing the batch once more must fail. Only some batches are tried, because that
+        // A second write of the batch must fail. Only some batches are tried, because each try
         // takes another connection.
         if self.committed.is_multiple_of(AGAIN_EACH) {
             let again = self.write();
@@ -222,7 +221,7 @@ impl Walker {
             match self.write() {
                 Ok(_) => {
                     self.position = self.after();
-                    // A cut at the very end comes after the last response.
+                    // A cut at the end of the transaction happens after the last response.
                     let whole = (!told.wait_until_fired(Duration::from_millis(100)))
                         .then(|| told.bytes_passed());
                     self.leave_connection();
@@ -240,7 +239,7 @@ impl Walker {
         }
     }
 
-    /// Checks that each row, gap and record in quarantine was written once, and the mark.
+    /// Checks the mark, and that each row, gap and record in quarantine was written once.
     fn check(self, world: &mut World) {
         let batches = (BASE..self.position.next_offset).step_by(RECORDS_PER_BATCH as usize);
         let mut of = |sql: String| -> Vec<Vec<i64>> {
@@ -270,16 +269,17 @@ impl Walker {
     }
 }
 
-/// Whatever byte a connection is cut at, each row, gap, mark and record in quarantine of a
-/// batch is written once: the position moves in the same transaction, by compare-and-set, and
-/// after an error the position and the marks are read from the database again.
+/// A connection may be cut at any byte. Each row, gap, mark and record in quarantine of a batch is
+/// written once. The position moves in the same transaction, by compare-and-set. After an error the
+/// position and the marks are read from the database again.
 ///
-/// Every byte of the commit and of its response is cut, with and without statements that were
-/// prepared before. The bytes before the commit are sampled by a seed, which is printed, for as
-/// long as there is time: all of them if `AVAILABILITY_FUZZ_SECONDS` is large enough. After each
-/// cut the position is read, and some batches that were committed are written once more.
+/// The test cuts at every byte of the commit and of its response, with and without prepared
+/// statements. The bytes before the commit are sampled by a seed, which is printed, for as long as
+/// there is time. With a large enough `AVAILABILITY_FUZZ_SECONDS` all bytes are cut. After each cut
+/// the position is read, and some committed batches are written once more.
 ///
-/// Two processors do about two hundred cuts a second: each starts a process of PostgreSQL.
+/// Two processors make about two hundred cuts a second, because each cut starts a process of
+/// PostgreSQL.
 #[test]
 fn a_transaction_cut_at_any_byte_leaves_each_row_gap_and_refusal_once() {
     let services = shared().unwrap();
@@ -303,7 +303,7 @@ fn a_transaction_cut_at_any_byte_leaves_each_row_gap_and_refusal_once() {
     let seed = fuzz::seed();
     fastrand::Rng::with_seed(seed).shuffle(&mut sampled);
     let (must, all) = (each.len(), each.len() + sampled.len());
-    // Taken from its end.
+    // The samples are removed from the end.
     sampled.append(&mut each);
     let left = Mutex::new(sampled);
     let started = Instant::now();

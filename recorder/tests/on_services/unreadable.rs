@@ -1,4 +1,4 @@
-//! Batches that the recorder cannot read, and that it skips.
+//! Tests of batches that the recorder can't read and skips.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,7 +11,7 @@ use testkit::services::shared;
 use crate::own_services::with_own_services;
 use crate::support::{World, eventually, ok};
 
-/// A compressed batch of some KiB that holds this many records of 1 MiB of zeros.
+/// A compressed batch of a few KiB that holds this many records of 1 MiB of zeros.
 fn bomb(records: usize) -> Vec<u8> {
     let mut batch = World::encoded(std::iter::repeat_n(vec![0; 1024 * 1024], records)).to_vec();
     let records = batch.split_off(61);
@@ -49,7 +49,7 @@ fn a_batch_that_is_too_large_is_a_gap_and_later_records_are_recorded() {
     );
 }
 
-/// Kafka checks the offsets in compressed batches only. No record disappears without a gap.
+/// Kafka checks offsets only in compressed batches. No record disappears without a gap.
 #[test]
 fn a_batch_whose_offsets_do_not_ascend_is_a_gap_and_later_records_are_recorded() {
     let mut world = World::new(&shared().unwrap());
@@ -82,15 +82,15 @@ fn a_batch_whose_offsets_do_not_ascend_is_a_gap_and_later_records_are_recorded()
     recorder.stop();
 }
 
-/// The places of the base offset and the checksum in a batch, and of the bytes that the
-/// checksum covers.
+/// The places of the base offset, of the checksum, and of the bytes that the checksum covers in a
+/// batch.
 const BASE_OFFSET_AT: std::ops::Range<usize> = 0..8;
 const CHECKSUM_AT: std::ops::Range<usize> = 17..21;
 const CHECKED_FROM: usize = 21;
 
-/// A byte of a batch changes on the disk of the broker. Kafka checks checksums when it
-/// appends a batch, not when it serves it. The batch is skipped once it has failed for
-/// `unreadable_batch_after`, and a gap tells why.
+/// A byte of a batch changes on the disk of the broker. Kafka verifies checksums when it appends a
+/// batch, but not when it serves the batch. The batch is skipped after it has failed for
+/// `unreadable_batch_after`, and a gap has the reason.
 #[test]
 fn a_batch_with_a_wrong_checksum_is_a_gap_broken_on_purpose() {
     with_own_services(1, |services| {
@@ -120,7 +120,7 @@ fn a_batch_with_a_wrong_checksum_is_a_gap_broken_on_purpose() {
     });
 }
 
-/// A byte to write into a log, and the reason of the gap that follows.
+/// A byte to write into a log, and the reason of the resulting gap.
 struct Flip {
     at: usize,
     byte: u8,

@@ -30,20 +30,20 @@ pub struct FetchPosition<'a> {
     pub partition: i32,
     /// The offset of the first record to return.
     pub offset: i64,
-    /// The leader epoch with which the offset was found to be in the log. A leader of another
+    /// The leader epoch at which the offset was confirmed to be in the log. A leader of another
     /// epoch refuses the request (KIP-320). `None`: any leader answers.
     pub leader_epoch: Option<i32>,
 }
 
-/// How much to read, and how long to wait for records.
+/// The bounds of a fetch: bytes, and the time to wait for records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FetchLimits {
-    /// How long the broker may wait for `min_bytes`, in milliseconds.
+    /// The time in milliseconds for which the broker may wait for `min_bytes`.
     pub max_wait_ms: u32,
     /// The broker answers as soon as this many bytes can be read.
     pub min_bytes: u32,
-    /// The most bytes to read from each partition. A larger first batch is returned whole
-    /// (KIP-74), up to 100 MiB.
+    /// The maximum number of bytes to read from each partition. A larger first batch is returned
+    /// whole (KIP-74), up to 100 MiB.
     pub max_bytes: u32,
 }
 
@@ -300,7 +300,7 @@ fn fetch_request(positions: &[&FetchPosition<'_>], limits: &FetchLimits) -> Fetc
             .with_partition(position.partition)
             .with_current_leader_epoch(position.leader_epoch.unwrap_or(NO_EPOCH))
             .with_fetch_offset(position.offset)
-            // Only followers are told where the log diverges (KIP-595).
+            // The log's divergence is reported to followers only (KIP-595).
             .with_last_fetched_epoch(NO_EPOCH)
             .with_log_start_offset(-1)
             .with_partition_max_bytes(bounded(limits.max_bytes));

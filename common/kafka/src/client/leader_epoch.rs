@@ -1,8 +1,8 @@
-//! OffsetForLeaderEpoch: where the records of a leader epoch end in the log (KIP-320).
+//! OffsetForLeaderEpoch: the end of the records of a leader epoch in the log (KIP-320).
 //!
-//! A log that lost its tail, and was then appended to by a later leader, has other records at the
-//! offsets that were lost. Offsets alone do not show that; the leader epoch of the last record that
-//! was read does.
+//! If a log lost its tail and a later leader has appended to it since, the log has other records at
+//! the lost offsets. Offsets alone do not show this. The leader epoch of the last read record shows
+//! it.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_for_leader_epoch_request::{
@@ -22,7 +22,7 @@ const CONSUMER: BrokerId = BrokerId(-1);
 
 const API: &str = "OffsetForLeaderEpoch";
 
-/// Where the records of a leader epoch end in the log.
+/// The end of the records of a leader epoch in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochEnd {
     /// The latest epoch in the log that is not later than the requested one.

@@ -24,7 +24,7 @@ pub struct TopicMetadata {
     pub id: Uuid,
     /// The partitions by index, without gaps. Empty if `error` is set.
     pub partitions: Vec<PartitionMetadata>,
-    /// Why there is no metadata, most often `UnknownTopicOrPartition`.
+    /// The reason why there is no metadata, most often `UnknownTopicOrPartition`.
     pub error: Option<ResponseError>,
 }
 
@@ -62,12 +62,12 @@ pub(crate) struct ClusterMetadata {
     max_age: Duration,
     brokers: HashMap<i32, BrokerAddress>,
     controller: Option<i32>,
-    /// Topics by name, and when each was looked up.
+    /// The topics by name, each with the time of its last lookup.
     topics: HashMap<String, (TopicMetadata, Instant)>,
 }
 
 impl ClusterMetadata {
-    /// Empty metadata. A topic's metadata is old at `max_age`.
+    /// Creates empty metadata. The metadata of a topic is old at `max_age`.
     pub(crate) fn new(max_age: Duration) -> Self {
         Self { max_age, brokers: HashMap::new(), controller: None, topics: HashMap::new() }
     }

@@ -71,7 +71,7 @@ impl KafkaClient {
         }
     }
 
-    /// Closes all connections. The next call that needs one opens it again.
+    /// Closes all connections. The next call opens the connections it needs.
     pub fn disconnect(&mut self) {
         self.connections.clear();
     }
@@ -86,7 +86,7 @@ impl KafkaClient {
         self.topics_by(names, deadline)
     }
 
-    /// As [`KafkaClient::topics`], with a deadline in place of the request time-out.
+    /// Like [`KafkaClient::topics`], with a deadline in place of the request time-out.
     ///
     /// # Errors
     /// See [`KafkaClient::topics`].
@@ -174,7 +174,7 @@ impl KafkaClient {
         Err(last.unwrap_or_else(KafkaError::no_bootstrap))
     }
 
-    /// All known brokers: connected ones first, then the others from `next_broker` on.
+    /// All known brokers: first the connected brokers, then the others from `next_broker` on.
     fn candidates(&self) -> Vec<BrokerAddress> {
         let mut rest: Vec<&BrokerAddress> = self.cluster.addresses().collect();
         rest.sort_unstable();

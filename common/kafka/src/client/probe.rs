@@ -1,4 +1,4 @@
-//! Whether a broker is reachable from this host.
+//! Checks whether a broker is reachable from this host.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,16 +11,17 @@ use crate::error::KafkaError;
 use crate::settings::KafkaSettings;
 
 /// Connects to a broker, with TLS and SASL, sends the smallest request, and closes the connection.
-/// It is always a new connection: one that is open already shows nothing about the next one.
+/// Always opens a new connection, because an open connection does not show whether the next one
+/// succeeds.
 ///
 /// # Errors
-/// An error of the connection. It comes after `timeout` at the latest.
+/// An error of the connection, after `timeout` at the latest.
 pub fn probe_broker(
     settings: &Arc<KafkaSettings>,
     address: &BrokerAddress,
     timeout: Duration,
 ) -> Result<(), KafkaError> {
-    // The metadata of no topic.
+    // Requests metadata without any topic.
     let request = MetadataRequest::default()
         .with_topics(Some(Vec::new()))
         .with_allow_auto_topic_creation(false);
@@ -29,7 +30,7 @@ pub fn probe_broker(
 }
 
 impl KafkaClient {
-    /// Returns the address of a broker, by the last metadata that this client received.
+    /// Returns the address of a broker according to the last metadata that this client received.
     pub fn broker_address(&self, id: i32) -> Option<&BrokerAddress> {
         self.cluster.address(id)
     }

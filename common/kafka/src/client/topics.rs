@@ -16,7 +16,8 @@ use crate::error::KafkaError;
 pub struct TopicSpec {
     /// The number of replicas, at least 1. `None`: 3, or the number of brokers if lower.
     pub replication_factor: Option<i16>,
-    /// How long records are retained, in milliseconds; -1: forever. `None`: the broker's default.
+    /// The time in milliseconds for which records are retained; -1: forever. `None`: the broker's
+    /// default.
     pub retention_ms: Option<i64>,
 }
 

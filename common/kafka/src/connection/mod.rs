@@ -29,12 +29,12 @@ use crate::security::tls::Security;
 use crate::settings::KafkaSettings;
 use crate::text::one_line;
 
-/// The most bytes of a response other than Fetch.
+/// The maximum size in bytes of a response other than Fetch.
 const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The most bytes of a Fetch response. A broker returns the first batch whole even if it exceeds
-/// the requested bytes (KIP-74), so the limit is far above the default `message.max.bytes` of 1
-/// MiB.
+/// The maximum size in bytes of a Fetch response. A broker returns the first batch whole even if it
+/// exceeds the requested bytes (KIP-74), so the limit is far above the default `message.max.bytes`
+/// of 1 MiB.
 const FETCH_FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
 
 /// A connection to a broker, ready for requests.
@@ -48,7 +48,7 @@ pub(crate) struct BrokerConnection {
     stage: ConnectionStage,
     used_at: Instant,
     idle_max: Duration,
-    /// When the connection must be replaced because its SASL session ends soon.
+    /// The time at which the connection must be replaced, because its SASL session ends soon.
     session_end: Option<Instant>,
     permit: ConnectionPermit,
 }
@@ -68,7 +68,7 @@ impl BrokerConnection {
         address: &BrokerAddress,
         deadline: Instant,
     ) -> Result<Self, KafkaError> {
-        // The broker's address can come from another broker, so it need not be this machine.
+        // The address can come from another broker, so it may be another machine.
         if settings.sasl.is_some() && settings.security == Security::Plain && !address.is_loopback()
         {
             let reason = "the password would be sent in plain text: expected TLS".to_owned();
@@ -88,8 +88,8 @@ impl BrokerConnection {
         Ok(connection)
     }
 
-    /// Connects, and negotiates versions. A broker closes a connection above its limits before it
-    /// answers, which other causes do too: but then it answers on no connection.
+    /// Connects, and negotiates versions. A broker above its connection limit closes the connection
+    /// before it answers. Other causes do the same, but then the broker answers on no connection.
     fn open_stream(
         settings: &KafkaSettings,
         address: &BrokerAddress,

@@ -11,13 +11,13 @@ pub(crate) struct OpenConnections(Arc<Mutex<ConnectionCounts>>);
 
 #[derive(Debug, Default)]
 struct ConnectionCounts {
-    /// All connections, also those that are being opened.
+    /// The number of all connections, including connections that are being opened.
     total: usize,
-    /// The connections that the broker has answered on, by its address.
+    /// The number of connections on which the broker has answered, by its address.
     answered: HashMap<BrokerAddress, usize>,
 }
 
-/// One connection. Not counted any more when it is dropped.
+/// One connection. It counts until it is dropped.
 #[derive(Debug)]
 pub(crate) struct ConnectionPermit {
     counts: OpenConnections,
@@ -26,7 +26,7 @@ pub(crate) struct ConnectionPermit {
 }
 
 impl OpenConnections {
-    /// Counts one more connection. `None`: there are `max` already.
+    /// Counts one more connection. `None`: the maximum `max` is already reached.
     pub(crate) fn acquire(
         &self,
         address: &BrokerAddress,

@@ -69,7 +69,7 @@ impl Write for DeadlineSocket {
     }
 }
 
-/// How far a connection has come, to explain why the broker closed it.
+/// The progress of a connection, to explain why the broker closed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectionStage {
     /// The broker has not answered yet.
@@ -80,7 +80,7 @@ pub(crate) enum ConnectionStage {
     Authenticated,
 }
 
-/// An open TCP connection, with TLS if the settings ask for it.
+/// An open TCP connection, with TLS if the settings require it.
 #[derive(Debug)]
 pub(crate) enum BrokerStream {
     Plain(DeadlineSocket),
@@ -88,7 +88,7 @@ pub(crate) enum BrokerStream {
 }
 
 impl BrokerStream {
-    /// Resolves the broker's name, connects, and makes the TLS handshake. All of it ends at
+    /// Resolves the broker's name, connects, and makes the TLS handshake. All steps end at
     /// `deadline` or the cutoff, except name resolution, which the C library bounds.
     pub(crate) fn open(
         settings: &KafkaSettings,
@@ -136,7 +136,7 @@ impl BrokerStream {
         !peeked.is_err_and(|cause| cause.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Turns an I/O error into a [`KafkaError`] with a hint at the likely reason.
+    /// Converts an I/O error into a [`KafkaError`] with a hint at the likely reason.
     pub(crate) fn explain(
         &self,
         address: &BrokerAddress,
@@ -180,7 +180,7 @@ fn resolve(address: &BrokerAddress) -> io::Result<Vec<SocketAddr>> {
     Ok((address.host.as_str(), address.port).to_socket_addrs()?.collect())
 }
 
-/// Names the setting that a name without an address comes from, if it is one of the broker.
+/// Names the setting of a broker name that can't be resolved, if the name comes from a setting.
 fn explain_unresolved(
     settings: &KafkaSettings,
     address: &BrokerAddress,

@@ -15,8 +15,8 @@ use crate::security::tls::TlsFailure;
 use crate::text::one_line;
 use common::pem::PemError;
 
-/// Why a call to Kafka failed. [`KafkaError::is_retryable`] decides whether the same call can
-/// succeed later.
+/// The reason why a call to Kafka failed. [`KafkaError::is_retryable`] decides whether the same
+/// call can succeed later.
 ///
 /// It is `Clone` because one broken connection can be the error of many topics.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -47,12 +47,12 @@ pub enum KafkaError {
         /// The cause. Never contains a password.
         reason: String,
     },
-    /// No connection could be opened although others are open: a limit is reached.
+    /// No connection could be opened while other connections are open, because a limit is reached.
     #[error("connect to {address}: {}", LimitReached(*max))]
     TooManyConnections {
         address: BrokerAddress,
-        /// [`KafkaSettings::connections_max`](crate::KafkaSettings::connections_max), if that is
-        /// the limit. `None`: it is a limit of the broker.
+        /// [`KafkaSettings::connections_max`](crate::KafkaSettings::connections_max), if this limit
+        /// is reached. `None`: a limit of the broker is reached.
         max: Option<usize>,
     },
     /// The connection broke. A request in flight may or may not have been processed.
@@ -61,7 +61,7 @@ pub enum KafkaError {
         address: BrokerAddress,
         #[source]
         cause: Arc<io::Error>,
-        /// A likely reason, by how far the connection had come.
+        /// A likely reason, according to the progress of the connection.
         hint: Option<&'static str>,
     },
     /// No complete response in time. The request may or may not have been processed.
@@ -144,7 +144,7 @@ pub enum KafkaError {
 }
 
 impl KafkaError {
-    /// Turns a broker's error code into a result; code 0 is `Ok`.
+    /// Converts a broker's error code into a result; code 0 is `Ok`.
     pub(crate) fn from_code(
         api: &'static str,
         subject: impl fmt::Display,
@@ -185,7 +185,7 @@ impl From<PemError> for KafkaError {
     }
 }
 
-/// Which limit of connections is reached.
+/// The limit of connections that is reached, as text.
 struct LimitReached(Option<usize>);
 
 impl fmt::Display for LimitReached {

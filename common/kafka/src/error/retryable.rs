@@ -1,11 +1,11 @@
-//! Which errors are retryable and which are permanent. Only this file decides it.
+//! Decides which errors are retryable and which are permanent. No other file decides this.
 
 use kafka_protocol::ResponseError;
 
 use super::KafkaError;
 
 impl KafkaError {
-    /// Whether the same call can succeed later although nobody changed a setting, a right or a
+    /// Whether the same call can succeed later without a change of a setting, a right or a
     /// certificate.
     ///
     /// Errors of TLS, certificates and SASL are permanent by this rule. A program that reads
@@ -100,11 +100,11 @@ pub(crate) enum ErrorClass {
     ProducerStateLost,
     /// Not processed by this broker. The metadata of the topic or group must be refreshed.
     StaleMetadata,
-    /// Processed or not. The same bytes must be sent again.
+    /// The request may or may not have been processed. The same bytes must be sent again.
     OutcomeUnknown,
     /// Not processed. The same request can succeed later.
     RetryLater,
-    /// Not processed. The same request can succeed after a person has changed a right, a policy
+    /// Not processed. The same request can succeed after an operator has changed a right, a policy
     /// or the configuration of the topic.
     NeedsOperator,
     /// Not appended. The batch is larger than the topic allows.

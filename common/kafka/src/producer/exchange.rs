@@ -19,11 +19,13 @@ use crate::error::retryable::{ErrorClass, classify};
 /// Acknowledged by all in-sync replicas.
 const ACKS_ALL: i16 = -1;
 
-/// The most bytes of batches in one request: far below the 100 MiB that a broker accepts
-/// (`socket.request.max.bytes`), and small enough for a response well within the time-out.
+/// The maximum size in bytes of the batches in one request. It is far below the 100 MiB that a
+/// broker accepts (`socket.request.max.bytes`), and small enough for a response well within the
+/// time-out.
 const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// How long to wait for one broker's response before the next broker's connection is checked.
+/// The time to wait for the response of one broker before the connection of the next broker is
+/// checked.
 const POLL_WAIT: Duration = Duration::from_millis(2);
 
 /// The shortest time to read a response that has begun to arrive.

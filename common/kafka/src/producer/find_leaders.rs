@@ -13,7 +13,7 @@ use crate::error::KafkaError;
 use crate::settings::KafkaTimings;
 use common::backoff::Backoff;
 
-/// Topics that do not exist or have no leader, and when they are looked up again. Rounds can
+/// Topics that do not exist or have no leader, with the time of their next lookup. Rounds can
 /// follow each other fast, so lookups need a retry delay.
 #[derive(Debug)]
 pub(super) struct MissingTopics {

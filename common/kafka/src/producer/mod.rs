@@ -44,14 +44,14 @@ const PARTITION: i32 = 0;
 pub struct KafkaProducer {
     client: KafkaClient,
     options: ProducerOptions,
-    /// Producer id and epoch for partitions that have none. `None`: to be requested.
+    /// Producer id and epoch for partitions without a producer id. `None`: must be requested.
     identity: Option<ProducerIdentity>,
     partitions: HashMap<String, ProducerPartition>,
     /// The last known id of each topic, to detect a recreated topic.
     topic_ids: HashMap<String, Uuid>,
     missing_topics: MissingTopics,
     connections: BTreeMap<BrokerAddress, LeaderConnection>,
-    /// Brokers that could not be reached, and until when they are skipped.
+    /// Brokers that could not be reached, with the time until which they are skipped.
     unreachable_until: HashMap<BrokerAddress, Instant>,
 }
 
@@ -148,7 +148,7 @@ impl KafkaProducer {
         &mut self.client
     }
 
-    /// The most bytes of a batch of the topic, batch header included, for
+    /// The maximum size in bytes of a batch of the topic, batch header included, for
     /// [`batch_len`](crate::batch_len).
     pub fn batch_bytes_max(&self, topic: &str) -> usize {
         self.partitions

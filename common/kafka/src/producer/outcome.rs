@@ -6,12 +6,12 @@ use crate::batch::encode::ProduceRecord;
 use crate::client::TopicSpec;
 use crate::error::KafkaError;
 
-/// How a producer creates topics and batches.
+/// Options for the topics and the batches that a producer creates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProducerOptions {
     /// Settings of topics that the producer creates because they do not exist.
     pub topic_spec: TopicSpec,
-    /// The most bytes of a batch. Brokers accept 1 MiB by default (`message.max.bytes`).
+    /// The maximum size of a batch in bytes. Brokers accept 1 MiB by default (`message.max.bytes`).
     pub batch_bytes_max: usize,
 }
 
@@ -46,19 +46,20 @@ pub enum ProduceOutcome {
     /// The producer keeps the batch and sends it again in the next
     /// [`KafkaProducer::send`](crate::KafkaProducer::send).
     Pending {
-        /// Why the batch is not delivered yet.
+        /// The reason why the batch is not delivered yet.
         reason: KafkaError,
     },
     /// The batch is not in the log and returned to the caller, who can offer smaller batches.
     TooLarge {
         /// The records in their order.
         records: Vec<ProduceRecord>,
-        /// The most bytes of this topic's batches from now on.
+        /// The maximum size in bytes of this topic's batches from now on.
         bytes_max: usize,
     },
-    /// The broker refused the records themselves, and no other records of the batch: their time,
-    /// or their lack of a key in a compacted topic. The batch is not in the log and returned to
-    /// the caller. A person can change the topic's configuration so that it is accepted.
+    /// The broker refused the records themselves, because of their time, or because they have no
+    /// key in a compacted topic. The other records of the batch were not refused. The batch is not
+    /// in the log and is returned to the caller. An operator can change the topic's configuration
+    /// so that the broker accepts the batch.
     Refused {
         /// The records in their order.
         records: Vec<ProduceRecord>,
@@ -75,7 +76,7 @@ pub enum ProduceOutcome {
         /// Whether an earlier request with an unknown outcome may have delivered the batch.
         maybe_delivered: bool,
     },
-    /// Another batch of the topic is still pending. This one is returned unsent.
+    /// Another batch of the topic is still pending. The new batch is returned unsent.
     Busy {
         /// The records in their order.
         records: Vec<ProduceRecord>,

@@ -17,7 +17,7 @@ pub(super) struct ProduceRound {
     pub(super) deadline: Instant,
     /// The outcomes of settled batches.
     pub(super) outcomes: Vec<(String, ProduceOutcome)>,
-    /// Why the batches of the other topics are pending.
+    /// The reasons why the batches of the other topics are pending.
     pub(super) reasons: HashMap<String, KafkaError>,
 }
 
@@ -49,7 +49,7 @@ impl KafkaProducer {
             .queues(&awaiting, round)
             .into_iter()
             .partition(|(leader, _)| self.connections.contains_key(leader));
-        // Connected brokers first: connecting to the others can take long.
+        // Connected brokers come first, because connecting to other brokers can take long.
         self.exchange(connected, round);
         self.exchange(others, round);
     }

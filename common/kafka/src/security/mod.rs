@@ -1,4 +1,4 @@
-//! How a connection is protected and how the client proves its identity.
+//! Encryption and authentication of connections.
 
 pub(crate) mod sasl;
 pub(crate) mod tls;

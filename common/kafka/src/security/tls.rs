@@ -147,7 +147,7 @@ fn certificate_validity(certificate: &CertificateDer<'_>) -> Option<(u64, u64)> 
     ))
 }
 
-/// Which side refused the TLS handshake, and why.
+/// The side that refused the TLS handshake, and the reason.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{reason}")]
 pub struct TlsFailure {

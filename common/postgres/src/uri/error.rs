@@ -1,7 +1,7 @@
-//! Why a text is not a PostgreSQL URI.
+//! The reasons why a text is not a PostgreSQL URI.
 
-/// Why a text is not a PostgreSQL URI. Permanent at start. Values are never shown, because a typing
-/// error can put the password anywhere.
+/// The reason why a text is not a PostgreSQL URI. Permanent at start. Values are never shown,
+/// because a typing error can put the password anywhere.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UriError {
     /// Neither a URI nor a `key=value` string.

@@ -18,14 +18,14 @@ pub use error::UriError;
 pub use tls_options::SslMode;
 pub(crate) use tls_options::{RootCertificate, TlsOptions};
 
-/// `connect_timeout` if the URI has none. libpq's default is to wait forever, but the programs must
-/// be able to stop within seconds.
+/// The default of `connect_timeout`. libpq's default is to wait forever, but the programs must be
+/// able to stop within seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// `tcp_user_timeout` if the URI has none.
+/// The default of `tcp_user_timeout`.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
-/// `keepalives_idle` and `keepalives_interval` if the URI has none.
+/// The default of `keepalives_idle` and `keepalives_interval`.
 const KEEPALIVE: Duration = Duration::from_secs(10);
-/// `keepalives_count` if the URI has none.
+/// The default of `keepalives_count`.
 const KEEPALIVE_RETRIES: u32 = 2;
 
 /// A PostgreSQL URI. `Display` and `Debug` show neither user nor password.
@@ -60,7 +60,7 @@ impl PostgresUri {
     /// Parses a setting's value. [`PostgresUri::reread`] reads it again if it came from a file.
     ///
     /// # Errors
-    /// As [`PostgresUri::parse`].
+    /// See [`PostgresUri::parse`].
     pub fn from_secret(secret: Secret) -> Result<Self, UriError> {
         Ok(Self { source: Some(secret.clone()), ..Self::parse(secret.expose())? })
     }

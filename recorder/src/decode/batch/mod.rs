@@ -1,4 +1,5 @@
-//! FetchedRecords records cut into batches, each decoded and ready for one transaction.
+//! Cuts the fetched records of one partition into batches, and decodes each batch for one
+//! transaction.
 
 use std::collections::HashSet;
 
@@ -11,28 +12,28 @@ use super::labels::Labels;
 use super::rejected::Rejected;
 use super::row::DomainRow;
 
-/// The most bytes of the values of a batch, unless a single value is larger.
+/// The maximum size in bytes of the values of a batch. A larger value is a batch of its own.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// A record that can't be a row.
+/// A record that can't be stored as a row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuarantinedRecord {
     /// The offset of the record.
     pub offset: i64,
-    /// The value of the record. `None` if it has none.
+    /// The value of the record. `None`: the record has no value.
     pub bytes: Option<Vec<u8>>,
-    /// The identity of the result, if the headers have one.
+    /// The identity of the result. `None`: the headers have no valid identity.
     pub identity: Option<Identity>,
-    /// Why the record can't be a row.
+    /// The reason why the record can't be stored as a row.
     pub reason: Rejected,
 }
 
-/// What the records of a batch become. Both lists are in the order of offsets.
+/// The decoded records of a batch. Both lists are sorted by offset.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DecodedRecords {
     /// The rows for the table of the domain.
     pub rows: Vec<DomainRow>,
-    /// The rest.
+    /// The records for the quarantine.
     pub quarantined: Vec<QuarantinedRecord>,
 }
 
@@ -50,8 +51,7 @@ impl DecodedRecords {
         decoded
     }
 
-    /// Sends all records to quarantine because the database refused their rows
-    /// with `message`.
+    /// Sends all records to quarantine, because the database refused their rows with `message`.
     pub fn refused(records: &[FetchedRecord], message: &str) -> Self {
         let mut refused = Self::default();
         for record in records {
@@ -94,19 +94,19 @@ fn identity_of(record: &FetchedRecord) -> Option<Identity> {
     Identity::from_headers(&record.headers).unwrap_or_default()
 }
 
-/// The records of one partition that one transaction writes. It keeps the
-/// records, so that it can be halved if the database refuses the whole.
+/// The records of one partition that one transaction writes. The batch keeps the undecoded records,
+/// so that it can be halved if the database refuses a row.
 #[derive(Debug)]
 pub struct WriteBatch {
-    /// The records in the order of their offsets.
+    /// The records, sorted by offset.
     pub records: Vec<FetchedRecord>,
-    /// What the records become.
+    /// The decoded records.
     pub decoded: DecodedRecords,
     /// The identities of the results.
     pub identities: Identities,
     /// The position after the batch.
     pub next_offset: i64,
-    /// The leader epoch of what is directly before `next_offset`. `None` if unknown.
+    /// The leader epoch of the last offset before `next_offset`. `None`: the epoch is unknown.
     pub leader_epoch: Option<i32>,
 }
 
@@ -119,8 +119,8 @@ impl WriteBatch {
         Self { decoded, identities, leader_epoch, records, next_offset }
     }
 
-    /// Takes the records out of the batch and returns its two halves. `None` if
-    /// it has less than two records; it then stays as it is.
+    /// Moves the records out of the batch and returns its two halves. Returns `None`, and leaves
+    /// the batch unchanged, if it has fewer than two records.
     pub fn halve(&mut self, labels: &Labels) -> Option<[Self; 2]> {
         if self.records.len() < 2 {
             return None;
@@ -133,8 +133,8 @@ impl WriteBatch {
         Some([Self::new(head, labels, middle), tail])
     }
 
-    /// Keeps the first records up to the size of a batch and returns the rest. `None` if the
-    /// batch is small enough; it then stays as it is.
+    /// Keeps as many records as fit into one batch and returns the rest. Returns `None`, and leaves
+    /// the batch unchanged, if all records fit.
     pub fn split_off(&mut self, records_max: usize) -> Option<Self> {
         let len = batch_len(&self.records, records_max);
         let middle = self.records.get(len)?.offset;
@@ -162,24 +162,24 @@ type RecordDecoder = fn(&[FetchedRecord], &Labels) -> (DecodedRecords, Identitie
 /// The decoder panics on the first record after the position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordPanic {
-    /// The offset of the record. `None`: no single record makes the decoder panic.
+    /// The offset of the record. `None`: the decoder does not panic on a single record.
     pub offset: Option<i64>,
 }
 
-/// The result of the fetch of one partition, ready to be written.
+/// The records of one fetch of one partition, decoded and cut into batches.
 #[derive(Debug)]
 pub struct FetchedBatches {
-    /// The batches in the order of their offsets. A batch without records moves
-    /// the position past offsets that hold no records for consumers.
+    /// The batches, sorted by offset. A batch without records moves the position past offsets that
+    /// hold no records for consumers.
     pub batches: Vec<WriteBatch>,
     /// The position after all batches.
     pub next_offset: i64,
-    /// The offset up to which consumers may read.
+    /// The high watermark of the partition: the end of the offsets that consumers may read.
     pub high_watermark: i64,
 }
 
 impl FetchedBatches {
-    /// Cuts what was fetched from `offset` on into batches of at most `records_max`
+    /// Cuts the records that were fetched from `offset` on into batches of at most `records_max`
     /// records. Ends before a record on which the decoder panics.
     ///
     /// # Errors
@@ -205,7 +205,7 @@ impl FetchedBatches {
         let mut position = offset;
         while position < next_offset {
             let rest = records.split_off(batch_len(&records, records_max));
-            // The last batch also moves past offsets without records for consumers.
+            // The last batch also moves the position past offsets without records for consumers.
             position = match records.last() {
                 Some(last) if !rest.is_empty() => last.offset + 1,
                 _ => next_offset,
@@ -230,7 +230,7 @@ impl FetchedBatches {
         Ok(Self { batches, next_offset, high_watermark })
     }
 
-    /// Ends before the record of `records` on which the decoder panics.
+    /// Drops the record on which the decoder panics, and all records after it.
     fn end_before_panic(
         mut batches: Vec<WriteBatch>,
         mut records: Vec<FetchedRecord>,
@@ -265,9 +265,9 @@ impl FetchedBatches {
     }
 }
 
-/// How many of these records the next batch takes: at least one, if there is one. A batch also
-/// has a bound in bytes, and as many ended runs as it may have records: each is a row in the
-/// table of marks.
+/// The number of records in the next batch: at least one, if there is a record. Two more bounds
+/// apply: the bytes of a batch, and the number of ended runs, because each ended run is a row in
+/// the table of marks.
 fn batch_len(records: &[FetchedRecord], records_max: usize) -> usize {
     let (mut bytes, mut ended) = (0, 0);
     let fits = |record: &&FetchedRecord| {

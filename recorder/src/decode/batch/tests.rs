@@ -1,4 +1,4 @@
-//! How fetched records are cut into batches.
+//! Tests how fetched records are cut into batches.
 
 use super::*;
 
@@ -22,7 +22,7 @@ fn fetched(sizes: &[(i64, usize)], next_offset: i64) -> FetchedRecords {
     }
 }
 
-/// The offsets of the records of each batch, and the position after it.
+/// The offsets of the records in each batch, and the position after the batch.
 fn cut(sizes: &[(i64, usize)], from: i64, next_offset: i64) -> Vec<(Vec<i64>, i64)> {
     let fetched_batches =
         FetchedBatches::new(fetched(sizes, next_offset), from, &Labels::default(), RECORDS_MAX)
@@ -42,7 +42,7 @@ fn batches_are_contiguous_and_the_last_moves_past_offsets_without_records() {
     assert_eq!(cut(&[], 7, 7), []);
     assert_eq!(cut(&[], 7, 9), [(vec![], 9)]);
     assert_eq!(cut(&[(7, 1)], 7, 8), [(vec![7], 8)]);
-    // Offsets that compaction removed, within and after the records.
+    // Compaction removed offsets between the records and after them.
     assert_eq!(cut(&[(8, 1), (11, 1)], 7, 20), [(vec![8, 11], 20)]);
     let five: Vec<_> = [1, 2, 4, 8, 9].map(|offset| (offset, 1)).to_vec();
     assert_eq!(cut(&five, 0, 12), [(vec![1, 2, 4], 5), (vec![8, 9], 12)]);
@@ -91,7 +91,7 @@ fn a_batch_has_a_bound_in_ended_runs() {
     assert_eq!(sizes, [(3, 48), (3, 48), (3, 48), (3, 48), (3, 48), (3, 48), (2, 32)]);
 }
 
-/// A batch that is too large since the size has shrunk is cut once more.
+/// A batch that is too large, because the size has shrunk since, is cut once more.
 #[test]
 fn a_batch_is_split_without_decoding_it_again() {
     for malformed in [false, true] {
@@ -118,8 +118,8 @@ fn panicking(records: &[FetchedRecord], labels: &Labels) -> (DecodedRecords, Ide
     decode_all(records, labels)
 }
 
-/// Records before the record that makes the decoder panic are written. The record itself is
-/// an error, and records after it can be read on their own.
+/// Records before a record that makes the decoder panic are written. This record is an error.
+/// Records after it can be read separately.
 #[test]
 fn a_panic_of_the_decoder_concerns_one_record() {
     let decode = |from: i64| {

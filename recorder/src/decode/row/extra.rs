@@ -1,18 +1,18 @@
-//! The extra keys of a record, beyond the nine of 1.1.0, as their columns hold them.
+//! The extra keys of a record, which version 1.1.0 does not write, fitted to their columns.
 //!
-//! A text that only people read is cut to the length of its column. The name of
-//! the target (`name`) and the causes in `missed` are not cut, because a prefix
-//! would be another name or cause; a record is rejected if they are too long.
+//! A text for human readers is cut to the length of its column. The name of the target (`name`) and
+//! the causes in `missed` are not cut, because a prefix would be another name or another cause. If
+//! they are too long, the record is rejected.
 
 use common::record::Extra;
 
 use super::{Rejected, checked_text};
 
-/// The most characters of the name of a target.
+/// The maximum length of the name of a target in characters.
 const NAME_CHARS_MAX: usize = 256;
-/// The most characters of words, addresses and versions.
+/// The maximum length of words, addresses and versions in characters.
 const WORD_CHARS_MAX: usize = 64;
-/// The most characters of the URL where redirects ended.
+/// The maximum length in characters of the URL after all redirects.
 const FINAL_URL_CHARS_MAX: usize = 2_048;
 
 /// Cuts texts to the lengths of their columns.

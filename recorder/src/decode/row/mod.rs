@@ -1,4 +1,4 @@
-//! One record as a row of its domain's table, or the reason why it can't be one.
+//! Decodes one record into a row of its domain's table, or returns the reason for a rejection.
 
 mod extra;
 
@@ -11,17 +11,17 @@ use kafka_client::Uuid;
 use super::labels::Labels;
 use super::rejected::Rejected;
 
-/// The most characters of `test_from`, `url` and `detail` in the tables of 1.1.0.
+/// The maximum lengths in characters of `test_from`, `url` and `detail` in the tables of 1.1.0.
 const FROM_CHARS_MAX: usize = 32;
 const URL_CHARS_MAX: usize = 256;
 const DETAIL_CHARS_MAX: usize = 128;
-/// The highest `total_us` of a merged result, 36 minutes. With it no sum of a row
-/// overflows.
+/// The highest `total_us` of a result that may be merged: 36 minutes. With this bound no sum in a
+/// row overflows.
 pub(crate) const MERGED_TOTAL_US_MAX: i64 = i32::MAX as i64;
-/// What 1.1.0 writes for an unknown time.
+/// The value for an unknown time, as 1.1.0 writes it.
 const UNKNOWN_MS: i32 = -1;
 
-/// One row of a domain's table, without the columns that the database fills.
+/// One row of a domain's table. The columns with a default in the database are left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainRow {
     /// The offset of the record in its partition.
@@ -32,9 +32,9 @@ pub struct DomainRow {
     pub url: String,
     /// Whole seconds since 1970, rounded down.
     pub event_time: i64,
-    /// The database's label of the status.
+    /// The status, in the spelling of the database.
     pub status: String,
-    /// The database's label of the phrase.
+    /// The phrase, in the spelling of the database.
     pub phrase: Arc<str>,
     /// Milliseconds; −1 if unknown.
     pub dns: i32,
@@ -42,11 +42,11 @@ pub struct DomainRow {
     pub response: i32,
     /// At most 128 characters.
     pub detail: Option<String>,
-    /// The extra keys of the record, cut to the lengths of their columns.
+    /// The extra keys of the record, fitted to their columns.
     pub extra: Extra,
-    /// The identity of the result, if the headers of the record have one.
+    /// The identity of the result. `None`: the headers have no valid identity.
     pub identity: Option<Identity>,
-    /// How many results the row stands for.
+    /// The number of results in the row.
     pub results: i64,
     /// The columns of a row of several results. `None` for a row of one result.
     pub merged: Option<MergedColumns>,
@@ -54,35 +54,35 @@ pub struct DomainRow {
     pub healthy: bool,
 }
 
-/// The columns that only a row of several results has.
+/// The columns that only rows of several results fill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MergedColumns {
     /// The event time of the earliest result.
     pub first_event_time: i64,
     /// The offset of the earliest result.
     pub first_offset: i64,
-    /// Of `total_us` of all results. `None` if the results have none.
+    /// The `total_us` of all results. `None`: the results have no `total_us`.
     pub total_us: Option<TotalTimes>,
 }
 
-/// Sum and extremes of `total_us` of several results.
+/// The sum and the extremes of `total_us` of several results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TotalTimes {
-    /// Microseconds of all results together.
+    /// The sum of all results in microseconds.
     pub sum: i64,
-    /// Microseconds of the fastest result.
+    /// The fastest result in microseconds.
     pub min: i64,
-    /// Microseconds of the slowest result.
+    /// The slowest result in microseconds.
     pub max: i64,
 }
 
 impl TotalTimes {
-    /// Of one result.
+    /// The times of one result.
     pub fn of_one(total_us: i64) -> Self {
         Self { sum: total_us, min: total_us, max: total_us }
     }
 
-    /// Of these results and the others.
+    /// The times of these results and of `other` together.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -93,17 +93,17 @@ impl TotalTimes {
     }
 }
 
-/// What all results that one row stands for have in common.
+/// The properties that all results of one row share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowKind {
-    /// The database's label of the phrase.
+    /// The phrase, in the spelling of the database.
     pub phrase: Arc<str>,
-    /// The run of the tracker: slots of different runs can't be compared.
+    /// The run of the tracker. Slots of different runs can't be compared.
     pub run: Option<Uuid>,
-    /// The period of the target, by which its slots are counted.
+    /// The period of the target, which is the length of its slots.
     pub period_ms: Option<i64>,
-    /// Whether the results have `total_us`. The mean of a row is then its sum divided
-    /// by its number of results.
+    /// Whether the results have `total_us`. The mean of a row is its sum divided by its number of
+    /// results.
     pub has_total_us: bool,
 }
 
@@ -152,8 +152,8 @@ impl DomainRow {
         (&self.test_from, &self.url, self.extra.name.as_deref())
     }
 
-    /// The kind of rows that smart mode may merge this row with. `None` if it must
-    /// stay a row of its own.
+    /// The kind of rows that smart mode may merge this row with. `None`: smart mode must not merge
+    /// this row.
     pub fn kind(&self) -> Option<RowKind> {
         let total_us = self.extra.total_us;
         let can_add = total_us.is_none_or(|us| (0..=MERGED_TOTAL_US_MAX).contains(&us));
@@ -189,7 +189,7 @@ fn checked_text(
 
 fn whole_seconds(timestamp: f64) -> Result<i64, Rejected> {
     let seconds = timestamp.floor();
-    // 2^63 is exact in a double, and the first number that does not fit an i64.
+    // 2^63 is exact in a double. It is the lowest positive number that does not fit an i64.
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     if (-LIMIT..LIMIT).contains(&seconds) { Ok(seconds as i64) } else { Err(Rejected::Timestamp) }
 }

@@ -62,10 +62,10 @@ fn a_record_becomes_a_row() {
         row(&Record { extra, ..healthy.clone() }).unwrap().kind()
     };
     assert_eq!(kind_with_total_us(0), Some(RowKind { has_total_us: true, ..kind }));
-    // A sum of such values could overflow.
+    // The sum of such values could overflow.
     assert_eq!(kind_with_total_us(MERGED_TOTAL_US_MAX + 1), None);
     assert_eq!(kind_with_total_us(-1), None);
-    // Rounded down, on both sides of 1970.
+    // Times are rounded down, before 1970 and after.
     let old = Record { timestamp: -0.5, ..record() };
     assert_eq!(row(&old).unwrap().event_time, -1);
 }
@@ -101,7 +101,7 @@ fn only_healthy_rows_without_a_mark_have_a_kind() {
     assert_eq!(kind(|extra| extra.reason = Some("too_slow".into())), None);
     assert_eq!(kind(|extra| extra.attempts = Some(2)), None);
     assert_eq!(kind(|extra| extra.missed = [("clock".into(), 1)].into()), None);
-    // Another phrase than ok is healthy when the record says so.
+    // A phrase other than ok is healthy if the record states that the target is healthy.
     let moved = Record { phrase: "found".into(), ..changed(|extra| extra.healthy = Some(true)) };
     let found = RowKind { phrase: "found".into(), run, period_ms: None, has_total_us: false };
     assert_eq!(row(&moved).unwrap().kind(), Some(found));

@@ -1,9 +1,9 @@
-//! Everything that exists for data of version 1.1.0.
+//! The takeover of tables that version 1.1.0 wrote.
 //!
-//! 1.1.0 stores its position nowhere but in the rows of the domain's table: it
-//! continues after the highest offset. For topics with the prefix of 1.1.0 the table
-//! therefore counts beside the stored position, so that a table can be taken over
-//! from 1.1.0, handed back, and taken over again.
+//! 1.1.0 stores its position only in the rows of the domain's table: it continues after the highest
+//! offset. For topics with the prefix of 1.1.0, the recorder therefore reads the table in addition
+//! to the stored position. So a table can be taken over from 1.1.0, handed back, and taken over
+//! again.
 
 pub(super) mod table_count;
 
@@ -18,8 +18,8 @@ use super::resume::{
 use super::services::{RecordLog, RecordStore};
 use crate::transaction::position::{Gap, Position, TopicPartition};
 
-/// Whether the table shows the position of 1.1.0: only if the topic has the prefix of
-/// 1.1.0, and no record of the topic with the current prefix was recorded.
+/// Whether the table shows the position of 1.1.0. It does so only if the topic has the prefix of
+/// 1.1.0, and if no record of the topic with the current prefix was recorded.
 pub(super) fn is_table_counted(
     store: &mut impl RecordStore,
     domain: &Domain,
@@ -50,7 +50,7 @@ pub(super) fn log_other_prefix(
     }
 }
 
-/// As [`resume`], for a table that shows the position of 1.1.0.
+/// Like [`resume`], for a table that shows the position of 1.1.0.
 pub(super) fn resume_with_table(
     stored: Option<Position>,
     topic_id: Uuid,
@@ -59,7 +59,7 @@ pub(super) fn resume_with_table(
     table: TableCount,
 ) -> ResumePoint {
     match (stored, table.next_offset()) {
-        // The offsets in the table are of records that Kafka has lost.
+        // Kafka has lost the records at the offsets in the table.
         (Some(stored), _) if is_tail_lost(&stored, epoch.as_ref()) => {
             let mut point = resume(Some(stored), topic_id, log, epoch);
             point.position.counted_after_id = table.last_id;
@@ -110,8 +110,8 @@ fn take_over(topic_id: Uuid, log: LogRange, after: i64, last_id: i64) -> ResumeP
             .unwrap_or_else(|| format!("taking over a table that goes up to offset {highest}"));
         return ResumePoint { note: Some(note), ..point };
     }
-    // Rows above the end of the log are of an earlier topic with this name. To start
-    // after them would lose all records of the current topic.
+    // Rows above the end of the log belong to an earlier topic with this name. Starting after their
+    // offsets would lose all records of the current topic.
     ResumePoint {
         position: Position::unread(topic_id, log.start, last_id),
         gaps: vec![Gap {

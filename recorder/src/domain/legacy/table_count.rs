@@ -1,4 +1,4 @@
-//! The position of version 1.1.0, from the rows of a table.
+//! Reads the position of version 1.1.0 from the rows of a table.
 
 use std::time::Duration;
 
@@ -8,24 +8,24 @@ use crate::postgres::domain_table::DomainTable;
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::Database;
 
-/// What the rows of a table show about the position of 1.1.0.
+/// The position of 1.1.0 as the rows of a table show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TableCount {
-    /// The highest offset of the rows of this topic. `None` if there are none.
+    /// The highest offset in the rows of this topic. `None`: the topic has no rows.
     pub(crate) highest_offset: Option<i64>,
-    /// The highest `id` of all rows; 0 if there are none.
+    /// The highest `id` of all rows, or 0 if the table is empty.
     pub(crate) last_id: i64,
 }
 
 impl TableCount {
-    /// The position of 1.1.0.
+    /// The position of 1.1.0. `None`: the topic has no rows.
     pub(super) fn next_offset(&self) -> Option<i64> {
         self.highest_offset.map(|highest| highest.saturating_add(1))
     }
 }
 
-/// Reads the highest offset of the rows with an `id` above `after_id`. This reads
-/// the whole table, so its time-out is long.
+/// Reads the highest offset of the rows with an `id` above `after_id`. The statement reads the
+/// whole table, so its time-out is long.
 pub(in crate::domain) fn count_table(
     database: &Database,
     stop: &Stop,

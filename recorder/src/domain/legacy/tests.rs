@@ -1,4 +1,4 @@
-//! Where reading starts if a table shows the position of 1.1.0.
+//! Tests where reading starts if a table shows the position of 1.1.0.
 
 use super::super::resume::RETENTION;
 use super::*;
@@ -16,14 +16,14 @@ fn gap(topic_id: Uuid, from: i64, to: Option<i64>, reason: &'static str) -> Gap 
 
 #[test]
 fn the_table_counts_beside_the_stored_position() {
-    /// Stored position, log, table; then position, gaps and whether there is a note.
+    /// Input: stored position, log, table. Result: position, gaps, whether there is a note.
     type Case = (Option<Position>, (i64, i64), Option<i64>, Position, Vec<Gap>, bool);
     let stored = Some(at(NOW, 7, 3));
     let cases: Vec<Case> = vec![
         // An empty table.
         (None, (5, 9), None, at(NOW, 5, 0), vec![], false),
         (stored, (5, 9), None, at(NOW, 7, 3), vec![], false),
-        // Taken over, unchanged since, handed back to 1.1.0 and taken over again.
+        // Taken over, unchanged after that, handed back to 1.1.0, and taken over again.
         (None, (5, 9), Some(6), at(NOW, 7, 0), vec![], true),
         (stored, (5, 9), Some(6), at(NOW, 7, 3), vec![], false),
         (stored, (5, 9), Some(4), at(NOW, 7, 3), vec![], false),
@@ -33,7 +33,7 @@ fn the_table_counts_beside_the_stored_position() {
         (stored, (5, 9), Some(40), at(NOW, 7, 3), vec![], true),
         // Kafka removed records after the last row.
         (None, (5, 9), Some(2), at(NOW, 5, 0), vec![gap(NOW, 3, Some(5), RETENTION)], true),
-        // A recreated topic, whatever the table shows about the old one.
+        // A recreated topic. The rows of the old topic do not matter.
         (
             Some(at(OLD, 7, 3)),
             (4, 9),

@@ -1,10 +1,10 @@
-//! Turns of the domains, if a limit allows fewer connections to Kafka than they need:
-//! `max.connections.per.ip` of the broker, or `--kafka-connections`.
+//! Turns of the domains, if a limit allows fewer connections to Kafka than the domains need. The
+//! limit is `max.connections.per.ip` of the broker, or `--kafka-connections`.
 //!
-//! The limit is found by refusals. A domain that is refused closes its connections and
-//! waits. While domains wait, each connected domain closes its connections after a short
-//! time and waits too, so that every domain is read at least once a minute. From time to
-//! time more connections are tried, because the limit may have been raised.
+//! The recorder learns the limit from refused connections. A domain that is refused closes its
+//! connections and waits. While domains wait, each connected domain closes its connections after a
+//! short time and waits too, so that every domain is read at least once a minute. From time to time
+//! more connections are tried, because the limit may have been raised.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,14 +14,14 @@ use kafka_client::KafkaError;
 
 use crate::timings::Timings;
 
-/// A limit that is reached again after this time without a refusal is logged again.
+/// If no connection was refused for this time, the next refusal is logged again.
 const LOG_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
-/// A waiting domain that did not ask for its turn for this long, because it waits for
-/// something else, is passed over.
+/// A waiting domain that has not asked for its turn for this time waits for something else, and is
+/// passed over.
 const ASLEEP_AFTER: Duration = Duration::from_secs(1);
 
-/// Which domains may connect to Kafka.
+/// The domains that may connect to Kafka, and the domains that wait for a turn.
 #[derive(Debug)]
 pub(crate) struct ConnectionTurns {
     state: Mutex<TurnState>,
@@ -33,26 +33,26 @@ pub(crate) struct ConnectionTurns {
 #[derive(Debug, Default)]
 struct TurnState {
     next_id: u64,
-    /// The domains that may connect, and since when.
+    /// The domains that may connect, with the start of their turn.
     connected: HashMap<u64, Instant>,
-    /// The domains that wait for a turn, in order, and when each last asked for it.
+    /// The domains that wait for a turn, in order, with the time of their last request for it.
     waiting: VecDeque<(u64, Instant)>,
-    /// The most domains that may connect. `None`: no refusal yet.
+    /// The maximum number of domains that may connect. `None`: no connection was refused yet.
     limit: Option<DomainLimit>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct DomainLimit {
     domains: usize,
-    /// When the limit was last changed.
+    /// The time of the last change of the limit.
     changed_at: Instant,
     refused_at: Instant,
-    /// By how much the limit grows next.
+    /// The next increase of the limit.
     growth: usize,
 }
 
 impl ConnectionTurns {
-    /// Without a limit.
+    /// Creates turns without a limit.
     pub(crate) fn new(timings: &Timings) -> Self {
         Self {
             state: Mutex::default(),
@@ -62,8 +62,7 @@ impl ConnectionTurns {
         }
     }
 
-    /// Lets one domain less connect, because a connection that all domains depend on was
-    /// refused.
+    /// Lowers the limit by one domain, because a connection that all domains depend on was refused.
     pub(crate) fn make_room(&self, now: Instant) {
         let mut state = self.state();
         let domains = state.connected.len().saturating_sub(1).max(1);
@@ -108,7 +107,7 @@ impl ConnectionTurns {
         true
     }
 
-    /// Makes the domain wait. Returns whether the refusal is to be logged.
+    /// Makes the domain wait. Returns whether the caller must log the refusal.
     fn record_refusal(&self, id: u64, now: Instant) -> bool {
         let mut state = self.state();
         state.connected.remove(&id);
@@ -127,7 +126,7 @@ impl ConnectionTurns {
         let is_due = !state.waiting.is_empty()
             && now.saturating_duration_since(*since) >= self.turn_length(&state);
         if is_over || is_due {
-            // First, so that the broker has a place for the next domain.
+            // The connections are closed first, so that the broker has room for the next domain.
             disconnect();
             state.connected.remove(&id);
             state.waiting.push_back((id, now));
@@ -135,7 +134,7 @@ impl ConnectionTurns {
         is_over || is_due
     }
 
-    /// How long a domain keeps its connections while others wait.
+    /// The time for which a domain keeps its connections while other domains wait.
     fn turn_length(&self, state: &TurnState) -> Duration {
         let connected = u32::try_from(state.connected.len()).unwrap_or(u32::MAX).max(1);
         let waiting = u32::try_from(state.waiting.len()).unwrap_or(u32::MAX);
@@ -144,7 +143,7 @@ impl ConnectionTurns {
         share.min(self.turn_max)
     }
 
-    /// Returns whether the domain was connected below a limit.
+    /// Ends the turn of the domain. Returns whether the domain was connected while a limit applied.
     fn leave(&self, id: u64) -> bool {
         let mut state = self.state();
         let was_connected = state.connected.remove(&id).is_some();
@@ -153,7 +152,7 @@ impl ConnectionTurns {
     }
 }
 
-/// The turn of one domain. It leaves when it is dropped.
+/// The turn of one domain. The turn ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct DomainTurn {
     id: u64,
@@ -161,7 +160,7 @@ pub(super) struct DomainTurn {
 }
 
 impl DomainTurn {
-    /// A domain that does not connect yet.
+    /// Creates the turn of a domain that does not connect yet.
     pub(super) fn new(turns: Arc<ConnectionTurns>) -> Self {
         let id = {
             let mut state = turns.state();
@@ -171,19 +170,19 @@ impl DomainTurn {
         Self { id, turns }
     }
 
-    /// Whether the domain may connect, or is connected. If not, it waits for its turn.
+    /// Whether the domain may connect, or is connected. Otherwise the domain waits for its turn.
     pub(super) fn may_connect(&self, now: Instant) -> bool {
         self.turns.may_connect(self.id, now)
     }
 
-    /// Ends the turn of the domain if other domains wait for theirs, and closes its
-    /// connections by `disconnect`.
+    /// Ends the turn of the domain if other domains wait. `disconnect` closes the connections of
+    /// the domain.
     pub(super) fn yield_if_due(&self, now: Instant, disconnect: impl FnOnce()) {
         self.turns.yield_if_due(self.id, now, disconnect);
     }
 
-    /// Ends the turn of a domain that has no lease. Returns whether the caller should
-    /// close its connections for others.
+    /// Ends the turn of a domain that has no lease. Returns whether the caller should close its
+    /// connections, to make room for other domains.
     pub(super) fn leave(&self) -> bool {
         self.turns.leave(self.id)
     }
@@ -199,8 +198,8 @@ impl DomainTurn {
         }
     }
 
-    /// How long a fetch may wait for records: while others wait for a turn, not longer
-    /// than a turn.
+    /// The maximum time for which a fetch may wait for records: no longer than a turn, while other
+    /// domains wait for a turn.
     pub(super) fn bound_wait_ms(&self, wait_ms: u32) -> u32 {
         let turns = &self.turns;
         let state = turns.state();

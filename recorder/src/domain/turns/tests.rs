@@ -1,7 +1,7 @@
 use super::*;
 
-/// Domains at a broker that allows connections to some of them, in simulated time. Returns
-/// the longest time that a domain was not read, and the number of refusals.
+/// Simulates domains at a broker that allows connections to some of them. Returns the longest time
+/// for which a domain was not read, and the number of refused connections.
 fn simulate(domains: u64, allowed: usize, minutes: u64) -> (Duration, usize) {
     let turns = ConnectionTurns::new(&Timings::default());
     let start = Instant::now();
@@ -41,7 +41,7 @@ fn every_domain_is_read_once_a_minute_below_any_limit() {
     assert_eq!(simulate(30, 30, 3), (Duration::from_millis(100), 0), "no limit, no turns");
 }
 
-/// Of a refusal on a connection that all domains depend on, one domain gives up its own.
+/// If a connection that all domains depend on is refused, one domain gives up its connection.
 #[test]
 fn room_is_made_for_what_all_domains_depend_on() {
     let turns = ConnectionTurns::new(&Timings::default());

@@ -1,4 +1,5 @@
-//! The worker of one domain: fetch, decode, one transaction, group offset.
+//! The worker of one domain: fetches, decodes, writes one transaction for each batch, publishes
+//! group offsets.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,8 +29,8 @@ use crate::lease::progress::WorkerProgress;
 use crate::postgres::error::TransactionError;
 use crate::schema::TargetIndex;
 
-/// The stack size of a worker and of its prefetch thread: a thousand of them must
-/// fit into memory.
+/// The stack size of a worker and of its prefetch thread. It is small, because a thousand workers
+/// must fit into memory.
 pub(crate) const STACK_BYTES: usize = 512 * 1024;
 
 /// The worker of one domain.
@@ -43,23 +44,23 @@ pub(crate) struct DomainWorker<L, S: RecordStore, C> {
     writer: DomainWriter<S>,
     retry: RetryState,
     progress: Arc<WorkerProgress>,
-    /// When the attempt began that is under way. A transaction does not count.
+    /// The start of the current attempt. The time of transactions does not count.
     attempt_began: Instant,
     unreadable: UnreadableBatches,
-    /// Whether the table of 1.1.0 was taken into account since the start.
+    /// Whether the table of 1.1.0 was counted since the start.
     is_table_counted: bool,
-    /// Whether the index of smart mode needs no more attention.
+    /// Whether the index of smart mode exists, or will not be tried again.
     is_index_settled: bool,
-    /// The labels, from the last check of the schema.
+    /// The labels from the last check of the schema.
     labels: Option<Labels>,
-    /// When a schema that is not complete is checked again.
+    /// The time of the next check of an incomplete schema.
     schema_check_at: Option<Instant>,
     session: Option<Session<S::Steps>>,
     turn: DomainTurn,
 }
 
 impl DomainWorker<KafkaClient, PostgresStore, SystemClock> {
-    /// A worker for this domain, whose topic has this name. Connects to nothing yet.
+    /// Creates a worker for this domain and the topic of this name. Opens no connection yet.
     pub(crate) fn new(domain: Domain, topic: String, shared: Arc<SharedState>, stop: Stop) -> Self {
         let log = KafkaClient::new(Arc::clone(&shared.kafka));
         let store = PostgresStore::new(domain.clone(), Arc::clone(&shared), stop.clone());
@@ -68,7 +69,7 @@ impl DomainWorker<KafkaClient, PostgresStore, SystemClock> {
 }
 
 impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
-    /// A worker over these services.
+    /// Creates a worker that uses these services.
     fn over(
         log: L,
         store: S,
@@ -104,7 +105,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         Arc::clone(&self.progress)
     }
 
-    /// Records until a stop is requested, whatever fails in between.
+    /// Records until a stop is requested. Retries after every failure.
     pub(crate) fn run(mut self) {
         while !self.stop.is_requested() {
             let delay = self.turn();
@@ -116,12 +117,11 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         self.writer.flush_logs();
     }
 
-    /// Takes one turn, only while the lease is valid: opens a session if there is none,
-    /// fetches once and writes what was fetched. Returns the delay before the next
-    /// turn.
+    /// Takes one turn if the lease is valid: opens a session if there is none, fetches once and
+    /// writes the fetched records. Returns the delay before the next turn.
     pub(crate) fn turn(&mut self) -> Duration {
         if !self.writer.has_lease() {
-            // Whoever has the lease moves the position.
+            // The position is moved by the lease holder, which is not this recorder now.
             if self.session.take().is_some() {
                 self.shared.group_offset.release(&self.topic.name);
             }
@@ -154,13 +154,13 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             }
             Err(failure) => {
                 if matches!(failure, SessionError::Transaction(TransactionError::Fenced)) {
-                    // Continues once the lease is confirmed after this time.
+                    // Continues after the lease is confirmed later than this time.
                     self.writer.fenced_at = Some(self.clock.now());
                     self.is_table_counted = false;
                 }
                 if matches!(failure, SessionError::Panicked(_)) {
                     self.shared.metrics.panics.add(1);
-                    // A response may still be on its way.
+                    // A response to an earlier request may still arrive on the connection.
                     self.topic.log.disconnect();
                 }
                 self.turn.yield_if_due(self.clock.now(), || self.topic.log.disconnect());
@@ -201,8 +201,8 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         Ok(session)
     }
 
-    /// Reads all positions from the database: after an error they are known nowhere else.
-    /// Asks Kafka first, so that an outage of Kafka is no load for the database.
+    /// Reads all positions from the database, because no other copy is valid after an error. Asks
+    /// Kafka first, so that an outage of Kafka does not load the database.
     fn open_session(&mut self) -> Result<Session<S::Steps>, SessionError> {
         let topic = self.find_topic()?;
         let labels = self.ensure_schema()?;
@@ -215,8 +215,8 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         Ok(session)
     }
 
-    /// Completes the schema at the start, after an error that may have its cause there, and
-    /// from time to time while something is missing.
+    /// Creates missing parts of the schema: at the start, after an error that the schema may have
+    /// caused, and from time to time while a part is missing.
     fn ensure_schema(&mut self) -> Result<Labels, SessionError> {
         if let Some(labels) = &self.labels {
             return Ok(labels.clone());
@@ -241,7 +241,8 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         let mut first_failure = None;
         let mut failed_leaders = Vec::new();
         for metadata in &topic.partitions {
-            // Another partition of a leader that failed would wait for the same time-out.
+            // After a leader failed, its other partitions are skipped: each would wait for a
+            // time-out.
             if session.reads(metadata.index) || failed_leaders.contains(&metadata.leader) {
                 continue;
             }
@@ -266,8 +267,8 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         Ok(())
     }
 
-    /// Continues without the partition that failed, which is retried after a delay. Fails
-    /// if no partition is left.
+    /// Continues without the failed partition, which is retried after a delay. Fails if no
+    /// partition is left.
     fn set_aside(
         &mut self,
         session: &mut Session<S::Steps>,
@@ -282,8 +283,8 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         Ok(())
     }
 
-    /// Smart mode works without its index. If the index can't be created, that is
-    /// logged once for all domains.
+    /// Creates the index of smart mode. Smart mode works without the index. A failure to create the
+    /// index is logged once for all domains.
     fn ensure_target_index(&mut self) -> Result<(), SessionError> {
         let index = self.writer.store.ensure_target_index()?;
         self.is_index_settled = index != TargetIndex::LockBusy;
@@ -299,9 +300,9 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         Ok(())
     }
 
-    /// Fetches once and writes what was fetched. While there is a backlog, another
-    /// thread fetches and decodes the next records meanwhile: a transaction mostly
-    /// waits for the database.
+    /// Fetches once and writes the fetched records. While there is a backlog, another thread
+    /// fetches and decodes the next records meanwhile, because a transaction mostly waits for the
+    /// database.
     fn fetch_and_write(&mut self, session: &mut Session<S::Steps>) -> Result<(), SessionError> {
         let fetch_limits = self.fetch_limits(session.readers.len());
         let is_complete = session.is_complete;
@@ -338,7 +339,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         let mut first_failure = None;
         let (mut set_aside, mut partition_failure) = (Vec::new(), None);
         for (reader, result) in readers.iter_mut().zip(results) {
-            // All partitions were fetched; a failure does not stop the others.
+            // All partitions were fetched. A failed partition does not stop the others.
             match result.or_else(|failure| self.skip_unreadable(reader, failure)) {
                 Ok(()) => {}
                 Err(failure) if failure.is_of_partition() => {
@@ -359,8 +360,8 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
         }
     }
 
-    /// Skips what can't be read, if that is the cause of the failure. Returns the
-    /// failure if not.
+    /// Skips unreadable records if they are the cause of the failure. Otherwise returns the
+    /// failure.
     fn skip_unreadable(
         &mut self,
         reader: &mut PartitionReader,
@@ -373,8 +374,9 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
             self.shared.metrics.panics.add(1);
         }
         let point = match &failure {
-            // Above the log, only a new session can tell where to continue: by the leader epoch.
-            // In the log, the broker contradicts itself. Both are tried again after a delay.
+            // An offset above the end of the log needs a new session, which uses the leader epoch
+            // to find the position. An offset within the log contradicts the broker's own answer.
+            // Both are retried after a delay.
             SessionError::Kafka(KafkaError::OffsetOutOfRange {
                 log_start,
                 log_end,
@@ -413,7 +415,7 @@ impl<L: RecordLog, S: RecordStore, C: Clock> DomainWorker<L, S, C> {
     }
 }
 
-/// Publishes the offsets of the consumer group that have moved.
+/// Publishes the group offsets that have changed.
 fn publish_group_offsets(shared: &SharedState, readers: &mut [PartitionReader]) {
     for PartitionReader { partition, position, published, .. } in readers {
         let next_offset = position.next_offset;

@@ -1,4 +1,4 @@
-//! Turns of a worker over services of its own: a log, a store and a clock in memory.
+//! Tests the turns of a worker with a log, a store and a clock in memory.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -28,18 +28,18 @@ use crate::transaction::{WriteState, Written};
 const TOPIC: &str = "webactivity-a.example";
 const TOPIC_ID: Uuid = Uuid::from_u128(1);
 
-/// A topic in memory. Each partition is the range of its offsets.
+/// A topic in memory. A partition is stored as the range of its offsets.
 #[derive(Debug, Default)]
 struct MemoryLog {
     partitions: Vec<(i64, i64)>,
-    /// How many more fetches panic.
+    /// The number of following fetches that panic.
     panics: usize,
     /// The offset of a record on which the decoder panics.
     unreadable: Option<i64>,
     disconnects: usize,
     is_down: bool,
     leader_epoch: i32,
-    /// Where earlier leader epochs end.
+    /// The end offsets of earlier leader epochs.
     epoch_ends: HashMap<i32, i64>,
     /// Whether each offset is refused as out of range.
     refuses_offsets: bool,
@@ -156,13 +156,13 @@ impl RecordLog for MemoryLog {
 struct MemoryStore {
     positions: HashMap<i32, Position>,
     gaps: Vec<(i64, Option<i64>)>,
-    /// Which steps wrote each batch, by the order in which they were made.
+    /// The number of the steps that wrote each batch. Steps are numbered in the order of creation.
     written_by: Vec<usize>,
     steps_made: Cell<usize>,
-    /// How often the schema was checked, and how often it is not complete.
+    /// The number of checks of the schema, and the number of checks that find it incomplete.
     schema_checks: usize,
     incomplete_checks: usize,
-    /// How often a position was read: once a session and partition.
+    /// The number of reads of a position: one for each session and partition.
     position_reads: usize,
     next_error: Option<TransactionError>,
 }
@@ -264,7 +264,7 @@ impl Clock for ManualClock {
 
 type TestWorker = DomainWorker<MemoryLog, MemoryStore, ManualClock>;
 
-/// What the worker shares with no other. Nothing is connected to.
+/// A shared state for one worker. It opens no connections.
 fn shared(lease_confirmed_at: Instant) -> Arc<SharedState> {
     let uri = PostgresUri::parse("postgres://nobody@localhost/none").unwrap();
     let settings = PostgresSettings { uri, ca: None, application_name: "test".to_owned() };
@@ -300,7 +300,7 @@ fn extend_lease(shared: &SharedState, confirmed_at: Instant) {
     shared.lease.extend(confirmed_at, Instant::now() + Duration::from_secs(3_600));
 }
 
-/// A worker of a topic with these partitions.
+/// Creates a worker for a topic with these partitions.
 fn worker(partitions: &[(i64, i64)]) -> (TestWorker, Stopper) {
     let (stopper, stop) = stop::pair();
     let log = MemoryLog { partitions: partitions.to_vec(), ..MemoryLog::default() };
@@ -327,7 +327,7 @@ fn a_turn_writes_what_it_fetches_and_moves_the_position() {
     };
     assert_eq!([published(0), published(1)], [Some(3), Some(6)]);
     assert_eq!(worker.shared.metrics.records_quarantined.get(), 4);
-    // The session goes on: nothing is read from the store again.
+    // The session continues: no position is read from the store again.
     worker.topic.log.partitions[0].1 = 4;
     assert_eq!(worker.turn(), Duration::ZERO);
     assert_eq!(next_offset(&worker, 0), 4);
@@ -337,7 +337,7 @@ fn a_turn_writes_what_it_fetches_and_moves_the_position() {
     );
 }
 
-/// After an error, nothing that was remembered is used again.
+/// After an error, no remembered state is used again.
 #[test]
 fn an_error_drops_the_session_and_the_steps() {
     let (mut worker, _stopper) = worker(&[(0, 3)]);
@@ -402,8 +402,8 @@ fn records_that_kafka_removed_become_a_gap_with_the_new_position() {
     assert_eq!(worker.writer.store.position_reads, 2);
 }
 
-/// A new leader refuses the epoch of the old one. The new session finds that the epoch of the last
-/// record ends before the position, although the log ends behind it.
+/// A new leader refuses the epoch of the old leader. The new session finds that the epoch of the
+/// last record ends before the position, although the log ends after it.
 #[test]
 fn a_log_that_lost_its_tail_is_read_from_the_end_of_the_stored_epoch() {
     let (mut worker, _stopper) = worker(&[(0, 9)]);
@@ -419,7 +419,7 @@ fn a_log_that_lost_its_tail_is_read_from_the_end_of_the_stored_epoch() {
     assert_eq!(worker.shared.metrics.records_quarantined.get(), 9 + 6);
 }
 
-/// The leader does not know the stored epoch: the position stays where it is.
+/// The leader does not know the stored epoch, so the position does not change.
 #[test]
 fn an_epoch_that_the_leader_does_not_know_moves_nothing() {
     let (mut worker, _stopper) = worker(&[(0, 9)]);
@@ -431,8 +431,8 @@ fn an_epoch_that_the_leader_does_not_know_moves_nothing() {
     assert_eq!((next_offset(&worker, 0), &worker.writer.store.gaps[..]), (12, &[][..]));
 }
 
-/// A broker that refuses an offset which it says is in its log is asked again after a delay, and
-/// never in a loop.
+/// A broker may refuse an offset that is in its log according to its own answer. It is asked again
+/// after a delay, and never in a loop.
 #[test]
 fn an_offset_in_the_log_that_is_refused_is_retried_after_a_growing_delay() {
     let (mut worker, _stopper) = worker(&[(0, 9)]);
@@ -460,7 +460,7 @@ fn a_new_partition_is_read_after_the_refresh_interval() {
     assert_eq!(next_offset(&worker, 1), 2);
 }
 
-/// A panic ends one turn. The connections and all that was remembered are dropped.
+/// A panic ends one turn. The connections and all remembered state are dropped.
 #[test]
 fn a_panic_is_an_error_of_the_turn() {
     let (mut worker, _stopper) = worker(&[(0, 3)]);
@@ -493,7 +493,7 @@ fn a_record_on_which_the_decoder_panics_is_a_gap_after_five_fetches_in_a_minute(
     assert_eq!(next_offset(&worker, 0), 5);
 }
 
-/// An outage of Kafka is no load for the database.
+/// An outage of Kafka does not load the database.
 #[test]
 fn the_schema_is_checked_at_the_start_and_once_kafka_answers() {
     let (mut worker, _stopper) = worker(&[(0, 3)]);
@@ -504,7 +504,7 @@ fn the_schema_is_checked_at_the_start_and_once_kafka_answers() {
     assert_eq!((worker.writer.store.schema_checks, worker.writer.store.position_reads), (0, 0));
     worker.topic.log.is_down = false;
     assert_eq!(worker.turn(), Duration::ZERO);
-    // An error that has nothing to do with the schema.
+    // An error that the schema does not cause.
     worker.topic.log.partitions[0].1 = 5;
     worker.writer.store.next_error = Some(TransactionError::MergeTargetMissing);
     worker.turn();

@@ -1,50 +1,49 @@
-//! Which leases to acquire, to request and to hand over. Pure.
+//! Decides which leases to acquire, to request and to hand over. Does no I/O.
 //!
-//! Each recorder decides for itself, from the rows that all recorders read. A free lease
-//! goes to the recorder that acquires it first. A held lease moves only when a recorder
-//! with fewer leases requests it, and only while the two recorders differ by at least
-//! two leases. So the numbers of leases even out for any lists of domains, and then no
-//! lease moves any more.
+//! Each recorder decides for itself, from the rows that all recorders read. A free lease goes to
+//! the recorder that acquires it first. A held lease moves only when a recorder with fewer leases
+//! requests it, and only while the two recorders differ by at least two leases. So the numbers of
+//! leases even out for any lists of domains, and then no lease moves any more.
 //!
-//! A lease that its holder cannot record is offered. It may be requested whatever the
-//! numbers are, by recorders that reach its leader. A recorder neither acquires nor
-//! requests a lease whose leader it does not reach, so a lease that nobody could record
-//! does not move.
+//! A lease that its holder cannot record is offered. Any recorder that reaches the leader may
+//! request it, whatever the numbers of leases are. A recorder neither acquires nor requests a lease
+//! if it does not reach the leader. So a lease that no recorder can record does not move.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use kafka_client::Uuid;
 
-/// The most leases requested at once: a recorder that joins recorders of a thousand
+/// The maximum number of leases requested at once. A recorder that joins recorders with a thousand
 /// domains gets its share in steps.
 const REQUESTS_MAX: usize = 50;
-/// The most offered leases that a recorder requests in a second: the others get a part of
-/// them, and one that cannot record them either does harm to a few only.
+/// The maximum number of offered leases that a recorder requests in a second. The limit leaves a
+/// part of the leases to other recorders. If this recorder cannot record the leases either, the
+/// limit keeps the harm small.
 pub(crate) const OFFERED_REQUESTS_MAX: usize = 10;
 
-/// What a recorder may do with the lease of a topic on its list, from less to more.
+/// The access of a recorder to the lease of a topic on its list, in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Access {
-    /// Nothing, but keep it.
+    /// Neither acquire nor request the lease. A held lease is kept.
     None,
-    /// Acquire it when it is free.
+    /// Acquire the lease when it is free.
     Acquire,
-    /// Also request it from its holder.
+    /// Acquire the lease, or request it from its holder.
     Request,
 }
 
-/// A lease as it is stored.
+/// A lease as stored in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lease {
     /// The topic of the domain.
     pub(crate) topic: String,
-    /// The holder, which may have expired.
+    /// The holder. It may have expired.
     pub(crate) holder: Option<Uuid>,
-    /// The recorder that requested the lease, which may have expired.
+    /// The recorder that requested the lease. It may have expired.
     pub(crate) wanted_by: Option<Uuid>,
-    /// The recorder that offered the lease last. While it is the holder, the lease is
-    /// offered. For five minutes after that, the lease moves back to it, or nowhere, to even
-    /// out numbers. Recorders of earlier versions do not change this.
+    /// The recorder that offered the lease last. While this recorder is the holder, the lease is
+    /// offered. For five minutes after the lease has moved, only this recorder may request it back
+    /// to even out numbers. Recorders of earlier versions do not change this column.
     pub(crate) offered_by: Option<Uuid>,
 }
 
@@ -58,10 +57,10 @@ impl Lease {
 /// All leases and recorders at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LeaseSnapshot {
-    /// All leases. Those that moved last come first, so that a lease that has just moved is
-    /// not the first to move again.
+    /// All leases, sorted by the time since they moved, shortest first. So a lease that has just
+    /// moved is not the first to move again.
     pub(crate) leases: Vec<Lease>,
-    /// The ids of the recorders that have not expired.
+    /// The ids of all recorders that have not expired.
     pub(crate) recorders: BTreeSet<Uuid>,
 }
 
@@ -70,13 +69,13 @@ pub(crate) struct LeaseSnapshot {
 pub(crate) struct Holder {
     /// The current id.
     pub(crate) id: Uuid,
-    /// The id before the last expiry. No other recorder has acquired a lease that
-    /// still shows it.
+    /// The id before the last expiry. A lease that still shows this id was not acquired by another
+    /// recorder since.
     pub(crate) previous_id: Uuid,
 }
 
-/// The changes to make. Leases are given as they were read, so that a lease that
-/// changed since is left alone.
+/// The changes to make. A change names the lease as it was read, so that a lease that has changed
+/// since is not changed again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LeasePlan {
     /// Topics without a row.
@@ -85,13 +84,13 @@ pub(crate) struct LeasePlan {
     pub(crate) acquire: Vec<Lease>,
     /// Leases to request from their holders.
     pub(crate) request: Vec<Lease>,
-    /// Topics of own leases, and the ids of the recorders that requested them.
+    /// The topics of own leases, with the ids of the recorders that requested them.
     pub(crate) hand_over: Vec<(String, Uuid)>,
     /// Topics of own leases to offer.
     pub(crate) offer: Vec<String>,
-    /// Topics of own leases that are offered and recorded again.
+    /// The topics of own leases that are offered, but that this recorder can record again.
     pub(crate) withdraw: Vec<String>,
-    /// Topics of free and of offered leases that other recorders may have first.
+    /// The topics of free and offered leases that are left to other recorders first.
     pub(crate) deferred: HashSet<String>,
 }
 
@@ -106,19 +105,19 @@ impl LeasePlan {
     }
 }
 
-/// What this recorder knows beside the snapshot.
+/// The state of this recorder itself, in addition to the snapshot.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OwnState<'a> {
     /// The identity of this recorder.
     pub(crate) holder: Holder,
     /// The topics of the domains on its list.
     pub(crate) topics: &'a BTreeMap<&'a str, Access>,
-    /// The topics that the previous plan deferred: if they are still free or offered, no
-    /// other recorder needs them.
+    /// The topics that the previous plan deferred. If they are still free or offered, no other
+    /// recorder needs them.
     pub(crate) deferred: &'a HashSet<String>,
-    /// The topics that this recorder offers if it holds their leases.
+    /// The topics that this recorder offers while it holds their leases.
     pub(crate) offers: &'a BTreeSet<&'a str>,
-    /// The most offered leases to request now.
+    /// The maximum number of offered leases to request now.
     pub(crate) offered_requests_max: usize,
 }
 
@@ -149,8 +148,8 @@ pub(crate) fn plan_changes(snapshot: &LeaseSnapshot, own: &OwnState<'_>) -> Leas
                 _ => {}
             }
         }
-        // A requested lease counts as moved already, and an offered one for nobody: its
-        // holder has no work with it, and will not have it for long.
+        // A requested lease counts for the requesting recorder. An offered lease counts for no
+        // recorder: it costs its holder no work, and will leave it soon.
         if requested_by.is_some() || !lease.is_offered() {
             *counts.entry(requested_by.unwrap_or(held_by)).or_default() += 1;
         }

@@ -22,7 +22,7 @@ fn free_lease(topic: &str) -> Lease {
 #[derive(Debug, PartialEq, Eq)]
 struct Move {
     topic: String,
-    /// Whether the former holder offered it.
+    /// Whether the former holder offered the lease.
     is_offered: bool,
     to: Uuid,
 }
@@ -42,7 +42,7 @@ impl LeaseTable {
         Self { snapshot, deferred: BTreeMap::new(), moves: 0 }
     }
 
-    /// One recorder plans and changes the table.
+    /// Lets one recorder plan and change the table.
     fn apply_plan_of(&mut self, number: u128, topics: &[String]) -> LeasePlan {
         let holder = Holder { id: id(number), previous_id: id(0) };
         let topics = topics.iter().map(|topic| (topic.as_str(), Access::Request)).collect();
@@ -51,8 +51,8 @@ impl LeaseTable {
         plan
     }
 
-    /// One recorder plans by what it read, and changes the leases that still are as it
-    /// read them. Returns the moves too.
+    /// Lets one recorder plan from a snapshot, and change the leases that have not changed since
+    /// the snapshot. Also returns the moves.
     fn plan_and_apply(
         &mut self,
         read: &LeaseSnapshot,
@@ -115,7 +115,7 @@ impl LeaseTable {
         self.snapshot.leases.iter().filter(|lease| lease.holder == Some(id(number))).count()
     }
 
-    /// Lets all recorders plan in turn until no plan changes anything.
+    /// Lets all recorders plan in turn until no plan makes a change.
     fn settle(&mut self, recorders: &[(u128, &[String])]) {
         for _ in 0..60 {
             let mut changes = 0;
@@ -201,39 +201,38 @@ fn a_recorder_whose_leases_expired_acquires_them_again_at_once() {
     assert_eq!((plan.acquire.len(), plan.deferred.len()), (4, 0));
 }
 
-/// A recorder of the simulation: what its supervisor, its discovery thread and its workers
-/// know.
+/// A recorder of the simulation: the state of its supervisor, its discovery thread and its workers.
 struct SimulatedRecorder {
     holder: Holder,
     list: Vec<String>,
-    /// The brokers that it does not reach.
+    /// The brokers that the recorder does not reach.
     unreached: Leaders,
     reach: LeaderReach,
     offers: Offers,
-    /// When its discovery thread asks, of every 15 seconds.
+    /// The second of every 15 seconds in which the discovery thread asks the brokers.
     discovers_at: u64,
-    /// When the worker of each lease that it holds started.
+    /// The start time of the worker of each held lease.
     started: BTreeMap<String, u64>,
-    /// Topics of which a right is missing.
+    /// The topics for which a right is missing.
     refused: BTreeSet<String>,
 }
 
-/// N recorders over one table of leases, second by second.
+/// N recorders that share one table of leases, simulated second by second.
 struct Simulation {
     random: Rng,
     start: Instant,
     second: u64,
     table: LeaseTable,
-    /// When each lease moved last.
+    /// The time of the last move of each lease.
     moved_at: BTreeMap<String, u64>,
     /// The leaders of each topic.
     leaders: BTreeMap<String, Leaders>,
     recorders: Vec<SimulatedRecorder>,
-    /// The moves since they were last cleared.
+    /// The moves since the list was last cleared.
     moved: Vec<Move>,
 }
 
-/// How long a worker is without an answer before its lease is offered.
+/// The time without an answer after which the lease of a worker is offered.
 const NO_ANSWER_SECONDS: u64 = 30;
 
 impl Simulation {
@@ -284,7 +283,7 @@ impl Simulation {
             self.second += 1;
             let mut order: Vec<usize> = (0..self.recorders.len()).collect();
             self.random.shuffle(&mut order);
-            // Some recorders read before others have changed what they read.
+            // Some recorders read the table before other recorders have changed it.
             let read = self.read();
             for index in order {
                 let read = if self.random.bool() { read.clone() } else { self.read() };
@@ -293,8 +292,8 @@ impl Simulation {
         }
     }
 
-    /// What a recorder reads now: that a lease moved because of an offer counts for five
-    /// minutes.
+    /// The rows as a recorder reads them now. An offer counts for five minutes after the lease has
+    /// moved.
     fn read(&self) -> LeaseSnapshot {
         let mut read = self.table.snapshot.clone();
         for lease in read.leases.iter_mut().filter(|lease| !lease.is_offered()) {
@@ -304,7 +303,7 @@ impl Simulation {
         read
     }
 
-    /// One turn of a supervisor, and of its discovery thread if that is due.
+    /// One turn of a supervisor, and of its discovery thread if its time has come.
     fn update(&mut self, index: usize, read: &LeaseSnapshot) {
         let now = self.start + Duration::from_secs(self.second);
         let (second, leaders) = (self.second, &self.leaders);
@@ -322,7 +321,7 @@ impl Simulation {
             let started = *recorder.started.entry((*topic).to_owned()).or_insert(second);
             let is_cut = leaders[*topic].iter().any(|leader| recorder.unreached.contains(leader));
             if !is_cut {
-                // The worker fetches: the next failure is counted from then on.
+                // The worker fetches successfully, so the time of failures restarts.
                 recorder.started.insert((*topic).to_owned(), second);
             }
             if is_cut && second - started >= NO_ANSWER_SECONDS {
@@ -352,7 +351,7 @@ impl Simulation {
             && self.leaders[topic].iter().all(|leader| !recorder.unreached.contains(leader))
     }
 
-    /// Every topic that a recorder could record is held by a recorder that can record it.
+    /// Checks each topic that some recorder can record. Its holder must be able to record it.
     fn expect_nothing_left(&self, seed: u64) {
         for topic in self.leaders.keys() {
             let able: Vec<_> = self.recorders.iter().filter(|it| self.reaches(it, topic)).collect();
@@ -362,7 +361,7 @@ impl Simulation {
         }
     }
 
-    /// Nothing moves any more.
+    /// Checks that no lease moves any more.
     fn expect_rest(&mut self, seed: u64) {
         self.moved.clear();
         let before = self.table.snapshot.clone();

@@ -1,14 +1,13 @@
-//! The step that drops results that are recorded already, and stores gaps in
-//! sequence numbers.
+//! The step that drops results that are already recorded, and stores gaps in sequence numbers.
 //!
-//! A mark is the sequence number after the highest recorded one of a run, per
-//! topic name and partition. It is kept by the name of the topic, so that a topic
-//! that is deleted and recreated keeps its marks. A mark moves in the same
-//! transaction as the rows, after the compare-and-set of the position. What a
-//! worker remembers of marks is therefore valid as long as its position is.
+//! Each run has a mark for each topic name and partition: the sequence number after the highest
+//! recorded sequence number. Marks are stored by the name of the topic, so that a topic that is
+//! deleted and recreated keeps its marks. A mark moves in the same transaction as the rows, after
+//! the compare-and-set of the position. So the marks that a worker remembers are valid as long as
+//! its position is valid.
 //!
-//! Results that a run lost at its very end are reported by a record of a later
-//! run, whose offset is behind all records of the first: see [`EndedRun`].
+//! A run may lose its last results. A record of a later run reports them, at an offset after all
+//! records of the first run: see [`EndedRun`].
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,8 +21,8 @@ use crate::postgres::error::TransactionError;
 use crate::postgres::pool::Transaction;
 use crate::postgres::tables::{MissingColumns, Table, column};
 
-/// The mark of each run. The primary key begins with the topic because marks are
-/// looked up by topic.
+/// The mark of each run. The primary key begins with the topic, because marks are looked up by
+/// topic.
 pub(crate) const MARK_TABLE: Table<'static> = Table {
     name: "availability_mark",
     columns: &[
@@ -37,27 +36,28 @@ pub(crate) const MARK_TABLE: Table<'static> = Table {
     constraints: &[r#"primary key ("topic", "partition", "run")"#],
 };
 
-/// The most runs whose marks are remembered. More are looked up again.
+/// The maximum number of runs whose marks are remembered. The marks of other runs are looked up
+/// again.
 const RUNS_MAX: usize = 1_024;
 
 /// Sequence numbers of a run that never arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct SequenceGap {
     run: Uuid,
-    /// The first missing number.
+    /// The first missing sequence number.
     from: i64,
-    /// The number after the last missing one.
+    /// The sequence number after the last missing sequence number.
     to: i64,
     /// The offset of the record that showed the gap.
     offset: i64,
-    /// The run ended with the gap; a record of a later run showed it.
+    /// Whether the gap is at the end of the run. A record of a later run showed it.
     at_end: bool,
 }
 
-/// What the identities of a batch mean, given the stored marks.
+/// The effect of the identities in a batch, given the stored marks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct DedupOutcome {
-    /// The offsets of records whose results are recorded already.
+    /// The offsets of records whose results are already recorded.
     duplicates: HashSet<i64>,
     gaps: Vec<SequenceGap>,
     /// The new mark of each run in the batch.
@@ -65,11 +65,11 @@ pub(super) struct DedupOutcome {
 }
 
 impl DedupOutcome {
-    /// Applies the rule to the claims of a batch: the numbers of each run go up by
-    /// one from 0. A number that does not go up is a duplicate. If it goes up by
-    /// more than one, the numbers between are missing for ever, and so are the
-    /// numbers up to the count of a run that has ended. `mark` returns the stored
-    /// mark of a run and is called once a run.
+    /// Applies the rule to the claims of a batch. The sequence numbers of each run increase by one,
+    /// from 0. A number that does not increase is a duplicate. If a number increases by more than
+    /// one, the numbers between are missing for ever. After a run has ended, the numbers up to its
+    /// count are missing for ever, too. `mark` returns the stored mark of a run, and is called once
+    /// for each run.
     fn new(claims: &[(i64, HeaderClaim)], mark: impl Fn(Uuid) -> i64) -> Self {
         let mut outcome = Self::default();
         for &(offset, claim) in claims {
@@ -91,12 +91,12 @@ impl DedupOutcome {
         outcome
     }
 
-    /// How many records were dropped.
+    /// The number of dropped records.
     pub(super) fn count_duplicates(&self) -> u64 {
         self.duplicates.len() as u64
     }
 
-    /// How many sequence numbers never arrived.
+    /// The number of sequence numbers that never arrived.
     pub(super) fn count_missing(&self) -> u64 {
         self.gaps.iter().fold(0, |sum: u64, gap| {
             sum.saturating_add(gap.to.saturating_sub(gap.from).unsigned_abs())
@@ -104,11 +104,11 @@ impl DedupOutcome {
     }
 }
 
-/// The number of a partition and a run.
+/// The number of a partition, and a run.
 type RunInPartition = (i32, Uuid);
 
-/// Drops duplicates and stores marks and gaps. Remembers the marks of runs, so
-/// that most batches need no look-up.
+/// Drops duplicates, and stores marks and gaps. Remembers the marks of runs, so that most batches
+/// need no look-up.
 #[derive(Debug)]
 pub(super) struct SequenceTracker {
     marks: HashMap<RunInPartition, i64>,
@@ -117,14 +117,14 @@ pub(super) struct SequenceTracker {
 }
 
 impl SequenceTracker {
-    /// Remembers nothing yet. Tables may lack some columns.
+    /// Creates a step without remembered marks. `missing` has the missing columns of the tables.
     pub(super) fn new(missing: &MissingColumns) -> Self {
         Self { marks: HashMap::new(), has_runs: missing.is_complete(GAP_TABLE.name) }
     }
 }
 
 impl Step for SequenceTracker {
-    /// The number of the partition, and the outcome in it.
+    /// The number of the partition, and the outcome of the partition.
     type Effect = (i32, DedupOutcome);
 
     fn apply(
@@ -212,7 +212,7 @@ fn store_gaps(
     };
     let reasons: Vec<String> = gaps.iter().map(reason).collect();
     if !has_runs {
-        // The reason holds them too.
+        // If the table lacks these columns, the reason holds their values.
         transaction.execute(
             r#"insert into "availability_gap"
             ("topic", "partition", "topic_id", "from_offset", "to_offset", "reason")

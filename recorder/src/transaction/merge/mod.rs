@@ -1,33 +1,28 @@
-//! Smart mode: decides into which row a record is merged, if any. Pure.
+//! Smart mode: decides into which row a record is merged, if any. Does no I/O.
 //!
-//! A row with a kind stands for consecutive healthy results of that kind, from its
-//! first to its last event time. The rules:
+//! A row with a kind represents consecutive healthy results of this kind, from the first to the
+//! last event time. The rules:
 //!
-//! - only a record with a kind is merged, that is, a healthy one without a mark;
-//! - it is merged only into a row of the same kind that is its neighbour in the
-//!   order of events, so never across a failure, a mark or another phrase that is
-//!   recorded already;
-//! - it is merged only into a row that it adjoins. A record with a slot adjoins a row
-//!   whose last slot is the one before its own, or whose first slot is the one after.
-//!   The slots of a row therefore have no holes. In both cases the event times must
-//!   be at most [`PERIODS_MAX`] periods apart, so that a row covers no time in which
-//!   nobody looked;
-//! - `event_time` and `topic_offset` of a row only grow, and never beyond the next
-//!   row;
-//! - every other record is a row of its own.
+//! - Only a record with a kind is merged: a healthy record without a mark.
+//! - A record is merged only into a row of the same kind that is its neighbour in the order of
+//!   events. So it is never merged across a recorded failure, mark or other phrase.
+//! - A record is merged only into an adjoining row. A record with a slot adjoins a row if the last
+//!   slot of the row is directly before the slot of the record, or the first slot directly after.
+//!   The slots of a row therefore have no holes. In both cases the event times must be at most
+//!   [`PERIODS_MAX`] periods apart, so that a row covers no time without probes.
+//! - `event_time` and `topic_offset` of a row only increase, and never past the next row.
+//! - Every other record is stored as a row of its own.
 //!
-//! Every slot of a row has its result in the row. So no other record of that target
-//! and run belongs inside the row, in whatever order the records arrive. For records
-//! without slots this is not known: a failure that arrives after later healthy
-//! results were merged is put in its place in the order of events, and that may be
-//! inside a row.
+//! A row includes a result for each of its slots. So no other record of the same target and run
+//! belongs inside the row, in whatever order the records arrive. For records without slots this is
+//! not known. A failure may arrive after later healthy results were merged. It then gets its place
+//! in the order of events, which may be inside a row.
 
 use crate::decode::row::RowKind;
 
-/// The most periods between the event times of two results that share a row without
-/// a result between them.
+/// The maximum number of periods between the event times of two consecutive results in one row.
 const PERIODS_MAX: i128 = 3;
-/// The period of results that have none: the default of 1.1.0.
+/// The period of results without a period: the default of 1.1.0.
 const DEFAULT_PERIOD_MS: i64 = 300_000;
 
 /// A place in the order of events: by time, then by offset.
@@ -48,25 +43,25 @@ impl RowPlace {
     }
 }
 
-/// The results that a row stands for: from where to where.
+/// The range of results that a row represents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RowSpan {
     /// The place of the earliest result.
     pub first: RowPlace,
-    /// The highest event time and the highest offset. The place of the row.
+    /// The highest event time and the highest offset, which are the place of the row.
     pub last: RowPlace,
-    /// The first and the last slot. The row has a result of each slot between them.
-    /// `None` if the results have no slots.
+    /// The first and the last slot. The row includes a result for each slot between them. `None`:
+    /// the results have no slots.
     pub slots: Option<(i64, i64)>,
 }
 
 impl RowSpan {
-    /// Of one record.
+    /// The span of one record.
     pub(crate) fn of_record(place: RowPlace, slot: Option<i64>) -> Self {
         Self { first: place, last: place, slots: slot.map(|slot| (slot, slot)) }
     }
 
-    /// Whether a record adjoins these results, with their period.
+    /// Whether a record adjoins this span. `period_ms` is the period of the results.
     fn adjoins(&self, place: RowPlace, slot: Option<i64>, period_ms: i64) -> bool {
         let is_near = |one: i64, other: i64| {
             let apart_ms = (i128::from(one) - i128::from(other)).abs() * 1_000;
@@ -86,7 +81,7 @@ impl RowSpan {
         }
     }
 
-    /// These results and the record.
+    /// The span of these results and the record.
     fn with(self, place: RowPlace, slot: Option<i64>) -> Self {
         let slots = self.slots.zip(slot);
         Self {
@@ -97,7 +92,7 @@ impl RowSpan {
     }
 }
 
-/// A row of the table, or one that the same batch inserts.
+/// A stored row of the table, or a row that the same batch inserts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RowRef {
     /// The `id` of the row.
@@ -111,18 +106,18 @@ pub(crate) enum RowRef {
 pub(crate) struct TimelineRow {
     /// The row.
     pub row: RowRef,
-    /// Its results. `last` is its place in the order of events.
+    /// The span of its results. `last` is the place of the row in the order of events.
     pub span: RowSpan,
-    /// The kind of its results. `None` if no record may be merged into it.
+    /// The kind of its results. `None`: no record may be merged into the row.
     pub kind: Option<RowKind>,
 }
 
-/// What becomes of a record.
+/// The decision about a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MergeDecision {
-    /// The record is a row of its own.
+    /// The record is stored as a row of its own.
     Insert,
-    /// The record is merged into this row, which then has this span.
+    /// The record is merged into this row. The span is the span of the row after that.
     Merge(RowRef, RowSpan),
 }
 
@@ -137,8 +132,8 @@ pub(crate) struct Timeline {
 }
 
 impl Timeline {
-    /// From rows in any order. `is_complete` says that there are no older rows, or
-    /// none that could be the neighbour of a record of this batch.
+    /// Creates a timeline from rows in any order. `is_complete`: no older row exists, or no older
+    /// row can be the neighbour of a record of this batch.
     pub(crate) fn new(mut rows: Vec<TimelineRow>, is_complete: bool) -> Self {
         rows.sort_by_key(|row| row.span.last);
         let begins = rows.first().map(|row| row.span.last);
@@ -150,8 +145,8 @@ impl Timeline {
         self.rows.last()
     }
 
-    /// Decides about a record. The decision counts for the records that follow.
-    /// `new` refers to the record if it is inserted.
+    /// Decides about a record, and adds it to the timeline for the following records. `new` refers
+    /// to the record if it is inserted.
     pub(crate) fn add(
         &mut self,
         place: RowPlace,
@@ -160,17 +155,18 @@ impl Timeline {
         new: RowRef,
     ) -> MergeDecision {
         let after = self.rows.partition_point(|row| row.span.last < place);
-        // The offsets of a recreated topic start at 0, and a row keeps the higher offset.
-        // Of two results within a second, the later one then can have a place before the
-        // row that the earlier one was merged into, but not before the row's old place.
+        // The offsets of a recreated topic start at 0, but a row keeps the higher offset. If two
+        // results are in the same second, the later result can therefore have a place before the
+        // row that the earlier result was merged into. It never has a place before the old place of
+        // this row.
         let is_known = self.is_complete || self.begins.is_some_and(|begins| begins < place);
         if after == 0 && !is_known {
             // The neighbours are unknown. A row of its own is always correct.
             return MergeDecision::Insert;
         }
         if let Some(kind) = &kind {
-            // Into the row after it, whose place need not change, or into the one before
-            // it, which it extends.
+            // Tries the row after the record first, because its place need not change. Then tries
+            // the row before the record, which the record extends.
             for index in [Some(after), after.checked_sub(1)].into_iter().flatten() {
                 if let Some(change) = self.merge_into(index, place, slot, kind) {
                     return change;

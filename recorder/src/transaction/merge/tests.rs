@@ -21,7 +21,7 @@ struct SlotEvent {
     number: Option<u8>,
 }
 
-/// A stored row, and the results it stands for, with their offsets.
+/// A stored row, with its results and their offsets.
 #[derive(Debug, Clone)]
 struct Stored {
     known: TimelineRow,
@@ -71,13 +71,13 @@ impl SimulatedTable {
         }
     }
 
-    /// The history that the rows show: one entry for each sequence of results of one
-    /// kind, and for each other result.
+    /// The history that the rows show: one entry for each sequence of results of one kind, and one
+    /// entry for each other result.
     fn history(&self) -> Vec<HistoryEntry> {
         let mut rows = self.rows.clone();
         rows.sort_by_key(|row| row.known.span.last);
         compress(rows.into_iter().map(|Stored { known, results }| HistoryEntry {
-            // The time of a row that is never merged into is exact.
+            // If a row is never merged into, its time is exact.
             second: known.kind.is_none().then_some(known.span.last.event_time),
             kind: known.kind,
             results: results.len(),
@@ -106,7 +106,7 @@ fn compress(states: impl Iterator<Item = HistoryEntry>) -> Vec<HistoryEntry> {
     history
 }
 
-/// The true history of these events, in their order.
+/// The true history of these events, in the order of their times.
 fn true_history(events: &[ResultEvent]) -> Vec<HistoryEntry> {
     let mut ordered: Vec<_> = events.iter().copied().enumerate().collect();
     ordered.sort_by_key(|(offset, (second, _))| (*second, *offset));
@@ -117,17 +117,17 @@ fn true_history(events: &[ResultEvent]) -> Vec<HistoryEntry> {
     }))
 }
 
-/// Whether an event that arrives now would separate two results of one kind.
+/// Whether an event that arrives now separates two results of one kind.
 fn separates(events: &[ResultEvent], (second, number): ResultEvent) -> bool {
-    // Of several events within a second, the last to arrive is the latest.
+    // If several events have the same second, the last arrival is the latest event.
     let before = events.iter().filter(|it| it.0 <= second).max_by_key(|it| it.0);
     let next = events.iter().filter(|it| it.0 > second).min_by_key(|it| it.0);
     let (before, next) = (before.and_then(|it| it.1), next.and_then(|it| it.1));
     before.is_some() && before == next && before != number
 }
 
-/// Random events in the order of their arrival: most in order, some late. Unless
-/// `separating`, no late event separates two results of one kind that arrived before.
+/// Random events in the order of their arrival: most in order, some late. Without `separating`, no
+/// late event separates two results of one kind that arrived before.
 fn arrivals(random: &mut fastrand::Rng, separating: bool) -> Vec<ResultEvent> {
     let mut events: Vec<ResultEvent> = Vec::new();
     let (mut second, mut number) = (100, Some(0));
@@ -178,7 +178,7 @@ fn with_late_failures_no_result_is_lost_or_invented() {
         assert_eq!(count_unmerged(&shown), count_unmerged(&truth), "seed {seed}");
         let results = shown.iter().map(|state| state.results).sum::<usize>();
         assert_eq!(results, events.len(), "seed {seed}");
-        // The rows show the true history, except for some healthy sequences.
+        // The rows show the true history, but some healthy sequences may be missing.
         let mut rest = truth.iter();
         for state in &shown {
             let same = |it: &HistoryEntry| (it.second, &it.kind) == (state.second, &state.kind);
@@ -187,7 +187,7 @@ fn with_late_failures_no_result_is_lost_or_invented() {
     }
 }
 
-/// A record older than the window of known rows is a row of its own.
+/// A record that is older than all known rows is stored as a row of its own.
 #[test]
 fn a_small_window_only_adds_rows() {
     for seed in 0..5_000 {
@@ -226,8 +226,8 @@ fn records_in_order_make_one_row_for_each_sequence() {
     assert_eq!(rows, expected);
 }
 
-/// Two results within a second of a recreated topic, whose offsets are below the offset
-/// of the row.
+/// Two results in the same second of a recreated topic. Their offsets are below the offset of the
+/// row.
 #[test]
 fn results_of_a_recreated_topic_extend_the_sequence() {
     let at = |event_time, topic_offset| RowPlace { event_time, topic_offset };
@@ -240,7 +240,7 @@ fn results_of_a_recreated_topic_extend_the_sequence() {
     assert_eq!(timeline.add(at(103, 20), None, ok(), RowRef::New(0)), merged);
     assert_eq!(timeline.add(at(103, 21), None, ok(), RowRef::New(0)), merged);
     assert_eq!(timeline.add(at(103, 22), None, None, RowRef::New(0)), MergeDecision::Insert);
-    // A record before all known rows is a row of its own.
+    // A record before all known rows is stored as a row of its own.
     assert_eq!(timeline.add(at(101, 23), None, ok(), RowRef::New(1)), MergeDecision::Insert);
 }
 
@@ -248,8 +248,8 @@ const PERIOD_S: i64 = 30;
 /// The number of the kind with this period.
 const SLOTTED: Option<u8> = Some(3);
 
-/// Random results of one run of a tracker, in the order of slots. Some are failures, some
-/// are missing, and the machine sometimes stands still, so that two slots lie far apart.
+/// Random results of one run of a tracker, in the order of slots. Some results are failures, and
+/// some are missing. Sometimes the machine stops for a while, so that two slots are far apart.
 fn slot_events(random: &mut fastrand::Rng) -> Vec<SlotEvent> {
     let mut events = Vec::new();
     let mut start = 1_000;
@@ -273,8 +273,8 @@ fn seconds_of(row: &Stored) -> Vec<i64> {
     seconds
 }
 
-/// In whatever order the results of a run arrive, no result lies inside a row that it is
-/// not part of, and no row covers a time in which nobody looked.
+/// The results of a run may arrive in any order. No result lies inside a row that does not include
+/// it, and no row covers a time without probes.
 #[test]
 fn results_with_slots_may_arrive_in_any_order() {
     for seed in 0..3_000 {
@@ -300,7 +300,7 @@ fn results_with_slots_may_arrive_in_any_order() {
             assert_eq!((first.event_time, first.topic_offset), (event.second, *earliest));
             assert_eq!(last.event_time, *seconds.last().unwrap(), "seed {seed}: {row:?}");
             assert_eq!(Some(last.topic_offset), row.results.iter().map(|it| it.0).max());
-            // By this rule the first slot of a stored row is known.
+            // So the first slot of a stored row is known.
             let (first_slot, last_slot) = slots.unwrap();
             assert_eq!(last_slot - first_slot + 1, row.results.len() as i64, "seed {seed}");
             let inside = |event: &&SlotEvent| {
@@ -312,8 +312,8 @@ fn results_with_slots_may_arrive_in_any_order() {
     }
 }
 
-/// In the order of slots, each stretch without a failure, a missing result or a standstill is
-/// one row.
+/// If results arrive in the order of slots, each stretch without a failure, a missing result or a
+/// pause is one row.
 #[test]
 fn results_in_the_order_of_slots_make_one_row_for_each_stretch() {
     for seed in 0..1_000 {
@@ -334,7 +334,7 @@ fn results_in_the_order_of_slots_make_one_row_for_each_stretch() {
     }
 }
 
-/// A row of the slots 5 to 7 of these seconds.
+/// A row of the slots 5 to 7, at these seconds.
 fn slots_5_to_7(kind: RowKind) -> Timeline {
     let span = RowSpan {
         first: RowPlace { event_time: 150, topic_offset: 10 },

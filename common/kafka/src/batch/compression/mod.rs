@@ -8,8 +8,8 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 
-/// The most decompressed bytes of one batch. A compressed batch has at most 1 MiB by default, but
-/// a decompression bomb of that size would become a gigabyte.
+/// The maximum number of decompressed bytes of one batch. A compressed batch has at most 1 MiB by
+/// default, but a decompression bomb of that size would become a gigabyte.
 pub(crate) const UNPACKED_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// The compression of a batch.
@@ -55,7 +55,7 @@ impl fmt::Display for Codec {
     }
 }
 
-/// Why a batch can't be decompressed.
+/// The reason why a batch can't be decompressed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum UnpackError {
     TooLarge,

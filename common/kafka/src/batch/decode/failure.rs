@@ -1,8 +1,8 @@
-//! Why a batch can't be read.
+//! The reasons why a batch can't be read.
 
 use crate::batch::compression::{Codec, UNPACKED_BYTES_MAX};
 
-/// Why a batch in the log can't be read.
+/// The reason why a batch in the log can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BatchFailure {
     /// The checksum does not match. If `found` is the same at each fetch, the log is damaged. If
@@ -27,7 +27,7 @@ pub enum BatchFailure {
     /// The checksum matches, but the content is not a valid batch.
     #[error("{0}")]
     Invalid(String),
-    /// The decoder panicked, which is a bug of the decoder, or bytes that the network changed.
+    /// The decoder panicked, because of a bug or because of bytes that the network changed.
     #[error("the decoder panicked")]
     Panicked,
     /// The batch is larger than the requested bytes.

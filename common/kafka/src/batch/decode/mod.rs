@@ -15,8 +15,8 @@ use record::decode_record;
 pub use failure::BatchFailure;
 pub use record::FetchedRecord;
 
-/// The most records of one fetch. Many small compressed records would otherwise grow to a hundred
-/// times their size. The next fetch continues within the batch.
+/// The maximum number of records of one fetch. Without it, many small compressed records would grow
+/// to a hundred times their size. The next fetch continues within the batch.
 const RECORDS_MAX: usize = 50_000;
 
 /// The bytes of a batch before its first record.
@@ -47,11 +47,12 @@ pub(crate) struct DecodedBatches {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BatchRange {
     pub(crate) base_offset: i64,
-    /// The offset after the batch. Of an unreadable batch: equal to `base_offset` if unknown.
+    /// The offset after the batch. For an unreadable batch it may be unknown; it then equals
+    /// `base_offset`.
     pub(crate) next_offset: i64,
 }
 
-/// Decodes complete batches up to the first cut or unreadable one.
+/// Decodes complete batches up to the first incomplete or unreadable batch.
 pub(crate) fn decode_batches(bytes: Bytes, offset: i64) -> DecodedBatches {
     decode_batches_with(bytes, offset, decode_batch)
 }

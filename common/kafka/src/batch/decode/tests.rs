@@ -291,8 +291,8 @@ fn fuzzed_batches_move_forward_within_the_requested_offsets() {
     println!("batches: {tried} inputs");
 }
 
-/// The batches before it are returned first. The batch itself is asked for again, like a batch
-/// with a wrong checksum.
+/// The batches before it are returned first. The batch itself is requested again, like a batch with
+/// a wrong checksum.
 #[test]
 fn a_panic_of_the_decoder_makes_the_batch_unreadable() {
     fn panicking(

@@ -16,12 +16,12 @@ pub struct ProduceRecord {
 /// The bytes of a batch before its first record, in message format 2.
 pub const BATCH_HEADER_LEN: usize = 61;
 
-/// The most bytes of a record without its value and headers: length 5, attributes 1, timestamp 10,
-/// offset 5, key 1, value length 5, header count 5.
+/// The maximum size in bytes of a record without its value and headers: length 5, attributes 1,
+/// timestamp 10, offset 5, key 1, value length 5, header count 5.
 const RECORD_OVERHEAD_MAX: usize = 32;
 
 impl ProduceRecord {
-    /// The most bytes of the record in a batch.
+    /// The maximum size of the record in a batch, in bytes.
     pub fn bytes_max(&self) -> usize {
         let headers: usize =
             self.headers.iter().map(|(key, value)| key.len() + value.len() + 10).sum();

@@ -2,20 +2,21 @@
 //!
 //! The decoders of `kafka-protocol` call `Vec::with_capacity` with a count from the frame before
 //! they read the first element, so a few hostile bytes could request hundreds of gigabytes and
-//! abort the process. In flexible versions, the only ones in use, every count and length is an
-//! unsigned varint, so the guard checks each varint before the decoder reads it.
+//! abort the process. This client uses only flexible versions, in which every count and length is
+//! an unsigned varint. So the guard checks each varint before the decoder reads it.
 //!
 //! The numbers of tagged fields (KIP-482) are unsigned varints too, and a later Kafka or another
-//! vendor may use any number. A number that would be too large as a count is therefore replaced by
-//! [`UNKNOWN_TAG`], which is small enough to allocate next to nothing. The guard then insists on
-//! what follows the number of an unknown field: its size, and as many bytes.
+//! vendor may use any number. A number that is too large for a count is therefore replaced by
+//! [`UNKNOWN_TAG`], which is so small that it allocates almost no memory. After that, the guard
+//! requires the size of the unknown field and as many bytes.
 
 use std::ops::Range;
 
 use bytes::{Buf, Bytes, TryGetError};
 use kafka_protocol::protocol::buf::ByteBuf;
 
-/// The most elements of an array, or bytes of a string. Only the records of a fetch may be longer.
+/// The maximum number of elements of an array, or of bytes of a string. Only the records of a fetch
+/// may be longer.
 const COUNT_MAX: usize = 1 << 18;
 
 /// The kind of the last value, to recognise the records of a fetch.
@@ -26,14 +27,14 @@ enum LastRead {
     Other,
 }
 
-/// The number that stands for a larger one. Kafka has no field with this number: it counts the
-/// fields of each message from 0.
+/// The number that replaces a larger number. Kafka has no field with this number, because it
+/// numbers the fields of each message from 0.
 const UNKNOWN_TAG: u8 = 0x7f;
 
-/// The most bytes of a varint of 32 bits.
+/// The maximum size in bytes of a varint of 32 bits.
 const VARINT_BYTES_MAX: usize = 5;
 
-/// What must follow, because a number was replaced by [`UNKNOWN_TAG`].
+/// The part that must follow after a number was replaced by [`UNKNOWN_TAG`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Expected {
     Anything,
@@ -47,7 +48,7 @@ enum Expected {
 pub(crate) struct FrameGuard {
     bytes: Bytes,
     last: LastRead,
-    /// How many bytes of a checked varint are still to be read.
+    /// The number of bytes of a checked varint that are not read yet.
     varint_rest: usize,
     expected: Expected,
 }
@@ -57,11 +58,11 @@ impl FrameGuard {
         Self { bytes, last: LastRead::Other, varint_rest: 0, expected: Expected::Anything }
     }
 
-    /// Returns the first byte of the varint at the front, after checking all of it.
+    /// Returns the first byte of the varint at the front, after a check of the whole varint.
     ///
-    /// The byte may be a boolean instead. A hostile one, above 127, is taken as the first byte of
-    /// the varint behind it. The result is larger than the varint alone, so the check is at least
-    /// as strict; and if it fails, the varint behind it is consumed as well.
+    /// The byte may also be a boolean. A hostile boolean, above 127, is treated as the first byte
+    /// of the following varint. The combined value is larger than the following varint alone, so
+    /// the check is at least as strict. If the check fails, the following varint is consumed, too.
     fn start_varint(&mut self) -> Result<u8, TryGetError> {
         let bytes = &self.bytes[..self.bytes.len().min(VARINT_BYTES_MAX)];
         let Some(last) = bytes.iter().position(|byte| *byte < 0x80) else {
@@ -92,16 +93,16 @@ impl FrameGuard {
     /// Whether a count or length of this value exceeds the `rest` of the frame.
     fn exceeds(&self, value: usize, rest: usize) -> bool {
         // The length of the records of a fetch follows `preferred_read_replica`, an i32 after the
-        // end of a compact array. No other count does.
+        // end of a compact array. No other count is at such a place.
         let is_records_len = self.last == LastRead::IntAfterByte;
         // A compact count is one higher than the number of elements.
         let count = value.saturating_sub(1);
         count > rest || (count > COUNT_MAX && !is_records_len)
     }
 
-    /// Ends the frame if something else was expected: a number that was replaced was a count or
-    /// a length. The decoder fails at its next read, and each message ends with one, of its tagged
-    /// fields.
+    /// Ends the frame if another part was expected, because the replaced number was a count or a
+    /// length. The decoder fails at its next read. There is always a next read, because each
+    /// message ends with the count of its tagged fields.
     fn refuse_unless(&mut self, expected: Expected) {
         if self.expected != expected {
             self.bytes.clear();

@@ -65,8 +65,8 @@ fn records_of_a_fetch_may_be_long() {
     assert!(!guard.has_remaining());
 }
 
-/// An answer as a later Kafka, or another vendor, may give it: with one more tagged field, of any
-/// number and length.
+/// A response with an additional tagged field, of any number and length, as a later Kafka or
+/// another vendor may send it.
 #[test]
 fn unknown_tagged_fields_are_no_reason_to_refuse_an_answer() {
     let key = |key| api_versions_response::ApiVersion::default().with_api_key(key);
@@ -80,7 +80,7 @@ fn unknown_tagged_fields_are_no_reason_to_refuse_an_answer() {
                 .with_api_keys(keys.clone())
                 .with_unknown_tagged_fields(tagged());
             is_read(&versions, 3);
-            // In the middle of an answer, before other counts.
+            // In the middle of a response, before other counts.
             let mut versions = ApiVersionsResponse::default().with_api_keys(keys.clone());
             versions.api_keys[7].unknown_tagged_fields = tagged();
             is_read(&versions, 3);
@@ -92,7 +92,7 @@ fn unknown_tagged_fields_are_no_reason_to_refuse_an_answer() {
     }
 }
 
-/// Everything but the number of an unknown field arrives.
+/// Checks that everything except the number of an unknown field arrives.
 fn is_read<R: Decodable + Encodable>(response: &R, version: i16) {
     let mut bytes = bytes::BytesMut::new();
     response.encode(&mut bytes, version).unwrap();
@@ -106,18 +106,18 @@ fn is_read<R: Decodable + Encodable>(response: &R, version: i16) {
     let expected = R::decode(&mut bytes.clone(), version).unwrap();
     let mut whole = bytes::BytesMut::new();
     expected.encode(&mut whole, version).unwrap();
-    // The number of the field may be another, with fewer bytes.
+    // The number of the field may change, and then have fewer bytes.
     assert!(whole.len() - again.len() < 5);
 }
 
-/// A count that is replaced as if it were the number of a field is noticed by what follows.
+/// If a count is replaced like the number of a field, the following bytes show the error.
 #[test]
 fn a_count_that_looks_like_the_number_of_a_field_is_refused() {
     for count in [&[0xe8, 0x07][..], &[0xff, 0xff, 0xff, 0xff, 0x0f]] {
-        // throttle, error, session, then topics of 16 and more bytes.
+        // throttle, error, session, then topics of at least 16 bytes.
         let fetch = [&[0; 4 + 2 + 4], count, &[1; 700]].concat();
         assert!(refused::<FetchResponse>(fetch, 13));
-        // Topics that begin with a name: its length and as many bytes, as of an unknown field.
+        // Topics that begin with a name: a length and as many bytes, like an unknown field.
         let produce = [count, &[2, b'a'], &[0; 700]].concat();
         assert!(refused::<ProduceResponse>(produce, 9));
         // The length of a string, which is cut.

@@ -13,14 +13,20 @@
 //!    sequence unknown. The topic then continues with a new producer id, for which the broker
 //!    accepts any first sequence.
 //! 4. If the broker does not accept the sequence (out of order, unknown producer), the batch is
-//!    not in the leader's log: as the last batch of the producer it would be recognised. It is
-//!    written under a new producer id. Other topics keep their producer id and batches in flight.
+//!    not in the leader's log: the broker would recognise the last batch of the producer. The batch
+//!    is written under a new producer id. Other topics keep their producer id and their batches in
+//!    flight.
 //!
-//! A batch can still be appended twice: if it was appended, its response was lost, and before it
-//! was sent again the broker forgot the producer (`producer.id.expiration.ms`, 24 hours by
-//! default), the topic's records were deleted, or `max.message.bytes` was lowered below the
-//! batch's size, which is checked before the sequence. The producer can't distinguish this from a
-//! batch that was never appended. The recorder can, by the identity in each record's headers.
+//! A batch can still be appended twice, if its response was lost and one of these events happened
+//! before the batch was sent again:
+//!
+//! - The broker forgot the producer (`producer.id.expiration.ms`, 24 hours by default).
+//! - The topic's records were deleted.
+//! - `max.message.bytes` was lowered below the size of the batch. The broker checks the size before
+//!   the sequence.
+//!
+//! The producer can't distinguish this from a batch that was never appended. The recorder can, by
+//! the identity in each record's headers.
 
 use std::collections::BTreeSet;
 
@@ -31,22 +37,23 @@ use crate::batch::encode::{BATCH_HEADER_LEN, ProduceRecord, ProducerIdentity, en
 use crate::error::KafkaError;
 use crate::error::retryable::{ErrorClass, classify};
 
-/// After this many retryable answers in a row the leader is looked up again: a broker that lost
-/// its leadership without knowing it returns such errors too.
+/// The number of consecutive retryable answers after which the leader is looked up again. A broker
+/// that lost its leadership without knowing it returns such errors, too.
 const DELAYS_MAX: u32 = 3;
 
 /// The producer's state of one topic's partition 0.
 #[derive(Debug)]
 pub(super) struct ProducerPartition {
-    /// Producer id and epoch of this partition. `None`: use the producer's current one for the
-    /// next batch.
+    /// Producer id and epoch of this partition. `None`: use the producer's current producer id and
+    /// epoch for the next batch.
     identity: Option<ProducerIdentity>,
     /// The producer id that this partition abandoned, until it is returned to the producer, which
     /// must not use it for further partitions.
     abandoned_id: Option<ProducerIdentity>,
     /// The sequence of the next record.
     next_sequence: i32,
-    /// The most bytes of a batch. Lower than the producer's option if the topic allows less.
+    /// The maximum size of a batch in bytes. Lower than the producer's option if the topic allows
+    /// less.
     pub(super) bytes_max: usize,
     pub(super) in_flight: Option<InFlightBatch>,
 }
@@ -91,7 +98,7 @@ impl ProducerPartition {
     }
 
     /// Returns the bytes of the batch, the same bytes at each call. `current` is the producer's
-    /// current id and epoch, for a partition that has none.
+    /// current id and epoch, for a partition without a producer id.
     pub(super) fn encode(&mut self, current: Option<ProducerIdentity>) -> Option<Bytes> {
         let in_flight = self.in_flight.as_mut()?;
         if let Some(encoded) = &in_flight.encoded {

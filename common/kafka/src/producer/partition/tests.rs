@@ -137,8 +137,8 @@ fn missing_right_leaves_the_batch_pending() {
     }
 }
 
-/// Records that the broker refuses without accepting others come back with the next sequence
-/// unused.
+/// The broker refuses some records and accepts no other records of the batch. The records are
+/// returned, and the next sequence stays unused.
 #[test]
 fn refused_records_are_returned() {
     let (mut partition, _) = in_flight(2);
