@@ -195,8 +195,14 @@ impl<'a> OffsetCommitter<'a> {
     fn log_failure(&mut self, error: &KafkaError) {
         let lasts = self.outage.record_failure().is_some() || !error.is_retryable();
         if lasts && !std::mem::replace(&mut self.is_logged, true) {
+            // The workers warn about a failed connection. Only this thread notices a
+            // coordinator that does not answer.
+            let is_reported =
+                error.is_connection_error() && !matches!(error, KafkaError::Timeout { .. });
+            let level = if is_reported { log::Level::Info } else { log::Level::Warn };
             let group = &self.offsets.group;
-            log::warn!(
+            log::log!(
+                level,
                 "kafka: can't commit offsets of group {group}: {error}; only dashboards show old offsets, recording continues"
             );
         }

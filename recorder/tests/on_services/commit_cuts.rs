@@ -68,7 +68,7 @@ impl Walker {
     /// Cuts a transaction this many bytes before its end. Retries, because the recorder tests a
     /// connection after a long idle time. The previous transaction then seems longer.
     fn cut(&mut self, side: Direction, before_end: usize) {
-        let cut = (0..3).any(|_| self.try_cut(side, before_end));
+        let cut = (0..8).any(|_| self.try_cut(side, before_end));
         assert!(cut, "{side:?}, {before_end} before the end");
     }
 

@@ -34,7 +34,7 @@ use testkit::raw_request::send_raw_request;
 use testkit::services::{Services, connect, fresh_database, fresh_name};
 
 /// The time-out of all waits. It is long enough for slow machines.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(120);
 
 /// The log line of a recorder that another recorder fenced.
 pub(crate) const FENCED: &str = "another recorder writes to this domain too";
