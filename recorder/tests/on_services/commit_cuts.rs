@@ -19,6 +19,8 @@ const COMMITTED: &[u8] = b"C....COMMIT\0Z....I";
 /// setting.
 const BEGUN: &[u8] = b"C....START TRANSACTION\0Z....T";
 const SET: &[u8] = b"C....SET\0";
+/// The empty query that tests an idle connection, which can be part of the measured transaction.
+const LENGTH_ERROR_MAX: usize = b"Q....\0".len();
 /// The first sequence number. All sequence numbers, and so all requests, have the same length.
 const FIRST: i64 = 1001;
 /// The number of concurrent recorders. Each waits after a cut before it retries.
@@ -88,6 +90,11 @@ impl Walker {
         let cut = self.tell(side, told.bytes_passed() - next_begins - before_end);
         self.write();
         // The row exists before the response to the commit arrives.
+        if cut.wait_until_fired(Duration::from_secs(2)) {
+            return true;
+        }
+        // The measured transaction was a few bytes longer, so the place is in the next one.
+        self.write();
         cut.wait_until_fired(Duration::from_secs(5))
     }
 
@@ -141,7 +148,8 @@ fn a_recorder_whose_commit_is_cut_at_any_byte_writes_each_row_and_gap_once() {
     });
     let of_side = |(side, end): (Direction, &'static [u8])| {
         // With 0, all bytes pass before the connection is cut.
-        (0..=end.len()).map(move |before_end| (side, before_end))
+        // Some places more, because the measured length can be `LENGTH_ERROR_MAX` too large.
+        (0..=end.len() + LENGTH_ERROR_MAX).map(move |before_end| (side, before_end))
     };
     let ends = [(Direction::Request, COMMIT), (Direction::Response, COMMITTED)];
     let places = Mutex::new(ends.into_iter().flat_map(of_side).collect::<Vec<_>>());

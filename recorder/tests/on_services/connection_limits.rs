@@ -82,28 +82,32 @@ mod broken_on_purpose {
         with_own_services(1, |services| {
             let mut domains = Domains::new(services, 20);
             domains.produce(0);
-            let config = AlterableConfig::default()
-                .with_name(StrBytes::from_static_str("max.connections.per.ip"))
-                .with_value(Some(StrBytes::from_static_str("12")));
-            let resource = AlterConfigsResource::default()
-                .with_resource_type(4)
-                .with_resource_name(StrBytes::from_static_str("1"))
-                .with_configs(vec![config]);
-            let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
-            let response: IncrementalAlterConfigsResponse = send_raw_request(
-                &services.kafka_plain,
-                ApiKey::IncrementalAlterConfigs,
-                &request,
-                1,
-            )
-            .unwrap();
-            assert_eq!(response.responses[0].error_code, 0, "{response:?}");
+            set_connections_max(services, "12");
             let recorder = domains.recorder(&[]);
             domains.world.expect(POSITIONS, 20);
             let (status, took, log) = recorder.stop();
             assert!(status.success() && took < Duration::from_secs(8), "{status} {took:?} {log}");
             assert_eq!(log.matches(LINE).count(), 1, "{log}");
             assert!(log.contains("is max.connections.per.ip of the broker reached?"), "{log}");
+            // The next test on these services needs more connections.
+            set_connections_max(services, "2147483647");
         });
+    }
+
+    /// Changes `max.connections.per.ip` of broker 1.
+    fn set_connections_max(services: &Services, value: &'static str) {
+        let config = AlterableConfig::default()
+            .with_name(StrBytes::from_static_str("max.connections.per.ip"))
+            .with_value(Some(StrBytes::from_static_str(value)));
+        let resource = AlterConfigsResource::default()
+            .with_resource_type(4)
+            .with_resource_name(StrBytes::from_static_str("1"))
+            .with_configs(vec![config]);
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+        let broker = &services.kafka_plain;
+        let api = ApiKey::IncrementalAlterConfigs;
+        let response: IncrementalAlterConfigsResponse =
+            send_raw_request(broker, api, &request, 1).unwrap();
+        assert_eq!(response.responses[0].error_code, 0, "{response:?}");
     }
 }
