@@ -1,6 +1,7 @@
 //! Logs irregular sequence numbers: one line for each topic, at most once an interval, and once at
 //! the end.
 
+use common::counted::counted;
 use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
@@ -80,11 +81,6 @@ impl AnomalyLog {
             );
         }
     }
-}
-
-/// A number with its noun: "1 record", "2 records".
-pub fn counted(count: u64, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

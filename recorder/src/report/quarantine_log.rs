@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use common::domain::Domain;
 
-use super::anomalies::counted;
+use common::counted::counted;
 
 /// If so many consecutive records are refused with one SQLSTATE, the records are not the cause.
 const SERIES_MIN: u64 = 100;

@@ -8,7 +8,7 @@ use common::stop::Stop;
 use super::position::TopicPartition;
 use crate::postgres::error::TransactionError;
 use crate::postgres::pool::Database;
-use crate::report::anomalies::counted;
+use common::counted::counted;
 
 /// Removes the marks of runs that stopped long ago, once an interval in each partition.
 #[derive(Debug)]

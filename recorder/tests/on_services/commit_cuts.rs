@@ -19,7 +19,8 @@ const COMMITTED: &[u8] = b"C....COMMIT\0Z....I";
 /// setting.
 const BEGUN: &[u8] = b"C....START TRANSACTION\0Z....T";
 const SET: &[u8] = b"C....SET\0";
-/// The empty query that tests an idle connection, which can be part of the measured transaction.
+/// The most bytes by which the measured transaction can be longer than the cut one, such as those
+/// of the empty query that tests an idle connection.
 const LENGTH_ERROR_MAX: usize = b"Q....\0".len();
 /// The first sequence number. All sequence numbers, and so all requests, have the same length.
 const FIRST: i64 = 1001;
